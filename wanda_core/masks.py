@@ -1,0 +1,98 @@
+"""From scores to masks: which weights go. Pure functions; True marks a weight that is removed."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wanda_core.recipe import PruneSpec
+
+
+def lowest_per_row(scores: Tensor, k: int) -> Tensor:
+    """The k lowest of every row; ties go from the lowest column up, as a stable ascending sort has it.
+
+    scores (R, C) float, finite -> bool (R, C) with exactly k True in each row.
+    """
+    rows, columns = scores.shape
+    if k <= 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    if k >= columns:
+        return torch.ones_like(scores, dtype=torch.bool)
+    threshold = _kth_smallest(scores, k)  # (R, 1)
+    cut = scores <= threshold
+    surplus = torch.nonzero(cut.sum(dim=1) > k).flatten()  # only rows with ties at the threshold
+    if surplus.numel():
+        tied_scores, tied_threshold = scores[surplus], threshold[surplus]
+        below = tied_scores < tied_threshold
+        at = tied_scores == tied_threshold
+        room = k - below.sum(dim=1, keepdim=True)  # (R', 1)
+        cut[surplus] = below | (at & (at.cumsum(dim=1) <= room))
+    return cut
+
+
+def lowest_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
+    """N:M: in every M consecutive columns the M - N lowest go.
+
+    scores (R, C) with C a multiple of M -> bool (R, C).
+    """
+    return lowest_per_row(scores.reshape(-1, m), m - n).reshape(scores.shape)
+
+
+def at_or_below(scores: Tensor, threshold: Tensor) -> Tensor:
+    """Everything up to and with the threshold: the reference's rule for magnitude per matrix."""
+    return scores <= threshold
+
+
+def kth_of_all(matrices: Callable[[], Iterable[Tensor]], k: int) -> Tensor:
+    """The value at 0-based place k of all the matrices sorted together, without joining them.
+
+    matrices: called twice; each time yields tensors of any shape, scores >= 0 -> () float32.
+    Non-negative float32 sort like their bits read as integers, so a count over the upper 16 bits
+    finds the one bin that holds the value, and only that bin is sorted.
+    """
+    counts: Tensor | int = 0
+    for matrix in matrices():
+        counts = counts + torch.bincount((_bits(matrix) >> 16).flatten(), minlength=1 << 15).cpu()
+    assert isinstance(counts, Tensor)
+    running = counts.cumsum(0)
+    bin_index = int(torch.searchsorted(running, k, right=True))
+    before = int(running[bin_index - 1]) if bin_index else 0
+    members = []
+    for matrix in matrices():
+        bits = _bits(matrix).flatten()
+        members.append(bits[(bits >> 16) == bin_index].cpu())
+    return torch.cat(members).sort().values[k - before].view(torch.float32)
+
+
+def _bits(scores: Tensor) -> Tensor:
+    # abs() turns -0.0 into 0.0, whose bits would otherwise sort as the largest
+    return scores.to(torch.float32).abs().contiguous().view(torch.int32)
+
+
+def _kth_smallest(scores: Tensor, k: int) -> Tensor:
+    """k-th smallest of each row, k from 1. (R, C) -> (R, 1).
+
+    NumPy's partition is three times faster than torch.kthvalue on a CPU; a GPU keeps its data.
+    """
+    if scores.device.type == "cpu":
+        parted = np.partition(scores.to(torch.float32).numpy(), k - 1, axis=1)
+        return torch.from_numpy(parted[:, k - 1 : k].copy()).to(scores.dtype)
+    return torch.kthvalue(scores.contiguous(), k, dim=1, keepdim=True).values
+
+
+def removal_mask(scores: Tensor, spec: PruneSpec) -> Tensor:
+    """The mask of one linear under a recipe. scores (C_out, C_in) -> bool (C_out, C_in).
+
+    Per row: `int(C_in * sparsity)` lowest. Per matrix: for Wanda the `int(numel * sparsity)` lowest; for
+    magnitude everything up to and with the value at that place, as the published code has it.
+    """
+    if spec.n_of_m is not None:
+        return lowest_n_of_m(scores, *spec.n_of_m)
+    if spec.group == "row":
+        return lowest_per_row(scores, int(scores.shape[1] * spec.target))
+    flat = scores.reshape(1, -1)
+    k = int(flat.shape[1] * spec.target)
+    if spec.method == "magnitude":
+        return at_or_below(scores, _kth_smallest(flat, k + 1)) if k else torch.zeros_like(scores, dtype=torch.bool)
+    return lowest_per_row(flat, k).reshape(scores.shape)

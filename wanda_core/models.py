@@ -1,0 +1,192 @@
+"""Loading a causal language model: the built-in one, a local folder, or a Hugging Face hub id.
+
+Safetensors only, no remote code, and every reason to refuse is found before weights are read.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from wanda_core import builtin, hub
+from wanda_core.errors import InputError, ModelError
+from wanda_core.linears import Linear, decoder_blocks, prunable_linears
+
+MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model ready to run, with its tokenizer.
+
+    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored in."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def title(self) -> str:
+        """The name people know it by."""
+        return builtin.TITLE if self.name == builtin.NAME else Path(self.name).name
+
+    @property
+    def linears(self) -> list[list[Linear]]:
+        """Per decoder block, its prunable linears."""
+        return prunable_linears(self.model)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with the special tokens the tokenizer adds by itself."""
+        return self.tokenizer(text, verbose=False)["input_ids"]
+
+
+def default_device() -> torch.device:
+    """CUDA, then Apple's MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that computes in it, float32 elsewhere (bfloat16 is many times slower on most CPUs)."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def load_model(
+    name: str = builtin.NAME,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    on_progress: Callable[[str, float], object] | None = None,
+    local_folders: bool = True,
+) -> LanguageModel:
+    """Load a model for inference.
+
+    name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
+    on_progress: told (what, share done) while files are brought.
+    local_folders: whether a path of this machine is accepted; a public server says no.
+    Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
+    """
+    place = torch.device(device) if device is not None else default_device()
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r} needs a CUDA GPU and torch sees none here; leave the device out")
+    kind = dtype or default_dtype(place)
+    folder, revision = _locate(name, on_progress, local_folders)
+    config = _checked_config(folder, name)
+    _check_fits(config, name, place, kind)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=kind, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
+    model.requires_grad_(False)
+    return LanguageModel(model.eval().to(place), tokenizer, name, revision)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, as the beginning of one sentence."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text.rstrip(".")[:300]
+
+
+def _locate(name: str, on_progress: Callable[[str, float], object] | None, local_folders: bool) -> tuple[Path, str]:
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"model {name!r} is no name; give 'builtin', a folder or a hub id such as gpt2")
+    name = name.strip()
+    if name == builtin.NAME:
+        return builtin.ensure(on_progress), builtin.GGUF_SHA256
+    looks_like_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
+    folder = Path(name).expanduser()
+    if looks_like_path or (local_folders and folder.is_dir()):
+        if not local_folders:
+            raise InputError(f"model {name!r} is a path, and this server loads hub ids only; give a hub id")
+        if not folder.is_dir():
+            raise InputError(f"model folder {name!r} does not exist; give 'builtin', a folder or a hub id")
+        return folder, "local"
+    return hub.download(name, on_progress)
+
+
+def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
+    """The configuration, after every refusal that can be told from the folder alone."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{name!r} is an adapter (LoRA or the like), not a whole model; merge it into its base model first"
+        )
+    if not (folder / "config.json").exists():
+        raise InputError(f"{name!r} holds no config.json, so it is not a model folder; give one that does")
+    if not any(folder.glob("*.safetensors")):
+        other = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".gguf", ".h5"})
+        found = f"only {', '.join(other[:3])}" if other else "no weights"
+        raise ModelError(
+            f"{name!r} holds {found}, and weights are read from safetensors only (pickled files can run code); "
+            "give a model saved with save_pretrained"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name!r} has a configuration that cannot be used: {first_line(error)}") from error
+    quantised = getattr(config, "quantization_config", None)
+    if quantised:
+        how = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise ModelError(
+            f"{name!r} is quantised ({how or 'unknown method'}), and Wanda compares unquantised weights; "
+            "give the original checkpoint"
+        )
+    return config
+
+
+def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Build the model without memory for its weights: is it a decoder, and does it fit?"""
+    try:
+        with torch.device("meta"):
+            skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, ImportError, KeyError) as error:
+        kind = getattr(config, "model_type", "unknown")
+        raise ModelError(
+            f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}"
+        ) from error
+    decoder_blocks(skeleton)
+    needed = sum(p.numel() for p in skeleton.parameters()) * torch.empty((), dtype=dtype).element_size()
+    free = free_memory(device)
+    if needed > free * MEMORY_SHARE:
+        raise ModelError(
+            f"{name!r} needs {needed / 1e9:.1f} GB for its weights and {free / 1e9:.1f} GB of memory are free "
+            f"on {device.type}; choose a smaller model"
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # bytes; for machines whose limit psutil cannot see
+    free = psutil.virtual_memory().available
+    return min(free, limit) if limit else free

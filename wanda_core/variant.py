@@ -1,0 +1,72 @@
+"""A variant: the dense model with a recipe laid over it, both usable side by side."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from wanda_core.models import LanguageModel
+from wanda_core.recipe import PruneSpec
+from wanda_core.statistics import Profile
+
+
+@dataclass(frozen=True)
+class LinearReport:
+    """What happened to one linear. zeros counts exact zeros afterwards, of C_out · C_in weights;
+    dead_columns: input columns that were always zero, ordered by magnitude instead."""
+
+    name: str
+    shape: tuple[int, int]
+    zeros: int
+    dead_columns: int = 0
+
+    @property
+    def sparsity(self) -> float:
+        """Share of exact zeros, 0 to 1."""
+        return self.zeros / (self.shape[0] * self.shape[1])
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What a pruning did: per linear, in all, and in how many seconds."""
+
+    linears: tuple[LinearReport, ...]
+    seconds: float
+    calibration: dict[str, Any] | None
+
+    @property
+    def sparsity(self) -> float:
+        """Share of exact zeros in all prunable weights, 0 to 1."""
+        return sum(linear.zeros for linear in self.linears) / self.n_prunable
+
+    @property
+    def n_prunable(self) -> int:
+        """Number of prunable weights."""
+        return sum(linear.shape[0] * linear.shape[1] for linear in self.linears)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A pruned model beside its dense one.
+
+    lm: runs the pruned model; it shares every parameter that was not pruned with the dense model.
+    profile: the input norms that decided, None for methods without calibration.
+    """
+
+    lm: LanguageModel
+    spec: PruneSpec
+    report: PruneReport
+    profile: Profile | None
+
+    def pruned_weight(self, name: str) -> Tensor:
+        """The weight of a linear after pruning, (C_out, C_in)."""
+        return next(linear.weight for block in self.lm.linears for linear in block if linear.name == name)
+
+
+def twin(lm: LanguageModel) -> LanguageModel:
+    """The same model in new modules over the same parameters: replacing one there leaves `lm` untouched."""
+    shared: dict[int, Any] = {id(p): p for p in lm.model.parameters()}
+    shared.update({id(b): b for b in lm.model.buffers()})
+    model: nn.Module = copy.deepcopy(lm.model, shared)
+    return LanguageModel(model, lm.tokenizer, lm.name, lm.revision)

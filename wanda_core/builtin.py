@@ -112,7 +112,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
     # It is a plain float32 model now; transformers would otherwise refuse to save a "quantised" one.
     del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized = None, False
+    vars(model).update(hf_quantizer=None, is_quantized=False)
     model.config._name_or_path = TITLE
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -155,3 +155,16 @@ def _sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > 86400:
                 shutil.rmtree(left)
+
+
+def main() -> None:
+    """`python -m wanda_core.builtin` brings the built-in model now, so that nothing has to wait for it later."""
+    try:
+        folder = ensure(lambda what, share: print(f"{what} …", flush=True))
+    except ModelError as error:
+        sys.exit(str(error))
+    print(f"{TITLE} is in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from wanda_core.calibration import MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, ModelError
@@ -85,7 +85,7 @@ def _mean_cross_entropy(lm: LanguageModel, ids: Tensor) -> float:
     loss = 0.0
     for start in range(0, len(targets), LOSS_CHUNK):
         part = slice(start, start + LOSS_CHUNK)
-        loss += F.cross_entropy(logits[part].float(), targets[part], reduction="sum").item()
+        loss += cross_entropy(logits[part].float(), targets[part], reduction="sum").item()
     return loss / len(targets)
 
 

@@ -65,14 +65,14 @@ def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
         )
     if chat and lm.tokenizer.chat_template:
         try:
-            prompt = lm.tokenizer.apply_chat_template(
+            text = lm.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
             )
         except Exception as error:  # a template is a program of the model's author
             raise ModelError(
                 f"the model's chat template failed ({first_line(error)}); switch the template off"
             ) from error
-        tokens = lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        tokens = lm.tokenizer(str(text), add_special_tokens=False)["input_ids"]
     else:
         tokens = lm.encode(prompt)
     return torch.tensor([tokens], dtype=torch.int64)
@@ -130,7 +130,7 @@ def _stream(lm: LanguageModel, ids: Tensor, length: int, temperature: float, see
 
     def work() -> None:
         try:
-            lm.model.generate(
+            lm.model.generate(  # type: ignore[operator]
                 ids.to(lm.device),
                 attention_mask=torch.ones_like(ids).to(lm.device),
                 max_new_tokens=length,
@@ -156,7 +156,7 @@ def _stream(lm: LanguageModel, ids: Tensor, length: int, temperature: float, see
             if isinstance(item, Exception):
                 raise ModelError(f"the model failed while generating: {first_line(item)}") from item
             made.append(item)
-            yield Generated(lm.tokenizer.decode(made, skip_special_tokens=True), tuple(made))
+            yield Generated(lm.decode(made), tuple(made))
     finally:
         stop.event.set()
         thread.join()

@@ -28,9 +28,13 @@ class Linear:
         return isinstance(self.module, Conv1D)
 
     @property
+    def _parameter(self) -> nn.Parameter:
+        return self.module.get_parameter("weight")
+
+    @property
     def weight(self) -> Tensor:
         """The matrix as (C_out, C_in), a view of what the module holds."""
-        stored = self.module.weight.detach()
+        stored = self._parameter.detach()
         return stored.t() if self.transposed else stored
 
     @property
@@ -57,7 +61,7 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
         if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{outer}.") for outer in taken):
             continue
         taken.append(name)
-        weights = sum(m.weight.numel() for _, m in _linears_in(module))
+        weights = sum(m.get_parameter("weight").numel() for _, m in _linears_in(module))
         if weights and (best is None or weights > best[0]):
             best = (weights, name, module)
     if best is None:

@@ -4,12 +4,13 @@ Safetensors only, no remote code, and every reason to refuse is found before wei
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -57,6 +58,10 @@ class LanguageModel:
         """Per decoder block, its prunable linears."""
         return prunable_linears(self.model)
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with the special tokens the tokenizer adds by itself."""
         return self.tokenizer(text, verbose=False)["input_ids"]
@@ -102,11 +107,21 @@ def load_model(
     _check_fits(config, name, place, kind)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=kind, trust_remote_code=False, use_safetensors=True
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=kind,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
+    if told["missing_keys"]:  # transformers fills them with random numbers
+        raise ModelError(
+            f"{name!r} lacks {len(told['missing_keys'])} of its weights, {min(told['missing_keys'])} among them; "
+            "give a complete checkpoint"
+        )
     model.requires_grad_(False)
     return LanguageModel(model.eval().to(place), tokenizer, name, revision)
 
@@ -124,11 +139,15 @@ def _locate(name: str, on_progress: Callable[[str, float], object] | None, local
     if name == builtin.NAME:
         return builtin.ensure(on_progress), builtin.GGUF_SHA256
     looks_like_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
-    folder = Path(name).expanduser()
-    if looks_like_path or (local_folders and folder.is_dir()):
-        if not local_folders:
-            raise InputError(f"model {name!r} is a path, and this server loads hub ids only; give a hub id")
-        if not folder.is_dir():
+    if looks_like_path and not local_folders:
+        raise InputError(f"model {name!r} is a path, and this server loads hub ids only; give a hub id")
+    try:
+        folder = Path(name).expanduser()
+        is_folder = local_folders and folder.is_dir()
+    except (OSError, RuntimeError):  # a name longer than the system takes, a ~user it does not know
+        is_folder = False
+    if looks_like_path or is_folder:
+        if not is_folder:
             raise InputError(f"model folder {name!r} does not exist; give 'builtin', a folder or a hub id")
         return folder, "local"
     return hub.download(name, on_progress)
@@ -151,8 +170,13 @@ def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a stranger's file: its checks raise types of their own
         raise ModelError(f"{name!r} has a configuration that cannot be used: {first_line(error)}") from error
+    if getattr(config, "is_encoder_decoder", False):  # BART would load, half of it, as a decoder
+        raise ModelError(
+            f"{name!r} ({config.model_type}) is an encoder-decoder, and only causal language models are pruned; "
+            "choose a decoder-only model"
+        )
     quantised = getattr(config, "quantization_config", None)
     if quantised:
         how = quantised.get("quant_method") if isinstance(quantised, dict) else None
@@ -168,7 +192,7 @@ def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype
     try:
         with torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # sizes that make no model raise whatever arithmetic they break
         kind = getattr(config, "model_type", "unknown")
         raise ModelError(
             f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}"

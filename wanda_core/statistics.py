@@ -127,5 +127,5 @@ class NormRecorder:
         return norms
 
 
-class StopForward(Exception):
+class StopForward(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward pass whose remaining work nobody needs."""

@@ -1,0 +1,71 @@
+# Wanda Lab. `make run` is all a fresh machine with Python 3.11 or newer needs.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check
+
+# Stamps, so that nothing is installed twice; they lie in the environment and go with it.
+MADE := $(VENV)/.made
+APP  := $(VENV)/.app
+DEV  := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint bench soak browser clean FORCE
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(APP) ## Install what is missing, bring the built-in model, start the app
+	@$(PY) -m wanda_core.builtin
+	@exec $(PY) app.py
+
+test: lint browser ## Lint, then every test
+	@$(PY) -m wanda_core.builtin
+	$(PY) -m pytest
+
+lint: $(DEV) ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw for the usual text)
+	@$(PY) -m wanda_core.builtin
+	$(PY) -m benchmarks.bench $(if $(WIKITEXT),--wikitext '$(WIKITEXT)')
+
+soak: $(DEV) ## Prune with random recipes for ten minutes (MINUTES=10) and watch for leaks
+	@$(PY) -m wanda_core.builtin
+	$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+clean: ## Remove the environment and caches; the built-in model stays in the user's cache folder
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .gradio
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The browser tests take Chromium from WANDA_CHROMIUM or the PATH, and only else Playwright's own.
+browser: $(DEV)
+	@test -n "$$WANDA_CHROMIUM" || command -v chromium >/dev/null || $(PY) -m playwright install chromium \
+		|| echo "No Chromium: install one or set WANDA_CHROMIUM to its path, or what needs a browser is left out."
+
+# An environment whose Python has gone (an upgrade, a moved folder) is made again.
+$(MADE): $(if $(shell $(PY) -c 'print(1)' 2>/dev/null),,FORCE)
+	@command -v '$(PYTHON)' >/dev/null || { \
+		echo "Wanda Lab needs Python 3.11 or newer and '$(PYTHON)' was not found: install it, or name one with 'make PYTHON=python3.12 …'."; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Wanda Lab needs Python 3.11 or newer and '$(PYTHON)' is $$('$(PYTHON)' -V 2>&1): name a newer one with 'make PYTHON=python3.12 …'."; exit 1; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's venv module is missing: install it (Debian, Ubuntu: sudo apt install python3-venv) and run make again."; exit 1; }
+	@'$(PYTHON)' -m venv --clear $(VENV)
+	@touch $@
+
+$(APP): requirements.txt constraints.txt $(MADE)
+	@echo "Installing what the app needs; the first time this takes some minutes."
+	@$(PIP) install -r requirements.txt -c constraints.txt
+	@touch $@
+
+# After the app's packages, never beside them: two pips in one environment spoil it.
+$(DEV): requirements-dev.txt constraints.txt $(APP)
+	@$(PIP) install -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+FORCE:

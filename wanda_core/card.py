@@ -1,0 +1,78 @@
+"""The model card of a pruned checkpoint, from its record."""
+
+import json
+from typing import Any
+
+from wanda_core import builtin
+
+METHODS = {
+    "wanda": "Wanda (Sun et al., 2023): a weight's score is |W| · ‖X‖₂, its size times the norm of its input",
+    "magnitude": "magnitude: a weight's score is its size |W|",
+}
+GROUPS = {"row": "each output row", "matrix": "each weight matrix", "model": "all matrices together"}
+
+
+def card(record: dict[str, Any]) -> str:
+    """README.md for the record that `wanda.json` holds: YAML front matter, then what was done and what it means."""
+    recipe, base = record["recipe"], record["base"]
+    method = METHODS.get(recipe["method"], recipe["method"])
+    lines = [
+        *_front_matter(base),
+        f"# {base['title']}, pruned: {record['label']}",
+        "",
+        f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
+        "are zero. Embeddings, norms, biases and the output head are those of the base model, and nothing was",
+        "retrained.",
+        "",
+        f"- Base model: {base['name']}, revision `{base['revision']}`",
+        f"- Method: {method}",
+        f"- Weights removed: {_extent(recipe)}",
+        f"- Calibration: {_calibration(record['calibration'])}",
+        *_perplexities(record["perplexity"]),
+        f"- Stored as: {record['dtype']}",
+        "",
+        "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: this checkpoint is",
+        "as large and as fast as its base model. Gains need a sparse format or hardware support, such as 2:4 kernels.",
+        "",
+        "`wanda.json` holds the whole recipe, the versions used and the sparsity of every linear layer. The licence of",
+        "the base model applies.",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _front_matter(base: dict[str, str]) -> list[str]:
+    hub_id = f"HuggingFaceTB/{builtin.TITLE}" if base["name"] == builtin.NAME else base["name"]
+    named = [] if base["revision"] == "local" else [f"base_model: {json.dumps(hub_id)}"]
+    tags = ["tags:", "- wanda", "- pruning", "- sparse"]
+    return ["---", "library_name: transformers", "pipeline_tag: text-generation", *named, *tags, "---", ""]
+
+
+def _extent(recipe: dict[str, Any]) -> str:
+    if recipe["pattern"] != "unstructured":
+        kept, of = recipe["pattern"].split(":")
+        return f"pattern {recipe['pattern']}, {kept} kept of every {of} consecutive input weights"
+    group = GROUPS.get(recipe["group"], recipe["group"])
+    return f"{recipe['sparsity']:.0%}, unstructured, scores compared within {group}"
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "none; the method does not look at activations"
+    return f"{found['samples']} windows of {found['seq_len']} tokens, {found['source']}, seed {found['seed']}"
+
+
+def _perplexities(found: dict[str, dict[str, Any] | None]) -> list[str]:
+    """A perplexity means nothing without its window length, so that is always said."""
+    lines = []
+    for which, one in found.items():
+        if one is not None:
+            value = "infinite" if one["perplexity"] is None else f"{one['perplexity']:.2f}"
+            lines.append(f"- Perplexity, {which}: {value} ({one['windows']} windows of {one['seq_len']} tokens)")
+    return lines

@@ -1,0 +1,298 @@
+"""The command line: prune a model into a folder, measure its perplexity, let it write."""
+
+import re
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wanda_core import checkpoint
+from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
+from wanda_core.errors import InputError
+from wanda_core.recipe import GROUPS, METHODS, ORDERS, PruneSpec
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
+    from wanda_core.models import LanguageModel
+    from wanda_core.variant import PruneReport
+
+SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.calibration, which imports torch
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    name="wanda_core",
+    help="Prune language models with Wanda: no retraining, the weights with the smallest |W|·‖X‖₂ become zero.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Dtype(StrEnum):
+    """What weights are held in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def _option(text: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=text, metavar=metavar)
+
+
+_GROUPS = "; ".join(f"{', '.join(groups)} for {method}" for method, groups in GROUPS.items())
+Model = Annotated[
+    str, _option("'builtin', a folder, or a Hugging Face hub id such as HuggingFaceTB/SmolLM2-360M.", metavar="NAME")
+]
+Device = Annotated[
+    str | None, _option("cpu, cuda, cuda:1 or mps. Left out: a GPU if there is one, else the CPU.", metavar="NAME")
+]
+HeldIn = Annotated[Dtype | None, _option("What weights are held in. Left out: bfloat16 on a CUDA GPU, else float32.")]
+Json = Annotated[bool, _option("Print one JSON object on stdout and nothing else there.", "--json")]
+
+
+@app.command()
+def prune(
+    output: Annotated[
+        str, _option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
+    ],
+    model: Model = "builtin",
+    method: Annotated[str, _option(f"How weights are scored: {', '.join(METHODS)}.", metavar="NAME")] = "wanda",
+    sparsity: Annotated[
+        str | None, _option("Share of weights to remove, 0 to 0.95. Left out: 0.5.", metavar="SHARE")
+    ] = None,
+    pattern: Annotated[
+        str, _option("'unstructured', or N:M such as 2:4, which keeps N of every M weights.", metavar="N:M")
+    ] = "unstructured",
+    group: Annotated[
+        str | None,
+        _option(
+            f"What scores are compared within, the first if left out: {_GROUPS}.",
+            metavar="NAME",
+        ),
+    ] = None,
+    order: Annotated[
+        str, _option(f"When input norms are measured: {', '.join(ORDERS)}; faithful is block by block.", metavar="NAME")
+    ] = "faithful",
+    calibration: Annotated[
+        str | None, _option("UTF-8 text that input norms are measured on. Left out: built-in text.", metavar="FILE")
+    ] = None,
+    samples: Annotated[int, _option("Windows of calibration text.")] = SAMPLES,
+    seq_len: Annotated[int, _option("Tokens in a window.")] = SEQ_LEN,
+    seed: Annotated[int, _option("Seed of the draw of windows.")] = 0,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Prune a model and save it as a Hugging Face folder.
+
+    Zeros do not make the dense file smaller or a dense matrix product faster.
+    """
+    spec = PruneSpec(method, _number(sparsity), pattern, group, order)
+    target = checkpoint.check_target(output)
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core import calibration as calibrations
+        from wanda_core.prune import prune as run
+
+        calibrations.check_whole("samples", samples, 1, calibrations.MAX_SAMPLES)
+        calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
+        text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        if calibration is not None and not spec.needs_calibration:
+            say(f"note: {method} does not look at activations, so {source} is not used")
+        lm, seconds = _load(model, device, dtype, watch)
+        drawn = None
+        if spec.needs_calibration:
+            _check_positions(lm, seq_len)
+            drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        checkpoint.check_room(lm.model, target)
+        with bar() as on_progress:
+            variant = run(lm, spec, drawn, on_progress)
+        seconds["prune"] = watch.lap()
+        say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
+        folder = checkpoint.save(variant, target)
+        seconds["save"] = watch.lap()
+        say(f"saved to {folder} in {seconds['save']:.1f} s")
+    if as_json:
+        record = checkpoint.record(variant)
+        linears = record.pop("linears")
+        print_json({"output": str(folder), **record, "linears": len(linears), "seconds": seconds})
+    else:
+        _summary(variant.report)
+
+
+@app.command()
+def perplexity(
+    model: Model = "builtin",
+    text: Annotated[
+        str | None, _option("UTF-8 text to measure on. Left out: built-in evaluation text.", metavar="FILE")
+    ] = None,
+    seq_len: Annotated[int, _option("Tokens in a window; compare only perplexities of the same length.")] = 512,
+    windows: Annotated[int | None, _option("Windows from the start of the text. Left out: all.")] = None,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model's perplexity: exp of the mean cross-entropy over windows without overlap."""
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core.calibration import BUILTIN_EVALUATION, check_whole
+        from wanda_core.evaluate import MAX_WINDOWS
+        from wanda_core.evaluate import perplexity as run
+
+        if windows is not None:
+            check_whole("windows", windows, 1, MAX_WINDOWS)
+        found_text, source = _text(text, BUILTIN_EVALUATION, seq_len)
+        lm, seconds = _load(model, device, dtype, watch)
+        _check_positions(lm, seq_len)
+        with bar() as on_progress:
+            result = run(lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
+        seconds["perplexity"] = watch.lap()
+    if as_json:
+        print_json({"model": model, "text": source, **result.to_dict(), "seconds": seconds})
+    else:
+        typer.echo(
+            f"perplexity {result.perplexity:.4f} ({source}: {result.windows} windows of {result.seq_len} tokens, "
+            f"{seconds['perplexity']:.1f} s)"
+        )
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, _option("What the model continues, or answers with --chat.", metavar="TEXT")],
+    model: Model = "builtin",
+    max_new_tokens: Annotated[int, _option("Tokens to write at most.")] = 40,
+    temperature: Annotated[float, _option("0 takes the likeliest token; up to 5 for more variety.")] = 0.0,
+    seed: Annotated[int, _option("Seed of the noise when the temperature is above 0.")] = 0,
+    chat: Annotated[bool, _option("Put the prompt into the model's chat template.", "--chat/--no-chat")] = False,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Let a model continue a prompt, token by token."""
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core.generate import generate as run
+
+        _check_encodable(prompt)
+        lm, seconds = _load(model, device, dtype, watch)
+        if chat and not lm.tokenizer.chat_template:
+            say(f"note: {lm.title} has no chat template, so the prompt is used as it is")
+        steps = run(lm, prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, chat=chat)
+    answer, tokens, written = "", 0, 0
+    for step in steps:
+        answer, tokens = step.text, len(step.tokens)
+        whole = answer.rstrip("\ufffd")  # half of a character may still be to come
+        if not as_json and len(whole) > written:
+            typer.echo(whole[written:], nl=False)
+            written = len(whole)
+    seconds["generate"] = watch.lap()
+    if as_json:
+        print_json({"model": model, "prompt": prompt, "text": answer, "tokens": tokens, "seconds": seconds})
+    else:
+        typer.echo(answer[written:])
+        say(f"{tokens} tokens in {seconds['generate']:.1f} s")
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another
+    app()
+
+
+def _number(given: str | None) -> Any:
+    """A number if it is one; the recipe refuses anything else by name."""
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given
+
+
+def _text(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
+    """A text and what to call it, before any model is loaded."""
+    from wanda_core.calibration import MAX_SEQ_LEN, check_whole, read_text
+
+    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    source = "built-in text" if file is None else Path(file).name
+    text = read_text(builtin if file is None else file)
+    if len(text.encode()) < seq_len:  # no tokenizer makes more tokens than bytes
+        raise InputError(
+            f"{source} has {len(text.encode())} bytes, too few for a window of {seq_len} tokens; "
+            "give a longer text or a smaller --seq-len"
+        )
+    return text, source
+
+
+def _check_encodable(prompt: str) -> None:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the prompt is not UTF-8 text (character {error.start}); write it in UTF-8") from error
+
+
+def _load(name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch) -> "tuple[LanguageModel, dict]":
+    """The model and the seconds it took."""
+    if device is not None and not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", device):
+        raise InputError(f"device {device!r} is not one of cpu, cuda, cuda:N and mps; leave it out to choose by itself")
+    import torch
+
+    from wanda_core.models import load_model
+
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
+    if device and ":" in device and int(device.split(":")[1]) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise InputError(f"device {device!r} is not here, torch sees {found} CUDA GPUs; leave the device out")
+    told: set[str] = set()
+
+    def tell(what: str, share: float) -> None:
+        if what not in told and sys.stderr.isatty():
+            told.add(what)
+            say(what)
+
+    kind = getattr(torch, dtype.value) if dtype else None
+    lm = load_model(name, device=device, dtype=kind, on_progress=tell)
+    seconds = watch.lap()
+    say(f"loaded {lm.title} on {lm.device.type} in {seconds:.1f} s")
+    return lm, {"load": seconds}
+
+
+def _check_positions(lm: "LanguageModel", seq_len: int) -> None:
+    most = getattr(lm.model.config, "max_position_embeddings", None)
+    if isinstance(most, int) and seq_len > most:
+        raise InputError(f"seq_len {seq_len} is more than the {most} tokens {lm.title} can read; choose a smaller one")
+
+
+def _summary(report: "PruneReport") -> None:
+    """A table: per kind of linear, how many, how many weights, which share is zero."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for linear in report.linears:
+        row = counts[re.sub(r"^.*?\.\d+\.", "", linear.name)]
+        for place, amount in enumerate((1, linear.shape[0] * linear.shape[1], linear.zeros)):
+            row[place] += amount
+    table = Table(box=box.SIMPLE)
+    table.add_column("linear")
+    for title in ("count", "weights", "sparsity"):
+        table.add_column(title, justify="right")
+    for kind, row in counts.items():
+        table.add_row(kind, *_cells(row))
+    table.add_section()
+    table.add_row("all", *_cells([sum(column) for column in zip(*counts.values(), strict=True)]))
+    Console().print(table)
+
+
+def _cells(row: Iterable[int]) -> tuple[str, str, str]:
+    count, weights, zeros = row
+    return str(count), f"{weights:,}", f"{zeros / weights:.2%}"

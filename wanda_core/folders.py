@@ -1,0 +1,192 @@
+"""Replacing a folder in one step: a reader, or a kill at any time, finds the old one whole or the new one whole.
+
+The new folder is written under a hidden name beside the target, so that only names change in the end.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from wanda_core.errors import InputError, StorageError
+
+AT_FDCWD = -100  # Linux: paths are relative to the working folder
+SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+CANNOT_SWAP = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
+
+
+def checked_target(folder: str | Path, marker: str) -> Path:
+    """The absolute path of a folder that may be written: a new one, an empty one, or one that holds `marker`.
+
+    Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
+    """
+    if not str(folder).strip():
+        raise InputError(f"output folder {str(folder)!r} is no name; give the path of the folder to write")
+    try:
+        target = Path(folder).expanduser().resolve()
+        if target.is_dir():
+            if any(target.iterdir()) and not (target / marker).is_file():
+                raise StorageError(
+                    f"{str(target)!r} holds other files, and only an empty folder or an earlier checkpoint "
+                    "is replaced; choose another folder"
+                )
+            if os.path.ismount(target):
+                raise StorageError(
+                    f"{str(target)!r} is where a disk is mounted, so it cannot be replaced as a whole; "
+                    "choose a folder inside it"
+                )
+        elif os.path.lexists(target):
+            raise StorageError(f"{str(target)!r} is a file, and a checkpoint is a folder; choose another name")
+        parent = existing_parent(target)
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise StorageError(f"{str(parent)!r} is not a folder you may write in; choose another folder")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(f"{str(folder)!r} cannot be written ({reason}); choose another folder") from error
+    return target
+
+
+def existing_parent(target: Path) -> Path:
+    """The closest folder above `target` that is there."""
+    return next(parent for parent in target.parents if os.path.lexists(parent))
+
+
+@contextlib.contextmanager
+def replacement(target: Path, marker: str) -> Iterator[Path]:
+    """A new folder beside `target`; what the block writes there takes the target's place when it ends.
+
+    If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier,
+    killed attempt left is removed first. Raises OSError, and StorageError as `checked_target` does.
+    """
+    _sweep(target)
+    above = _make_parents(target.parent)
+    fresh = _beside(target, "tmp")
+    try:
+        fresh.mkdir()
+        yield fresh
+        _write_through(fresh)
+        checked_target(target, marker)  # again: it may have changed while the block ran
+        _move(fresh, target)
+        with contextlib.suppress(OSError):  # not every system can flush a folder
+            _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        for folder in above:
+            with contextlib.suppress(OSError):  # in use by now
+                folder.rmdir()
+        raise
+    shutil.rmtree(fresh, ignore_errors=True)  # after a swap the old folder bears this name
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make the missing folders down to `folder`; the ones made, deepest first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _write_through(folder: Path) -> None:
+    """Every file on the disk before the move makes it count, and readable by whom the folder is readable by."""
+    mode = folder.stat().st_mode & 0o666  # safetensors writes for the owner alone
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            path.chmod(mode)
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    with contextlib.suppress(OSError):
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move(fresh: Path, target: Path) -> None:
+    try:
+        os.rename(fresh, target)  # also over an empty folder, except on Windows
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not _swap(fresh, target):
+            _two_renames(fresh, target)
+
+
+def _swap(first: Path, second: Path) -> bool:
+    """Exchange the names of two folders in one step; False where the system or the file system cannot."""
+    if sys.platform not in ("linux", "darwin"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    a, b = os.fsencode(first), os.fsencode(second)
+    try:
+        failed = (
+            libc.renameat2(AT_FDCWD, a, AT_FDCWD, b, SWAP)
+            if sys.platform == "linux"
+            else libc.renamex_np(a, b, SWAP)  # macOS
+        )
+    except AttributeError:  # an old or small C library
+        return False
+    if not failed:
+        return True
+    code = ctypes.get_errno()
+    if code in CANNOT_SWAP:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def _two_renames(fresh: Path, target: Path) -> None:
+    """Where names cannot be exchanged: the old folder steps aside, and comes back if the new one cannot move in.
+
+    A kill between the two leaves the old one whole under its hidden name; `_sweep` puts it back.
+    """
+    kept = _beside(target, "old")
+    os.rename(target, kept)
+    try:
+        os.rename(fresh, target)
+    except BaseException:
+        if not target.exists():
+            os.rename(kept, target)
+        raise
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    """Clear what killed processes left beside the target."""
+    if not target.parent.is_dir():
+        return
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-[0-9a-f]{{8}}")
+    for path in list(target.parent.iterdir()):
+        match = leftover.fullmatch(path.name)
+        if not match or not _is_gone(int(match[2]), path):
+            continue
+        with contextlib.suppress(OSError):
+            if match[1] == "old" and not target.exists():
+                os.rename(path, target)
+            else:
+                shutil.rmtree(path)
+
+
+def _is_gone(pid: int, path: Path) -> bool:
+    """Whether the process that made `path` has ended; one with its number that began later is another."""
+    try:
+        return psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, OSError):
+        return False

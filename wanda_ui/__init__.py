@@ -1,0 +1,1 @@
+"""The page: Gradio tabs and Plotly figures over `wanda_core`."""

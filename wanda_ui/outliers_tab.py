@@ -1,0 +1,114 @@
+"""Outliers: how large the residual stream grows, and which input columns carry it."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+import pandas as pd
+import torch
+from torch import Tensor
+
+from wanda_core.analysis import Analysis, standing_out
+from wanda_ui import figures, texts
+from wanda_ui.scores_tab import kinds_of, of_kind
+from wanda_ui.studio import Loaded
+
+STREAM = "residual stream"
+COLUMNS = ["channel", "massive", "blocks", "from – to", "largest |x|", "× median", "at block"]
+
+
+@dataclass(frozen=True)
+class OutliersTab:
+    """The components other files listen to."""
+
+    lines_title: gr.HTML
+    lines: gr.Plot
+    lines_text: gr.HTML
+    where: gr.Dropdown
+    norms_title: gr.HTML
+    norms: gr.Plot
+    norms_text: gr.HTML
+    table: gr.Dataframe
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What `show` returns."""
+        return [self.lines_title, self.lines, self.lines_text, self.table]
+
+    @property
+    def norm_outputs(self) -> list[gr.components.Component]:
+        """What `show_norms` returns."""
+        return [self.norms_title, self.norms, self.norms_text]
+
+
+def build() -> OutliersTab:
+    """The lines, the heatmap, the table."""
+    lines_title = gr.HTML(texts.empty("The outliers appear here as soon as the model is ready."))
+    lines = gr.Plot(show_label=False, elem_id="outliers-lines")
+    lines_text = gr.HTML("", elem_id="outliers-lines-text")
+    where = gr.Dropdown([STREAM], value=STREAM, label="Norms of the columns of", elem_id="outliers-where")
+    norms_title = gr.HTML("")
+    norms = gr.Plot(show_label=False, elem_id="outliers-heatmap")
+    norms_text = gr.HTML("", elem_id="outliers-heatmap-text")
+    table = gr.Dataframe(
+        headers=COLUMNS,
+        label="Channels of the residual stream that stand out",
+        interactive=False,
+        elem_id="outliers-table",
+    )
+    return OutliersTab(lines_title, lines, lines_text, where, norms_title, norms, norms_text, table)
+
+
+def places(loaded: Loaded) -> list[str]:
+    """What the heatmap can show: the residual stream, or the inputs of any kind of linear."""
+    return [STREAM, *(f"inputs of {kind}" for kind in kinds_of(loaded))]
+
+
+def show(analysis: Analysis) -> tuple[str, object, str, pd.DataFrame]:
+    """The magnitudes per block and the table of channels that stand out."""
+    found = standing_out(analysis)
+    title, text = texts.lines_words(analysis, found)
+    rows = [
+        [
+            f.channel,
+            "yes" if f.massive else "no",
+            len(f.blocks),
+            f"{f.blocks[0]} – {f.blocks[-1]}" if f.blocks else "none",
+            texts.number(f.largest),
+            texts.number(f.ratio),
+            f.block,
+        ]
+        for f in found
+    ]
+    return (
+        texts.figure_title(title),
+        figures.magnitude_lines(analysis),
+        texts.sentence(text),
+        pd.DataFrame(rows, columns=COLUMNS),
+    )
+
+
+def show_norms(loaded: Loaded, where: str) -> tuple[str, object, str]:
+    """The block × channel picture of norms, with its words."""
+    norms, what = _norms(loaded, where)
+    ratio = norms / norms.median(dim=1, keepdim=True).values.clamp_min(1e-12)
+    block, channel = divmod(int(ratio.argmax()), ratio.shape[1])
+    leaders = ratio.argmax(dim=1)
+    leads = int((leaders == channel).sum())
+    title = f"Channel {channel} reaches {texts.number(float(ratio[block, channel]))} × the median norm in {what}"
+    text = (
+        f"Each cell is a column's L2 norm over the calibration text as a multiple of its block's "
+        f"median. Channel {channel} is the largest in {leads} of {len(norms)} blocks and peaks in block {block}; half of all cells lie "
+        f"within {float(ratio.quantile(0.25)):.2f} to {float(ratio.quantile(0.75)):.2f} × the median. "
+        "In Wanda's score these norms multiply every weight of their column."
+    )
+    return texts.figure_title(title), figures.norm_heatmap(norms), texts.sentence(text)
+
+
+def _norms(loaded: Loaded, where: str) -> tuple[Tensor, str]:
+    analysis = loaded.analysis
+    assert analysis is not None  # the page asks only after it is made
+    kind = where.removeprefix("inputs of ")
+    linears = of_kind(loaded, kind)
+    if not linears:
+        return analysis.stream_norms, "the residual stream"
+    return torch.stack([analysis.profile.norms[linear.name] for linear in linears]), f"the inputs of {kind}"

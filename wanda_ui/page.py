@@ -1,0 +1,185 @@
+"""The whole page: the set-up on the left, the tabs on the right, and what happens when."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from wanda_core.errors import WandaError
+from wanda_ui import compare_tab, outliers_tab, scores_tab, setup_panel, texts
+from wanda_ui.studio import Loaded, Result, Studio
+
+STYLE = Path(__file__).resolve().parent.parent / "assets" / "style.css"
+CANCELLED = "Cancelled. The dense model is as it was."
+RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"
+SWITCH = "() => { document.body.classList.toggle('dark'); }"
+# Jobs wait for the studio's own lock, where they can say so; more than these wait in Gradio's queue.
+ENGINE: dict[str, Any] = {
+    "concurrency_id": "engine",
+    "concurrency_limit": 8,
+    "show_progress": "hidden",
+    "api_visibility": "undocumented",
+}
+LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def theme() -> gr.themes.Base:
+    """System fonts, one accent, generous space."""
+    sans = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=sans,
+        font_mono=["ui-monospace", "SF Mono", "Menlo", "monospace"],
+    )
+
+
+def launch_settings() -> dict[str, Any]:
+    """How the page is served, the same for the app and the tests."""
+    return {
+        "theme": theme(),
+        "css_paths": [STYLE],
+        "max_file_size": "8mb",
+        "state_session_capacity": 64,
+        "enable_monitoring": False,
+        "share": False,
+        "run_history": False,
+        "footer_links": [],
+    }
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page over a studio, its queue set; nothing is launched."""
+    with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
+        key = gr.State("")
+        with gr.Row(elem_classes="wl-top"):
+            head = gr.HTML(texts.header(None), elem_id="head")
+            switch = gr.Button("light / dark", size="sm", elem_id="theme-switch", scale=0, min_width=110)
+        with gr.Row(elem_classes="wl-main"):
+            with gr.Column(scale=1, min_width=300, elem_classes="wl-side"):
+                setup = setup_panel.build()
+            with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs():
+                with gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare_side:
+                    compare = compare_tab.build()
+                with gr.Tab("Scores", id="scores", elem_id="tab-scores") as scores_side:
+                    scores = scores_tab.build()
+                with gr.Tab("Outliers", id="outliers", elem_id="tab-outliers") as outliers_side:
+                    outliers = outliers_tab.build()
+
+        scores_outputs = [scores.kind, scores.block, *scores.grid_outputs, *scores.linear_outputs]
+        outliers_outputs = [outliers.where, *outliers.norm_outputs, *outliers.outputs]
+
+        def all_scores(loaded: Loaded, result: Result | None, kind: str | None, block: int | None) -> list:
+            kind, block = scores_tab.choices(loaded, kind, block)
+            blocks = [linear.block for linear in scores_tab.of_kind(loaded, kind)]
+            return [
+                gr.Dropdown(scores_tab.kinds_of(loaded), value=kind),
+                gr.Dropdown(blocks, value=block),
+                *scores_tab.show_grid(loaded, result, kind),
+                *scores_tab.show_linear(loaded, result, kind, block),
+            ]
+
+        def all_outliers(loaded: Loaded) -> list:
+            assert loaded.analysis is not None  # made by open_steps
+            where = gr.Dropdown(outliers_tab.places(loaded), value=outliers_tab.STREAM)
+            return [where, *outliers_tab.show_norms(loaded, outliers_tab.STREAM), *outliers_tab.show(loaded.analysis)]
+
+        def open_model(name: str) -> Iterator[list]:
+            """Load a model, then fill what the dense model alone can fill."""
+            rest = [gr.skip()] * (2 + len(scores_outputs) + len(outliers_outputs))
+            kept: list[Loaded] = []
+            for html in setup_panel.watched(studio.open_steps(name), kept):
+                yield [html, *rest]
+            if kept:
+                loaded = kept[0]
+                filled = [*all_scores(loaded, None, None, None), *all_outliers(loaded)]
+                yield [texts.ready(loaded), "", texts.header(loaded), *filled]
+
+        def prune(held: str, kind: str | None, block: int | None, *recipe: object) -> Iterator[list]:
+            """Prune, measure, and show the new scores; a failed run keeps the variant that was there."""
+            rest = [gr.skip()] * (4 + len(scores_outputs))
+            kept: list[Result] = []
+            try:
+                steps = setup_panel.job(studio, *recipe)  # type: ignore[arg-type]
+            except WandaError as error:
+                yield [texts.problem(str(error)), held, *rest]
+                return
+            for html in setup_panel.watched(steps, kept):
+                yield [html, held, *rest]
+            if not kept:
+                return
+            result = kept[0]
+            opened: list[Loaded] = []
+            for html in setup_panel.watched(studio.open_steps(str(recipe[0])), opened):
+                yield [html, held, *rest]
+            filled = all_scores(result.loaded, result, kind, block) if opened else [gr.skip()] * len(scores_outputs)
+            yield [
+                texts.done(result),
+                result.key,
+                texts.header(result.loaded),
+                *compare_tab.invitation(result),
+                *filled,
+            ]
+
+        def cancelled(name: str, held: str) -> str:
+            loaded = studio.models.get(name)
+            result = studio.results.get(held)
+            if loaded is None:
+                return texts.empty(CANCELLED)
+            return texts.done(result) if result is not None else texts.ready(loaded, CANCELLED)
+
+        def grid(name: str, held: str, kind: str, block: int) -> list:
+            loaded, result = scores_tab.current(studio, name, held)
+            if loaded is None or kind not in scores_tab.kinds_of(loaded):
+                return [gr.skip()] * 8
+            kind, block = scores_tab.choices(loaded, kind, block)
+            return [*scores_tab.show_grid(loaded, result, kind), *scores_tab.show_linear(loaded, result, kind, block)]
+
+        def linear(name: str, held: str, kind: str, block: int) -> list:
+            loaded, result = scores_tab.current(studio, name, held)
+            if loaded is None or scores_tab.choices(loaded, kind, block) != (kind, block):
+                return [gr.skip()] * 5
+            return list(scores_tab.show_linear(loaded, result, kind, block))
+
+        def norms(name: str, where: str) -> list:
+            loaded, _ = scores_tab.current(studio, name, "")
+            if loaded is None or where not in outliers_tab.places(loaded):
+                return [gr.skip()] * 3
+            return list(outliers_tab.show_norms(loaded, where))
+
+        def answers(*inputs: object) -> Iterator[tuple[str, str, str]]:
+            yield from compare_tab.answers(studio, *inputs)  # type: ignore[arg-type]
+
+        opened = [setup.status, key, head, *scores_outputs, *outliers_outputs]
+        page.load(open_model, setup.model, opened, **ENGINE)
+        choosing = setup.model.change(open_model, setup.model, opened, **ENGINE)
+        pruning = setup.prune.click(
+            prune,
+            [key, scores.kind, scores.block, *setup.recipe],
+            [setup.status, key, head, *compare.outputs, *scores_outputs],
+            **ENGINE,
+        )
+        asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
+        asking = [compare.button.click(answers, **asked), compare.prompt.submit(answers, **asked)]
+        setup.cancel.click(cancelled, [setup.model, key], setup.status, cancels=[pruning, choosing, *asking], **LIGHT)
+        seen = [setup.model, key, scores.kind, scores.block]
+        scores.kind.input(grid, seen, [*scores.grid_outputs, *scores.linear_outputs], **LIGHT)
+        scores.block.input(linear, seen, scores.linear_outputs, **LIGHT)
+        outliers.where.input(norms, [setup.model, outliers.where], outliers.norm_outputs, **LIGHT)
+        switch.click(None, js=SWITCH, **LIGHT)
+        for side in (compare_side, scores_side, outliers_side):
+            side.select(None, js=RESIZE, **LIGHT)  # a figure drawn while hidden has no width
+    page.queue(max_size=20, default_concurrency_limit=4, api_open=False)
+    return page
+
+
+def serve() -> None:
+    """Start the studio and serve the page until stopped; the address is printed."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    on_space = bool(os.environ.get("SPACE_ID"))
+    studio = Studio(local_folders=not on_space)
+    studio.start()
+    build(studio).launch(**launch_settings())  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""Scores: every block at once for one kind of linear, and one linear in detail."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from wanda_core.linears import Linear
+from wanda_core.masks import lowest_per_row
+from wanda_core.scores import magnitude
+from wanda_core.summaries import disagreement, histogram, score_grid, score_of
+from wanda_ui import figures, texts
+from wanda_ui.studio import Loaded, Result, Studio
+
+WAITING = "The scores appear here as soon as the model is ready."
+
+
+@dataclass(frozen=True)
+class ScoresTab:
+    """The components other files listen to."""
+
+    kind: gr.Dropdown
+    block: gr.Dropdown
+    grid_title: gr.HTML
+    grid: gr.Plot
+    grid_text: gr.HTML
+    score_title: gr.HTML
+    score: gr.Plot
+    weight_title: gr.HTML
+    weight: gr.Plot
+    text: gr.HTML
+
+    @property
+    def grid_outputs(self) -> list[gr.components.Component]:
+        """What `show_grid` returns."""
+        return [self.grid_title, self.grid, self.grid_text]
+
+    @property
+    def linear_outputs(self) -> list[gr.components.Component]:
+        """What `show_linear` returns."""
+        return [self.score_title, self.score, self.weight_title, self.weight, self.text]
+
+
+def build() -> ScoresTab:
+    """All blocks above, one linear below."""
+    with gr.Row():
+        kind = gr.Dropdown([], label="Kind of linear", elem_id="scores-kind", min_width=160)
+        block = gr.Dropdown([], label="Block", elem_id="scores-block", min_width=100)
+    grid_title = gr.HTML(texts.empty(WAITING))
+    grid = gr.Plot(show_label=False, elem_id="scores-heatmap")
+    grid_text = gr.HTML("", elem_id="scores-heatmap-text")
+    with gr.Row(elem_classes="wl-columns"):
+        with gr.Column(min_width=300):
+            score_title = gr.HTML("")
+            score = gr.Plot(show_label=False, elem_id="scores-histogram")
+        with gr.Column(min_width=300):
+            weight_title = gr.HTML("")
+            weight = gr.Plot(show_label=False, elem_id="magnitude-histogram")
+    text = gr.HTML("", elem_id="scores-histogram-text")
+    return ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
+
+
+def choices(loaded: Loaded, kind: str | None, block: int | None) -> tuple[str, int]:
+    """The chosen kind and block where the model has them, else its first kind and middle block."""
+    kinds = kinds_of(loaded)
+    chosen = kind if kind in kinds else kinds[0]
+    blocks = [linear.block for linear in of_kind(loaded, chosen)]
+    return chosen, block if block in blocks else blocks[len(blocks) // 2]
+
+
+def kinds_of(loaded: Loaded) -> list[str]:
+    """The kinds of linears of a model, in the order of a block."""
+    return list(dict.fromkeys(linear.kind for block in loaded.lm.linears for linear in block))
+
+
+def of_kind(loaded: Loaded, kind: str) -> list[Linear]:
+    """The linears of one kind, block after block."""
+    return [linear for block in loaded.lm.linears for linear in block if linear.kind == kind]
+
+
+def show_grid(loaded: Loaded, result: Result | None, kind: str) -> tuple[str, object, str]:
+    """The block × score picture of a kind, of the dense weights, with its words."""
+    grid = score_grid(of_kind(loaded, kind), _norms(loaded, result))
+    title, text = texts.grid_words(grid, kind)
+    return texts.figure_title(title), figures.score_heatmap(grid), texts.sentence(text)
+
+
+def show_linear(loaded: Loaded, result: Result | None, kind: str, block: int) -> tuple[str, object, str, object, str]:
+    """One linear: its scores, kept and pruned apart, and beside them the same weights by magnitude."""
+    linear = next(x for x in of_kind(loaded, kind) if x.block == block)
+    norms = _norms(loaded, result)
+    S = score_of(linear, norms)
+    cut, parting = None, None
+    if result is not None:
+        cut = result.variant.pruned_weight(linear.name) == 0
+        rows_cut = int(cut.sum()) // cut.shape[0]
+        other = lowest_per_row(magnitude(linear.weight), rows_cut)
+        parting = disagreement(cut, other, norms[linear.name]) if result.variant.profile is not None else None
+    by_score, by_weight = histogram(S, cut), histogram(linear.weight.abs(), cut)
+    title, beside, text = texts.histogram_words(by_score, by_weight, f"{kind}, block {block}", parting)
+    return (
+        texts.figure_title(title),
+        figures.score_histogram(by_score, "score |W|·‖X‖₂"),
+        texts.figure_title(beside),
+        figures.score_histogram(by_weight, "magnitude |W|"),
+        texts.sentence(text),
+    )
+
+
+def _norms(loaded: Loaded, result: Result | None):
+    """The norms that decided, where there are any, else those of the dense model."""
+    if result is not None and result.variant.profile is not None:
+        return result.variant.profile.norms
+    assert loaded.analysis is not None  # the page asks only after it is made
+    return loaded.analysis.profile.norms
+
+
+def current(studio: Studio, name: str, key: str) -> tuple[Loaded | None, Result | None]:
+    """What this visitor looks at: the model if it is ready, the variant if it belongs to that model."""
+    loaded = studio.models.get(name)
+    result = studio.results.get(key)
+    if loaded is None or loaded.analysis is None:
+        return None, None
+    return loaded, result if result is not None and result.loaded is loaded else None

@@ -1,0 +1,159 @@
+"""The left column: which model, what is done to it, and how far it is."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from wanda_core import builtin
+from wanda_core.calibration import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, read_text
+from wanda_core.errors import InputError, WandaError
+from wanda_core.progress import Progress, Steps
+from wanda_core.recipe import MAX_SPARSITY, PruneSpec
+from wanda_ui import texts
+from wanda_ui.studio import Result, Studio
+
+MODELS = [
+    ("SmolLM2-135M-Instruct (built in)", builtin.NAME),
+    ("SmolLM2-360M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
+    ("Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
+    ("GPT-2 (124M)", "openai-community/gpt2"),
+    ("OPT-125M", "facebook/opt-125m"),
+]
+GROUPS = [("method's own", "default"), ("output row", "row"), ("matrix", "matrix"), ("whole model", "model")]
+MAX_PAGE_TOKENS = 64 * 1024  # samples × length that the page runs; the command line has no such limit
+TICK = 0.15  # seconds between updates of the progress bar
+
+
+@dataclass(frozen=True)
+class SetupPanel:
+    """The controls other files listen to."""
+
+    model: gr.Dropdown
+    method: gr.Radio
+    pattern: gr.Radio
+    sparsity: gr.Slider
+    group: gr.Dropdown
+    file: gr.File
+    samples: gr.Number
+    seq_len: gr.Number
+    seed: gr.Number
+    prune: gr.Button
+    cancel: gr.Button
+    status: gr.HTML
+
+    @property
+    def recipe(self) -> list[gr.components.Component]:
+        """The inputs of `prune`, in its order."""
+        return [
+            self.model,
+            self.method,
+            self.pattern,
+            self.sparsity,
+            self.group,
+            self.file,
+            self.samples,
+            self.seq_len,
+            self.seed,
+        ]
+
+
+def build() -> SetupPanel:
+    """Lay the controls out, in the order a person decides."""
+    model = gr.Dropdown(
+        MODELS,
+        value=builtin.NAME,
+        label="Model",
+        info="built in, from the list, or any Hugging Face id",
+        allow_custom_value=True,
+        elem_id="model",
+    )
+    method = gr.Radio([("Wanda", "wanda"), ("Magnitude", "magnitude")], value="wanda", label="Method", elem_id="method")
+    pattern = gr.Radio(
+        [("free", "unstructured"), ("2:4", "2:4"), ("4:8", "4:8")],
+        value="unstructured",
+        label="Pattern",
+        elem_id="pattern",
+    )
+    sparsity = gr.Slider(0, 100 * MAX_SPARSITY, value=50, step=1, label="Sparsity (%)", elem_id="sparsity")
+    with gr.Row(elem_classes="wl-buttons"):
+        prune = gr.Button("Prune", variant="primary", elem_id="prune", scale=2)
+        cancel = gr.Button("Cancel", elem_id="cancel", scale=1)
+    status = gr.HTML(texts.empty("Starting …"), elem_id="status")
+    with gr.Accordion("Calibration", open=False, elem_id="calibration"):
+        gr.Markdown("Wanda looks at the model's inputs on a text: the built-in one, or your own.")
+        file = gr.File(label="Your text (.txt, UTF-8)", file_types=[".txt"], height=110, elem_id="calibration-file")
+        with gr.Row():
+            samples = gr.Number(DEFAULT_SAMPLES, label="Samples", precision=0, min_width=70, elem_id="samples")
+            seq_len = gr.Number(DEFAULT_SEQ_LEN, label="Tokens each", precision=0, min_width=70, elem_id="seq-len")
+            seed = gr.Number(0, label="Seed", precision=0, min_width=70, elem_id="seed")
+    with gr.Accordion("More", open=False, elem_id="more"):
+        group = gr.Dropdown(GROUPS, value="default", label="Compare weights within", elem_id="group")
+    pattern.change(
+        lambda chosen: gr.Slider(interactive=chosen == "unstructured"),
+        pattern,
+        sparsity,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return SetupPanel(model, method, pattern, sparsity, group, file, samples, seq_len, seed, prune, cancel, status)
+
+
+def job(
+    studio: Studio, name: str, method: str, pattern: str, sparsity: object, group: str, file: str | None, *draw: object
+) -> Steps[Result]:
+    """The pruning that the controls describe. Raises InputError for what they must not say."""
+    free = pattern == "unstructured"
+    spec = PruneSpec(
+        method=method,
+        pattern=pattern,
+        sparsity=_share(sparsity) if free else None,
+        group=None if group == "default" or not free else group,
+    )
+    samples, seq_len, seed = (
+        _whole(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
+    )
+    if not 0 < samples * seq_len <= MAX_PAGE_TOKENS or samples > MAX_SAMPLES or seq_len > MAX_SEQ_LEN:
+        raise InputError(
+            f"{samples} samples of {seq_len} tokens are outside what this page runs "
+            f"(1 to {MAX_PAGE_TOKENS:,} tokens in all); choose fewer, or use the command line"
+        )
+    text = read_text(file) if file else None
+    source = "uploaded text" if file else None
+    settings: dict[str, object] = {"text": text, "source": source, "samples": samples, "seq_len": seq_len, "seed": seed}
+    return studio.prune_steps(name, spec, settings)
+
+
+def watched(steps: Steps, keep: list) -> Iterator[str]:
+    """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
+
+    Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
+    """
+    last = 0.0
+    try:
+        while True:
+            step: Progress = next(steps)
+            if time.monotonic() - last >= TICK:
+                last = time.monotonic()
+                yield texts.progress(step)
+    except StopIteration as stop:
+        keep.append(stop.value)
+    except WandaError as error:
+        yield texts.problem(str(error))
+    finally:
+        steps.close()
+
+
+def _share(percent: Any) -> Any:
+    """Percent as a share; what is no number is left for the recipe to refuse."""
+    if isinstance(percent, bool) or not isinstance(percent, (int, float)):
+        return percent
+    return percent / 100
+
+
+def _whole(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
+        raise InputError(f"{what} {value!r} is not a whole number; type one, such as 16")
+    return int(value)

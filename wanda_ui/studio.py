@@ -1,0 +1,146 @@
+"""What the server keeps for all visitors: loaded models, their analyses and a few variants, behind one lock."""
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from wanda_core import builtin
+from wanda_core.analysis import Analysis, analyse_steps
+from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate, read_text
+from wanda_core.evaluate import Perplexity, perplexity_steps
+from wanda_core.models import LanguageModel, load_model
+from wanda_core.progress import Progress, Steps
+from wanda_core.prune import prune_steps
+from wanda_core.recipe import PruneSpec
+from wanda_core.variant import Variant
+
+T = TypeVar("T")
+
+MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
+MAX_VARIANTS = 2  # pruned copies kept at once, each about as large as the model's linears
+EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
+EVAL_SEQ_LEN = 512
+POLL = 0.2  # seconds between looks at a job in another thread
+
+
+@dataclass
+class Loaded:
+    """A model and what has been found out about it."""
+
+    lm: LanguageModel
+    analysis: Analysis | None = None
+    calibration: Calibration | None = None  # what the analysis was made on
+    dense: Perplexity | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned model as the page shows it. key: what a visitor's session holds instead of the model."""
+
+    key: str
+    loaded: Loaded
+    variant: Variant
+    dense: Perplexity
+    pruned: Perplexity
+
+
+@dataclass
+class Studio:
+    """One per server. Jobs that run a model hold the lock, however they are called."""
+
+    local_folders: bool = True
+    models: "OrderedDict[str, Loaded]" = field(default_factory=OrderedDict)
+    results: "OrderedDict[str, Result]" = field(default_factory=OrderedDict)
+    _engine: threading.Lock = field(default_factory=threading.Lock)
+    _loads: dict[str, Future[LanguageModel]] = field(default_factory=dict)
+    _told: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "load"))
+
+    def start(self) -> None:
+        """Begin to load the built-in model without waiting for it."""
+        self._load(builtin.NAME)
+
+    def model_steps(self, name: str) -> Steps[Loaded]:
+        """A model, loaded by the first who asks; others wait for the same load."""
+        if name in self.models:
+            self.models.move_to_end(name)
+            return self.models[name]
+        future = self._load(name)
+        while not future.done():
+            what, share = self._told.get(name, (f"loading {name}", 0.0))
+            yield Progress("loading", round(share * 100), 100, what)
+            threading.Event().wait(POLL)
+        self._loads.pop(name, None)
+        if name not in self.models:
+            self.models[name] = Loaded(future.result())
+            while len(self.models) > MAX_MODELS:
+                self.models.popitem(last=False)
+        return self.models[name]
+
+    def open_steps(self, name: str) -> Steps[Loaded]:
+        """A model with the analysis the Scores and Outliers tabs show before anything is pruned."""
+        loaded = yield from self.model_steps(name)
+        if loaded.analysis is None:
+            yield from self._alone(self._analyse(loaded))
+        return loaded
+
+    def prune_steps(self, name: str, spec: PruneSpec, draw: dict[str, object]) -> Steps[Result]:
+        """Prune and measure. draw: text, source, samples, seq_len and seed of the calibration."""
+        loaded = yield from self.model_steps(name)
+        calibration = calibrate(loaded.lm, **draw) if spec.needs_calibration else None  # type: ignore[arg-type]
+        key = f"{name}|{spec}|{calibration.fingerprint if calibration else ''}"
+        if key not in self.results:
+            result = yield from self._alone(self._prune(key, loaded, spec, calibration))
+            self.results[key] = result
+            while len(self.results) > MAX_VARIANTS:
+                self.results.popitem(last=False)
+        self.results.move_to_end(key)
+        return self.results[key]
+
+    def alone(self, steps: Steps[T]) -> Steps[T]:
+        """Run steps while nobody else runs a model here."""
+        return self._alone(steps)
+
+    def _load(self, name: str) -> Future[LanguageModel]:
+        if name not in self._loads:
+            self._loads[name] = self._loader.submit(
+                load_model,
+                name,
+                on_progress=lambda what, share: self._told.__setitem__(name, (what, share)),
+                local_folders=self.local_folders,
+            )
+        return self._loads[name]
+
+    def _alone(self, steps: Steps[T]) -> Steps[T]:
+        while not self._engine.acquire(timeout=POLL):
+            yield Progress("waiting", 0, 1, "another job is running; yours is next")
+        try:
+            return (yield from steps)
+        finally:
+            self._engine.release()
+
+    def _analyse(self, loaded: Loaded) -> Steps[None]:
+        if loaded.analysis is None:  # someone else may have done it while we waited
+            calibration = calibrate(loaded.lm)
+            analysis = yield from analyse_steps(loaded.lm, calibration)
+            loaded.analysis, loaded.calibration = analysis, calibration
+
+    def _prune(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
+        variant = yield from prune_steps(loaded.lm, spec, calibration)
+        text = read_text(BUILTIN_EVALUATION)
+        if loaded.dense is None:
+            loaded.dense = yield from _measure(loaded.lm, text, "dense")
+        pruned = yield from _measure(variant.lm, text, "pruned")
+        return Result(key, loaded, variant, loaded.dense, pruned)
+
+
+def _measure(lm: LanguageModel, text: str, which: str) -> Steps[Perplexity]:
+    steps = perplexity_steps(lm, text, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        yield Progress(f"perplexity, {which}", step.done, step.total, step.detail)

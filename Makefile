@@ -23,7 +23,7 @@ run: $(APP) ## Install what is missing, bring the built-in model, start the app
 
 test: lint browser ## Lint, then every test
 	@$(PY) -m wanda_core.builtin
-	$(PY) -m pytest
+	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest
 
 lint: $(DEV) ## ruff and mypy
 	$(PY) -m ruff check .
@@ -42,10 +42,19 @@ clean: ## Remove the environment and caches; the built-in model stays in the use
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .gradio
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The browser tests take Chromium from WANDA_CHROMIUM or the PATH, and only else Playwright's own.
+# Browser tests take Chromium from WANDA_CHROMIUM, else from the PATH, else Playwright's own.
+define PLAYWRIGHTS_OWN
+import os, playwright.sync_api as api
+with api.sync_playwright() as p: path = p.chromium.executable_path
+print(path if os.path.exists(path) else "")
+endef
+export PLAYWRIGHTS_OWN
+ON_PATH  := command -v chromium || command -v google-chrome
+CHROMIUM := printenv WANDA_CHROMIUM || $(ON_PATH) || $(PY) -c "$$PLAYWRIGHTS_OWN"
+
 browser: $(DEV)
-	@test -n "$$WANDA_CHROMIUM" || command -v chromium >/dev/null || $(PY) -m playwright install chromium \
-		|| echo "No Chromium: install one or set WANDA_CHROMIUM to its path, or what needs a browser is left out."
+	@{ printenv WANDA_CHROMIUM || $(ON_PATH); } >/dev/null || $(PY) -m playwright install chromium \
+		|| echo "No Chromium: install one or set WANDA_CHROMIUM to its path; what needs a browser is left out."
 
 # An environment whose Python has gone (an upgrade, a moved folder) is made again.
 $(MADE): $(if $(shell $(PY) -c 'print(1)' 2>/dev/null),,FORCE)

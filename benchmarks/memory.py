@@ -87,7 +87,8 @@ def app_peak() -> float:
 
 def launch_chromium(playwright: Any) -> Any:
     """A headless Chromium: WANDA_CHROMIUM, else the one on the PATH, else Playwright's own; Skipped without any."""
-    found = os.environ.get("WANDA_CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
+    installed = shutil.which("chromium") or shutil.which("google-chrome") or playwright.chromium.executable_path
+    found = os.environ.get("WANDA_CHROMIUM") or installed
     if not Path(found).exists():
         raise Skipped("there is no Chromium; install one or set WANDA_CHROMIUM to its path")
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox refuses to start for root

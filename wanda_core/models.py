@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -107,7 +108,7 @@ def load_model(
     _check_fits(config, name, place, kind)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=kind,
@@ -117,6 +118,7 @@ def load_model(
         )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
+    model, told = loaded
     if told["missing_keys"]:  # transformers fills them with random numbers
         raise ModelError(
             f"{name!r} lacks {len(told['missing_keys'])} of its weights, {min(told['missing_keys'])} among them; "

@@ -54,8 +54,12 @@ def build() -> CompareTab:
         prompt = gr.Textbox(PROMPT, label="Prompt", lines=1, max_lines=6, max_length=20_000, scale=5, elem_id="prompt")
         button = gr.Button("Compare", elem_id="compare", scale=1, min_width=120)
     with gr.Row(elem_classes="wl-options"):
-        length = gr.Slider(8, 256, value=48, step=1, label="Length (tokens)", elem_id="length", min_width=150)
-        temperature = gr.Slider(0, 2, value=0, step=0.1, label="Temperature", elem_id="temperature", min_width=150)
+        length = gr.Slider(
+            8, 256, value=48, step=1, label="Length (tokens)", elem_id="length", buttons=[], min_width=150
+        )
+        temperature = gr.Slider(
+            0, 2, value=0, step=0.1, label="Temperature", elem_id="temperature", buttons=[], min_width=150
+        )
         seed = gr.Number(0, label="Seed", precision=0, elem_id="answer-seed", min_width=90)
         chat = gr.Checkbox(True, label="Use the chat template, if the model has one", elem_id="chat", min_width=180)
     return CompareTab(prompt, chat, length, temperature, seed, button, dense, pruned, verdict)

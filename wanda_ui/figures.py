@@ -1,5 +1,7 @@
 """Plotly figures from bounded summaries. Transparent, in mid-grey type, so that they serve light and dark."""
 
+import math
+
 import plotly.graph_objects as go
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ def score_heatmap(grid: Grid) -> go.Figure:
             hovertemplate="block %{y}<br>score 10^%{x:.2f}<br>%{z:.2f}% of weights<extra></extra>",
         )
     )
-    figure.update_xaxes(title_text="score |W|·‖X‖₂ (power of ten)", tickprefix="10^", dtick=1)
+    figure.update_xaxes(title_text="score |W|·‖X‖₂", **_powers(grid.edges))
     figure.update_yaxes(title_text="block", autorange="reversed")
     return _styled(figure, 440)
 
@@ -35,7 +37,8 @@ def score_histogram(summary: Histogram, axis: str) -> go.Figure:
     """Kept (blue) and pruned (orange, hatched) weights over log10 score, exact zeros apart on the left."""
     centres = (summary.edges[:-1] + summary.edges[1:]) / 2
     width = float(summary.edges[1] - summary.edges[0])
-    pruned = {"color": PRUNED, "pattern": {"shape": "/", "size": 4, "solidity": 0.35}, "line": {"width": 0}}
+    hatch = {"shape": "/", "size": 6, "solidity": 0.2, "fillmode": "overlay", "fgcolor": "#8a5a00"}
+    pruned = {"color": PRUNED, "pattern": hatch, "line": {"width": 0}}
     figure = go.Figure(
         [
             go.Bar(name="pruned", x=_rounded(centres, 3), y=_whole(summary.cut), width=width, marker=pruned),
@@ -58,7 +61,7 @@ def score_histogram(summary: Histogram, axis: str) -> go.Figure:
     )
     figure.update_layout(barmode="stack", bargap=0, legend={"orientation": "h", "y": 1.12, "x": 0})
     figure.update_traces(hovertemplate="10^%{x:.2f}: %{y:,} weights", selector={"type": "bar"})
-    figure.update_xaxes(title_text=f"{axis} (power of ten)", tickprefix="10^", dtick=1)
+    figure.update_xaxes(title_text=axis, **_powers(summary.edges))
     figure.update_yaxes(title_text="weights")
     return _styled(figure, 340)
 
@@ -118,7 +121,7 @@ def norm_heatmap(norms: Tensor) -> go.Figure:
             x=names,
             y=list(range(len(norms))),
             colorscale="Viridis",
-            colorbar=_bar("× median", tickprefix="10^"),
+            colorbar=_bar("× median", **_powers(z)),
             hovertemplate="block %{y}, channel %{x}<br>10^%{z:.2f} × the median<extra></extra>",
         )
     )
@@ -129,6 +132,13 @@ def norm_heatmap(norms: Tensor) -> go.Figure:
 
 def _bar(title: str, **more: object) -> dict[str, object]:
     return {"title": {"text": title, "side": "top"}, "thickness": 12, "outlinewidth": 0, **more}
+
+
+def _powers(logs: Tensor) -> dict[str, object]:
+    """Tick marks at whole powers of ten for an axis that carries log10 values."""
+    whole = range(math.floor(float(logs.min())), math.ceil(float(logs.max())) + 1)
+    names = ["1" if p == 0 else "10" if p == 1 else f"10<sup>{p}</sup>" for p in whole]
+    return {"tickmode": "array", "tickvals": list(whole), "ticktext": names}
 
 
 def _styled(figure: go.Figure, height: int) -> go.Figure:

@@ -13,7 +13,7 @@ from wanda_ui.scores_tab import kinds_of, of_kind
 from wanda_ui.studio import Loaded
 
 STREAM = "residual stream"
-COLUMNS = ["channel", "massive", "blocks", "from – to", "largest |x|", "× median", "at block"]
+COLUMNS = ["channel", "blocks ≥ 100 × median", "massive in", "largest |x|", "× median", "at block"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,7 @@ def show(analysis: Analysis) -> tuple[str, object, str, pd.DataFrame]:
     found = standing_out(analysis)
     title, text = texts.lines_words(analysis, found)
     rows = [
-        [
-            f.channel,
-            "yes" if f.massive else "no",
-            len(f.blocks),
-            f"{f.blocks[0]} – {f.blocks[-1]}" if f.blocks else "none",
-            texts.number(f.largest),
-            texts.number(f.ratio),
-            f.block,
-        ]
+        [f.channel, _span(f.blocks), _span(f.massive), texts.number(f.largest), texts.number(f.ratio), f.block]
         for f in found
     ]
     return (
@@ -95,13 +87,18 @@ def show_norms(loaded: Loaded, where: str) -> tuple[str, object, str]:
     leaders = ratio.argmax(dim=1)
     leads = int((leaders == channel).sum())
     title = f"Channel {channel} reaches {texts.number(float(ratio[block, channel]))} × the median norm in {what}"
+    low, high = float(ratio.quantile(0.25)), float(ratio.quantile(0.75))
     text = (
-        f"Each cell is a column's L2 norm over the calibration text as a multiple of its block's "
-        f"median. Channel {channel} is the largest in {leads} of {len(norms)} blocks and peaks in block {block}; half of all cells lie "
-        f"within {float(ratio.quantile(0.25)):.2f} to {float(ratio.quantile(0.75)):.2f} × the median. "
-        "In Wanda's score these norms multiply every weight of their column."
+        "Each cell is a column's L2 norm over the calibration text as a multiple of its block's median. "
+        f"Channel {channel} is the largest in {leads} of {len(norms)} blocks and peaks in block {block}; half of all "
+        f"cells lie within {low:.2f} to {high:.2f} × the median. "
+        "In Wanda's score the norm of an input multiplies every weight of its column."
     )
     return texts.figure_title(title), figures.norm_heatmap(norms), texts.sentence(text)
+
+
+def _span(blocks: tuple[int, ...]) -> str:
+    return f"{len(blocks)} ({blocks[0]} – {blocks[-1]})" if blocks else "none"
 
 
 def _norms(loaded: Loaded, where: str) -> tuple[Tensor, str]:

@@ -77,7 +77,7 @@ def build() -> SetupPanel:
         label="Pattern",
         elem_id="pattern",
     )
-    sparsity = gr.Slider(0, 100 * MAX_SPARSITY, value=50, step=1, label="Sparsity (%)", elem_id="sparsity")
+    sparsity = gr.Slider(0, 100 * MAX_SPARSITY, value=50, step=1, label="Sparsity (%)", elem_id="sparsity", buttons=[])
     with gr.Row(elem_classes="wl-buttons"):
         prune = gr.Button("Prune", variant="primary", elem_id="prune", scale=2)
         cancel = gr.Button("Cancel", elem_id="cancel", scale=1)

@@ -43,8 +43,9 @@ def done(result: Result) -> str:
     return (
         f'<div class="wl-status">{_facts(result.loaded)}<p class="wl-big"><b>{escape(result.variant.spec.label)}</b>'
         f"<br>{report.sparsity:.1%} zeros · {report.seconds:.1f} s</p>"
-        f'<table class="wl-ppl"><tr><th>perplexity</th><td class="wl-dense">dense {number(result.dense.perplexity)}'
-        f'</td><td class="wl-pruned">pruned {number(result.pruned.perplexity)}</td></tr></table>'
+        f'<div class="wl-ppl"><span>perplexity</span>'
+        f'<span class="wl-dense">dense {number(result.dense.perplexity)}</span>'
+        f'<span class="wl-pruned">pruned {number(result.pruned.perplexity)}</span></div>'
         f"<p>Built-in evaluation text, {result.pruned.windows} windows of {EVAL_SEQ_LEN} tokens.</p>{extra}</div>"
     )
 
@@ -99,8 +100,8 @@ def grid_words(grid: Grid, kind: str) -> tuple[str, str]:
     title = f"Scores of {kind} differ {factor:.1f}-fold between blocks"
     text = (
         f"The median score of {kind} runs from {10 ** float(grid.median[low]):.2g} in block {grid.blocks[low]} to "
-        f"{10 ** float(grid.median[high]):.2g} in block {grid.blocks[high]}; one threshold for all blocks would empty "
-        "some and spare others, so Wanda compares within each output row."
+        f"{10 ** float(grid.median[high]):.2g} in block {grid.blocks[high]}. Scores are compared inside each output "
+        "row, so a block with small scores does not lose more of its weights."
     )
     return title, text
 
@@ -144,7 +145,7 @@ def lines_words(analysis: Analysis, found: list[StandOut]) -> tuple[str, str]:
         return title, text
     title = f"Channel {first.channel} is {number(first.ratio)} × the median at the output of block {first.block}"
     text = (
-        f"From block {first.blocks[0]} to {first.blocks[-1]} ({len(first.blocks)} of {blocks}) the residual stream "
+        f"From block {first.massive[0]} to {first.massive[-1]} ({len(first.massive)} of {blocks}) the residual stream "
         f"carries a massive activation: more than {MASSIVE_MAGNITUDE:.0f} and {MASSIVE_RATIO:,.0f} × the median. "
         f"Its largest value is {number(first.largest)}, in channel {first.channel}."
     )

@@ -1,0 +1,184 @@
+"""The main job as a person does it: the real built-in model, the real page, a real browser."""
+
+import math
+import os
+import shutil
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.builtin]
+
+CHROMIUM = os.environ.get("WANDA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+MINUTE = 60_000  # ms
+
+# plotly keeps typed arrays; plain lists travel back
+DATA = """id => Array.from(document.querySelector('#' + id + ' .js-plotly-plot').data, t => ({
+    type: t.type, name: t.name || '', x: Array.from(t.x), y: Array.from(t.y),
+    z: t.z ? Array.from(t.z, row => Array.from(row)) : null }))"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The page over a studio of its own, on loopback, for this file."""
+    from wanda_ui.page import build, launch_settings
+    from wanda_ui.studio import Studio
+
+    studio = Studio()
+    studio.start()
+    page = build(studio)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium: the system's, or the one `playwright install chromium` brought."""
+    from playwright.sync_api import Error, sync_playwright
+
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        except Error as error:
+            pytest.skip(f"no Chromium: install it or run `playwright install chromium` ({str(error).splitlines()[0]})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, address):
+    """One visitor, whose tab stays open through the file."""
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(MINUTE)
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(address)
+    wait_for(page, "status", "Ready")
+    return page
+
+
+def wait_for(page, element, words):
+    page.wait_for_function(
+        "([id, words]) => document.querySelector('#' + id)?.innerText.includes(words)", arg=[element, words]
+    )
+
+
+def open_tab(page, name, figure):
+    page.click(f"#tab-{name}-button")
+    page.wait_for_selector(f"#{figure} .js-plotly-plot .main-svg", state="visible")
+
+
+def figure(page, element):
+    page.wait_for_selector(f"#{element} .js-plotly-plot .main-svg", state="visible")
+    return page.evaluate(DATA, element)
+
+
+def test_outliers_show_channel_507_before_anything_is_pruned(page):
+    open_tab(page, "outliers", "outliers-lines")
+    top, _, _, median, *_ = figure(page, "outliers-lines")
+    assert len(top["y"]) == 30
+    assert top["y"][11] > 10_000 > 1_000 > top["y"][10]
+    assert 1 < median["y"][11] < 3
+    (heat,) = figure(page, "outliers-heatmap")
+    assert heat["x"][0] == "507"
+    assert len(heat["x"]) == 64 + 4
+    assert heat["z"][11][0] == max(max(row) for row in heat["z"])
+    assert "507" in page.inner_text("#outliers-lines-text")
+    cells = [cell for cell in page.inner_text("#outliers-table").split() if cell.replace(",", "").isdigit()]
+    assert "507" in cells
+
+
+def test_prune_with_the_defaults_reports_zeros_seconds_and_both_perplexities(page):
+    page.click("#prune")
+    page.wait_for_selector("#status .wl-progress")
+    wait_for(page, "status", "zeros")
+    status = page.inner_text("#status")
+    assert "50.0% zeros" in status
+    words = status.replace(",", "").split()
+    dense, pruned = (float(words[words.index(which) + 1]) for which in ("dense", "pruned"))
+    assert 25 < dense < 45
+    assert 1.5 < pruned / dense < 3.5
+
+
+def test_compare_streams_two_answers_and_marks_where_they_part(page):
+    page.click("#tab-compare-button")
+    page.fill("#prompt textarea", "Name three colours.")
+    page.click("#compare")
+    wait_for(page, "verdict", "part at")
+    assert page.locator("#dense-output mark").count() == 1
+    assert page.locator("#pruned-output mark").count() == 1
+    page.wait_for_function("() => !document.querySelector('.wl-cursor')")
+    dense, pruned = (page.inner_text(f"#{which}-output .wl-text") for which in ("dense", "pruned"))
+    assert len(dense) > 20
+    assert dense != pruned
+    assert "Wanda 50%" in page.inner_text("#pruned-output")
+
+
+def test_scores_show_every_block_and_half_of_each_matrix_cut(page):
+    open_tab(page, "scores", "scores-heatmap")
+    (heat,) = figure(page, "scores-heatmap")
+    assert len(heat["z"]) == 30
+    for row in heat["z"]:
+        assert math.isclose(sum(row), 100, abs_tol=1.5)  # percent of a block's weights, zeros left out
+    pruned, kept, zeros = figure(page, "scores-histogram")
+    assert sum(pruned["y"]) + zeros["y"][0] == 576 * 288
+    assert sum(kept["y"]) == 576 * 288
+    mean = [sum(x * y for x, y in zip(t["x"], t["y"], strict=True)) / sum(t["y"]) for t in (pruned, kept)]
+    assert mean[0] < mean[1] - 0.3  # what was cut scores lower, by more than a factor of two
+    by_weight = figure(page, "magnitude-histogram")
+    assert sum(by_weight[1]["y"]) == 576 * 288
+
+
+def test_choosing_another_linear_redraws_it(page):
+    open_tab(page, "scores", "scores-heatmap")
+    page.click("#scores-kind input")
+    page.get_by_role("option", name="mlp.down_proj").click()
+    page.wait_for_function(
+        "() => document.querySelector('#scores-histogram').closest('.gradio-container').innerText"
+        ".includes('Scores of mlp.down_proj differ')"
+    )
+    _, kept, _ = figure(page, "scores-histogram")
+    assert sum(kept["y"]) == 576 * 768
+
+
+def test_bad_input_is_answered_in_one_sentence_and_nothing_is_lost(page, tmp_path):
+    page.click("#calibration button")
+    short = tmp_path / "short.txt"
+    short.write_text("only three words")
+    page.set_input_files("#calibration-file input", str(short))
+    page.wait_for_selector("#calibration-file >> text=short")
+    page.click("#prune")
+    wait_for(page, "status", "tokens")
+    message = page.inner_text("#status .wl-problem")
+    assert "257 are needed" in message
+    page.click("#calibration-file button[aria-label='Clear'], #calibration-file [aria-label='Remove this file']")
+    page.click("#tab-compare-button")
+    page.fill("#prompt textarea", "Name a river.")
+    page.click("#compare")
+    wait_for(page, "pruned-output", "Wanda 50%")
+    page.wait_for_function("() => !document.querySelector('.wl-cursor')")
+
+
+def test_cancel_stops_a_pruning_and_says_that_nothing_changed(page):
+    page.click("#pattern label:has-text('2:4')")
+    page.click("#prune")
+    page.wait_for_selector("#status .wl-progress")
+    page.click("#cancel")
+    page.wait_for_function("() => !document.querySelector('#status .wl-progress')")
+    page.wait_for_timeout(1000)
+    assert not page.locator("#status .wl-progress").count()
+    assert "Wanda 50%" in page.inner_text("#status")
+
+
+def test_the_page_fits_a_phone(page):
+    page.set_viewport_size({"width": 400, "height": 850})
+    for name in ("compare", "scores", "outliers"):
+        page.click(f"#tab-{name}-button")
+        page.wait_for_timeout(800)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 400
+    page.set_viewport_size({"width": 1440, "height": 1000})
+
+
+def test_the_page_raised_no_script_error(page):
+    assert page.complaints == []

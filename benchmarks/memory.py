@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 GB = 1e9
 START_SECONDS = 180  # importing, loading the model and a first view on a slow machine
 WORK_SECONDS = 300  # one prune, or one pair of answers
-QUIET_SECONDS = 5  # a page that does not change for so long has finished
+COMPARED = """() => document.querySelector("#verdict")?.innerText.trim()
+    && document.querySelector("#pruned-output")?.innerText.includes("tokens")
+    && !document.querySelector(".wl-cursor")"""  # both answers are there and no longer growing
 
 
 class Skipped(Exception):  # noqa: N818 - it is no error
@@ -99,22 +101,8 @@ def _prune_and_compare(page: Any, address: str) -> None:
     page.goto(address)
     page.locator("button#prune, #prune button").first.click(timeout=START_SECONDS * 1000)
     page.locator("#status").filter(has_text="zeros").first.wait_for(timeout=WORK_SECONDS * 1000)
-    _wait_until_quiet(page)
-    page.locator("button#compare, #compare button").first.click(timeout=START_SECONDS * 1000)
-    _wait_until_quiet(page)
-
-
-def _wait_until_quiet(page: Any) -> None:
-    """Until the page's text has stopped changing: progress and streamed answers change it all the time."""
-    end = time.monotonic() + WORK_SECONDS
-    text, since = None, time.monotonic()
-    while time.monotonic() - since < QUIET_SECONDS:
-        if time.monotonic() > end:
-            raise TimeoutError(f"the page was still changing after {WORK_SECONDS} s")
-        page.wait_for_timeout(250)
-        now = page.inner_text("body")
-        if now != text:
-            text, since = now, time.monotonic()
+    page.locator("button#compare, #compare button").first.click()
+    page.wait_for_function(COMPARED, timeout=WORK_SECONDS * 1000)
 
 
 def _wait_for_port(app: subprocess.Popen[str], port: int) -> None:

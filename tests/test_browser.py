@@ -50,7 +50,7 @@ def browser():
 def page(browser, address):
     """One visitor, whose tab stays open through the file."""
     page = browser.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(MINUTE)
+    page.set_default_timeout(3 * MINUTE)
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.goto(address)

@@ -66,10 +66,17 @@ def test_the_remainder_is_dropped(tiny_llama, text):
 
 
 def test_a_text_of_exactly_one_window_is_enough_and_no_less(tiny_llama, text):
+    text = text[:200]  # shorter than the model's positions
     tokens = len(tiny_llama.encode(text))
     assert perplexity(tiny_llama, text, seq_len=tokens).windows == 1
     with pytest.raises(InputError, match=f"the text has {tokens} tokens and one window takes {tokens + 1}"):
         perplexity(tiny_llama, text, seq_len=tokens + 1)
+
+
+def test_a_window_longer_than_the_models_positions_is_refused(tiny_llama, text):
+    most = tiny_llama.model.config.max_position_embeddings
+    with pytest.raises(InputError, match=f"more than the {most} tokens"):
+        perplexity(tiny_llama, text, seq_len=most + 1)
 
 
 def test_an_empty_text_is_refused(tiny_llama):
@@ -119,10 +126,10 @@ def test_progress_counts_windows_and_closing_cancels(tiny_llama, text):
         next(run)
 
 
-def test_no_gradients_are_kept_on(tiny_llama, text):
+def test_between_two_steps_the_callers_own_gradient_setting_holds(tiny_llama, text):
     run = perplexity_steps(tiny_llama, text, seq_len=32, windows=2)
     next(run)
-    assert torch.is_grad_enabled()  # between two steps the caller's own setting holds
+    assert torch.is_grad_enabled()
     run.close()
 
 

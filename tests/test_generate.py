@@ -2,7 +2,9 @@
 
 import copy
 import threading
+import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_the_built_in_model_answers_in_its_chat_template(builtin_lm):
 def test_answers_grow_by_one_token_and_their_text_is_those_tokens(tiny_llama):
     grown = list(generate(tiny_llama, PROMPT, max_new_tokens=8))
     assert [len(made.tokens) for made in grown] == list(range(1, 9))
-    for shorter, longer in zip(grown, grown[1:], strict=False):
+    for shorter, longer in pairwise(grown):
         assert longer.tokens[:-1] == shorter.tokens
     assert all(made.text == tiny_llama.tokenizer.decode(list(made.tokens)) for made in grown)
 
@@ -127,8 +129,8 @@ def test_closing_the_iterator_ends_the_thread_and_the_model(no_thread_left, own_
         next(stream)
     stream.close()
     ended_after = len(passes)
-    assert ended_after < 200
-    assert not [t for t in threading.enumerate() if t.daemon and t.name.endswith("(work)")]
+    assert after <= ended_after < 200
+    time.sleep(0.05)  # a thread that ran on would show in the count
     assert len(passes) == ended_after
 
 
@@ -153,10 +155,10 @@ def test_an_answer_ends_at_the_end_token(own_llama):
     assert ended == likeliest[: likeliest.index(likeliest[2]) + 1]
 
 
-def test_an_answer_never_outgrows_the_models_positions(tiny_gpt2):
+def test_an_answer_never_outgrows_the_models_positions(tiny_gpt2, monkeypatch):
     length = len(tiny_gpt2.encode("a" * 120))
     assert length < 128
-    tiny_gpt2.model.generation_config.eos_token_id = None
+    monkeypatch.setattr(tiny_gpt2.model.generation_config, "eos_token_id", None)
     assert len(answer(tiny_gpt2, "a" * 120, max_new_tokens=100)) == 128 - length
 
 
@@ -195,7 +197,7 @@ def test_a_chat_template_that_fails_is_a_models_fault(tiny_llama, tokenizer):
     broken = copy.deepcopy(tokenizer)
     broken.chat_template = "{{ raise_exception('no user role') }}"
     lm = LanguageModel(tiny_llama.model, broken, "tiny", "local")
-    with pytest.raises(ModelError, match="the model's chat template failed .*no user role"):
+    with pytest.raises(ModelError, match=r"the model's chat template failed .*no user role"):
         generate(lm, PROMPT, chat=True)
 
 

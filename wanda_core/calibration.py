@@ -89,7 +89,9 @@ def calibrate(
     """Tokenise a text (the built-in one when left out) and draw windows from it."""
     if text is None:
         text, source = read_text(BUILTIN_CALIBRATION), source or "built-in text"
-    return draw(lm.encode(text), samples=samples, seq_len=seq_len, seed=seed, source=source or "given text")
+    calibration = draw(lm.encode(text), samples=samples, seq_len=seq_len, seed=seed, source=source or "given text")
+    lm.check_length(seq_len)
+    return calibration
 
 
 def read_text(path: str | Path) -> str:

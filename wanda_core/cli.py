@@ -107,7 +107,6 @@ def prune(
         lm, seconds = _load(model, device, dtype, watch)
         drawn = None
         if spec.needs_calibration:
-            _check_positions(lm, seq_len)
             drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         checkpoint.check_room(lm.model, target)
         with bar() as on_progress:
@@ -148,7 +147,6 @@ def perplexity(
             check_whole("windows", windows, 1, MAX_WINDOWS)
         found_text, source = _text(text, BUILTIN_EVALUATION, seq_len)
         lm, seconds = _load(model, device, dtype, watch)
-        _check_positions(lm, seq_len)
         with bar() as on_progress:
             result = run(lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
         seconds["perplexity"] = watch.lap()
@@ -240,17 +238,10 @@ def _check_encodable(prompt: str) -> None:
 
 def _load(name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch) -> "tuple[LanguageModel, dict]":
     """The model and the seconds it took."""
-    if device is not None and not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", device):
-        raise InputError(f"device {device!r} is not one of cpu, cuda, cuda:N and mps; leave it out to choose by itself")
     import torch
 
     from wanda_core.models import load_model
 
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
-    if device and ":" in device and int(device.split(":")[1]) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise InputError(f"device {device!r} is not here, torch sees {found} CUDA GPUs; leave the device out")
     told: set[str] = set()
 
     def tell(what: str, share: float) -> None:
@@ -263,12 +254,6 @@ def _load(name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch) 
     seconds = watch.lap()
     say(f"loaded {lm.title} on {lm.device.type} in {seconds:.1f} s")
     return lm, {"load": seconds}
-
-
-def _check_positions(lm: "LanguageModel", seq_len: int) -> None:
-    most = getattr(lm.model.config, "max_position_embeddings", None)
-    if isinstance(most, int) and seq_len > most:
-        raise InputError(f"seq_len {seq_len} is more than the {most} tokens {lm.title} can read; choose a smaller one")
 
 
 def _summary(report: "PruneReport") -> None:

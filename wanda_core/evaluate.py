@@ -67,6 +67,7 @@ def perplexity_steps(
 def token_windows(lm: LanguageModel, text: str, seq_len: int, windows: int | None) -> Tensor:
     """The text's windows, int64 (K, L)."""
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    lm.check_length(seq_len)
     tokens = lm.encode(text)
     available = len(tokens) // seq_len
     if not available:

@@ -4,6 +4,7 @@ Safetensors only, no remote code, and every reason to refuse is found before wei
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import psutil
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -59,6 +59,14 @@ class LanguageModel:
         """Per decoder block, its prunable linears."""
         return prunable_linears(self.model)
 
+    def check_length(self, seq_len: int) -> None:
+        """Raise InputError for a window of more tokens than the model has positions for."""
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(most, int) and seq_len > most:
+            raise InputError(
+                f"seq_len {seq_len} is more than the {most} tokens {self.title} can read; choose a smaller one"
+            )
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
@@ -66,6 +74,23 @@ class LanguageModel:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with the special tokens the tokenizer adds by itself."""
         return self.tokenizer(text, verbose=False)["input_ids"]
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    """A device that is really here. Raises InputError otherwise."""
+    name = str(device)
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
+        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:N and mps; leave it out to choose by itself")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} needs a CUDA GPU and torch sees none here; leave the device out")
+    place = torch.device(name)
+    if place.index is not None and place.type == "cuda" and place.index >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name!r} is not here, torch sees {torch.cuda.device_count()} CUDA GPUs; leave the device out"
+        )
+    return place
 
 
 def default_device() -> torch.device:
@@ -99,9 +124,7 @@ def load_model(
     local_folders: whether a path of this machine is accepted; a public server says no.
     Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
     """
-    place = torch.device(device) if device is not None else default_device()
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} needs a CUDA GPU and torch sees none here; leave the device out")
+    place = _checked_device(device) if device is not None else default_device()
     kind = dtype or default_dtype(place)
     folder, revision = _locate(name, on_progress, local_folders)
     config = _checked_config(folder, name)
@@ -116,7 +139,7 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # a stranger's files: their readers raise types of their own
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
     model, told = loaded
     if told["missing_keys"]:  # transformers fills them with random numbers
@@ -199,7 +222,13 @@ def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype
         raise ModelError(
             f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}"
         ) from error
-    decoder_blocks(skeleton)
+    _, blocks = decoder_blocks(skeleton)
+    fused = next((n for n, p in blocks.named_parameters() if p.dim() == 3 and "expert" in n), None)
+    if fused:
+        raise ModelError(
+            f"{name!r} keeps its experts fused in one parameter ({fused}), and only separate linears are pruned; "
+            "choose a dense model"
+        )
     needed = sum(p.numel() for p in skeleton.parameters()) * torch.empty((), dtype=dtype).element_size()
     free = free_memory(device)
     if needed > free * MEMORY_SHARE:

@@ -27,7 +27,7 @@ class OutliersTab:
     norms_title: gr.HTML
     norms: gr.Plot
     norms_text: gr.HTML
-    table: gr.Dataframe
+    table: gr.HTML
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -49,12 +49,7 @@ def build() -> OutliersTab:
     norms_title = gr.HTML("")
     norms = gr.Plot(show_label=False, elem_id="outliers-heatmap")
     norms_text = gr.HTML("", elem_id="outliers-heatmap-text")
-    table = gr.Dataframe(
-        headers=COLUMNS,
-        label="Channels of the residual stream that stand out",
-        interactive=False,
-        elem_id="outliers-table",
-    )
+    table = gr.HTML("", elem_id="outliers-table")
     return OutliersTab(lines_title, lines, lines_text, where, norms_title, norms, norms_text, table)
 
 
@@ -63,7 +58,7 @@ def places(loaded: Loaded) -> list[str]:
     return [STREAM, *(f"inputs of {kind}" for kind in kinds_of(loaded))]
 
 
-def show(analysis: Analysis) -> tuple[str, object, str, pd.DataFrame]:
+def show(analysis: Analysis) -> tuple[str, object, str, str]:
     """The magnitudes per block and the table of channels that stand out."""
     found = standing_out(analysis)
     title, text = texts.lines_words(analysis, found)
@@ -75,7 +70,7 @@ def show(analysis: Analysis) -> tuple[str, object, str, pd.DataFrame]:
         texts.figure_title(title),
         figures.magnitude_lines(analysis),
         texts.sentence(text),
-        pd.DataFrame(rows, columns=COLUMNS),
+        texts.table("Channels of the residual stream that stand out", pd.DataFrame(rows, columns=COLUMNS)),
     )
 
 

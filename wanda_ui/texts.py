@@ -2,6 +2,8 @@
 
 from html import escape
 
+import pandas as pd
+
 from wanda_core.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut
 from wanda_core.progress import Progress
 from wanda_core.summaries import Disagreement, Grid, Histogram
@@ -86,6 +88,12 @@ def sentence(text: str) -> str:
 def empty(text: str) -> str:
     """What stands where nothing is yet."""
     return f'<p class="wl-empty">{escape(text)}</p>'
+
+
+def table(caption: str, frame: pd.DataFrame) -> str:
+    """A plain table that scrolls inside itself on a narrow screen."""
+    body = frame.to_html(index=False, border=0, classes="wl-table")
+    return f'<h3 class="wl-finding">{escape(caption)}</h3><div class="wl-scroll">{body}</div>'
 
 
 def number(value: float) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from wanda_core import builtin
 from wanda_core.analysis import Analysis, analyse_steps
 from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate, read_text
+from wanda_core.errors import InputError
 from wanda_core.evaluate import Perplexity, perplexity_steps
 from wanda_core.models import LanguageModel, load_model
 from wanda_core.progress import Progress, Steps
@@ -64,6 +65,8 @@ class Studio:
 
     def model_steps(self, name: str) -> Steps[Loaded]:
         """A model, loaded by the first who asks; others wait for the same load."""
+        if not isinstance(name, str) or not name.strip():
+            raise InputError("no model is chosen; take one from the list or type a Hugging Face id")
         if name in self.models:
             self.models.move_to_end(name)
             return self.models[name]

@@ -146,6 +146,13 @@ def test_a_gpu_that_is_not_there_is_refused():
 # Folders that hold no usable model
 
 
+@pytest.mark.parametrize("device", ["toaster", "cuda:99", "cuda:x", ""])
+def test_a_device_that_is_none_is_refused_before_anything_is_read(device, monkeypatch):
+    monkeypatch.setattr("wanda_core.models._locate", lambda *_: pytest.fail("a model was looked for"))
+    with pytest.raises(InputError, match="leave (it|the device) out"):
+        load_model("builtin", device=device)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     assert "holds no config.json" in refusal(str(tmp_path), InputError)
 

@@ -41,7 +41,6 @@ def prune_steps(lm: LanguageModel, spec: PruneSpec, calibration: Calibration | N
     profile = None
     if spec.needs_calibration:
         calibration = calibration or calibrate(lm)
-        lm.check_length(calibration.seq_len)
         reports, norms = yield from _faithful(pruned, spec, calibration)
         profile = Profile(norms, calibration.fingerprint, spec.order)
     else:

@@ -90,9 +90,8 @@ class NormRecorder:
 
     def _squares(self, x: Tensor) -> Tensor:
         """q, k and v read the same tensor: measure it once."""
-        version = -1 if x.is_inference() else x._version  # inference tensors keep no count of writes
-        if self._last is None or self._last[0] is not x or self._last[1] != version or version < 0:
-            self._last = (x, version, column_squares(x))
+        if self._last is None or self._last[0] is not x or self._last[1] != x._version:
+            self._last = (x, x._version, column_squares(x))
         return self._last[2]
 
     def forget_stop(self) -> None:

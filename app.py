@@ -1,5 +1,10 @@
 """Wanda Lab: `python app.py` serves the page; a Hugging Face Space starts here too."""
 
+import os
+
+# Before torch: its threads would otherwise spin while they wait, which starves whoever shares the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from wanda_ui.page import serve
 
 if __name__ == "__main__":

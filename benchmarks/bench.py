@@ -25,6 +25,7 @@ from wanda_core.errors import WandaError
 from wanda_core.evaluate import perplexity
 from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel, load_model
+from wanda_core.process import keep_freed_memory
 from wanda_core.prune import prune
 from wanda_core.recipe import PruneSpec
 
@@ -48,6 +49,7 @@ SECTIONS = ("speed", "perplexity", "memory")
 def main() -> None:
     """Print the sections asked for, all when none is named."""
     arguments = _arguments()
+    keep_freed_memory()  # as the command line and the app do; the plain loop has it too
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     sections = arguments.only or SECTIONS

@@ -163,3 +163,14 @@ def test_half_precision_scores_are_cut_like_their_float32_values(device, dtype):
         assert torch.equal(masks.removal_mask(S, spec), masks.removal_mask(S.float(), spec))
     parts = [S, S[:2]]
     assert masks.kth_of_all(lambda: iter(parts), 77).item() == torch.cat(parts).float().flatten().sort().values[77]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_without_writes_plus_zero_and_keeps_every_other_bit(dtype, device):
+    W = torch.tensor([[-1.5, -0.0, float("inf")], [2.0, -3.0, 0.0]], dtype=dtype, device=device)
+    mask = torch.tensor([[True, False, False], [False, True, True]], device=device)
+    for matrix, cut in ((W, mask), (W.t(), mask.t())):
+        found, by_hand = masks.without(matrix, cut), matrix.masked_fill(cut, 0)
+        assert torch.equal(found, by_hand)
+        assert torch.equal(found.signbit(), by_hand.signbit())
+    assert W[0, 0] == -1.5

@@ -15,7 +15,7 @@ from wanda_core.statistics import InputNorms, NormRecorder, StopForward, column_
 
 def test_column_squares_by_hand(device):
     x = torch.tensor([[[3.0, 0.0, 1.0], [4.0, 0.0, -1.0]]], device=device)
-    assert column_squares(x).tolist() == pytest.approx([25.0, 0.0, 2.0], rel=1e-6)
+    assert column_squares(x)[0].tolist() == pytest.approx([25.0, 0.0, 2.0], rel=1e-6)
     assert torch.equal(column_squares(x), column_squares(x[0]))
 
 
@@ -23,16 +23,25 @@ def test_float16_inputs_above_256_do_not_overflow(device):
     x = torch.full((1, 4, 2), 1000.0, dtype=torch.float16, device=device)
     squares = column_squares(x)
     assert squares.dtype == torch.float32
-    assert squares.tolist() == pytest.approx([4e6, 4e6])
+    assert squares[0].tolist() == pytest.approx([4e6, 4e6])
+
+
+@pytest.mark.parametrize("size", [(1, 256, 576), (4, 33, 20), (3, 7, 8), (2, 5, 3), (2, 1, 1)])
+def test_squares_of_several_sequences_are_those_of_each_bit_for_bit(size, device):
+    x = torch.randn(size, generator=torch.Generator().manual_seed(5)).to(device) * 30
+    together = column_squares(x, size[0])
+    for sample, found in zip(x, together, strict=True):
+        assert torch.equal(found, column_squares(sample)[0])
+        if device.type == "cpu":
+            assert torch.equal(found, torch.norm(sample.t(), p=2, dim=1) ** 2)
+    assert torch.equal(together, column_squares(x.flatten(0, 1), size[0]))  # OPT flattens before its MLP
 
 
 def test_the_mean_counts_sequences_not_tokens():
     running = InputNorms(torch.zeros(2))
-    running.add(torch.tensor([8.0, 0.0]))
+    running.add(torch.tensor([[8.0, 0.0]]))
     assert running.squares.tolist() == [8.0, 0.0]
-    running.add(torch.tensor([0.0, 4.0]))
-    assert running.squares.tolist() == [4.0, 2.0]
-    running.add(torch.tensor([2.0, 2.0]))
+    running.add(torch.tensor([[0.0, 4.0], [2.0, 2.0]]))
     assert running.squares.tolist() == pytest.approx([10 / 3, 2.0])
     assert running.n == 3
     assert torch.equal(running.norms, torch.sqrt(running.squares))

@@ -130,5 +130,5 @@ def _median(x: Tensor) -> Tensor:
 def _column_norms(hidden: list[Tensor]) -> Tensor:
     running = InputNorms(torch.zeros(hidden[0].shape[-1], device=hidden[0].device))
     for sample in hidden:
-        running.add(column_squares(sample))
+        running.add(column_squares(sample, len(sample)))
     return running.norms

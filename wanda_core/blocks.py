@@ -21,8 +21,19 @@ class BlockCall:
     kwargs: dict[str, Any]
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """One block, one sample. hidden (1, L, D) -> (1, L, D)."""
+        """One block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
         return hidden_states(block(hidden, *self.args, **self.kwargs))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What kernels are chosen by: shapes and types of the tensors among the arguments."""
+        return tuple(_shape(value) for value in (*self.args, *self.kwargs.values()))
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype
+    return tuple(map(_shape, value)) if isinstance(value, (tuple, list)) else type(value)
 
 
 def hidden_states(output: Any) -> Tensor:
@@ -38,21 +49,26 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Block
 
 
 def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[BlockCall]:
-    """How the model calls each block for one sample. ids int64 (1, L), on the model's device.
+    """How the model calls each block for one sequence. ids int64 (1, L), on the model's device.
 
+    Only the first block computes; the others hand on what they are given, for the arguments do not depend on it.
     No cache is kept: replaying a captured live cache would corrupt every later sample.
     """
     calls: dict[int, BlockCall] = {}
+    first: list[Any] = []  # what a block returns: a tensor, or a tuple that begins with one
 
-    def note(index: int):
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            calls[index] = _split(args, kwargs)[1]
+    def instead(index: int, forward: Any) -> Any:
+        def note(*args: Any, **kwargs: Any) -> Any:
+            hidden, calls[index] = _split(args, kwargs)
             if index == len(blocks) - 1:
                 raise StopForward
+            if not first:
+                first.append(forward(*args, **kwargs))
+            return (hidden, *first[0][1:]) if isinstance(first[0], (tuple, list)) else hidden
 
-        return hook
+        return note
 
-    with _hooks(blocks, note):
+    with _forwards(blocks, instead):
         _run_until_stopped(model, ids)
     missing = [index for index in range(len(blocks)) if index not in calls]
     if missing:
@@ -66,27 +82,32 @@ def first_block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> 
     """What enters the first block, sample by sample. ids int64 (N, L) -> N tensors (1, L, D)."""
     inputs: list[Tensor] = []
 
-    def note(index: int):
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def instead(index: int, forward: Any) -> Any:
+        def note(*args: Any, **kwargs: Any) -> None:
             inputs.append(_split(args, kwargs)[0])
             raise StopForward
 
-        return hook
+        return note
 
-    with _hooks(blocks[:1], note):
+    with _forwards(blocks[:1], instead):
         for sample in ids:
             _run_until_stopped(model, sample[None])
     return inputs
 
 
 @contextmanager
-def _hooks(blocks: Any, make: Any) -> Iterator[None]:
-    handles = [block.register_forward_pre_hook(make(i), with_kwargs=True) for i, block in enumerate(blocks)]
+def _forwards(blocks: Any, make: Any) -> Iterator[None]:
+    """Inside, `make(index, forward)` runs in place of each block's forward."""
+    before = [block.__dict__.get("forward") for block in blocks]  # accelerate puts its own there
     try:
+        for index, block in enumerate(blocks):
+            block.forward = make(index, block.forward)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for block, forward in zip(blocks, before, strict=True):
+            block.__dict__.pop("forward", None)
+            if forward is not None:
+                block.forward = forward
 
 
 def _run_until_stopped(model: nn.Module, ids: Tensor) -> None:

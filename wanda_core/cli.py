@@ -14,6 +14,7 @@ import typer
 from wanda_core import checkpoint
 from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
 from wanda_core.errors import InputError
+from wanda_core.process import keep_freed_memory
 from wanda_core.recipe import GROUPS, METHODS, ORDERS, PruneSpec
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
@@ -198,6 +199,7 @@ def generate(
 
 def main() -> None:
     """Run the command line; ends the process."""
+    keep_freed_memory()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):

@@ -73,6 +73,8 @@ class LanguageModel:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with the special tokens the tokenizer adds by itself."""
+        if not isinstance(text, str):
+            raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
         return self.tokenizer(text, verbose=False)["input_ids"]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core import masks, scores
+from wanda_core.batches import Batches, batched
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import Calibration, calibrate
 from wanda_core.errors import InputError, ModelError
@@ -41,6 +42,7 @@ def prune_steps(lm: LanguageModel, spec: PruneSpec, calibration: Calibration | N
     profile = None
     if spec.needs_calibration:
         calibration = calibration or calibrate(lm)
+        lm.check_length(calibration.seq_len)
         reports, norms = yield from _faithful(pruned, spec, calibration)
         profile = Profile(norms, calibration.fingerprint, spec.order)
     else:
@@ -56,7 +58,7 @@ def _faithful(
     """Block by block: the dense block's statistics, then masks, then the pruned block's outputs go on.
 
     The first pass may stop at the block's last linear, whose product nothing reads; the second pass is
-    not needed after the last block. Samples run one at a time: a larger batch may round differently.
+    not needed after the last block. Sequences share a call where that changes no bit.
     """
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
@@ -65,27 +67,30 @@ def _faithful(
     hidden = first_block_inputs(lm.model, blocks, ids)
     reports: list[LinearReport] = []
     norms: dict[str, Tensor] = {}
+    batches = Batches()
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
-        found = _block_norms(block, call, linears, hidden)
+        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
+        found = _block_norms(block, call, linears, inputs)
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
             reports.append(_prune_linear(linear, spec, found[linear.name]))
         norms.update({name: norm.cpu() for name, norm in found.items()})
         if index + 1 < len(blocks):
-            hidden = [call.run(block, sample) for sample in hidden]
+            hidden = [output for x in inputs for output in call.run(block, x).split(1)]
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return reports, norms
 
 
-def _block_norms(block: nn.Module, call: BlockCall, linears: list[Linear], hidden: list[Tensor]) -> dict[str, Tensor]:
-    """Input norms of a block's linears over all samples. hidden: N tensors (1, L, D)."""
+def _block_norms(block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor]) -> dict[str, Tensor]:
+    """Input norms of a block's linears over all sequences. inputs: tensors (B, L, D), N sequences in all."""
     recorder = NormRecorder(linears)
     with recorder.recording():
-        for sample in hidden:
+        for x in inputs:
+            recorder.sequences = len(x)
             try:
-                call.run(block, sample)
+                call.run(block, x)
             except StopForward:
                 continue
             recorder.stop_at_last_call()
@@ -133,15 +138,15 @@ def _model_threshold(linears: list[Linear], spec: PruneSpec) -> Tensor | None:
 
 
 def _cut(linear: Linear, mask: Tensor, dead_columns: int = 0) -> LinearReport:
-    weight = linear.weight.masked_fill(mask, 0)
+    weight = masks.without(linear.weight, mask)
     linear.replace(weight)
-    zeros = int(weight.numel() - torch.count_nonzero(weight))
+    zeros = int((weight == 0).sum())
     return LinearReport(linear.name, linear.shape, zeros, dead_columns)
 
 
 def _finite(S: Tensor, name: str) -> Tensor:
-    """NaN would sort last and be kept without a word. The sum is not finite if any score is not."""
-    if not bool(torch.isfinite(S.sum(dtype=torch.float64))):
+    """NaN would sort last and be kept without a word."""
+    if not (bool(torch.isfinite(S.sum())) or bool(torch.isfinite(S).all())):  # the sum alone may overflow
         raise ModelError(f"{name} has weights or inputs that are not finite, so it cannot be scored; check the model")
     return S
 

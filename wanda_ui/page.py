@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from wanda_core.errors import WandaError
+from wanda_core.process import keep_freed_memory
 from wanda_ui import compare_tab, outliers_tab, scores_tab, setup_panel, texts
 from wanda_ui.studio import Loaded, Result, Studio
 
@@ -179,6 +180,7 @@ def build(studio: Studio) -> gr.Blocks:
 def serve() -> None:
     """Start the studio and serve the page until stopped; the address is printed."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    keep_freed_memory()
     on_space = bool(os.environ.get("SPACE_ID"))
     studio = Studio(local_folders=not on_space)
     studio.start()

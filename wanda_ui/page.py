@@ -89,15 +89,25 @@ def build(studio: Studio) -> gr.Blocks:
             return [where, *outliers_tab.show_norms(loaded, outliers_tab.STREAM), *outliers_tab.show(loaded.analysis)]
 
         def open_model(name: str) -> Iterator[list]:
-            """Load a model, then fill what the dense model alone can fill."""
-            rest = [gr.skip()] * (2 + len(scores_outputs) + len(outliers_outputs))
+            """Load a model and say that it is ready."""
             kept: list[Loaded] = []
-            for html in setup_panel.watched(studio.open_steps(name), kept):
-                yield [html, *rest]
+            for html in setup_panel.watched(studio.model_steps(name), kept):
+                yield [html, gr.skip(), gr.skip()]
             if kept:
-                loaded = kept[0]
-                filled = [*all_scores(loaded, None, None, None), *all_outliers(loaded)]
-                yield [texts.ready(loaded), "", texts.header(loaded), *filled]
+                yield [texts.ready(kept[0]), "", texts.header(kept[0])]
+
+        def analyse(name: str) -> Iterator[list]:
+            """Read the activations that the tabs show; meanwhile their first lines say so."""
+            if name in studio.models:
+                for html in setup_panel.watched(studio.open_steps(name), []):
+                    yield [html, html]
+
+        def fill(name: str, held: str, kind: str | None, block: int | None) -> list:
+            """What the analysis shows, and the variant that this visitor may have made meanwhile."""
+            loaded, result = scores_tab.current(studio, name, held)
+            if loaded is None:
+                return [gr.skip()] * (len(scores_outputs) + len(outliers_outputs))
+            return [*all_scores(loaded, result, kind, block), *all_outliers(loaded)]
 
         def prune(held: str, kind: str | None, block: int | None, *recipe: object) -> Iterator[list]:
             """Prune, measure, and show the new scores; a failed run keeps the variant that was there."""
@@ -154,9 +164,12 @@ def build(studio: Studio) -> gr.Blocks:
         def answers(*inputs: object) -> Iterator[tuple[str, str, str]]:
             yield from compare_tab.answers(studio, *inputs)  # type: ignore[arg-type]
 
-        opened = [setup.status, key, head, *scores_outputs, *outliers_outputs]
-        page.load(open_model, setup.model, opened, **ENGINE)
+        opened = [setup.status, key, head]
+        seen = [setup.model, key, scores.kind, scores.block]
         choosing = setup.model.change(open_model, setup.model, opened, **ENGINE)
+        for opening in (page.load(open_model, setup.model, opened, **ENGINE), choosing):
+            analysed = opening.then(analyse, setup.model, [scores.grid_title, outliers.lines_title], **ENGINE)
+            analysed.then(fill, seen, [*scores_outputs, *outliers_outputs], **LIGHT)
         pruning = setup.prune.click(
             prune,
             [key, scores.kind, scores.block, *setup.recipe],
@@ -166,7 +179,6 @@ def build(studio: Studio) -> gr.Blocks:
         asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
         asking = [compare.button.click(answers, **asked), compare.prompt.submit(answers, **asked)]
         setup.cancel.click(cancelled, [setup.model, key], setup.status, cancels=[pruning, choosing, *asking], **LIGHT)
-        seen = [setup.model, key, scores.kind, scores.block]
         scores.kind.input(grid, seen, [*scores.grid_outputs, *scores.linear_outputs], **LIGHT)
         scores.block.input(linear, seen, scores.linear_outputs, **LIGHT)
         outliers.where.input(norms, [setup.model, outliers.where], outliers.norm_outputs, **LIGHT)

@@ -34,6 +34,7 @@ class Loaded:
     analysis: Analysis | None = None
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
+    analysing: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Studio:
         """A model with the analysis the Scores and Outliers tabs show before anything is pruned."""
         loaded = yield from self.model_steps(name)
         if loaded.analysis is None:
-            yield from self._alone(self._analyse(loaded))
+            yield from _holding(loaded.analysing, self._analyse(loaded), "reading the model's activations")
         return loaded
 
     def prune_steps(self, name: str, spec: PruneSpec, draw: dict[str, object]) -> Steps[Result]:
@@ -117,18 +118,25 @@ class Studio:
         return self._loads[name]
 
     def _alone(self, steps: Steps[T]) -> Steps[T]:
-        while not self._engine.acquire(timeout=POLL):
-            yield Progress("waiting", 0, 1, "another job is running; yours is next")
-        try:
-            return (yield from steps)
-        finally:
-            self._engine.release()
+        return _holding(self._engine, steps, "another job is running; yours is next")
 
     def _analyse(self, loaded: Loaded) -> Steps[None]:
-        if loaded.analysis is None:  # someone else may have done it while we waited
-            calibration = calibrate(loaded.lm)
-            analysis = yield from analyse_steps(loaded.lm, calibration)
-            loaded.analysis, loaded.calibration = analysis, calibration
+        """Nobody asked for this, so the engine is let go after every block: whoever presses Prune goes first."""
+        if loaded.analysis is not None:  # someone else did it while we waited
+            return
+        calibration = calibrate(loaded.lm)
+        steps = analyse_steps(loaded.lm, calibration)
+        while True:
+            while not self._engine.acquire(timeout=POLL):
+                yield Progress("waiting", 0, 1, "until the job that is running is done")
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                loaded.analysis, loaded.calibration = stop.value, calibration
+                return
+            finally:
+                self._engine.release()
+            yield step
 
     def _prune(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
         variant = yield from prune_steps(loaded.lm, spec, calibration)
@@ -137,6 +145,16 @@ class Studio:
             loaded.dense = yield from _measure(loaded.lm, text, "dense")
         pruned = yield from _measure(variant.lm, text, "pruned")
         return Result(key, loaded, variant, loaded.dense, pruned)
+
+
+def _holding(lock: threading.Lock, steps: Steps[T], waiting: str) -> Steps[T]:
+    """Run steps while holding a lock; until it is free, progress says what is waited for."""
+    while not lock.acquire(timeout=POLL):
+        yield Progress("waiting", 0, 1, waiting)
+    try:
+        return (yield from steps)
+    finally:
+        lock.release()
 
 
 def _measure(lm: LanguageModel, text: str, which: str) -> Steps[Perplexity]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers.utils import logging
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from wanda_core import calibration, checkpoint, cli, console
 from wanda_core.errors import StorageError
 from wanda_core.models import load_model
 from wanda_core.progress import Progress
+from wanda_core.recipe import PruneSpec, preset
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--samples", "2", "--seq-len", "16")
@@ -90,13 +92,7 @@ def test_every_option_reaches_the_recipe(dense, sample, tmp_path):
     command = ["prune", "--model", dense, "--device", "cpu", "--json", "--output", tmp_path / "out"]
     draw = ["--calibration", sample, "--samples", "3", "--seq-len", "17", "--seed", "4"]
     found = json.loads(run(*command, *draw, "--sparsity", "0.25", "--group", "matrix", "--order", "faithful").stdout)
-    assert found["recipe"] == {
-        "method": "wanda",
-        "sparsity": 0.25,
-        "pattern": "unstructured",
-        "group": "matrix",
-        "order": "faithful",
-    }
+    assert found["recipe"] == PruneSpec("wanda", 0.25, group="matrix", seed=4).to_dict()
     assert {key: found["calibration"][key] for key in ("samples", "seq_len", "seed")} == {
         "samples": 3,
         "seq_len": 17,
@@ -109,6 +105,35 @@ def test_every_option_reaches_the_recipe(dense, sample, tmp_path):
     result = run(*command, "--method", "magnitude", "--group", "model", "--calibration", sample, "--seq-len", "9")
     assert json.loads(result.stdout)["calibration"] is None
     assert "note: magnitude does not look at activations, so sample.txt is not used" in result.stderr
+
+
+def test_methods_orders_and_updates_reach_the_recipe(dense, sample, tmp_path):
+    command = ["prune", "--model", dense, "--device", "cpu", "--json", "--output", tmp_path / "out"]
+    draw = ["--calibration", sample, "--samples", "3", "--seq-len", "17"]
+    best = json.loads(run(*command, *draw, "--preset", "best", "--sparsity", "0.6").stdout)
+    assert best["recipe"] == preset("best", sparsity=0.6).to_dict()
+    blocks = tmp_path / "blocks.json"
+    blocks.write_text("[0.2, 0.4, 0.6]")
+    found = json.loads(run(*command, *draw, "--method", "ria", "--allocation", blocks, "--update", "obs").stdout)
+    assert found["recipe"] == PruneSpec("ria", allocation=(0.2, 0.4, 0.6), update="obs").to_dict()
+    for option, words in (("--allocation", "neither uniform nor owl"), ("--profile", "cannot be read")):
+        result = run(*command, option, tmp_path / "nothing")
+        assert result.exit_code == 2
+        assert words in result.stderr
+
+
+def test_a_profile_is_taken_once_and_pruned_from(dense, sample, tmp_path):
+    norms = tmp_path / "norms.safetensors"
+    draw = ["--calibration", sample, "--samples", "3", "--seq-len", "17"]
+    taken = json.loads(run("profile", "--model", dense, "--device", "cpu", *draw, "--output", norms, "--json").stdout)
+    assert taken["bytes"] == norms.stat().st_size
+    assert (taken["samples"], taken["seq_len"], taken["text"]) == (3, 17, "sample.txt")
+    command = ["prune", "--model", dense, "--device", "cpu", "--json", "--order", "one-shot"]
+    first = json.loads(run(*command, "--profile", norms, "--output", tmp_path / "a").stdout)
+    again = json.loads(run(*command, *draw, "--output", tmp_path / "b").stdout)
+    assert first["zeros"] == again["zeros"]
+    a, b = (load_file(tmp_path / which / "model.safetensors") for which in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_defaults_are_those_of_the_package():

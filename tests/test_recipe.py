@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanda_core.errors import InputError, WandaError
-from wanda_core.recipe import PruneSpec, parse_pattern
+from wanda_core.recipe import PruneSpec, Solver, parse_pattern, preset
 
 
 def test_left_out_fields_are_the_papers_setting():
@@ -86,7 +86,12 @@ def test_a_sparsity_that_says_the_same_as_the_pattern_is_accepted():
         ("wanda", "row", True),
         ("wanda", "matrix", True),
         ("wanda", "model", False),
-        ("wanda", "column", False),
+        ("wanda", "column", True),
+        ("wanda", "column:128", True),
+        ("wanda", "row:64", False),
+        ("ria", "row:128", True),
+        ("wanda-variant", "matrix", False),
+        ("sparsegpt", "row", False),
         ("magnitude", "row", True),
         ("magnitude", "matrix", True),
         ("magnitude", "model", True),
@@ -109,13 +114,13 @@ def test_a_pattern_compares_within_its_own_groups_only(group):
     assert PruneSpec(pattern="2:4", group="row") == PruneSpec(pattern="2:4")
 
 
-@pytest.mark.parametrize("bad", ["Wanda", "sparsegpt", "", None, 1, ["wanda"]])
+@pytest.mark.parametrize("bad", ["Wanda", "SparseGPT", "", None, 1, ["wanda"]])
 def test_an_unknown_method_is_refused_with_the_choice(bad):
-    with pytest.raises(InputError, match=r"method .* is not offered; choose one of wanda, magnitude"):
+    with pytest.raises(InputError, match=r"method .* is not offered; choose one of wanda, wanda-variant, magnitude"):
         PruneSpec(method=bad)
 
 
-@pytest.mark.parametrize("bad", ["in-flight", "one-shot", "", None])
+@pytest.mark.parametrize("bad", ["in flight", "oneshot", "", None])
 def test_an_unknown_order_is_refused(bad):
     with pytest.raises(InputError, match=r"order .* is not offered"):
         PruneSpec(order=bad)
@@ -127,7 +132,13 @@ def test_a_recipe_cannot_be_changed_afterwards():
 
 
 def test_a_recipe_goes_through_json_and_back():
-    for spec in (PruneSpec(), PruneSpec(pattern="4:8"), PruneSpec(method="magnitude", group="model", sparsity=0.3)):
+    for spec in (
+        PruneSpec(),
+        PruneSpec(pattern="4:8"),
+        PruneSpec(method="magnitude", group="model", sparsity=0.3),
+        PruneSpec(allocation=(0.4, 0.6)),
+        preset("best"),
+    ):
         assert PruneSpec(**json.loads(json.dumps(spec.to_dict()))) == spec
         assert hash(PruneSpec(**spec.to_dict())) == hash(spec)
 
@@ -137,9 +148,60 @@ def test_labels_are_for_people():
     assert PruneSpec(method="magnitude", pattern="2:4").label == "Magnitude 2:4"
 
 
-def test_only_magnitude_needs_no_calibration():
+def test_labels_name_what_is_added():
+    assert PruneSpec("sparsegpt", 0.6).label == "SparseGPT 60%"
+    assert preset("best", pattern="2:4").label == "Wanda 2:4 + least squares"
+    assert PruneSpec("magnitude", update="obs").label == "Magnitude 50% + OBS"
+    assert PruneSpec("ria", allocation="owl").label == "RIA 50% OWL"
+
+
+def test_only_methods_that_look_at_weights_alone_need_no_calibration():
     assert PruneSpec().needs_calibration
-    assert not PruneSpec(method="magnitude").needs_calibration
+    for method in ("magnitude", "random"):
+        assert not PruneSpec(method).needs_calibration
+        assert PruneSpec(method, update="least-squares").needs_calibration
+        assert PruneSpec(method, allocation="owl").needs_calibration
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "sparsegpt", "update": "none"}, "updates the kept weights as it goes"),
+        ({"order": "one-shot", "update": "obs"}, "norms alone"),
+        ({"order": "one-shot", "method": "sparsegpt"}, "norms alone"),
+        ({"method": "magnitude", "group": "model", "update": "obs"}, "one threshold for all blocks"),
+        ({"method": "magnitude", "group": "model", "allocation": "owl"}, "one threshold for all blocks"),
+        ({"pattern": "2:4", "allocation": "owl"}, "fixes every block's sparsity"),
+        ({"pattern": "2:4", "method": "wanda-variant"}, "cuts rows unevenly"),
+        ({"allocation": "owl", "sparsity": 0}, "nothing to allot"),
+        ({"allocation": "even"}, "allocation 'even' is not offered"),
+        ({"allocation": [0.5, 1.2]}, "sparsity 1.2 is not a number"),
+        ({"allocation": 3}, "allocation 3 is not offered"),
+        ({"update": "sgd"}, "update 'sgd' is not offered"),
+        ({"solver": Solver(dense_share=0.5)}, "needs order in-flight"),
+        ({"seed": -1}, "seed -1 is not a whole number"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_in_a_sentence(fields, words):
+    with pytest.raises(InputError, match=words) as caught:
+        PruneSpec(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"steps": 0}, {"steps": 1.5}, {"rounds": -1}, {"damping": 0}, {"damping": math.nan}, {"dense_share": 2}]
+)
+def test_a_solver_outside_the_rule_is_refused(fields):
+    with pytest.raises(InputError, match=next(iter(fields))):
+        Solver(**fields)
+
+
+def test_presets_yield_to_what_is_given():
+    assert preset("paper") == PruneSpec()
+    best = preset("best", sparsity=0.6)
+    assert (best.order, best.update, best.target, best.solver.rounds) == ("in-flight", "least-squares", 0.6, 2)
+    with pytest.raises(InputError, match="preset 'worst' is not offered"):
+        preset("worst")
 
 
 def test_an_input_error_is_a_value_error_and_a_wanda_error():

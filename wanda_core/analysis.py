@@ -15,8 +15,9 @@ from wanda_core.calibration import Calibration
 from wanda_core.linears import decoder_blocks
 from wanda_core.masks import kth_smallest
 from wanda_core.models import LanguageModel
+from wanda_core.profile import Profile
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.statistics import InputNorms, NormRecorder, Profile, column_squares
+from wanda_core.statistics import InputNorms, NormRecorder, column_squares
 
 MASSIVE_MAGNITUDE = 100.0  # |x| above this, and
 MASSIVE_RATIO = 1000.0  # this many times the median of its hidden state: the paper's definition

@@ -8,9 +8,26 @@ from wanda_core import builtin
 BUILTIN_HUB_ID = f"HuggingFaceTB/{builtin.TITLE}"
 METHODS = {
     "wanda": "Wanda (Sun et al., 2023): a weight's score is |W| · ‖X‖₂, its size times the norm of its input",
+    "wanda-variant": "Wanda's variant (Sun et al., 2023): of every output row the lowest |W| · ‖X‖₂, up to one share "
+    "of the row's sum",
     "magnitude": "magnitude: a weight's score is its size |W|",
+    "ria": "RIA (Zhang et al., 2024): relative importance of a weight in its row and column, times ‖X‖₂ to the ½",
+    "sparsegpt": "SparseGPT (Frantar and Alistarh, 2023): weights chosen and the others updated by the inverse Hessian",
+    "random": "random: for comparison only",
 }
-GROUPS = {"row": "each output row", "matrix": "each weight matrix", "model": "all matrices together"}
+GROUPS = {
+    "row": "each output row",
+    "matrix": "each weight matrix",
+    "model": "all matrices together",
+    "column": "each input column",
+    "row:128": "128 consecutive weights of an output row",
+    "column:128": "128 consecutive weights of an input column",
+    "matrix:128": "128 consecutive columns",
+}
+UPDATES = {
+    "obs": "the kept weights were updated by SparseGPT's sweep, on the calibration text",
+    "least-squares": "the kept weights were solved anew by least squares, on the calibration text",
+}
 
 
 def card(record: dict[str, Any]) -> str:
@@ -23,6 +40,7 @@ def card(record: dict[str, Any]) -> str:
         "",
         f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
         "are zero. Embeddings, norms, biases and the output head are those of the base model. Nothing was retrained.",
+        *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
         "",
         f"- Base model: {_source(base)}",
         f"- Method: {method}",

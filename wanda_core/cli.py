@@ -1,5 +1,6 @@
 """The command line: prune a model into a folder, measure its perplexity, let it write."""
 
+import json
 import re
 import sys
 import warnings
@@ -15,13 +16,14 @@ from wanda_core import checkpoint
 from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
 from wanda_core.errors import InputError
 from wanda_core.process import keep_freed_memory
-from wanda_core.recipe import GROUPS, METHODS, ORDERS, PruneSpec
+from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
     from wanda_core.models import LanguageModel
     from wanda_core.variant import PruneReport
 
 SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.calibration, which imports torch
+PAPER_DRAW = (128, 2048)  # windows and tokens each, as published
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -62,7 +64,18 @@ def prune(
         str, _option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
     ],
     model: Model = "builtin",
-    method: Annotated[str, _option(f"How weights are scored: {', '.join(METHODS)}.", metavar="NAME")] = "wanda",
+    recipe: Annotated[
+        str | None,
+        _option(
+            f"A whole recipe, which other options change: {', '.join(PRESETS)}; paper is Wanda as published with 128 "
+            "windows of 2048 tokens, best re-solves the kept weights.",
+            "--preset",
+            metavar="NAME",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, _option(f"How weights are scored: {', '.join(METHODS)}. Left out: wanda.", metavar="NAME")
+    ] = None,
     sparsity: Annotated[
         str | None, _option("Share of weights to remove, 0 to 0.95. Left out: 0.5.", metavar="SHARE")
     ] = None,
@@ -77,14 +90,35 @@ def prune(
         ),
     ] = None,
     order: Annotated[
-        str, _option(f"When input norms are measured: {', '.join(ORDERS)}; faithful is block by block.", metavar="NAME")
-    ] = "faithful",
+        str | None,
+        _option(
+            f"When inputs are measured: {', '.join(ORDERS)}. Left out: faithful, block by block as published; "
+            "in-flight takes one pass, one-shot none when --profile is given.",
+            metavar="NAME",
+        ),
+    ] = None,
+    allocation: Annotated[
+        str | None,
+        _option(
+            f"Sparsity of the blocks: {', '.join(ALLOCATIONS)}, or a JSON file with one number a block. "
+            "Left out: uniform.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    update: Annotated[
+        str | None,
+        _option(f"What becomes of the kept weights: {', '.join(UPDATES)}. Left out: the method's own.", metavar="NAME"),
+    ] = None,
+    norms: Annotated[
+        str | None,
+        _option("Input norms saved by `profile`; with order one-shot nothing is run.", "--profile", metavar="FILE"),
+    ] = None,
     calibration: Annotated[
         str | None, _option("UTF-8 text that input norms are measured on. Left out: built-in text.", metavar="FILE")
     ] = None,
-    samples: Annotated[int, _option("Windows of calibration text.")] = SAMPLES,
-    seq_len: Annotated[int, _option("Tokens in a window.")] = SEQ_LEN,
-    seed: Annotated[int, _option("Seed of the draw of windows.")] = 0,
+    samples: Annotated[int | None, _option(f"Windows of calibration text. Left out: {SAMPLES}.")] = None,
+    seq_len: Annotated[int | None, _option(f"Tokens in a window. Left out: {SEQ_LEN}.")] = None,
+    seed: Annotated[int, _option("Seed of the draw of windows, and of the method random.")] = 0,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
@@ -93,25 +127,41 @@ def prune(
 
     Zeros do not make the dense file smaller or a dense matrix product faster.
     """
-    spec = PruneSpec(method, _number(sparsity), pattern, group, order)
+    given: dict[str, Any] = {
+        "method": method,
+        "sparsity": _number(sparsity),
+        "pattern": pattern,
+        "group": group,
+        "order": order,
+        "allocation": _allocation(allocation),
+        "update": update,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    spec = preset(recipe, **given) if recipe is not None else PruneSpec(**given)
+    usual = PAPER_DRAW if recipe == "paper" else (SAMPLES, SEQ_LEN)
+    samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     target = checkpoint.check_target(output)
     watch = Stopwatch()
     with quiet():
         from wanda_core import calibration as calibrations
+        from wanda_core.profile import load_profile
+        from wanda_core.prune import needs_text
         from wanda_core.prune import prune as run
 
         calibrations.check_whole("samples", samples, 1, calibrations.MAX_SAMPLES)
         calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
         text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
-            say(f"note: {method} does not look at activations, so {source} is not used")
+            say(f"note: {spec.method} does not look at activations, so {source} is not used")
         lm, seconds = _load(model, device, dtype, watch)
         drawn = None
-        if spec.needs_calibration:
+        if needs_text(spec, profile):
             drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         checkpoint.check_room(lm.model, target)
         with bar() as on_progress:
-            variant = run(lm, spec, drawn, on_progress)
+            variant = run(lm, spec, drawn, on_progress, profile)
         seconds["prune"] = watch.lap()
         say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
         folder = checkpoint.save(variant, target)
@@ -123,6 +173,43 @@ def prune(
         print_json({"output": str(folder), **record, "linears": len(linears), "seconds": seconds})
     else:
         _summary(variant.report)
+
+
+@app.command("profile")
+def take_profile(
+    output: Annotated[str, _option("File to write, such as norms.safetensors.", metavar="FILE")],
+    model: Model = "builtin",
+    calibration: Annotated[
+        str | None, _option("UTF-8 text that input norms are measured on. Left out: built-in text.", metavar="FILE")
+    ] = None,
+    samples: Annotated[int, _option("Windows of calibration text.")] = SAMPLES,
+    seq_len: Annotated[int, _option("Tokens in a window.")] = SEQ_LEN,
+    seed: Annotated[int, _option("Seed of the draw of windows.")] = 0,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the dense model's input norms once and save them, for `prune --order one-shot --profile`."""
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core import calibration as calibrations
+        from wanda_core.profile import profile as run
+        from wanda_core.profile import save_profile
+
+        text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        lm, seconds = _load(model, device, dtype, watch)
+        drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        with bar() as on_progress:
+            found = run(lm, drawn, on_progress)
+        path = save_profile(found, output)
+        seconds["profile"] = watch.lap()
+    size = path.stat().st_size
+    if as_json:
+        print_json(
+            {"output": str(path), "bytes": size, "linears": len(found.norms), **found.source, "seconds": seconds}
+        )
+    else:
+        say(f"saved the norms of {len(found.norms)} linears to {path} ({size / 1e6:.1f} MB)")
 
 
 @app.command()
@@ -214,6 +301,22 @@ def _number(given: str | None) -> Any:
         return None if given is None else float(given)
     except ValueError:
         return given
+
+
+def _allocation(given: str | None) -> Any:
+    """A name, or the list in a JSON file; the recipe refuses anything else."""
+    if given is None or given in ALLOCATIONS:
+        return given
+    try:
+        found = json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"allocation {given!r} is neither {' nor '.join(ALLOCATIONS)} nor a JSON file that can be read; "
+            "give one of them"
+        ) from error
+    if not isinstance(found, list):
+        raise InputError(f"allocation file {given!r} holds no list; write one number a block, such as [0.4, 0.6]")
+    return found
 
 
 def _text(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:

@@ -94,18 +94,63 @@ def without(W: Tensor, mask: Tensor) -> Tensor:
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
-def removal_mask(scores: Tensor, spec: PruneSpec) -> Tensor:
+def removal_mask(scores: Tensor, spec: PruneSpec, sparsity: float | None = None) -> Tensor:
     """The mask of one linear under a recipe. scores (C_out, C_in) -> bool (C_out, C_in).
 
-    Per row: `int(C_in * sparsity)` lowest. Per matrix: for Wanda the `int(numel * sparsity)` lowest; for
-    magnitude everything up to and with the value at that place, as the published code has it.
+    sparsity: what the allocation gives this linear, else the recipe's. Inside every group the `int(size * sparsity)`
+    lowest go; only magnitude per matrix cuts everything up to and with the value at that place, as published.
     """
+    share = spec.target if sparsity is None else sparsity
     if spec.n_of_m is not None:
         return lowest_n_of_m(scores, *spec.n_of_m)
-    if spec.group == "row":
-        return lowest_per_row(scores, int(scores.shape[1] * spec.target))
-    flat = scores.reshape(1, -1)
-    k = int(flat.shape[1] * spec.target)
-    if spec.method == "magnitude":
-        return at_or_below(scores, kth_smallest(flat, k + 1)) if k else torch.zeros_like(scores, dtype=torch.bool)
-    return lowest_per_row(flat, k).reshape(scores.shape)
+    if spec.method == "wanda-variant":
+        return up_to_a_share_of_the_sum(scores, share)
+    if spec.group == "matrix":
+        flat = scores.reshape(1, -1)
+        k = int(flat.shape[1] * share)
+        if spec.method == "magnitude":
+            return at_or_below(scores, kth_smallest(flat, k + 1)) if k else torch.zeros_like(scores, dtype=torch.bool)
+        return lowest_per_row(flat, k).reshape(scores.shape)
+    along, _, size = str(spec.group).partition(":")
+    lines = scores.t() if along == "column" else scores
+    mask = lowest_in_blocks(lines, share, int(size) if size else lines.shape[1])
+    return mask.t() if along == "column" else mask
+
+
+def lowest_in_blocks(scores: Tensor, share: float, size: int) -> Tensor:
+    """The `int(size * share)` lowest of every `size` consecutive scores of a row; the last block may be shorter.
+
+    (R, C) -> bool (R, C).
+    """
+    whole = scores.shape[1] - scores.shape[1] % size
+    parts = []
+    for part, width in ((scores[:, :whole], size), (scores[:, whole:], scores.shape[1] - whole)):
+        if part.numel():
+            mask = lowest_per_row(part.reshape(-1, width), int(width * share))
+            parts.append(mask.reshape(part.shape))
+    return torch.cat(parts, dim=1)
+
+
+def up_to_a_share_of_the_sum(scores: Tensor, sparsity: float) -> Tensor:
+    """Wanda's variant: of every row the smallest scores whose cumulative sum stays within α of the row's sum.
+
+    One α for the matrix, by bisection in [0, 0.8] from 0.4, until its sparsity is within 0.001 of the target or the
+    interval is narrower than that. A row whose first score is already more loses nothing. (R, C) -> bool (R, C).
+    """
+    ordered = torch.sort(scores, dim=1, stable=True).values
+    sums = ordered.cumsum(dim=1)
+    low, high, alpha = 0.0, 0.8, 0.4
+    while True:
+        count = (sums <= scores.sum(dim=1, keepdim=True) * alpha).sum(dim=1, keepdim=True)  # (R, 1)
+        threshold = ordered.gather(1, (count - 1).clamp_min(0))
+        mask = (scores <= threshold) & (count > 0)
+        reached = float(mask.float().mean())
+        if abs(reached - sparsity) <= VARIANT_TOLERANCE or high - low < VARIANT_TOLERANCE:
+            return mask
+        if reached > sparsity:
+            high, alpha = alpha, (alpha + low) / 2
+        else:
+            low, alpha = alpha, (alpha + high) / 2
+
+
+VARIANT_TOLERANCE = 0.001  # of the share of zeros, and of the interval of α: the published code's

@@ -1,21 +1,21 @@
 """Pruning a model by a recipe. The dense model is only read: all changes go to a twin that shares its weights."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wanda_core import masks, scores
-from wanda_core.batches import Batches, batched
-from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core import masks, orders, scores, updates
+from wanda_core.allocation import block_sparsities
 from wanda_core.calibration import Calibration, calibrate
 from wanda_core.errors import InputError, ModelError
-from wanda_core.linears import Linear, decoder_blocks
+from wanda_core.linears import Linear
 from wanda_core.models import LanguageModel
+from wanda_core.profile import Profile, check_matches, profile_steps
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.recipe import PruneSpec
-from wanda_core.statistics import NormRecorder, Profile, StopForward
+from wanda_core.statistics import Moments
 from wanda_core.variant import LinearReport, PruneReport, Variant, twin
 
 
@@ -24,107 +24,174 @@ def prune(
     spec: PruneSpec | None = None,
     calibration: Calibration | None = None,
     on_progress: Callable[[Progress], object] | None = None,
+    profile: Profile | None = None,
 ) -> Variant:
     """Prune to the end. `lm` stays dense; the result runs beside it.
 
     spec: Wanda at 50% when left out. calibration: 16 windows of the built-in text when left out.
+    profile: the dense model's norms, for order `one-shot` and allocation `owl`; taken afresh when left out.
     Raises InputError for a recipe the model cannot take, ModelError for a model that cannot be scored.
     """
-    return finish(prune_steps(lm, spec or PruneSpec(), calibration), on_progress)
+    return finish(prune_steps(lm, spec or PruneSpec(), calibration, profile), on_progress)
 
 
 @torch.no_grad()
-def prune_steps(lm: LanguageModel, spec: PruneSpec, calibration: Calibration | None = None) -> Steps[Variant]:
+def prune_steps(
+    lm: LanguageModel, spec: PruneSpec, calibration: Calibration | None = None, profile: Profile | None = None
+) -> Steps[Variant]:
     """`prune` as a generator that yields progress; closing it cancels and leaves nothing behind."""
     started = time.perf_counter()
     pruned = twin(lm)
     _check_pattern(pruned.linears, spec)
-    profile = None
-    if spec.needs_calibration:
+    if profile is not None:
+        check_matches(profile, lm)
+    if needs_text(spec, profile):
         calibration = calibration or calibrate(lm)
         lm.check_length(calibration.seq_len)
-        reports, norms = yield from _faithful(pruned, spec, calibration)
-        profile = Profile(norms, calibration.fingerprint, spec.order)
     else:
         calibration = None
-        reports = yield from _by_magnitude(pruned, spec)
+    if calibration is not None and profile is None and (spec.order == "one-shot" or spec.allocation == "owl"):
+        profile = yield from profile_steps(lm, calibration)
+    shares, ratios = block_sparsities(spec, lm.linears, profile.norms if profile else None)
+    work = Work(spec, shares)
+    norms = yield from _visited(lm, pruned, spec, calibration, profile, work)
+    kept = None
+    if norms:
+        fingerprint = calibration.fingerprint if calibration else profile.calibration if profile else ""
+        kept = Profile(norms, fingerprint, spec.order)
+    about = _described(calibration, profile if spec.needs_calibration else None)
     seconds = time.perf_counter() - started
-    return Variant(pruned, spec, PruneReport(tuple(reports), seconds, _describe(calibration)), profile)
+    report = PruneReport(tuple(work.reports), seconds, about, tuple(shares), tuple(ratios) if ratios else None)
+    return Variant(pruned, spec, report, kept)
 
 
-def _faithful(
-    lm: LanguageModel, spec: PruneSpec, calibration: Calibration
-) -> Steps[tuple[list[LinearReport], dict[str, Tensor]]]:
-    """Block by block: the dense block's statistics, then masks, then the pruned block's outputs go on.
-
-    The first pass may stop at the block's last linear, whose product nothing reads; the second pass is
-    not needed after the last block. Sequences share a call where that changes no bit.
-    """
-    _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
-    yield Progress("pruning", 0, len(blocks), "reading the calibration text")
-    calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, ids)
-    reports: list[LinearReport] = []
-    norms: dict[str, Tensor] = {}
-    batches = Batches()
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
-        where = f"block {index + 1} of {len(blocks)}"
-        yield Progress("pruning", index, len(blocks), f"{where}: input norms")
-        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
-        found = _block_norms(block, call, linears, inputs)
-        for number, linear in enumerate(linears, 1):
-            yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
-            reports.append(_prune_linear(linear, spec, found[linear.name]))
-        norms.update({name: norm.cpu() for name, norm in found.items()})
-        if index + 1 < len(blocks):
-            hidden = [output for x in inputs for output in call.run(block, x).split(1)]
-    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
-    return reports, norms
+def needs_text(spec: PruneSpec, profile: Profile | None) -> bool:
+    """Whether calibration text is read: not when a profile of the dense model holds all that the recipe asks for."""
+    norms_suffice = not spec.needs_gram and (spec.order == "one-shot" or not spec.needs_norms)
+    return spec.needs_calibration and not (profile is not None and norms_suffice)
 
 
-def _block_norms(block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor]) -> dict[str, Tensor]:
-    """Input norms of a block's linears over all sequences. inputs: tensors (B, L, D), N sequences in all."""
-    recorder = NormRecorder(linears)
-    with recorder.recording():
-        for x in inputs:
-            recorder.sequences = len(x)
-            try:
-                call.run(block, x)
-            except StopForward:
-                continue
-            recorder.stop_at_last_call()
-    return recorder.checked_norms()
+def _visited(
+    lm: LanguageModel,
+    pruned: LanguageModel,
+    spec: PruneSpec,
+    calibration: Calibration | None,
+    profile: Profile | None,
+    work: "Work",
+) -> Steps[Mapping[str, Tensor]]:
+    """Go through the network in the recipe's order; -> the norms that decided."""
+    if not spec.needs_norms and not spec.needs_gram:
+        yield from _without_inputs(pruned, spec, work)
+        return {}
+    if spec.order == "one-shot":
+        assert profile is not None  # given or taken above
+        return (yield from orders.one_shot(pruned, profile.norms, work.visit))
+    assert calibration is not None  # every other order reads it
+    if spec.order == "in-flight":
+        dense = lm if spec.solver.dense_share else None
+        return (yield from orders.in_flight(pruned, calibration, work.visit, spec.needs_gram, dense))
+    return (yield from orders.faithful(pruned, calibration, work.visit, spec.needs_gram))
 
 
-def _prune_linear(linear: Linear, spec: PruneSpec, X_norm: Tensor) -> LinearReport:
-    W = linear.weight
-    S = scores.wanda(W, X_norm)
-    dead = int((X_norm == 0).sum())
-    if dead:
-        S = scores.dead_columns_by_magnitude(S, W, X_norm)
-    return _cut(linear, masks.removal_mask(_finite(S, linear.name), spec), dead)
+class Work:
+    """What is done to each linear, and the reports of what was."""
+
+    def __init__(self, spec: PruneSpec, shares: list[float]) -> None:
+        self.spec, self.shares = spec, shares
+        self.reports: list[LinearReport] = []
+
+    def visit(self, linear: Linear, moments: Moments | None, cross: Tensor | None = None) -> None:
+        """Prune one linear. moments: of its inputs; None for methods that do not look at them."""
+        X_norm = moments.norms.norms if moments else None
+        gram = moments.gram if moments else None
+        W = linear.weight
+        if gram is None:
+            mask = self._mask(W, X_norm, linear)
+            self._put(linear, masks.without(W, mask), X_norm)
+        elif self.spec.update == "obs":
+            self._put(linear, self._obs(W.float(), gram, X_norm, linear), X_norm)
+        else:
+            self._put(linear, self._least_squares(W.float(), gram, cross, X_norm, linear), X_norm)
+
+    def _mask(self, W: Tensor, X_norm: Tensor | None, linear: Linear) -> Tensor:
+        """Which weights go, by the recipe's score. -> bool (C_out, C_in)."""
+        S = self._score(W, X_norm)
+        if X_norm is not None and self.spec.needs_norms and bool((X_norm == 0).any()):
+            S = scores.dead_columns_by_magnitude(S, W, X_norm)
+        return masks.removal_mask(_finite(S, linear.name), self.spec, self.shares[linear.block])
+
+    def _score(self, W: Tensor, X_norm: Tensor | None) -> Tensor:
+        method = self.spec.method
+        if method == "random":
+            return scores.random(W, self.spec.seed, len(self.reports))
+        if method == "magnitude" or X_norm is None:
+            return scores.magnitude(W)
+        return scores.ria(W, X_norm) if method == "ria" else scores.wanda(W, X_norm)
+
+    def _obs(self, W: Tensor, gram: Tensor, X_norm: Tensor | None, linear: Linear) -> Tensor:
+        """SparseGPT's sweep, with its own mask or the recipe's."""
+        if self.spec.method != "sparsegpt":
+            fixed = self._mask(W, X_norm, linear)
+            return updates.obs(W, gram, lambda part, root, start: fixed[:, start : start + part.shape[1]])[0]
+        n_of_m = self.spec.n_of_m
+        share = self.shares[linear.block]
+
+        def choose(part: Tensor, root: Tensor, start: int) -> Tensor:
+            S = (part / root) ** 2
+            if n_of_m:
+                return masks.lowest_n_of_m(S, *n_of_m)
+            k = int(S.numel() * share)
+            return masks.at_or_below(S, masks.kth_smallest(S.reshape(1, -1), k + 1)) if k else torch.zeros_like(S) > 0
+
+        return updates.obs(W, gram, choose, n_of_m[1] if n_of_m else updates.OBS_COLUMNS)[0]
+
+    def _least_squares(
+        self, W: Tensor, gram: Tensor, cross: Tensor | None, X_norm: Tensor | None, linear: Linear
+    ) -> Tensor:
+        """The kept weights re-solved; then, round by round, the mask chosen afresh and solved again."""
+        solver = self.spec.solver
+        H = updates.damped(gram, solver.damping)
+        B = W @ H
+        if cross is not None:  # the target is partly what the dense model's own inputs give
+            B += solver.dense_share * (W @ (cross - gram))
+        keep = ~(self._obs_mask(W, gram, linear) if self.spec.method == "sparsegpt" else self._mask(W, X_norm, linear))
+        for _ in range(solver.rounds):
+            found = updates.least_squares(W, keep, H, B, (solver.steps + 1) // 2)  # only the mask is taken from it
+            keep = ~self._mask(updates.pull(found, H, B), X_norm, linear)
+            W = found
+        return updates.least_squares(W, keep, H, B, solver.steps)
+
+    def _obs_mask(self, W: Tensor, gram: Tensor, linear: Linear) -> Tensor:
+        return self._obs(W, gram, None, linear) == 0
+
+    def _put(self, linear: Linear, weight: Tensor, X_norm: Tensor | None) -> None:
+        if weight.dtype != linear.weight.dtype or self.spec.needs_gram:
+            weight = _finite(weight, linear.name).to(linear.weight.dtype)
+        dead = int((X_norm == 0).sum()) if X_norm is not None else 0
+        linear.replace(weight)
+        self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead))
+
+    def put_masked(self, linear: Linear, mask: Tensor) -> None:
+        """Prune by a mask that was chosen elsewhere."""
+        self._put(linear, masks.without(linear.weight, mask), None)
 
 
-def _by_magnitude(lm: LanguageModel, spec: PruneSpec) -> Steps[list[LinearReport]]:
+def _without_inputs(lm: LanguageModel, spec: PruneSpec, work: Work) -> Steps[None]:
+    """Methods that look at weights alone."""
     linears = [linear for block in lm.linears for linear in block]
     threshold = None
     if spec.group == "model":
         yield Progress("pruning", 0, len(linears), "one threshold for the whole model")
         threshold = _model_threshold(linears, spec)
-    reports = []
     for number, linear in enumerate(linears):
         yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
-        S = _finite(scores.magnitude(linear.weight), linear.name)
         if spec.group != "model":
-            mask = masks.removal_mask(S, spec)
-        elif threshold is None:
-            mask = torch.zeros_like(S, dtype=torch.bool)
-        else:
-            mask = masks.at_or_below(S, threshold.to(S.device))
-        reports.append(_cut(linear, mask))
+            work.visit(linear, None)
+            continue
+        S = _finite(scores.magnitude(linear.weight), linear.name)
+        none = torch.zeros_like(S, dtype=torch.bool)
+        work.put_masked(linear, none if threshold is None else masks.at_or_below(S, threshold.to(S.device)))
     yield Progress("pruning", len(linears), len(linears), "all linears pruned")
-    return reports
 
 
 def _model_threshold(linears: list[Linear], spec: PruneSpec) -> Tensor | None:
@@ -135,13 +202,6 @@ def _model_threshold(linears: list[Linear], spec: PruneSpec) -> Tensor | None:
         return (_finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
 
     return masks.kth_of_all(matrices, k) if k else None
-
-
-def _cut(linear: Linear, mask: Tensor, dead_columns: int = 0) -> LinearReport:
-    weight = masks.without(linear.weight, mask)
-    linear.replace(weight)
-    zeros = int((weight == 0).sum())
-    return LinearReport(linear.name, linear.shape, zeros, dead_columns)
 
 
 def _finite(S: Tensor, name: str) -> Tensor:
@@ -163,13 +223,18 @@ def _check_pattern(linears: list[list[Linear]], spec: PruneSpec) -> None:
             )
 
 
-def _describe(calibration: Calibration | None) -> dict[str, object] | None:
-    if calibration is None:
+def _described(calibration: Calibration | None, profile: Profile | None) -> dict[str, object] | None:
+    """Where the statistics came from: the text read, else the one the profile was taken on."""
+    if calibration is not None:
+        return {
+            "source": calibration.source,
+            "samples": calibration.samples,
+            "seq_len": calibration.seq_len,
+            "seed": calibration.seed,
+            "fingerprint": calibration.fingerprint,
+        }
+    if profile is None:
         return None
-    return {
-        "source": calibration.source,
-        "samples": calibration.samples,
-        "seq_len": calibration.seq_len,
-        "seed": calibration.seed,
-        "fingerprint": calibration.fingerprint,
-    }
+    source = profile.source
+    known = {name: source.get(name) for name in ("samples", "seq_len", "seed")}
+    return {"source": source.get("text", "a profile"), **known, "fingerprint": profile.calibration}

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any
 
@@ -10,23 +11,67 @@ from wanda_core.errors import InputError
 
 MAX_SPARSITY = 0.95  # beyond it every method leaves noise; a slip of the slider is likelier than intent
 MAX_GROUP_SIZE = 32  # M of N:M; hardware and the literature stop well below
-METHODS = ("wanda", "magnitude")
-GROUPS = {"wanda": ("row", "matrix"), "magnitude": ("matrix", "row", "model")}  # the first is the default
-ORDERS = ("faithful",)
+MAX_SEED = 2**63 - 1
+METHODS = ("wanda", "wanda-variant", "magnitude", "ria", "sparsegpt", "random")
+_ANY = ("row", "matrix", "column", "row:128", "column:128")
+GROUPS = {  # the first is the default
+    "wanda": _ANY,
+    "wanda-variant": ("row",),
+    "magnitude": ("matrix", "row", "column", "row:128", "column:128", "model"),
+    "ria": _ANY,
+    "sparsegpt": ("matrix:128",),
+    "random": _ANY,
+}
+ORDERS = ("faithful", "in-flight", "one-shot")
+ALLOCATIONS = ("uniform", "owl")
+UPDATES = ("none", "obs", "least-squares")
+PRESETS = ("paper", "best")
+TITLES = {"wanda-variant": "Wanda variant", "ria": "RIA", "sparsegpt": "SparseGPT"}
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How `least-squares` re-solves the kept weights, min tr(W H Wᵀ - 2 B Wᵀ) on the mask.
+
+    steps: conjugate-gradient steps; damping: share of the mean diagonal of XᵀX added to it; rounds: how often the
+    mask is chosen afresh from where the solution stands; dense_share: share of the target taken from the dense
+    model's own activations, 0 to 1, which needs the order `in-flight`.
+    """
+
+    steps: int = 10
+    damping: float = 0.05
+    rounds: int = 0
+    dense_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name, most in (("steps", 1000), ("rounds", 20)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not (name == "steps") <= value <= most:
+                raise InputError(f"{name} {value!r} is not a whole number up to {most}; leave it out for the usual one")
+        for name, least in (("damping", 1e-6), ("dense_share", 0.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) <= 1:
+                raise InputError(f"{name} {value!r} is not a number from {least:g} to 1; leave it out")
 
 
 @dataclass(frozen=True)
 class PruneSpec:
-    """A recipe: which weights go, compared with which others.
+    """A recipe: which weights go, compared with which others, and what becomes of those that stay.
 
-    method: `wanda` (|W|·‖X‖₂) or `magnitude` (|W|).
+    method: `wanda` (|W|·‖X‖), `wanda-variant` (per row, up to a share of the row's sum), `magnitude` (|W|),
+        `ria` (relative importance · ‖X‖^½), `sparsegpt` (by the inverse Hessian, updating as it goes), `random`.
     sparsity: share of zeros, 0 to 0.95; left out, 0.5, or what an N:M pattern implies.
     pattern: `unstructured`, or `N:M`, which keeps N of every M consecutive input weights.
-    group: what scores are compared within: `row` (one output), `matrix` (one linear), `model`;
-        left out, the method's default (`row` for wanda, `matrix` for magnitude). N:M compares within M.
-    order: when statistics are taken; `faithful` is the reference protocol, block by block.
+    group: what scores are compared within: `row` (one output), `matrix` (one linear), `column` (one input), either
+        in blocks of 128 (`row:128`, `column:128`), `model`; left out, the method's default. N:M compares within M.
+    order: when statistics are taken: `faithful`, the reference protocol, block by block; `in-flight`, each linear as
+        soon as its inputs are known; `one-shot`, once, on the dense model.
+    allocation: `uniform`, `owl` (blocks with more outliers keep more), or the sparsity of every block.
+    update: what becomes of the kept weights: `none`, `obs` (SparseGPT's), `least-squares` (see `solver`).
+    seed: of the method `random`.
 
-    Raises InputError for any value outside these rules.
+    Raises InputError for any value outside these rules, or a combination that means nothing.
     """
 
     method: str = "wanda"
@@ -34,32 +79,81 @@ class PruneSpec:
     pattern: str = "unstructured"
     group: str | None = None
     order: str = "faithful"
+    allocation: str | tuple[float, ...] = "uniform"
+    update: str | None = None
+    solver: Solver = field(default_factory=Solver)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check every field and fill in what follows from the others."""
         _one_of("method", self.method, METHODS)
         _one_of("order", self.order, ORDERS)
-        n_of_m = parse_pattern(self.pattern)
-        if n_of_m is None:
-            sparsity = _checked_sparsity(0.5 if self.sparsity is None else self.sparsity)
-            group = GROUPS[self.method][0] if self.group is None else self.group
-            _one_of(f"group for {self.method}", group, GROUPS[self.method])
+        update = self.update or ("obs" if self.method == "sparsegpt" else "none")
+        _one_of("update", update, UPDATES)
+        object.__setattr__(self, "update", update)
+        if isinstance(self.solver, Mapping):  # as it comes back from JSON
+            object.__setattr__(self, "solver", Solver(**self.solver))
+        if isinstance(self.allocation, (list, tuple)):
+            object.__setattr__(self, "allocation", tuple(_checked_sparsity(share) for share in self.allocation))
         else:
-            n, m = n_of_m
-            implied = 1 - n / m
-            if self.sparsity is not None and not math.isclose(_checked_sparsity(self.sparsity, 1.0), implied):
-                raise InputError(
-                    f"sparsity {self.sparsity} contradicts pattern {self.pattern}, which sets {implied:.4g}; "
-                    "leave the sparsity out"
-                )
-            if self.group not in (None, "row"):
-                raise InputError(
-                    f"group {self.group!r} cannot be combined with pattern {self.pattern}, "
-                    f"which compares within every {m} weights; leave the group out"
-                )
-            sparsity, group = implied, "row"
+            _one_of("allocation", self.allocation, ALLOCATIONS)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed {self.seed!r} is not a whole number from 0 to {MAX_SEED}; choose one in that range")
+        sparsity, group = self._amount()
         object.__setattr__(self, "sparsity", sparsity)
         object.__setattr__(self, "group", group)
+        self._check_combination()
+
+    def _amount(self) -> tuple[float, str]:
+        """Sparsity and group, from what was given and the pattern."""
+        n_of_m = parse_pattern(self.pattern)
+        if n_of_m is None:
+            group = GROUPS[self.method][0] if self.group is None else self.group
+            _one_of(f"group for {self.method}", group, GROUPS[self.method])
+            return _checked_sparsity(0.5 if self.sparsity is None else self.sparsity), group
+        n, m = n_of_m
+        implied = 1 - n / m
+        if self.sparsity is not None and not math.isclose(_checked_sparsity(self.sparsity, 1.0), implied):
+            raise InputError(
+                f"sparsity {self.sparsity} contradicts pattern {self.pattern}, which sets {implied:.4g}; "
+                "leave the sparsity out"
+            )
+        if self.group not in (None, "row"):
+            raise InputError(
+                f"group {self.group!r} cannot be combined with pattern {self.pattern}, "
+                f"which compares within every {m} weights; leave the group out"
+            )
+        if self.method == "wanda-variant":
+            raise InputError(f"wanda-variant has no pattern {self.pattern}, it cuts rows unevenly; choose wanda")
+        if self.allocation != "uniform":
+            raise InputError(
+                f"allocation {self.allocation!r} cannot be combined with pattern {self.pattern}, "
+                "which fixes every block's sparsity; leave the allocation out"
+            )
+        return implied, "row"
+
+    def _check_combination(self) -> None:
+        if self.method == "sparsegpt" and self.update == "none":
+            raise InputError(
+                "sparsegpt updates the kept weights as it goes, so update 'none' does not apply; leave it out"
+            )
+        if self.order == "one-shot" and self.update != "none":
+            raise InputError(
+                f"update {self.update!r} needs the inputs themselves, and order one-shot has their norms alone; "
+                "choose in-flight or faithful"
+            )
+        if self.group == "model" and (self.update != "none" or self.allocation != "uniform"):
+            raise InputError(
+                "group model sets one threshold for all blocks, so neither an allocation nor an update goes with it; "
+                "leave them out or choose another group"
+            )
+        if self.solver.dense_share and (self.order != "in-flight" or self.update != "least-squares"):
+            raise InputError(
+                f"dense_share {self.solver.dense_share} needs order in-flight and update least-squares; "
+                "choose these or leave it out"
+            )
+        if self.allocation == "owl" and not self.target:
+            raise InputError("allocation owl has nothing to allot at sparsity 0; choose a sparsity above 0")
 
     @property
     def target(self) -> float:
@@ -73,19 +167,50 @@ class PruneSpec:
         return parse_pattern(self.pattern)
 
     @property
+    def needs_norms(self) -> bool:
+        """Whether the score looks at activations."""
+        return self.method not in ("magnitude", "random")
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether XᵀX is needed, beside the norms."""
+        return self.update != "none"
+
+    @property
     def needs_calibration(self) -> bool:
-        """Whether the method looks at activations."""
-        return self.method != "magnitude"
+        """Whether anything looks at activations."""
+        return self.needs_norms or self.needs_gram or self.allocation == "owl"
 
     @property
     def label(self) -> str:
-        """A short name for people: `Wanda 50%`, `Magnitude 2:4`."""
+        """A short name for people: `Wanda 50%`, `Magnitude 2:4`, `Wanda 60% + least squares`."""
         amount = f"{self.target:.0%}" if self.n_of_m is None else self.pattern
-        return f"{self.method.capitalize()} {amount}"
+        owl = " OWL" if self.allocation == "owl" else ""
+        extra = {"obs": " + OBS", "least-squares": " + least squares"}.get(str(self.update), "")
+        if self.method == "sparsegpt" and self.update == "obs":
+            extra = ""
+        return f"{TITLES.get(self.method, self.method.capitalize())} {amount}{owl}{extra}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for JSON."""
-        return asdict(self)
+        fields = asdict(self)
+        return fields | ({} if isinstance(self.allocation, str) else {"allocation": list(self.allocation)})
+
+
+def preset(name: str, **given: Any) -> PruneSpec:
+    """A recipe by name; what is given besides takes precedence.
+
+    paper: Wanda as published. best: Wanda's mask in flight, the kept weights re-solved, the mask chosen twice more.
+    Raises InputError for an unknown name or a combination that means nothing.
+    """
+    _one_of("preset", name, PRESETS)
+    best = {
+        "order": "in-flight",
+        "update": "least-squares",
+        "solver": Solver(steps=10, damping=0.1, rounds=2, dense_share=0.5),
+    }
+    wanted: Mapping[str, Any] = {"method": "wanda", **(best if name == "best" else {"order": "faithful"})}
+    return PruneSpec(**{**wanted, **{key: value for key, value in given.items() if value is not None}})
 
 
 def parse_pattern(pattern: str) -> tuple[int, int] | None:
@@ -95,7 +220,7 @@ def parse_pattern(pattern: str) -> tuple[int, int] | None:
     """
     if pattern == "unstructured":
         return None
-    match = re.fullmatch(r"(\d{1,3}):(\d{1,3})", pattern) if isinstance(pattern, str) else None
+    match = re.fullmatch(r"([1-9][0-9]?):([1-9][0-9]?)", pattern) if isinstance(pattern, str) else None
     if match:
         n, m = int(match[1]), int(match[2])
         if 0 < n < m <= MAX_GROUP_SIZE:

@@ -1,5 +1,6 @@
 """How much each weight matters: pure functions of tensors."""
 
+import torch
 from torch import Tensor
 
 
@@ -16,6 +17,25 @@ def wanda(W: Tensor, X_norm: Tensor) -> Tensor:
     return W.abs() * X_norm
 
 
+def ria(W: Tensor, X_norm: Tensor, a: float = 0.5) -> Tensor:
+    """Relative importance and activations: (|W_ij| / Σ_i|W_ij| + |W_ij| / Σ_j|W_ij|) · ‖X_j‖₂^a (Zhang et al. 2024).
+
+    W (C_out, C_in), X_norm (C_in,) float32 -> (C_out, C_in) float32.
+    """
+    A = W.abs().float()
+    per_column, per_row = A.sum(dim=0, keepdim=True), A.sum(dim=1, keepdim=True)
+    return (A / per_column.clamp_min(TINY) + A / per_row.clamp_min(TINY)) * X_norm**a
+
+
+def random(W: Tensor, seed: int, number: int) -> Tensor:
+    """Scores drawn evenly from [0, 1), the same on every device. number: of the linear, so that masks differ.
+
+    W (C_out, C_in) -> (C_out, C_in) float32.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
+    return torch.rand(W.shape, generator=generator).to(W.device)
+
+
 def dead_columns_by_magnitude(scores: Tensor, W: Tensor, X_norm: Tensor) -> Tensor:
     """Order the weights of columns whose input was always zero by |W|, below every live weight.
 
@@ -25,4 +45,4 @@ def dead_columns_by_magnitude(scores: Tensor, W: Tensor, X_norm: Tensor) -> Tens
     return scores.where(X_norm > 0, -1 / (W.abs().to(scores.dtype) + TINY))
 
 
-TINY = 1e-30  # keeps -1/|W| finite for a weight of zero
+TINY = 1e-30  # keeps a quotient finite when all weights beside it are zero

@@ -1,6 +1,6 @@
 """Input norms ‖X_j‖₂ of linears, accumulated sample by sample exactly as the published code does."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,19 +11,6 @@ from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
 from wanda_core.linears import Linear
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Input norms of every linear over one calibration set.
-
-    norms: linear name -> (C_in,) float32 on the CPU, ‖X_j‖₂ / sqrt(N): the root of Σ‖x‖²/N over N sequences.
-    calibration: fingerprint of the tokens; order: when the statistics were taken.
-    """
-
-    norms: Mapping[str, Tensor]
-    calibration: str
-    order: str
 
 
 @dataclass
@@ -82,15 +69,35 @@ def _einsum_gives_the_same_bits() -> bool:
 
 
 @dataclass
+class Moments:
+    """What is known of one linear's inputs. norms: ‖X_j‖; gram: Σ xᵀx (C_in, C_in) float32, where it is wanted."""
+
+    norms: InputNorms
+    gram: Tensor | None = None
+
+
+def column_products(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """XᵀY over all tokens of a call, XᵀX when y is left out. (…, C_in) -> (C_in, C_in) float32."""
+    left = x.reshape(-1, x.shape[-1]).to(torch.float32)
+    right = left if y is None or y is x else y.reshape(-1, y.shape[-1]).to(torch.float32)
+    return left.t() @ right
+
+
+@dataclass
 class NormRecorder:
-    """Hooks that add the inputs of a set of linears to their norms; `recording` puts them on and off."""
+    """Hooks that add the inputs of a set of linears to their norms; `recording` puts them on and off.
+
+    gram: whether the products XᵀX are added up too.
+    """
 
     linears: Iterable[Linear]
+    gram: bool = False
     sequences: int = 1  # how many the next call carries
     stats: dict[str, InputNorms] = field(default_factory=dict)
+    grams: dict[str, Tensor] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     stop_before: str | None = None
-    _last: tuple[Tensor, int | None, Tensor] | None = None
+    _last: tuple[Tensor, int | None, Tensor, Tensor | None] | None = None
 
     @contextmanager
     def recording(self, sequences: int = 1) -> Iterator["NormRecorder"]:
@@ -112,22 +119,25 @@ class NormRecorder:
     def _hook(self, name: str):
         def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             x = args[0]
-            squares = self._squares(x)
+            squares, products = self._measured(x)
             if name not in self.stats:
                 self.stats[name] = InputNorms(torch.zeros_like(squares[0]))
             self.stats[name].add(squares)
+            if products is not None:
+                self.grams[name] = self.grams[name] + products if name in self.grams else products
             self.calls.append(name)
             if name == self.stop_before:
                 raise StopForward
 
         return record
 
-    def _squares(self, x: Tensor) -> Tensor:
+    def _measured(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """q, k and v read the same tensor: measure it once."""
         version = None if x.is_inference() else x._version  # an inference tensor keeps no count of its changes
         if self._last is None or version is None or self._last[0] is not x or self._last[1] != version:
-            self._last = (x, version, column_squares(x, self.sequences))
-        return self._last[2]
+            products = column_products(x) if self.gram else None
+            self._last = (x, version, column_squares(x, self.sequences), products)
+        return self._last[2], self._last[3]
 
     def forget_stop(self) -> None:
         """Let the next passes run to their end again."""
@@ -145,21 +155,22 @@ class NormRecorder:
 
         Raises ModelError naming a linear that was never reached or saw a value that is not finite.
         """
-        norms = {}
-        for linear in self.linears:
-            if linear.name not in self.stats:
-                raise ModelError(
-                    f"{linear.name} never received an input, so it cannot be scored; its block calls it in a way "
-                    "that is not supported, choose another model"
-                )
-            found = self.stats[linear.name].norms
-            if not bool(torch.isfinite(found).all()):
-                raise ModelError(
-                    f"the inputs of {linear.name} are not finite (NaN or infinity), so scores would mean nothing; "
-                    "load the model in float32 or choose other calibration text"
-                )
-            norms[linear.name] = found
-        return norms
+        return {linear.name: checked(self.stats.get(linear.name), linear).norms for linear in self.linears}
+
+
+def checked(found: InputNorms | None, linear: Linear) -> InputNorms:
+    """The norms of one linear. Raises ModelError when it was never reached or saw a value that is not finite."""
+    if found is None:
+        raise ModelError(
+            f"{linear.name} never received an input, so it cannot be scored; its block calls it in a way "
+            "that is not supported, choose another model"
+        )
+    if not bool(torch.isfinite(found.squares).all()):
+        raise ModelError(
+            f"the inputs of {linear.name} are not finite (NaN or infinity), so scores would mean nothing; "
+            "load the model in float32 or choose other calibration text"
+        )
+    return found
 
 
 class StopForward(Exception):  # noqa: N818 - a signal, not an error

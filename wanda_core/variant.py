@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from wanda_core.models import LanguageModel
+from wanda_core.profile import Profile
 from wanda_core.recipe import PruneSpec
-from wanda_core.statistics import Profile
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,16 @@ class LinearReport:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What a pruning did: per linear, in all, and in how many seconds."""
+    """What a pruning did: per linear, in all, and in how many seconds.
+
+    blocks: the sparsity asked of every block; outlier_ratios: what allocation `owl` found in each.
+    """
 
     linears: tuple[LinearReport, ...]
     seconds: float
     calibration: dict[str, Any] | None
+    blocks: tuple[float, ...] = ()
+    outlier_ratios: tuple[float, ...] | None = None
 
     @property
     def sparsity(self) -> float:

@@ -1,0 +1,173 @@
+"""When statistics are taken: three ways through the network. Each visits every linear once, with what is known of
+its inputs, and yields progress; what a visit does to the linear is not its business."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from wanda_core.batches import Batches, batched
+from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core.calibration import Calibration
+from wanda_core.errors import ModelError
+from wanda_core.linears import Linear, decoder_blocks
+from wanda_core.lockstep import Lockstep
+from wanda_core.models import LanguageModel
+from wanda_core.progress import Progress, Steps
+from wanda_core.statistics import (
+    InputNorms,
+    Moments,
+    NormRecorder,
+    StopForward,
+    checked,
+    column_products,
+    column_squares,
+)
+
+# (linear, its inputs' moments, products of the dense model's inputs with these where that is wanted)
+Visit = Callable[[Linear, Moments, Tensor | None], object]
+
+
+def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bool) -> Steps[dict[str, Tensor]]:
+    """The reference protocol: the dense block's statistics, all its linears, then the pruned block's outputs go on.
+
+    The first pass may stop at the block's last linear, whose product nothing reads; the second pass is
+    not needed after the last block. Sequences share a call where that changes no bit. -> the norms, on the CPU.
+    """
+    _, blocks = decoder_blocks(lm.model)
+    ids = calibration.ids.to(lm.device)
+    yield Progress("pruning", 0, len(blocks), "reading the calibration text")
+    calls = block_calls(lm.model, blocks, ids[:1])
+    hidden = first_block_inputs(lm.model, blocks, ids)
+    norms: dict[str, Tensor] = {}
+    batches = Batches()
+    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+        where = f"block {index + 1} of {len(blocks)}"
+        yield Progress("pruning", index, len(blocks), f"{where}: input norms")
+        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
+        recorder = _recorded(block, call, linears, inputs, gram)
+        found = recorder.checked_norms()
+        for number, linear in enumerate(linears, 1):
+            yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
+            visit(linear, Moments(recorder.stats[linear.name], recorder.grams.get(linear.name)), None)
+        norms.update({name: norm.cpu() for name, norm in found.items()})
+        if index + 1 < len(blocks):
+            hidden = [output for x in inputs for output in call.run(block, x).split(1)]
+    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
+    return norms
+
+
+def _recorded(
+    block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor], gram: bool
+) -> NormRecorder:
+    """A block's linears over all sequences. inputs: tensors (B, L, D), N sequences in all."""
+    recorder = NormRecorder(linears, gram)
+    with recorder.recording():
+        for x in inputs:
+            recorder.sequences = len(x)
+            try:
+                call.run(block, x)
+            except StopForward:
+                continue
+            recorder.stop_at_last_call()
+    return recorder
+
+
+def in_flight(
+    lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bool, dense: LanguageModel | None = None
+) -> Steps[dict[str, Tensor]]:
+    """One pass: each linear is visited when its inputs for the whole set are known, before it is used.
+
+    dense: a model that stays as it is; given, its own stream runs beside, linear by linear, and visits get XᵈᵀX too,
+    the products of its inputs with those of the pruned stream. -> the norms, on the CPU.
+    """
+    _, blocks = decoder_blocks(lm.model)
+    ids = calibration.ids.to(lm.device)
+    yield Progress("pruning", 0, len(blocks), "reading the calibration text")
+    calls = block_calls(lm.model, blocks, ids[:1])
+    hidden = beside = first_block_inputs(lm.model, blocks, ids)
+    norms: dict[str, Tensor] = {}
+    batches = Batches()
+    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+        where = f"block {index + 1} of {len(blocks)}"
+        yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
+        size = batches.size(block, call, linears, hidden)
+        lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
+        other = None
+        if dense is not None:
+            own = decoder_blocks(dense.model)[1][index]
+            other = Lockstep(own, call, dense.linears[index], list(batched(beside, size)))
+        seen = Seen(len(ids), gram)
+        for number, (linear, xs, ds) in enumerate(_together(lockstep, other), 1):
+            yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
+            if linear.name in norms:
+                raise ModelError(
+                    f"{linear.name} is used more than once in a pass, so it cannot be pruned before it is used; "
+                    "choose order faithful"
+                )
+            seen.read(xs, ds)
+            norms[linear.name] = checked(seen.moments.norms, linear).norms.cpu()
+            visit(linear, seen.moments, seen.cross)
+        for linear in linears:
+            checked(InputNorms(norms[linear.name]) if linear.name in norms else None, linear)
+        hidden = [output for x in lockstep.outputs for output in x.split(1)]
+        beside = [output for x in other.outputs for output in x.split(1)] if other else hidden
+    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
+    return norms
+
+
+def _together(lockstep: Lockstep, other: Lockstep | None) -> Iterator[tuple[Linear, list[Tensor], list[Tensor] | None]]:
+    """Two streams linear by linear, or one alone."""
+    if other is None:
+        for linear, xs in lockstep:
+            yield linear, xs, None
+        return
+    with closing(iter(lockstep)) as ours, closing(iter(other)) as theirs:
+        for (linear, xs), (twin, ds) in zip(ours, theirs, strict=True):
+            if linear.name != twin.name or [x.shape for x in xs] != [d.shape for d in ds]:
+                raise ModelError(
+                    f"the dense and the pruned stream part at {linear.name}, they send tokens to different experts; "
+                    "choose a recipe without dense_share"
+                )
+            yield linear, xs, ds
+
+
+@dataclass
+class Seen:
+    """What the last linear read; q, k and v read the same, and it is measured once."""
+
+    sequences: int
+    gram: bool
+    xs: list[Tensor] = field(default_factory=list)
+    moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0))))
+    cross: Tensor | None = None
+
+    def read(self, xs: list[Tensor], ds: list[Tensor] | None) -> None:
+        """Measure, unless it is what was read before."""
+        if len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True)):
+            return
+        self.xs = xs
+        squares = torch.stack([column_squares(x)[0] for x in xs]).sum(dim=0) / self.sequences
+        self.moments = Moments(InputNorms(squares, self.sequences), _products(xs, xs) if self.gram else None)
+        self.cross = _products(ds, xs) if ds is not None else None
+
+
+def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
+    """Σ over calls of XᵀY. tensors (…, C) -> (C, C) float32."""
+    total = column_products(left[0], right[0])
+    for a, b in zip(left[1:], right[1:], strict=True):
+        total += column_products(a, b)
+    return total
+
+
+def one_shot(lm: LanguageModel, norms: Mapping[str, Tensor], visit: Visit) -> Steps[dict[str, Tensor]]:
+    """No pass at all: the dense model's norms, taken before, decide. -> those norms."""
+    linears = [linear for block in lm.linears for linear in block]
+    for number, linear in enumerate(linears):
+        yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
+        squares = torch.square(norms[linear.name].to(lm.device))
+        visit(linear, Moments(InputNorms(squares, 1)), None)
+    yield Progress("pruning", len(linears), len(linears), "all linears pruned")
+    return dict(norms)

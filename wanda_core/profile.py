@@ -1,0 +1,132 @@
+"""The dense model's input norms, taken once and kept: what recipes that need norms alone prune from."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import wanda_core
+from wanda_core.batches import Batches, batched
+from wanda_core.blocks import block_calls, first_block_inputs
+from wanda_core.calibration import Calibration
+from wanda_core.errors import InputError, StorageError
+from wanda_core.linears import decoder_blocks
+from wanda_core.models import LanguageModel
+from wanda_core.progress import Progress, Steps, finish
+from wanda_core.statistics import NormRecorder
+
+FORMAT = "wanda-profile-1"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Input norms of every linear over one calibration set.
+
+    norms: linear name -> (C_in,) float32 on the CPU, ‖X_j‖₂ / sqrt(N): the root of Σ‖x‖²/N over N sequences.
+    calibration: fingerprint of the tokens; order: when the statistics were taken; source: which model and text.
+    """
+
+    norms: Mapping[str, Tensor]
+    calibration: str
+    order: str
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+def profile(
+    lm: LanguageModel, calibration: Calibration, on_progress: Callable[[Progress], object] | None = None
+) -> Profile:
+    """The dense model's input norms. Raises ModelError when values are not finite."""
+    return finish(profile_steps(lm, calibration), on_progress)
+
+
+@torch.no_grad()
+def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
+    """`profile` as a generator that yields progress per block."""
+    lm.check_length(calibration.seq_len)
+    _, blocks = decoder_blocks(lm.model)
+    ids = calibration.ids.to(lm.device)
+    calls = block_calls(lm.model, blocks, ids[:1])
+    hidden = first_block_inputs(lm.model, blocks, ids)
+    norms: dict[str, Tensor] = {}
+    batches = Batches()
+    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+        yield Progress("profile", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        recorder = NormRecorder(linears)
+        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
+        hidden = []
+        with recorder.recording():
+            for x in inputs:
+                recorder.sequences = len(x)
+                hidden += call.run(block, x).split(1)
+        norms.update({name: norm.cpu() for name, norm in recorder.checked_norms().items()})
+    yield Progress("profile", len(blocks), len(blocks), "done")
+    return Profile(norms, calibration.fingerprint, "one-shot", _source(lm, calibration))
+
+
+def save_profile(found: Profile, path: str | Path) -> Path:
+    """Write a profile as one safetensors file, beside and moved into place. Raises StorageError when it cannot be."""
+    target = Path(path).expanduser().absolute()
+    part = target.with_name(f".{target.name}.part")
+    about = {"format": FORMAT, "calibration": found.calibration, "order": found.order}
+    try:
+        norms = {name: norm.contiguous() for name, norm in found.norms.items()}
+        save_file(norms, part, metadata=about | {"source": json.dumps(dict(found.source))})
+        part.replace(target)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise StorageError(f"the profile cannot be written to {str(path)!r} ({error}); choose another place") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Read what `save_profile` wrote. Raises InputError for anything else."""
+    try:
+        with safe_open(Path(path).expanduser(), framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise InputError(f"{str(path)!r} is no profile of this version; make one with `wanda_core profile`")
+            norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return Profile(norms, about["calibration"], about["order"], json.loads(about["source"]))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(
+            f"profile {str(path)!r} cannot be read ({error}); make one with `wanda_core profile`"
+        ) from error
+
+
+def check_matches(found: Profile, lm: LanguageModel) -> None:
+    """Raise InputError unless the profile was taken on this model."""
+    made_on = (found.source.get("model"), found.source.get("revision"))
+    if found.source and made_on != (lm.name, lm.revision):
+        raise InputError(
+            f"the profile was taken on {made_on[0]!r} and the model is {lm.name!r} (or another state of it); "
+            "make a profile of this model"
+        )
+    for linear in (linear for block in lm.linears for linear in block):
+        norm = found.norms.get(linear.name)
+        if norm is None or norm.shape != (linear.shape[1],):
+            raise InputError(
+                f"the profile has no norms that fit {linear.name} {linear.shape}; make a profile of this model"
+            )
+
+
+def _source(lm: LanguageModel, calibration: Calibration) -> dict[str, Any]:
+    return {
+        "model": lm.name,
+        "revision": lm.revision,
+        "text": calibration.source,
+        "samples": calibration.samples,
+        "seq_len": calibration.seq_len,
+        "seed": calibration.seed,
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "wanda_lab": wanda_core.__version__,
+        "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+    }

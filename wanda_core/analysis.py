@@ -15,7 +15,7 @@ from wanda_core.calibration import Calibration
 from wanda_core.linears import decoder_blocks
 from wanda_core.masks import kth_smallest
 from wanda_core.models import LanguageModel
-from wanda_core.profile import Profile
+from wanda_core.profile import Profile, source_of
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.statistics import InputNorms, NormRecorder, column_squares
 
@@ -90,7 +90,7 @@ def analyse_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis
         largest.append(torch.stack([m.amax(dim=0) for m in magnitudes]).amax(dim=0))
         stream.append(_column_norms(hidden))
     yield Progress("analysis", len(blocks), len(blocks), "done")
-    profile = Profile(norms, calibration.fingerprint, "one-shot")
+    profile = Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration))
     return Analysis(profile, *(torch.stack(part).cpu() for part in (top, median, largest, stream)))
 
 

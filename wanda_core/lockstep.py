@@ -1,11 +1,12 @@
 """Several batches going through one block together: all arrive at a linear before any passes it.
 
 So a linear can be pruned when its inputs for the whole calibration set are known and before it is used, though the
-set is run in batches that fit in memory. Every batch has a thread of its own, but only one runs at any time.
+set is run in batches that fit in memory. Every batch has a thread of its own, but only one runs at any time. A set
+that fits in one call needs no threads, and goes a third faster without: each thread has its own workers on the cores.
 """
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,28 @@ from torch import Tensor, nn
 from wanda_core.blocks import BlockCall
 from wanda_core.linears import Linear
 from wanda_core.statistics import StopForward
+
+Arrive = Callable[[Linear, list[Tensor]], object]
+
+
+def at_once(block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor, arrive: Arrive) -> list[Tensor]:
+    """One block over the whole set in one call; `arrive` is told of each linear before it is used.
+
+    x (N, L, D) -> the outputs, as `Lockstep` has them.
+    """
+
+    def hook(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def told(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            arrive(linear, [args[0]])
+
+        return told
+
+    handles = [linear.module.register_forward_pre_hook(hook(linear)) for linear in linears]
+    try:
+        return [call.run(block, x)]
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Lockstep:

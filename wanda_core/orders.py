@@ -4,6 +4,7 @@ its inputs, and yields progress; what a visit does to the linear is not its busi
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
 from wanda_core.errors import ModelError
 from wanda_core.linears import Linear, decoder_blocks
-from wanda_core.lockstep import Lockstep
+from wanda_core.lockstep import Arrive, Lockstep, at_once
 from wanda_core.models import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_core.statistics import (
@@ -25,6 +26,8 @@ from wanda_core.statistics import (
     column_products,
     column_squares,
 )
+
+AT_ONCE_TOKENS = 8192  # a set up to this goes through a block in one call
 
 # (linear, its inputs' moments, products of the dense model's inputs with these where that is wanted)
 Visit = Callable[[Linear, Moments, Tensor | None], object]
@@ -94,14 +97,9 @@ def in_flight(
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
         size = batches.size(block, call, linears, hidden)
-        lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
-        other = None
-        if dense is not None:
-            own = decoder_blocks(dense.model)[1][index]
-            other = Lockstep(own, call, dense.linears[index], list(batched(beside, size)))
         seen = Seen(len(ids), gram)
-        for number, (linear, xs, ds) in enumerate(_together(lockstep, other), 1):
-            yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
+
+        def arrive(linear: Linear, xs: list[Tensor], ds: list[Tensor] | None, seen: Seen = seen) -> None:
             if linear.name in norms:
                 raise ModelError(
                     f"{linear.name} is used more than once in a pass, so it cannot be pruned before it is used; "
@@ -110,12 +108,35 @@ def in_flight(
             seen.read(xs, ds)
             norms[linear.name] = checked(seen.moments.norms, linear).norms.cpu()
             visit(linear, seen.moments, seen.cross)
+
+        own = (decoder_blocks(dense.model)[1][index], dense.linears[index]) if dense else None
+        if size > 1 and ids.numel() <= AT_ONCE_TOKENS:
+            read: dict[str, list[Tensor]] = {}
+            if own:
+                beside = at_once(own[0], call, own[1], torch.cat(beside), _noted(read))
+            told = partial(_with_noted, arrive, read)
+            hidden = at_once(block, call, linears, torch.cat(hidden), told)
+        else:
+            lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
+            other = Lockstep(own[0], call, own[1], list(batched(beside, size))) if own else None
+            for number, (linear, xs, ds) in enumerate(_together(lockstep, other), 1):
+                what = f"{where}, linear {number} of {len(linears)}: {linear.kind}"
+                yield Progress("pruning", index, len(blocks), what)
+                arrive(linear, xs, ds)
+            hidden, beside = lockstep.outputs, other.outputs if other else beside
         for linear in linears:
             checked(InputNorms(norms[linear.name]) if linear.name in norms else None, linear)
-        hidden = [output for x in lockstep.outputs for output in x.split(1)]
-        beside = [output for x in other.outputs for output in x.split(1)] if other else hidden
+        hidden, beside = ([one for x in stream for one in x.split(1)] for stream in (hidden, beside))
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
+
+
+def _with_noted(arrive: Callable, read: Mapping[str, list[Tensor]], linear: Linear, xs: list[Tensor]) -> None:
+    arrive(linear, xs, read.get(linear.name))
+
+
+def _noted(read: dict[str, list[Tensor]]) -> Arrive:
+    return lambda linear, xs: read.__setitem__(linear.name, xs)
 
 
 def _together(lockstep: Lockstep, other: Lockstep | None) -> Iterator[tuple[Linear, list[Tensor], list[Tensor] | None]]:

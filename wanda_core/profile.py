@@ -67,7 +67,7 @@ def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]
                 hidden += call.run(block, x).split(1)
         norms.update({name: norm.cpu() for name, norm in recorder.checked_norms().items()})
     yield Progress("profile", len(blocks), len(blocks), "done")
-    return Profile(norms, calibration.fingerprint, "one-shot", _source(lm, calibration))
+    return Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration))
 
 
 def save_profile(found: Profile, path: str | Path) -> Path:
@@ -117,7 +117,8 @@ def check_matches(found: Profile, lm: LanguageModel) -> None:
             )
 
 
-def _source(lm: LanguageModel, calibration: Calibration) -> dict[str, Any]:
+def source_of(lm: LanguageModel, calibration: Calibration) -> dict[str, Any]:
+    """Which model, text and versions statistics were taken with, as plain values."""
     return {
         "model": lm.name,
         "revision": lm.revision,

@@ -1,7 +1,7 @@
 """The whole page: the set-up on the left, the tabs on the right, and what happens when."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import gradio as gr
 
 from wanda_core.errors import WandaError
 from wanda_core.process import keep_freed_memory
+from wanda_core.progress import Steps
 from wanda_ui import compare_tab, outliers_tab, scores_tab, setup_panel, texts
 from wanda_ui.studio import Loaded, Result, Studio
 
@@ -111,12 +112,23 @@ def build(studio: Studio) -> gr.Blocks:
 
         def prune(held: str, kind: str | None, block: int | None, *recipe: object) -> Iterator[list]:
             """Prune, measure, and show the new scores; a failed run keeps the variant that was there."""
+            yield from pruned_by(setup_panel.job, held, kind, block, *recipe)
+
+        def slide(held: str, kind: str | None, block: int | None, *recipe: object) -> Iterator[list]:
+            """The same at once, from norms that are already known."""
+            yield from pruned_by(setup_panel.slide, held, kind, block, *recipe)
+
+        def pruned_by(
+            make: Callable[..., Steps[Result] | None], held: str, kind: str | None, block: int | None, *recipe: object
+        ) -> Iterator[list]:
             rest = [gr.skip()] * (4 + len(scores_outputs))
             kept: list[Result] = []
             try:
-                steps = setup_panel.job(studio, *recipe)  # type: ignore[arg-type]
+                steps = make(studio, *recipe)
             except WandaError as error:
                 yield [texts.problem(str(error)), held, *rest]
+                return
+            if steps is None:
                 return
             for html in setup_panel.watched(steps, kept):
                 yield [html, held, *rest]
@@ -170,15 +182,18 @@ def build(studio: Studio) -> gr.Blocks:
         for opening in (page.load(open_model, setup.model, opened, **ENGINE), choosing):
             analysed = opening.then(analyse, setup.model, [scores.grid_title, outliers.lines_title], **ENGINE)
             analysed.then(fill, seen, [*scores_outputs, *outliers_outputs], **LIGHT)
-        pruning = setup.prune.click(
-            prune,
-            [key, scores.kind, scores.block, *setup.recipe],
-            [setup.status, key, head, *compare.outputs, *scores_outputs],
+        asks: dict[str, Any] = {
+            "inputs": [key, scores.kind, scores.block, *setup.recipe],
+            "outputs": [setup.status, key, head, *compare.outputs, *scores_outputs],
             **ENGINE,
-        )
+        }
+        pruning = setup.prune.click(prune, **asks)
+        sliding = setup.sparsity.release(slide, trigger_mode="always_last", **asks)
         asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
         asking = [compare.button.click(answers, **asked), compare.prompt.submit(answers, **asked)]
-        setup.cancel.click(cancelled, [setup.model, key], setup.status, cancels=[pruning, choosing, *asking], **LIGHT)
+        setup.cancel.click(
+            cancelled, [setup.model, key], setup.status, cancels=[pruning, sliding, choosing, *asking], **LIGHT
+        )
         scores.kind.input(grid, seen, [*scores.grid_outputs, *scores.linear_outputs], **LIGHT)
         scores.block.input(linear, seen, scores.linear_outputs, **LIGHT)
         outliers.where.input(norms, [setup.model, outliers.where], outliers.norm_outputs, **LIGHT)

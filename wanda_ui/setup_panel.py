@@ -22,7 +22,28 @@ MODELS = [
     ("GPT-2 (124M)", "openai-community/gpt2"),
     ("OPT-125M", "facebook/opt-125m"),
 ]
-GROUPS = [("method's own", "default"), ("output row", "row"), ("matrix", "matrix"), ("whole model", "model")]
+METHODS = [("Wanda", "wanda"), ("Magnitude", "magnitude"), ("RIA", "ria"), ("SparseGPT", "sparsegpt")]
+GROUPS = [
+    ("method's own", "default"),
+    ("output row", "row"),
+    ("matrix", "matrix"),
+    ("input column", "column"),
+    ("128 weights of a row", "row:128"),
+    ("128 weights of a column", "column:128"),
+    ("whole model", "model"),
+]
+ORDER_CHOICES = [
+    ("faithful: block by block, as published", "faithful"),
+    ("in-flight: one pass", "in-flight"),
+    ("one-shot: the dense model's norms", "one-shot"),
+]
+UPDATE_CHOICES = [
+    ("method's own", "default"),
+    ("none", "none"),
+    ("OBS, as in SparseGPT", "obs"),
+    ("least squares", "least-squares"),
+]
+ALLOCATION_CHOICES = [("the same everywhere", "uniform"), ("OWL: by outliers", "owl")]
 MAX_PAGE_TOKENS = 64 * 1024  # samples × length that the page runs; the command line has no such limit
 TICK = 0.15  # seconds between updates of the progress bar
 
@@ -36,6 +57,9 @@ class SetupPanel:
     pattern: gr.Radio
     sparsity: gr.Slider
     group: gr.Dropdown
+    order: gr.Dropdown
+    allocation: gr.Dropdown
+    update: gr.Dropdown
     file: gr.File
     samples: gr.Number
     seq_len: gr.Number
@@ -53,6 +77,9 @@ class SetupPanel:
             self.pattern,
             self.sparsity,
             self.group,
+            self.order,
+            self.allocation,
+            self.update,
             self.file,
             self.samples,
             self.seq_len,
@@ -70,7 +97,7 @@ def build() -> SetupPanel:
         allow_custom_value=True,
         elem_id="model",
     )
-    method = gr.Radio([("Wanda", "wanda"), ("Magnitude", "magnitude")], value="wanda", label="Method", elem_id="method")
+    method = gr.Radio(METHODS, value="wanda", label="Method", elem_id="method")
     pattern = gr.Radio(
         [("free", "unstructured"), ("2:4", "2:4"), ("4:8", "4:8")],
         value="unstructured",
@@ -91,6 +118,11 @@ def build() -> SetupPanel:
             seed = gr.Number(0, label="Seed", precision=0, min_width=70, elem_id="seed")
     with gr.Accordion("More", open=False, elem_id="more"):
         group = gr.Dropdown(GROUPS, value="default", label="Compare weights within", elem_id="group")
+        order = gr.Dropdown(ORDER_CHOICES, value="faithful", label="Measure inputs", elem_id="order")
+        allocation = gr.Dropdown(
+            ALLOCATION_CHOICES, value="uniform", label="Sparsity of the blocks", elem_id="allocation"
+        )
+        update = gr.Dropdown(UPDATE_CHOICES, value="default", label="Update the kept weights", elem_id="update")
     pattern.change(
         lambda chosen: gr.Slider(interactive=chosen == "unstructured"),
         pattern,
@@ -98,20 +130,40 @@ def build() -> SetupPanel:
         show_progress="hidden",
         api_visibility="private",
     )
-    return SetupPanel(model, method, pattern, sparsity, group, file, samples, seq_len, seed, prune, cancel, status)
+    return SetupPanel(
+        model,
+        method,
+        pattern,
+        sparsity,
+        group,
+        order,
+        allocation,
+        update,
+        file,
+        samples,
+        seq_len,
+        seed,
+        prune,
+        cancel,
+        status,
+    )
 
 
 def job(
-    studio: Studio, name: str, method: str, pattern: str, sparsity: object, group: str, file: str | None, *draw: object
+    studio: Studio,
+    name: str,
+    method: str,
+    pattern: str,
+    sparsity: object,
+    group: str,
+    order: str,
+    allocation: str,
+    update: str,
+    file: str | None,
+    *draw: object,
 ) -> Steps[Result]:
     """The pruning that the controls describe. Raises InputError for what they must not say."""
-    free = pattern == "unstructured"
-    spec = PruneSpec(
-        method=method,
-        pattern=pattern,
-        sparsity=_share(sparsity) if free else None,
-        group=None if group == "default" or not free else group,
-    )
+    spec = _spec(method, pattern, sparsity, group, order=order, allocation=allocation, update=update)
     samples, seq_len, seed = (
         _whole(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
     )
@@ -124,6 +176,27 @@ def job(
     source = "uploaded text" if file else None
     settings: dict[str, object] = {"text": text, "source": source, "samples": samples, "seq_len": seq_len, "seed": seed}
     return studio.prune_steps(name, spec, settings)
+
+
+def slide(
+    studio: Studio, name: str, method: str, pattern: str, sparsity: object, group: str, *others: object
+) -> Steps[Result] | None:
+    """What a moved slider shows at once: the same recipe from the dense model's norms; None where that cannot be."""
+    if pattern != "unstructured" or method == "sparsegpt":
+        return None
+    return studio.slide_steps(name, _spec(method, pattern, sparsity, group, order="one-shot"))
+
+
+def _spec(method: str, pattern: str, sparsity: object, group: str, **more: Any) -> PruneSpec:
+    free = pattern == "unstructured"
+    given = {key: value for key, value in more.items() if value != "default"}
+    return PruneSpec(
+        method=method,
+        pattern=pattern,
+        sparsity=_share(sparsity) if free else None,
+        group=None if group == "default" or not free else group,
+        **given,
+    )
 
 
 def watched(steps: Steps, keep: list) -> Iterator[str]:

@@ -95,6 +95,10 @@ class Studio:
         loaded = yield from self.model_steps(name)
         calibration = calibrate(loaded.lm, **draw) if spec.needs_calibration else None  # type: ignore[arg-type]
         key = f"{name}|{spec}|{calibration.fingerprint if calibration else ''}"
+        return (yield from self._kept(key, loaded, spec, calibration))
+
+    def _kept(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
+        """A result that is there, or a new one; the one unused longest goes."""
         if key not in self.results:
             result = yield from self._alone(self._prune(key, loaded, spec, calibration))
             self.results[key] = result
@@ -102,6 +106,11 @@ class Studio:
                 self.results.popitem(last=False)
         self.results.move_to_end(key)
         return self.results[key]
+
+    def slide_steps(self, name: str, spec: PruneSpec) -> Steps[Result]:
+        """Prune from the norms the tabs already show, without running the model, and measure."""
+        loaded = yield from self.open_steps(name)
+        return (yield from self._kept(f"{name}|{spec}|analysis", loaded, spec, None))
 
     def alone(self, steps: Steps[T]) -> Steps[T]:
         """Run steps while nobody else runs a model here."""
@@ -139,7 +148,8 @@ class Studio:
             yield step
 
     def _prune(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
-        variant = yield from prune_steps(loaded.lm, spec, calibration)
+        profile = loaded.analysis.profile if calibration is None and loaded.analysis else None
+        variant = yield from prune_steps(loaded.lm, spec, calibration, profile)
         text = read_text(BUILTIN_EVALUATION)
         if loaded.dense is None:
             loaded.dense = yield from _measure(loaded.lm, text, "dense")

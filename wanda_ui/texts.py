@@ -40,11 +40,13 @@ def ready(loaded: Loaded, note: str = "") -> str:
 def done(result: Result) -> str:
     """The status after pruning: what was reached, how long it took, what it cost."""
     report = result.variant.report
+    spec = result.variant.spec
+    order = f" · {spec.order}" if spec.needs_calibration else ""
     dead = sum(linear.dead_columns for linear in report.linears)
     extra = f"<p>{dead} dead input columns were ordered by magnitude.</p>" if dead else ""
     return (
         f'<div class="wl-status">{_facts(result.loaded)}<p class="wl-big"><b>{escape(result.variant.spec.label)}</b>'
-        f"<br>{report.sparsity:.1%} zeros · {report.seconds:.1f} s</p>"
+        f"<br>{report.sparsity:.1%} zeros · {report.seconds:.1f} s{order}</p>"
         f'<div class="wl-ppl"><span>perplexity</span>'
         f'<span class="wl-dense">dense {number(result.dense.perplexity)}</span>'
         f'<span class="wl-pruned">pruned {number(result.pruned.perplexity)}</span></div>'

@@ -53,6 +53,24 @@ def catch_first_block(model: nn.Module, first: nn.Module, ids: torch.Tensor) -> 
     return caught
 
 
+def own_arguments(model: nn.Module, blocks: nn.ModuleList, ids: torch.Tensor) -> list[list[tuple[tuple, dict]]]:
+    """Per block and sample what it is called with besides hidden states: masks may differ from block to block."""
+    heard: list[list[tuple[tuple, dict]]] = [[] for _ in blocks]
+
+    def listen(place):
+        def hook(module, args, kwargs):
+            heard[place].append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
+
+        return hook
+
+    handles = [b.register_forward_pre_hook(listen(place), with_kwargs=True) for place, b in enumerate(blocks)]
+    for row in range(ids.shape[0]):
+        model(ids[row : row + 1], use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return heard
+
+
 def scaler_rows(block: nn.Module, samples: list[tuple[torch.Tensor, tuple, dict]]) -> dict[str, torch.Tensor]:
     """The running mean of squared column norms, one call per sample."""
     s: dict[str, torch.Tensor] = {}
@@ -126,8 +144,10 @@ def prune_wanda(
     first: int | None = None,
 ) -> None:
     """The reference protocol on the first `first` blocks. ids (N, L)."""
+    own = own_arguments(model, blocks, ids)
     samples = catch_first_block(model, blocks[0], ids)
-    for block in blocks[:first]:
+    for place, block in enumerate(blocks[:first]):
+        samples = [(hidden, *own[place][i]) for i, (hidden, *_) in enumerate(samples)]
         s = scaler_rows(block, samples)
         for name, module in matrices_of(block):
             W = weight_of(module)

@@ -211,6 +211,19 @@ def test_after_bad_input_nothing_is_lost(page):
     page.wait_for_function("() => !document.querySelector('.wl-cursor')")
 
 
+def test_a_moved_slider_prunes_at_once_from_known_norms(page):
+    box = page.locator("#sparsity input[type=range]").bounding_box()
+    page.mouse.click(box["x"] + 0.63 * box["width"], box["y"] + box["height"] / 2)
+    wait_for(page, "status", "one-shot")
+    status = page.inner_text("#status")
+    percent = page.input_value("#sparsity input[type=range]")
+    assert 55 < float(percent) < 65
+    assert f"Wanda {percent}%" in status
+    page.fill("#sparsity input[type=range]", "50")
+    page.click("#prune")
+    wait_for(page, "status", "faithful")
+
+
 def test_cancel_stops_a_pruning_and_says_that_nothing_changed(page):
     page.click("#pattern label:has-text('2:4')")
     page.click("#prune")

@@ -194,3 +194,25 @@ def test_what_a_visit_raises_comes_out_and_ends_every_thread(own_llama, calibrat
     with pytest.raises(ArithmeticError):
         list(orders.in_flight(own_llama, calibration, visit, gram=False))
     assert not any(m._forward_pre_hooks for m in own_llama.model.modules())
+
+
+def test_faithful_runs_a_block_afresh_that_ends_elsewhere_than_its_likes(own_llama, calibration):
+    """What the first block taught does not hold for a block whose last linear comes early: nothing may be missed."""
+    attention = own_llama.model.model.layers[1].self_attn
+    usual = attention.forward
+
+    def with_the_mlp_first(hidden_states, **kwargs):
+        mlp = own_llama.model.model.layers[1].mlp
+        mlp.down_proj(hidden_states.repeat(1, 1, 2)[..., : mlp.down_proj.in_features])
+        return usual(hidden_states, **kwargs)
+
+    attention.forward = with_the_mlp_first
+    seen = {}
+    for _ in orders.faithful(
+        own_llama, calibration, lambda linear, moments, cross: seen.update({linear.name: moments}), False
+    ):
+        pass
+    calls = {name: moments.norms.n for name, moments in seen.items()}
+    assert len(seen) == 21
+    assert calls.pop("model.layers.1.mlp.down_proj") == 2 * calibration.samples
+    assert set(calls.values()) == {calibration.samples}

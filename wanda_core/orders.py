@@ -36,8 +36,9 @@ Visit = Callable[[Linear, Moments, Tensor | None], object]
 def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bool) -> Steps[dict[str, Tensor]]:
     """The reference protocol: the dense block's statistics, all its linears, then the pruned block's outputs go on.
 
-    The first pass may stop at the block's last linear, whose product nothing reads; the second pass is
-    not needed after the last block. Sequences share a call where that changes no bit. -> the norms, on the CPU.
+    The first pass stops at the block's last linear, once it is known which that is, for nothing reads its product; the
+    second pass is not needed after the last block. Sequences share a call where that changes no bit. -> the norms, on
+    the CPU.
     """
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
@@ -46,11 +47,12 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     hidden = first_block_inputs(lm.model, blocks, ids)
     norms: dict[str, Tensor] = {}
     batches = Batches()
+    ends: dict[object, str] = {}  # shape of a block -> the kind of linear it calls last, once it is known
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
-        recorder = _recorded(block, call, linears, inputs, gram)
+        recorder = _recorded(block, call, linears, inputs, gram, ends)
         found = recorder.checked_norms()
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
@@ -63,10 +65,15 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
 
 
 def _recorded(
-    block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor], gram: bool
+    block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor], gram: bool, ends: dict[object, str]
 ) -> NormRecorder:
-    """A block's linears over all sequences. inputs: tensors (B, L, D), N sequences in all."""
+    """A block's linears over all sequences. inputs: tensors (B, L, D), N sequences in all.
+
+    ends: where blocks of each shape stop, learned here. Should a block not do as its likes did, it is run afresh.
+    """
+    shape = (type(block), tuple((linear.kind, linear.shape) for linear in linears))
     recorder = NormRecorder(linears, gram)
+    recorder.stop_before = next((x.name for x in linears if x.kind == ends.get(shape)), None)
     with recorder.recording():
         for x in inputs:
             recorder.sequences = len(x)
@@ -75,6 +82,10 @@ def _recorded(
             except StopForward:
                 continue
             recorder.stop_at_last_call()
+    if shape in ends and any(recorder.calls.count(x.name) != len(inputs) for x in linears):
+        return _recorded(block, call, linears, inputs, gram, {})
+    if recorder.stop_before is not None:
+        ends[shape] = next(x.kind for x in linears if x.name == recorder.stop_before)
     return recorder
 
 

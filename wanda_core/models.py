@@ -198,7 +198,10 @@ def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # a stranger's file: its checks raise types of their own
-        raise ModelError(f"{name!r} has a configuration that cannot be used: {first_line(error)}") from error
+        raise ModelError(
+            f"{name!r} has a configuration that cannot be used: {first_line(error)}; "
+            "repair config.json or choose another model"
+        ) from error
     if getattr(config, "is_encoder_decoder", False):  # BART would load, half of it, as a decoder
         raise ModelError(
             f"{name!r} ({config.model_type}) is an encoder-decoder, and only causal language models are pruned; "
@@ -222,7 +225,8 @@ def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype
     except Exception as error:  # sizes that make no model raise whatever arithmetic they break
         kind = getattr(config, "model_type", "unknown")
         raise ModelError(
-            f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}"
+            f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}; "
+            "choose one that is"
         ) from error
     _, blocks = decoder_blocks(skeleton)
     fused = next((n for n, p in blocks.named_parameters() if p.dim() == 3 and "expert" in n), None)

@@ -110,18 +110,25 @@ def build(studio: Studio) -> gr.Blocks:
                 return [gr.skip()] * (len(scores_outputs) + len(outliers_outputs))
             return [*all_scores(loaded, result, kind, block), *all_outliers(loaded)]
 
-        def prune(held: str, kind: str | None, block: int | None, *recipe: object) -> Iterator[list]:
-            """Prune, measure, and show the new scores; a failed run keeps the variant that was there."""
-            yield from pruned_by(setup_panel.job, held, kind, block, *recipe)
+        def analyse_scores(name: str) -> Iterator[str]:
+            """The same for one who pruned before it was done."""
+            for html, _ in analyse(name):
+                yield html
 
-        def slide(held: str, kind: str | None, block: int | None, *recipe: object) -> Iterator[list]:
+        def fill_scores(name: str, held: str, kind: str | None, block: int | None) -> list:
+            """The scores of what was just pruned."""
+            return fill(name, held, kind, block)[: len(scores_outputs)]
+
+        def prune(held: str, *recipe: object) -> Iterator[list]:
+            """Prune and measure; a failed run keeps the variant that was there."""
+            yield from pruned_by(setup_panel.job, held, *recipe)
+
+        def slide(held: str, *recipe: object) -> Iterator[list]:
             """The same at once, from norms that are already known."""
-            yield from pruned_by(setup_panel.slide, held, kind, block, *recipe)
+            yield from pruned_by(setup_panel.slide, held, *recipe)
 
-        def pruned_by(
-            make: Callable[..., Steps[Result] | None], held: str, kind: str | None, block: int | None, *recipe: object
-        ) -> Iterator[list]:
-            rest = [gr.skip()] * (4 + len(scores_outputs))
+        def pruned_by(make: Callable[..., Steps[Result] | None], held: str, *recipe: object) -> Iterator[list]:
+            rest = [gr.skip()] * 4
             kept: list[Result] = []
             try:
                 steps = make(studio, *recipe)
@@ -132,20 +139,10 @@ def build(studio: Studio) -> gr.Blocks:
                 return
             for html in setup_panel.watched(steps, kept):
                 yield [html, held, *rest]
-            if not kept:
-                return
-            result = kept[0]
-            opened: list[Loaded] = []
-            for html in setup_panel.watched(studio.open_steps(str(recipe[0])), opened):
-                yield [html, held, *rest]
-            filled = all_scores(result.loaded, result, kind, block) if opened else [gr.skip()] * len(scores_outputs)
-            yield [
-                texts.done(result),
-                result.key,
-                texts.header(result.loaded),
-                *compare_tab.invitation(result),
-                *filled,
-            ]
+            if kept:
+                result = kept[0]
+                head = texts.header(result.loaded)
+                yield [texts.done(result), result.key, head, *compare_tab.invitation(result)]
 
         def cancelled(name: str, held: str) -> str:
             loaded = studio.models.get(name)
@@ -183,12 +180,15 @@ def build(studio: Studio) -> gr.Blocks:
             analysed = opening.then(analyse, setup.model, [scores.grid_title, outliers.lines_title], **ENGINE)
             analysed.then(fill, seen, [*scores_outputs, *outliers_outputs], **LIGHT)
         asks: dict[str, Any] = {
-            "inputs": [key, scores.kind, scores.block, *setup.recipe],
-            "outputs": [setup.status, key, head, *compare.outputs, *scores_outputs],
+            "inputs": [key, *setup.recipe],
+            "outputs": [setup.status, key, head, *compare.outputs],
             **ENGINE,
         }
         pruning = setup.prune.click(prune, **asks)
         sliding = setup.sparsity.release(slide, trigger_mode="always_last", **asks)
+        for done in (pruning, sliding):  # events of their own: until one has ended, its button does not answer
+            read = done.success(analyse_scores, setup.model, scores.grid_title, **ENGINE)
+            read.success(fill_scores, seen, scores_outputs, **LIGHT)
         asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
         asking = [compare.button.click(answers, **asked), compare.prompt.submit(answers, **asked)]
         setup.cancel.click(

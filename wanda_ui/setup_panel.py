@@ -16,7 +16,7 @@ from wanda_ui import texts
 from wanda_ui.studio import Result, Studio
 
 MODELS = [
-    ("SmolLM2-135M-Instruct (built in)", builtin.NAME),
+    ("SmolLM2-135M · built in", builtin.NAME),
     ("SmolLM2-360M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
     ("Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
     ("GPT-2 (124M)", "openai-community/gpt2"),
@@ -33,9 +33,9 @@ GROUPS = [
     ("whole model", "model"),
 ]
 ORDER_CHOICES = [
-    ("faithful: block by block, as published", "faithful"),
+    ("faithful: as published", "faithful"),
     ("in-flight: one pass", "in-flight"),
-    ("one-shot: the dense model's norms", "one-shot"),
+    ("one-shot: dense norms", "one-shot"),
 ]
 UPDATE_CHOICES = [
     ("method's own", "default"),

@@ -393,3 +393,33 @@ def test_ctrl_c_says_cancelled_and_leaves_nothing(dense, sample, tmp_path):
     assert errors.decode().splitlines()[-1] == "cancelled"
     assert "Traceback" not in errors.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["sample.txt"]
+
+
+def test_perplexity_against_the_dense_model_tells_how_far_predictions_are(dense, sample, tmp_path):
+    assert run("prune", "--model", dense, "--output", tmp_path / "out", "--calibration", sample, *SMALL).exit_code == 0
+    found = run(
+        *("perplexity", "--model", tmp_path / "out", "--against", dense, "--text", sample),
+        *("--seq-len", "32", "--windows", "2", "--json"),
+    )
+    against = json.loads(found.stdout)["against"]
+    assert against["model"] == dense
+    assert against["kl"] > 0
+    assert 0 < against["top1"] < 1
+    assert against["tokens"] == 62
+
+
+def test_a_data_set_in_a_folder_calibrates(dense, tmp_path, text):
+    pytest.importorskip("datasets", reason="the extra that reads named data sets is not installed")
+    place = tmp_path / "documents"
+    place.mkdir()
+    (place / "train.jsonl").write_text("".join(json.dumps({"text": text[i:]}) + "\n" for i in range(4)))
+    found = run("prune", "--model", dense, "--output", tmp_path / "out", "--calibration", place, "--json", *SMALL)
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["calibration"]["source"] == str(place)
+
+
+def test_the_papers_preset_reads_c4(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(cli.corpora, "calibration_text", lambda name: asked.append(name) or [""])
+    run("prune", "--preset", "paper", "--model", tmp_path / "nothing", "--output", tmp_path / "out")
+    assert asked == ["c4"]

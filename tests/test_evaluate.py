@@ -10,9 +10,10 @@ import torch
 from wanda_core import evaluate
 from wanda_core.calibration import calibrate, read_text
 from wanda_core.errors import InputError, ModelError
-from wanda_core.evaluate import perplexity, perplexity_steps
+from wanda_core.evaluate import agreement, perplexity, perplexity_steps
 from wanda_core.progress import finish
 from wanda_core.prune import prune
+from wanda_core.recipe import PruneSpec
 
 WIKITEXT = os.environ.get("WANDA_WIKITEXT")
 
@@ -140,3 +141,40 @@ def test_wanda_at_half_keeps_the_built_in_model_below_95_on_wikitext(builtin_lm)
     assert perplexity(builtin_lm, text, seq_len=512, windows=16).perplexity == pytest.approx(36.08, abs=0.1)
     variant = prune(builtin_lm, calibration=calibrate(builtin_lm))
     assert perplexity(variant.lm, text, seq_len=512, windows=16).perplexity < 95
+
+
+@torch.no_grad()
+def agreement_by_hand(dense, lm, text, seq_len, windows):
+    """Position by position in float64, from the definition Σ p·log(p / q)."""
+    total, same, positions = 0.0, 0, 0
+    tokens = lm.encode(text)
+    for window in range(windows):
+        ids = torch.tensor([tokens[window * seq_len : (window + 1) * seq_len]], device=lm.device)
+        p, q = (torch.softmax(one.model(ids).logits[0].double(), dim=-1) for one in (dense, lm))
+        for position in range(seq_len - 1):
+            total += float((p[position] * torch.log(p[position] / q[position])).sum())
+            same += int(p[position].argmax() == q[position].argmax())
+            positions += 1
+    return total / positions, same / positions
+
+
+def test_agreement_is_the_definition(tiny_llama, text):
+    pruned = prune(tiny_llama, PruneSpec("magnitude", 0.5)).lm
+    found = agreement(tiny_llama, pruned, text, seq_len=32, windows=3)
+    kl, top1 = agreement_by_hand(tiny_llama, pruned, text, 32, 3)
+    assert found.kl == pytest.approx(kl, rel=1e-4)
+    assert found.kl > 0.01
+    assert found.top1 == pytest.approx(top1)
+    assert (found.seq_len, found.windows, found.tokens) == (32, 3, 93)
+
+
+def test_a_model_agrees_with_itself(tiny_llama, text):
+    found = agreement(tiny_llama, tiny_llama, text, seq_len=32, windows=2)
+    assert found.kl == pytest.approx(0, abs=1e-6)
+    assert found.top1 == 1
+
+
+def test_models_with_other_vocabularies_are_not_compared(tiny_llama, own_llama, text):
+    own_llama.model.resize_token_embeddings(512)
+    with pytest.raises(InputError, match="same vocabulary"):
+        agreement(tiny_llama, own_llama, text, seq_len=32, windows=1)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,19 +78,61 @@ def draw(
     return Calibration(ids, source, seed, len(tokens))
 
 
+def draw_from_documents(
+    lm: LanguageModel,
+    documents: Sequence[str],
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seq_len: int = DEFAULT_SEQ_LEN,
+    seed: int = 0,
+    source: str = "documents",
+) -> Calibration:
+    """N windows of L tokens, each from a document drawn at random among those longer than L, as the published code
+    draws from C4. Raises InputError when no document is long enough: each is tried once, not for ever."""
+    check_whole("samples", samples, 1, MAX_SAMPLES)
+    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    check_whole("seed", seed, 0, MAX_SEED)
+    rng = random.Random(seed)
+    too_short: set[int] = set()
+    windows: list[list[int]] = []
+    read = 0
+    while len(windows) < samples:
+        if len(too_short) == len(documents):
+            raise InputError(
+                f"none of the {len(documents)} documents of {source} has more than {seq_len} tokens, so no window "
+                f"of {seq_len} can be drawn; choose a smaller length or longer documents"
+            )
+        index = rng.randint(0, len(documents) - 1)
+        if index in too_short:
+            continue
+        tokens = lm.encode(documents[index])
+        if len(tokens) <= seq_len:
+            too_short.add(index)
+            continue
+        start = rng.randint(0, len(tokens) - seq_len - 1)
+        windows.append(tokens[start : start + seq_len])
+        read += len(tokens)
+    return Calibration(torch.tensor(windows, dtype=torch.int64), source, seed, read)
+
+
 def calibrate(
     lm: LanguageModel,
-    text: str | None = None,
+    text: str | Sequence[str] | None = None,
     *,
     samples: int = DEFAULT_SAMPLES,
     seq_len: int = DEFAULT_SEQ_LEN,
     seed: int = 0,
     source: str | None = None,
 ) -> Calibration:
-    """Tokenise a text (the built-in one when left out) and draw windows from it."""
+    """Tokenise a text (the built-in one when left out) and draw windows from it; of several documents, each window
+    lies within one."""
     if text is None:
         text, source = read_text(BUILTIN_CALIBRATION), source or "built-in text"
-    calibration = draw(lm.encode(text), samples=samples, seq_len=seq_len, seed=seed, source=source or "given text")
+    settings: dict[str, Any] = {"samples": samples, "seq_len": seq_len, "seed": seed, "source": source or "given text"}
+    if isinstance(text, str):
+        calibration = draw(lm.encode(text), **settings)
+    else:
+        calibration = draw_from_documents(lm, text, **settings)
     lm.check_length(seq_len)
     return calibration
 

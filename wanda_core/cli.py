@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wanda_core import checkpoint
+from wanda_core import checkpoint, corpora
 from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
 from wanda_core.errors import InputError
 from wanda_core.process import keep_freed_memory
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and b
     from wanda_core.variant import PruneReport
 
 SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.calibration, which imports torch
-PAPER_DRAW = (128, 2048)  # windows and tokens each, as published
+PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -50,6 +50,14 @@ def _option(text: str, *names: str, metavar: str | None = None) -> Any:
 _GROUPS = "; ".join(f"{', '.join(groups)} for {method}" for method, groups in GROUPS.items())
 Model = Annotated[
     str, _option("'builtin', a folder, or a Hugging Face hub id such as HuggingFaceTB/SmolLM2-360M.", metavar="NAME")
+]
+CalibrationText = Annotated[
+    str | None,
+    _option(
+        "What input norms are measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
+        "Left out: built-in text, or c4 with --preset paper.",
+        metavar="FILE|NAME",
+    ),
 ]
 Device = Annotated[
     str | None, _option("cpu, cuda, cuda:1 or mps. Left out: a GPU if there is one, else the CPU.", metavar="NAME")
@@ -113,9 +121,7 @@ def prune(
         str | None,
         _option("Input norms saved by `profile`; with order one-shot nothing is run.", "--profile", metavar="FILE"),
     ] = None,
-    calibration: Annotated[
-        str | None, _option("UTF-8 text that input norms are measured on. Left out: built-in text.", metavar="FILE")
-    ] = None,
+    calibration: CalibrationText = None,
     samples: Annotated[int | None, _option(f"Windows of calibration text. Left out: {SAMPLES}.")] = None,
     seq_len: Annotated[int | None, _option(f"Tokens in a window. Left out: {SEQ_LEN}.")] = None,
     seed: Annotated[int, _option("Seed of the draw of windows, and of the method random.")] = 0,
@@ -151,6 +157,8 @@ def prune(
 
         calibrations.check_whole("samples", samples, 1, calibrations.MAX_SAMPLES)
         calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
+        if calibration is None and recipe == "paper" and norms is None:
+            calibration = PAPER_TEXT
         text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
         profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
@@ -179,9 +187,7 @@ def prune(
 def take_profile(
     output: Annotated[str, _option("File to write, such as norms.safetensors.", metavar="FILE")],
     model: Model = "builtin",
-    calibration: Annotated[
-        str | None, _option("UTF-8 text that input norms are measured on. Left out: built-in text.", metavar="FILE")
-    ] = None,
+    calibration: CalibrationText = None,
     samples: Annotated[int, _option("Windows of calibration text.")] = SAMPLES,
     seq_len: Annotated[int, _option("Tokens in a window.")] = SEQ_LEN,
     seed: Annotated[int, _option("Seed of the draw of windows.")] = 0,
@@ -216,7 +222,19 @@ def take_profile(
 def perplexity(
     model: Model = "builtin",
     text: Annotated[
-        str | None, _option("UTF-8 text to measure on. Left out: built-in evaluation text.", metavar="FILE")
+        str | None,
+        _option(
+            "What to measure on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
+            "Left out: built-in evaluation text.",
+            metavar="FILE|NAME",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        _option(
+            "Another model with the same tokens, such as the dense one: prints how far the predictions are from its.",
+            metavar="NAME",
+        ),
     ] = None,
     seq_len: Annotated[int, _option("Tokens in a window; compare only perplexities of the same length.")] = 512,
     windows: Annotated[int | None, _option("Windows from the start of the text. Left out: all.")] = None,
@@ -228,23 +246,35 @@ def perplexity(
     watch = Stopwatch()
     with quiet():
         from wanda_core.calibration import BUILTIN_EVALUATION, check_whole
-        from wanda_core.evaluate import MAX_WINDOWS
+        from wanda_core.evaluate import MAX_WINDOWS, agreement
         from wanda_core.evaluate import perplexity as run
 
         if windows is not None:
             check_whole("windows", windows, 1, MAX_WINDOWS)
-        found_text, source = _text(text, BUILTIN_EVALUATION, seq_len)
+        found_text, source = _text(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
         lm, seconds = _load(model, device, dtype, watch)
         with bar() as on_progress:
             result = run(lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
         seconds["perplexity"] = watch.lap()
+        compared = None
+        if against is not None:
+            other, more = _load(against, device, dtype, watch)
+            with bar() as on_progress:
+                compared = agreement(other, lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
+            seconds |= {"load": seconds["load"] + more["load"], "agreement": watch.lap()}
     if as_json:
-        print_json({"model": model, "text": source, **result.to_dict(), "seconds": seconds})
+        beside = {"against": {"model": against, **compared.to_dict()}} if compared else {}
+        print_json({"model": model, "text": source, **result.to_dict(), **beside, "seconds": seconds})
     else:
         typer.echo(
             f"perplexity {result.perplexity:.4f} ({source}: {result.windows} windows of {result.seq_len} tokens, "
             f"{seconds['perplexity']:.1f} s)"
         )
+        if compared:
+            typer.echo(
+                f"against {against}: KL divergence {compared.kl:.4f} nats, the likeliest token is the same at "
+                f"{compared.top1:.1%} of positions"
+            )
 
 
 @app.command()
@@ -319,11 +349,19 @@ def _allocation(given: str | None) -> Any:
     return found
 
 
-def _text(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
-    """A text and what to call it, before any model is loaded."""
-    from wanda_core.calibration import MAX_SEQ_LEN, check_whole, read_text
+def _text(given: str | None, builtin: Path, seq_len: int, to_measure: bool = False) -> tuple[Any, str]:
+    """A text, or the documents of a data set, and what to call it, before any model is loaded."""
+    from wanda_core.calibration import MAX_SEQ_LEN, check_whole
 
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    if given is not None and corpora.is_named(given):
+        return (corpora.evaluation_text(given) if to_measure else corpora.calibration_text(given)), given
+    return _text_file(given, builtin, seq_len)
+
+
+def _text_file(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
+    from wanda_core.calibration import read_text
+
     source = "built-in text" if file is None else Path(file).name
     text = read_text(builtin if file is None else file)
     if len(text.encode()) < seq_len:  # no tokenizer makes more tokens than bytes

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 
 from wanda_core.calibration import MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, ModelError
@@ -62,6 +62,72 @@ def perplexity_steps(
     if not math.isfinite(mean):
         raise ModelError("the model's predictions are not finite, so there is no perplexity; load it in float32")
     return Perplexity(_exp(mean), seq_len, len(ids), len(ids) * (seq_len - 1))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one model's next-token distributions are from another's, mean over positions.
+
+    kl: KL(other ‖ model) in nats; top1: share of positions where both find the same token likeliest.
+    """
+
+    kl: float
+    top1: float
+    seq_len: int
+    windows: int
+    tokens: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """The fields as plain values, for JSON."""
+        return asdict(self)
+
+
+def agreement(
+    dense: LanguageModel,
+    lm: LanguageModel,
+    text: str,
+    *,
+    seq_len: int = 512,
+    windows: int | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Agreement:
+    """How far `lm` predicts otherwise than `dense`, on the windows that `perplexity` reads.
+
+    Raises InputError when the two do not share their tokens.
+    """
+    return finish(agreement_steps(dense, lm, text, seq_len=seq_len, windows=windows), on_progress)
+
+
+@torch.no_grad()
+def agreement_steps(
+    dense: LanguageModel, lm: LanguageModel, text: str, *, seq_len: int = 512, windows: int | None = None
+) -> Steps[Agreement]:
+    """`agreement` as a generator that yields progress."""
+    ids = token_windows(lm, text, seq_len, windows)
+    if not torch.equal(ids, token_windows(dense, text, seq_len, windows)):
+        raise InputError(
+            f"{dense.title} and {lm.title} cut the text into different tokens, so their predictions cannot be "
+            "compared; choose models with the same tokenizer"
+        )
+    divergence, same = 0.0, 0
+    for index, window in enumerate(ids):
+        yield Progress("agreement", index, len(ids), f"window {index + 1} of {len(ids)}")
+        p, q = (one.model(window[None].to(one.device), use_cache=False).logits[0, :-1] for one in (dense, lm))
+        if p.shape != q.shape:
+            raise InputError(
+                f"{dense.title} predicts {p.shape[-1]} tokens and {lm.title} {q.shape[-1]}, so they cannot be "
+                "compared; choose models with the same vocabulary"
+            )
+        for start in range(0, len(p), LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            ours, theirs = q[part].to(p.device).float(), p[part].float()
+            divergence += kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum").item()
+            same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    yield Progress("agreement", len(ids), len(ids), "done")
+    positions = len(ids) * (seq_len - 1)
+    if not math.isfinite(divergence):
+        raise ModelError("predictions are not finite, so they cannot be compared; load both models in float32")
+    return Agreement(max(0.0, divergence / positions), same / positions, seq_len, len(ids), positions)
 
 
 def token_windows(lm: LanguageModel, text: str, seq_len: int, windows: int | None) -> Tensor:

@@ -8,12 +8,19 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from wanda_core import builtin, hub
 from wanda_core.errors import InputError, ModelError
@@ -48,6 +55,13 @@ class LanguageModel:
     def n_parameters(self) -> int:
         """Number of weights, tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def width(self) -> int:
+        """D, channels of the residual stream: what an embedded token has, where nothing widens it afterwards."""
+        model = cast(PreTrainedModel, self.model)
+        size = getattr(model.config.get_text_config(), "hidden_size", None)
+        return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
 
     @property
     def title(self) -> str:

@@ -1,0 +1,234 @@
+"""Ablation: channels of the residual stream set to zero or to their mean, against as many random channels.
+
+After Sun et al. 2024 (arXiv 2402.17762, section 3): a massive activation set to zero ruins the model, set to its mean
+it changes nothing. The model itself is never written to: hooks change what the blocks hand on, and go afterwards.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wanda_core.blocks import hidden_states
+from wanda_core.calibration import Calibration, check_whole
+from wanda_core.errors import InputError
+from wanda_core.evaluate import perplexity_steps
+from wanda_core.linears import decoder_blocks
+from wanda_core.models import LanguageModel
+from wanda_core.progress import Progress, Steps, finish
+
+VALUES = ("zero", "mean")
+PLACES = ("all", "first", "others")
+LEAST_DRAWS, MOST_DRAWS = 5, 50
+MAX_CHANNELS = 4096
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Which channels of the residual stream become what, and where.
+
+    channels: from 0; value: `zero` or `mean`, the channel's mean over calibration text per block, in which the first
+    token has a mean of its own; tokens: `all`, `first` or `others`; from_block: the first block whose output is
+    changed, every later one is too.
+    """
+
+    channels: tuple[int, ...]
+    value: str = "zero"
+    tokens: str = "all"
+    from_block: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on a model."""
+        for name, given, known in (("value", self.value, VALUES), ("tokens", self.tokens, PLACES)):
+            if given not in known:
+                raise InputError(f"{name} {given!r} is not one of {', '.join(known)}; choose one of them")
+        if not self.channels or len(set(self.channels)) != len(self.channels) or len(self.channels) > MAX_CHANNELS:
+            raise InputError(
+                f"{len(self.channels)} channels are given, and 1 to {MAX_CHANNELS} different ones can be ablated; "
+                "name each once"
+            )
+
+    def check_fits(self, width: int, blocks: int) -> None:
+        """Raise InputError for a channel or block that a model of D = `width` channels does not have."""
+        for channel in self.channels:
+            if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < width:
+                raise InputError(f"channel {channel!r} does not exist; this model has channels 0 to {width - 1}")
+        check_whole("from_block", self.from_block, 0, blocks - 1)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Perplexity with some channels ablated."""
+
+    channels: tuple[int, ...]
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class AblationReport:
+    """Untouched, with the chosen channels ablated, and with as many random channels, draw by draw."""
+
+    ablation: Ablation
+    untouched: float
+    chosen: Measured
+    random: tuple[Measured, ...]
+    seq_len: int
+    windows: int
+
+    @property
+    def random_range(self) -> tuple[float, float]:
+        """The smallest and the largest perplexity among the random draws."""
+        found = [one.perplexity for one in self.random]
+        return min(found), max(found)
+
+
+@torch.no_grad()
+def channel_means(lm: LanguageModel, calibration: Calibration) -> Tensor:
+    """Mean of every channel at every block's output, the first token apart. -> (B, 2, D) float32, first then others."""
+    _, blocks = decoder_blocks(lm.model)
+    sums = [torch.zeros(2, lm.width, dtype=torch.float64, device="cpu") for _ in blocks]
+
+    def add(index: int, hidden: Tensor) -> None:
+        values = hidden[0].double().cpu()  # (L, D)
+        sums[index][0] += values[0]
+        sums[index][1] += values[1:].mean(dim=0)
+
+    with _outputs(blocks, add):
+        for sample in calibration.ids:
+            lm.model(sample[None].to(lm.device), use_cache=False)
+    return torch.stack(sums).div(calibration.samples).float()
+
+
+@contextmanager
+def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) -> Iterator[None]:
+    """Inside, the model runs with the channels ablated; a forward pass must start at the first token.
+
+    means: of `channel_means`, needed for the value `mean`. Raises InputError for what the model does not have.
+    """
+    _, blocks = decoder_blocks(lm.model)
+    ablation.check_fits(lm.width, len(blocks))
+    if ablation.value == "mean" and means is None:
+        raise InputError("the value 'mean' needs the channels' means; take them with channel_means")
+    channels = torch.tensor(ablation.channels, device=lm.device)
+    start, end = {"all": (0, None), "first": (0, 1), "others": (1, None)}[ablation.tokens]
+
+    def change(index: int, hidden: Tensor) -> Tensor | None:
+        if index < ablation.from_block:
+            return None
+        changed = hidden.clone()
+        values = torch.zeros(hidden.shape[1], len(channels), device=hidden.device, dtype=hidden.dtype)  # (L, k)
+        if ablation.value == "mean" and means is not None:
+            first, others = means[index].to(hidden.device, hidden.dtype)[:, channels]
+            values[:] = others
+            values[0] = first
+        changed[:, start:end, channels] = values[start:end]
+        return changed
+
+    with _outputs(blocks, change):
+        yield
+
+
+def ablate(
+    lm: LanguageModel,
+    ablation: Ablation,
+    text: str,
+    *,
+    means: Tensor | None = None,
+    draws: int = LEAST_DRAWS,
+    seed: int = 0,
+    seq_len: int = 512,
+    windows: int = 8,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> AblationReport:
+    """Perplexity untouched, with the channels ablated, and with as many other channels drawn at random.
+
+    draws: how many random sets, at least five, so that their spread can be seen.
+    """
+    settings: dict[str, Any] = {"draws": draws, "seed": seed, "seq_len": seq_len, "windows": windows}
+    return finish(ablate_steps(lm, ablation, text, means=means, **settings), on_progress)
+
+
+def ablate_steps(
+    lm: LanguageModel,
+    ablation: Ablation,
+    text: str,
+    *,
+    means: Tensor | None = None,
+    draws: int = LEAST_DRAWS,
+    seed: int = 0,
+    seq_len: int = 512,
+    windows: int = 8,
+) -> Steps[AblationReport]:
+    """`ablate` as a generator that yields progress; closing it leaves the model as it was."""
+    check_whole("draws", draws, LEAST_DRAWS, MOST_DRAWS)
+    ablation.check_fits(lm.width, len(lm.linears))
+    sets = random_channels(ablation.channels, lm.width, draws, seed)
+    plans: list[Ablation | None] = [None, ablation]
+    plans += [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
+    found = []
+    for number, plan in enumerate(plans):
+        name = "untouched" if plan is None else "chosen" if number == 1 else f"random draw {number - 1} of {draws}"
+        steps = perplexity_steps(lm, text, seq_len=seq_len, windows=windows)
+        found.append((yield from _measured(steps, lm, plan, means, name, number, len(plans))))
+    untouched, chosen, *others = found
+    return AblationReport(
+        ablation,
+        untouched.perplexity,
+        Measured(ablation.channels, chosen.perplexity),
+        tuple(Measured(one, each.perplexity) for one, each in zip(sets, others, strict=True)),
+        seq_len,
+        untouched.windows,
+    )
+
+
+def random_channels(chosen: Sequence[int], width: int, draws: int, seed: int) -> list[tuple[int, ...]]:
+    """As many channels as are chosen, none of them chosen, `draws` times. Raises InputError when too few are left."""
+    rest = sorted(set(range(width)) - set(chosen))
+    if len(rest) < len(chosen):
+        raise InputError(
+            f"{len(chosen)} of {width} channels are chosen and {len(rest)} are left to draw from; choose at most half"
+        )
+    rng = random.Random(seed)
+    return [tuple(sorted(rng.sample(rest, len(chosen)))) for _ in range(draws)]
+
+
+def _measured(
+    steps: Steps, lm: LanguageModel, plan: Ablation | None, means: Tensor | None, name: str, number: int, total: int
+) -> Steps[Any]:
+    """Run to the end, the hooks on only while the model computes: between two steps anybody may use it."""
+    while True:
+        try:
+            if plan is None:
+                step = next(steps)
+            else:
+                with ablated(lm, plan, means):
+                    step = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        share = number * 100 + round(100 * step.fraction)
+        yield Progress("ablation", share, total * 100, f"{name}: {step.detail}")
+
+
+@contextmanager
+def _outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+    """Inside, `look(index, hidden (1, L, D))` sees every block's output, and what it returns takes its place."""
+
+    def hook(index: int) -> Callable[[nn.Module, Any, Any], Any]:
+        def after(module: nn.Module, args: Any, output: Any) -> Any:
+            changed = look(index, hidden_states(output))
+            if changed is None or not isinstance(output, (tuple, list)):
+                return changed
+            return (changed, *output[1:])
+
+        return after
+
+    handles = [block.register_forward_hook(hook(index)) for index, block in enumerate(blocks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -6,19 +6,21 @@ Nothing of the engine is imported. A model is pruned in place, so hand in a copy
 import torch
 from torch import nn
 
+TOO_FEW = 16  # tokens of an expert; fewer, and magnitude decides
+
 
 class CaughtError(Exception):
     """The first block has been reached."""
 
 
 def stored_rows_first(module: nn.Module) -> bool:
-    """nn.Linear stores (C_out, C_in); GPT-2's Conv1D the other way round."""
-    return type(module).__name__ != "Conv1D"
+    """nn.Linear stores (C_out, C_in); GPT-2's Conv1D and gpt-oss's experts the other way round."""
+    return type(module).__name__ not in ("Conv1D", "StoredInputsFirst")
 
 
 def matrices_of(block: nn.Module) -> list[tuple[str, nn.Module]]:
     """The linears of one block, by name."""
-    return [(n, m) for n, m in block.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    return [(n, m) for n, m in block.named_modules() if isinstance(m, nn.Linear) or not stored_rows_first(m)]
 
 
 def weight_of(module: nn.Module) -> torch.Tensor:
@@ -29,6 +31,87 @@ def weight_of(module: nn.Module) -> torch.Tensor:
 
 def put_back(module: nn.Module, W: torch.Tensor) -> None:
     module.weight = nn.Parameter(W if stored_rows_first(module) else W.T.contiguous(), requires_grad=False)
+
+
+class StoredInputsFirst(nn.Module):
+    """A matrix (C_in, C_out) with a bias, as gpt-oss stores an expert's."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight.clone(), requires_grad=False), bias
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+class HeldFromTheLeft(nn.Module):
+    """A linear that a state-space layer reads as `weight @ x`: every such product is a call here."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear, self.bias = Unbiased(linear.weight), linear.bias
+
+    @property
+    def weight(self):
+        return self
+
+    def __matmul__(self, x):
+        self.linear(x.transpose(1, 2))
+        return self.linear.weight @ x
+
+
+class Unbiased(nn.Linear):
+    def __init__(self, weight):
+        super().__init__(weight.shape[1], weight.shape[0], bias=False)
+        self.weight = nn.Parameter(weight.clone(), requires_grad=False)
+
+
+class Expert(nn.Module):
+    """One expert as two ordinary matrices."""
+
+    def __init__(self, fused, index):
+        super().__init__()
+        for name in ("gate_up_proj", "down_proj"):
+            weight = getattr(fused, name)[index]
+            bias = getattr(fused, f"{name}_bias", None)
+            setattr(self, name, Unbiased(weight) if bias is None else StoredInputsFirst(weight, bias[index]))
+
+
+class Experts(nn.Module):
+    """A layer's experts one by one, in the order and with the products of the fused module."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.each = nn.ModuleList(Expert(fused, index) for index in range(fused.num_experts))
+        self.gate = fused._apply_gate
+
+    def forward(self, hidden, chosen, shares):
+        out = torch.zeros_like(hidden)
+        for index, expert in enumerate(self.each):
+            token, place = torch.where(chosen == index)
+            order = torch.argsort(place, stable=True)  # the fused module goes by place first
+            token, place = token[order], place[order]
+            if len(token):
+                y = expert.down_proj(self.gate(expert.gate_up_proj(hidden[token])))
+                out.index_add_(0, token, y * shares[token, place, None])
+        return out
+
+
+def taken_apart(model: nn.Module) -> nn.Module:
+    """The model with every matrix of a decoder block in a module that is called; change a copy."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if any(p.dim() == 3 for p in child.parameters(recurse=False)) and hasattr(child, "num_experts"):
+                setattr(parent, name, Experts(child))
+            elif name == "dt_proj" and parent.__class__.__name__.startswith("Jamba"):
+                del parent.dt_proj
+                parent.dt_proj = HeldFromTheLeft(child)
+    return model
+
+
+def own_name(name: str) -> str:
+    """How a matrix of a model taken apart is called in the fused one."""
+    return name.replace(".each.", ".").removesuffix(".linear")
 
 
 def catch_first_block(model: nn.Module, first: nn.Module, ids: torch.Tensor) -> list[tuple[torch.Tensor, tuple, dict]]:
@@ -71,15 +154,19 @@ def own_arguments(model: nn.Module, blocks: nn.ModuleList, ids: torch.Tensor) ->
     return heard
 
 
-def scaler_rows(block: nn.Module, samples: list[tuple[torch.Tensor, tuple, dict]]) -> dict[str, torch.Tensor]:
-    """The running mean of squared column norms, one call per sample."""
+def scaler_rows(
+    block: nn.Module, samples: list[tuple[torch.Tensor, tuple, dict]]
+) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """The running mean of squared column norms, one call per sample, and how many tokens were seen."""
     s: dict[str, torch.Tensor] = {}
     n: dict[str, int] = {}
+    tokens: dict[str, int] = {}
 
     def watch(name):
         def hook(module, args, output):
             x = args[0]
             x = x.reshape(-1, x.shape[-1]).float()
+            tokens[name] = tokens.get(name, 0) + len(x)
             if name not in s:
                 s[name], n[name] = torch.zeros(x.shape[1], device=x.device), 0
             s[name] *= n[name] / (n[name] + 1)
@@ -93,7 +180,7 @@ def scaler_rows(block: nn.Module, samples: list[tuple[torch.Tensor, tuple, dict]
         block(hidden, *args, **kwargs)
     for handle in handles:
         handle.remove()
-    return s
+    return s, tokens
 
 
 def ascending(metric: torch.Tensor, W: torch.Tensor | None = None, dead: torch.Tensor | None = None) -> torch.Tensor:
@@ -148,11 +235,14 @@ def prune_wanda(
     samples = catch_first_block(model, blocks[0], ids)
     for place, block in enumerate(blocks[:first]):
         samples = [(hidden, *own[place][i]) for i, (hidden, *_) in enumerate(samples)]
-        s = scaler_rows(block, samples)
+        s, tokens = scaler_rows(block, samples)
         for name, module in matrices_of(block):
             W = weight_of(module)
-            metric = torch.abs(W) * torch.sqrt(s[name].reshape(1, -1))
-            dead = (s[name] == 0).expand_as(W)
+            if tokens.get(name, 0) < TOO_FEW:
+                metric, dead = torch.abs(W), None
+            else:
+                metric = torch.abs(W) * torch.sqrt(s[name].reshape(1, -1))
+                dead = (s[name] == 0).expand_as(W)
             mask = mask_groups(metric, *n_of_m, W, dead) if n_of_m else mask_rows(metric, sparsity, W, dead)
             W[mask] = 0
             put_back(module, W)

@@ -51,7 +51,7 @@ def in_flight_by_oracle(lm, ids, sparsity):
             done.add(name)
             module = dict(matrices_of(block))[name]
             W = weight_of(module)
-            W[mask_rows(W.abs() * torch.sqrt(scaler_rows(block, samples)[name]), sparsity)] = 0
+            W[mask_rows(W.abs() * torch.sqrt(scaler_rows(block, samples)[0][name]), sparsity)] = 0
             put_back(module, W)
         samples = run_block(block, samples)
     return model
@@ -83,7 +83,7 @@ def test_one_shot_is_wanda_on_the_dense_models_norms(tiny_llama, calibration):
     _, blocks = decoder_blocks(tiny_llama.model)
     samples = catch_first_block(tiny_llama.model, blocks[0], calibration.ids.to(tiny_llama.device))
     for index, block in enumerate(blocks):
-        rows = scaler_rows(block, samples)
+        rows, _ = scaler_rows(block, samples)
         for name, module in matrices_of(block):
             W = weight_of(module)
             mask = mask_rows(W.abs() * torch.sqrt(rows[name]), 0.5)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wanda_core import experts
 from wanda_core.blocks import block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
 from wanda_core.linears import decoder_blocks
 from wanda_core.masks import kth_smallest
 from wanda_core.models import LanguageModel
-from wanda_core.profile import Profile, source_of
+from wanda_core.profile import Profile, profile_of
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.statistics import InputNorms, NormRecorder, column_squares
 
@@ -71,26 +72,31 @@ def analyse(
 @torch.no_grad()
 def analyse_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
     """`analyse` as a generator that yields progress per block."""
+    with experts.apart(lm.model):
+        return (yield from _analysed(lm, calibration))
+
+
+def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
     yield Progress("analysis", 0, len(blocks), "reading the calibration text")
     calls = block_calls(lm.model, blocks, ids[:1])
     hidden = first_block_inputs(lm.model, blocks, ids)
-    norms: dict[str, Tensor] = {}
+    found: dict[str, InputNorms] = {}
     top, median, largest, stream = [], [], [], []
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         yield Progress("analysis", index, len(blocks), f"block {index + 1} of {len(blocks)}")
         recorder = NormRecorder(linears)
         with recorder.recording():
             hidden = [call.run(block, sample) for sample in hidden]
-        norms.update({name: norm.cpu() for name, norm in recorder.checked_norms().items()})
+        found.update(recorder.found())
         magnitudes = [sample[0].float().abs() for sample in hidden]  # N of (L, D)
         top.append(torch.stack([m.flatten().topk(TOP).values for m in magnitudes]).mean(dim=0))
         median.append(torch.stack([_median(m) for m in magnitudes]).mean())
         largest.append(torch.stack([m.amax(dim=0) for m in magnitudes]).amax(dim=0))
         stream.append(_column_norms(hidden))
     yield Progress("analysis", len(blocks), len(blocks), "done")
-    profile = Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration))
+    profile = profile_of(lm, calibration, found)
     return Analysis(profile, *(torch.stack(part).cpu() for part in (top, median, largest, stream)))
 
 

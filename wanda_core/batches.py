@@ -27,7 +27,7 @@ class Batches:
     def size(self, block: nn.Module, call: BlockCall, linears: list[Linear], hidden: list[Tensor]) -> int:
         """Sequences a call of this block may carry. hidden: N tensors (1, L, D), what enters it."""
         most = min(len(hidden), BATCH_TOKENS // hidden[0].shape[1])
-        if most < 2:
+        if most < 2 or any(linear.routed for linear in linears):  # experts see other tokens every time
             return 1
         shape = (type(block), call.shape, tuple((linear.kind, linear.shape) for linear in linears), most)
         if shape not in self.tried:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wanda_core import experts
 from wanda_core.errors import ModelError
 from wanda_core.statistics import StopForward
 
@@ -22,7 +23,8 @@ class BlockCall:
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
         """One block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
-        return hidden_states(block(hidden, *self.args, **self.kwargs))
+        with experts.watched(block):
+            return hidden_states(block(hidden, *self.args, **self.kwargs))
 
     @property
     def shape(self) -> tuple[Any, ...]:

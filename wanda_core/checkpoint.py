@@ -103,6 +103,7 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
                 "zeros": linear.zeros,
                 "sparsity": linear.sparsity,
                 "dead_columns": linear.dead_columns,
+                "by_magnitude": linear.by_magnitude,
             }
             for linear in report.linears
         ],

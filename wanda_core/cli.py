@@ -407,7 +407,8 @@ def _summary(report: "PruneReport") -> None:
 
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for linear in report.linears:
-        row = counts[re.sub(r"^.*?\.\d+\.", "", linear.name)]
+        kind = re.sub(r"^.*?\.\d+\.", "", linear.name)
+        row = counts[re.sub(r"(expert.*)\.\d+\.", r"\1.*.", kind)]
         for place, amount in enumerate((1, linear.shape[0] * linear.shape[1], linear.zeros)):
             row[place] += amount
     table = Table(box=box.SIMPLE)
@@ -419,6 +420,8 @@ def _summary(report: "PruneReport") -> None:
     table.add_section()
     table.add_row("all", *_cells([sum(column) for column in zip(*counts.values(), strict=True)]))
     Console().print(table)
+    if report.by_magnitude:
+        say(f"note: {report.by_magnitude} matrices of experts were sent too few tokens and were pruned by magnitude")
 
 
 def _cells(row: Iterable[int]) -> tuple[str, str, str]:

@@ -1,12 +1,15 @@
 """Finding what may be pruned: every linear inside the decoder blocks, whatever class holds it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from wanda_core import experts
 from wanda_core.errors import ModelError
+from wanda_core.experts import ExpertMatrix
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,17 @@ class Linear:
     @property
     def transposed(self) -> bool:
         """Whether the module stores (C_in, C_out), as GPT-2's Conv1D does."""
-        return isinstance(self.module, Conv1D)
+        return isinstance(self.module, Conv1D) or (isinstance(self.module, ExpertMatrix) and self.module.transposed)
 
     @property
-    def _parameter(self) -> nn.Parameter:
-        return self.module.get_parameter("weight")
+    def routed(self) -> bool:
+        """Whether it belongs to one of several experts, and reads only the tokens that are sent there."""
+        return isinstance(self.module, ExpertMatrix) or re.search(r"experts\.\d+\.", self.kind) is not None
 
     @property
     def weight(self) -> Tensor:
         """The matrix as (C_out, C_in), a view of what the module holds."""
-        stored = self._parameter.detach()
+        stored: Tensor = self.module.weight.detach()  # type: ignore[operator, union-attr, assignment]
         return stored.t() if self.transposed else stored
 
     @property
@@ -44,8 +48,11 @@ class Linear:
         return rows, columns
 
     def replace(self, weight: Tensor) -> None:
-        """Give the module another matrix (C_out, C_in); the old parameter itself is not written to."""
+        """Give the module another matrix (C_out, C_in); a parameter of another model is not written to."""
         stored = weight.t().contiguous() if self.transposed else weight.contiguous()
+        if isinstance(self.module, ExpertMatrix):
+            self.module.put(stored)
+            return
         self.module.weight = nn.Parameter(stored, requires_grad=False)
 
 
@@ -61,7 +68,7 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
         if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{outer}.") for outer in taken):
             continue
         taken.append(name)
-        weights = sum(m.get_parameter("weight").numel() for _, m in _linears_in(module))
+        weights = sum(m.weight.numel() for _, m in _linears_in(module))  # type: ignore[operator, union-attr, misc]
         if weights and (best is None or weights > best[0]):
             best = (weights, name, module)
     if best is None:
@@ -88,3 +95,4 @@ def _linears_in(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in module.named_modules():
         if isinstance(child, (nn.Linear, Conv1D)):
             yield name, child
+        yield from experts.matrices(name, child)

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from wanda_core import builtin, hub
+from wanda_core import builtin, experts, hub
 from wanda_core.errors import InputError, ModelError
 from wanda_core.linears import Linear, decoder_blocks, prunable_linears
 
@@ -243,11 +243,11 @@ def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype
             "choose one that is"
         ) from error
     _, blocks = decoder_blocks(skeleton)
-    fused = next((n for n, p in blocks.named_parameters() if p.dim() == 3 and "expert" in n), None)
-    if fused:
+    strange = experts.unknown(blocks)
+    if strange:
         raise ModelError(
-            f"{name!r} keeps its experts fused in one parameter ({fused}), and only separate linears are pruned; "
-            "choose a dense model"
+            f"{name!r} holds its experts' weights in a form that is not supported ({strange}), and none is left out "
+            "silently; choose another model"
         )
     needed = sum(p.numel() for p in skeleton.parameters()) * torch.empty((), dtype=dtype).element_size()
     free = free_memory(device)

@@ -22,9 +22,11 @@ from wanda_core.statistics import (
     Moments,
     NormRecorder,
     StopForward,
+    check_reached,
     checked,
     column_products,
     column_squares,
+    rows,
 )
 
 AT_ONCE_TOKENS = 8192  # a set up to this goes through a block in one call
@@ -53,11 +55,11 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
         recorder = _recorded(block, call, linears, inputs, gram, ends)
-        found = recorder.checked_norms()
+        found = recorder.found()
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
-            visit(linear, Moments(recorder.stats[linear.name], recorder.grams.get(linear.name)), None)
-        norms.update({name: norm.cpu() for name, norm in found.items()})
+            visit(linear, Moments(found[linear.name], recorder.grams.get(linear.name)), None)
+        norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
             hidden = [output for x in inputs for output in call.run(block, x).split(1)]
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
@@ -95,7 +97,7 @@ def in_flight(
     """One pass: each linear is visited when its inputs for the whole set are known, before it is used.
 
     dense: a model that stays as it is; given, its own stream runs beside, linear by linear, and visits get XᵈᵀX too,
-    the products of its inputs with those of the pruned stream. -> the norms, on the CPU.
+    the products of its inputs with those of the pruned stream, but not for experts. -> the norms, on the CPU.
     """
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
@@ -128,15 +130,24 @@ def in_flight(
             told = partial(_with_noted, arrive, read)
             hidden = at_once(block, call, linears, torch.cat(hidden), told)
         else:
+            apart: dict[str, list[Tensor]] = {}
+            if own and any(linear.routed for linear in linears):
+                # The two streams may send tokens to different experts, whose inputs cannot be compared then.
+                same = [linear for linear in own[1] if not linear.routed]
+                beside = [one for x in beside for one in at_once(own[0], call, same, x, _noted(apart))]
+                own = None
             lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
             other = Lockstep(own[0], call, own[1], list(batched(beside, size))) if own else None
             for number, (linear, xs, ds) in enumerate(_together(lockstep, other), 1):
                 what = f"{where}, linear {number} of {len(linears)}: {linear.kind}"
                 yield Progress("pruning", index, len(blocks), what)
-                arrive(linear, xs, ds)
+                arrive(linear, xs, ds or apart.get(linear.name))
             hidden, beside = lockstep.outputs, other.outputs if other else beside
-        for linear in linears:
-            checked(InputNorms(norms[linear.name]) if linear.name in norms else None, linear)
+        check_reached(linears, norms)
+        for linear in (linear for linear in linears if linear.name not in norms):
+            nothing = checked(None, linear)  # an expert without tokens, else an error
+            norms[linear.name] = nothing.norms.cpu()
+            visit(linear, Moments(nothing), None)
         hidden, beside = ([one for x in stream for one in x.split(1)] for stream in (hidden, beside))
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
@@ -147,7 +158,8 @@ def _with_noted(arrive: Callable, read: Mapping[str, list[Tensor]], linear: Line
 
 
 def _noted(read: dict[str, list[Tensor]]) -> Arrive:
-    return lambda linear, xs: read.__setitem__(linear.name, xs)
+    """Keeps what each linear reads, call after call."""
+    return lambda linear, xs: read.setdefault(linear.name, []).extend(xs)
 
 
 def _together(lockstep: Lockstep, other: Lockstep | None) -> Iterator[tuple[Linear, list[Tensor], list[Tensor] | None]]:
@@ -160,8 +172,8 @@ def _together(lockstep: Lockstep, other: Lockstep | None) -> Iterator[tuple[Line
         for (linear, xs), (twin, ds) in zip(ours, theirs, strict=True):
             if linear.name != twin.name or [x.shape for x in xs] != [d.shape for d in ds]:
                 raise ModelError(
-                    f"the dense and the pruned stream part at {linear.name}, they send tokens to different experts; "
-                    "choose a recipe without dense_share"
+                    f"the dense and the pruned stream part at {linear.name}; choose order in-flight with update "
+                    "least-squares and no dense_share, not the preset best"
                 )
             yield linear, xs, ds
 
@@ -182,7 +194,8 @@ class Seen:
             return
         self.xs = xs
         squares = torch.stack([column_squares(x)[0] for x in xs]).sum(dim=0) / self.sequences
-        self.moments = Moments(InputNorms(squares, self.sequences), _products(xs, xs) if self.gram else None)
+        found = InputNorms(squares, self.sequences, sum(rows(x) for x in xs))
+        self.moments = Moments(found, _products(xs, xs) if self.gram else None)
         self.cross = _products(ds, xs) if ds is not None else None
 
 
@@ -194,12 +207,14 @@ def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
     return total
 
 
-def one_shot(lm: LanguageModel, norms: Mapping[str, Tensor], visit: Visit) -> Steps[dict[str, Tensor]]:
-    """No pass at all: the dense model's norms, taken before, decide. -> those norms."""
+def one_shot(
+    lm: LanguageModel, norms: Mapping[str, Tensor], tokens: Mapping[str, int], visit: Visit
+) -> Steps[dict[str, Tensor]]:
+    """No pass at all: the dense model's norms, taken before, decide. tokens: of the experts. -> those norms."""
     linears = [linear for block in lm.linears for linear in block]
     for number, linear in enumerate(linears):
         yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
         squares = torch.square(norms[linear.name].to(lm.device))
-        visit(linear, Moments(InputNorms(squares, 1)), None)
+        visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))), None)
     yield Progress("pruning", len(linears), len(linears), "all linears pruned")
     return dict(norms)

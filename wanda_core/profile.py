@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import wanda_core
+from wanda_core import experts
 from wanda_core.batches import Batches, batched
 from wanda_core.blocks import block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
@@ -20,7 +21,7 @@ from wanda_core.errors import InputError, StorageError
 from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.statistics import NormRecorder
+from wanda_core.statistics import InputNorms, NormRecorder
 
 FORMAT = "wanda-profile-1"
 
@@ -30,13 +31,15 @@ class Profile:
     """Input norms of every linear over one calibration set.
 
     norms: linear name -> (C_in,) float32 on the CPU, ‖X_j‖₂ / sqrt(N): the root of Σ‖x‖²/N over N sequences.
-    calibration: fingerprint of the tokens; order: when the statistics were taken; source: which model and text.
+    calibration: fingerprint of the tokens; order: when the statistics were taken; source: which model and text;
+    tokens: how many each expert was sent, by linear name.
     """
 
     norms: Mapping[str, Tensor]
     calibration: str
     order: str
     source: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 def profile(
@@ -50,11 +53,16 @@ def profile(
 def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     """`profile` as a generator that yields progress per block."""
     lm.check_length(calibration.seq_len)
+    with experts.apart(lm.model):
+        return (yield from _profiled(lm, calibration))
+
+
+def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
     calls = block_calls(lm.model, blocks, ids[:1])
     hidden = first_block_inputs(lm.model, blocks, ids)
-    norms: dict[str, Tensor] = {}
+    found: dict[str, InputNorms] = {}
     batches = Batches()
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         yield Progress("profile", index, len(blocks), f"block {index + 1} of {len(blocks)}")
@@ -65,9 +73,17 @@ def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]
             for x in inputs:
                 recorder.sequences = len(x)
                 hidden += call.run(block, x).split(1)
-        norms.update({name: norm.cpu() for name, norm in recorder.checked_norms().items()})
+        found.update(recorder.found())
     yield Progress("profile", len(blocks), len(blocks), "done")
-    return Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration))
+    return profile_of(lm, calibration, found)
+
+
+def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, InputNorms]) -> Profile:
+    """What a pass of the dense model found, by linear name, as a profile."""
+    norms = {name: one.norms.cpu() for name, one in found.items()}
+    routed = [linear.name for block in lm.linears for linear in block if linear.routed]
+    tokens = {name: found[name].tokens for name in routed}
+    return Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration), tokens)
 
 
 def save_profile(found: Profile, path: str | Path) -> Path:
@@ -77,7 +93,8 @@ def save_profile(found: Profile, path: str | Path) -> Path:
     about = {"format": FORMAT, "calibration": found.calibration, "order": found.order}
     try:
         norms = {name: norm.contiguous() for name, norm in found.norms.items()}
-        save_file(norms, part, metadata=about | {"source": json.dumps(dict(found.source))})
+        json_parts = {"source": json.dumps(dict(found.source)), "tokens": json.dumps(dict(found.tokens))}
+        save_file(norms, part, metadata=about | json_parts)
         part.replace(target)
     except (OSError, SafetensorError, ValueError) as error:
         raise StorageError(f"the profile cannot be written to {str(path)!r} ({error}); choose another place") from error
@@ -94,7 +111,8 @@ def load_profile(path: str | Path) -> Profile:
             if about.get("format") != FORMAT:
                 raise InputError(f"{str(path)!r} is no profile of this version; make one with `wanda_core profile`")
             norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            return Profile(norms, about["calibration"], about["order"], json.loads(about["source"]))
+            source, tokens = json.loads(about["source"]), json.loads(about["tokens"])
+            return Profile(norms, about["calibration"], about["order"], source, tokens)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
             f"profile {str(path)!r} cannot be read ({error}); make one with `wanda_core profile`"

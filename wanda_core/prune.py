@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from wanda_core import masks, orders, scores, updates
+from wanda_core import experts, masks, orders, scores, updates
 from wanda_core.allocation import block_sparsities
 from wanda_core.calibration import Calibration, calibrate
 from wanda_core.errors import InputError, ModelError
@@ -54,7 +54,8 @@ def prune_steps(
         profile = yield from profile_steps(lm, calibration)
     shares, ratios = block_sparsities(spec, lm.linears, profile.norms if profile else None)
     work = Work(spec, shares)
-    norms = yield from _visited(lm, pruned, spec, calibration, profile, work)
+    with experts.apart(pruned.model), experts.apart(lm.model):
+        norms = yield from _visited(lm, pruned, spec, calibration, profile, work)
     kept = None
     if norms:
         fingerprint = calibration.fingerprint if calibration else profile.calibration if profile else ""
@@ -85,12 +86,15 @@ def _visited(
         return {}
     if spec.order == "one-shot":
         assert profile is not None  # given or taken above
-        return (yield from orders.one_shot(pruned, profile.norms, work.visit))
+        return (yield from orders.one_shot(pruned, profile.norms, profile.tokens, work.visit))
     assert calibration is not None  # every other order reads it
     if spec.order == "in-flight":
         dense = lm if spec.solver.dense_share else None
         return (yield from orders.in_flight(pruned, calibration, work.visit, spec.needs_gram, dense))
     return (yield from orders.faithful(pruned, calibration, work.visit, spec.needs_gram))
+
+
+LEAST_TOKENS = 16  # of an expert: the norms of fewer say more about these tokens than about the expert
 
 
 class Work:
@@ -102,9 +106,13 @@ class Work:
 
     def visit(self, linear: Linear, moments: Moments | None, cross: Tensor | None = None) -> None:
         """Prune one linear. moments: of its inputs; None for methods that do not look at them."""
-        X_norm = moments.norms.norms if moments else None
-        gram = moments.gram if moments else None
         W = linear.weight
+        few = moments is not None and linear.routed and moments.norms.tokens < LEAST_TOKENS
+        if moments is None or few:
+            mask = self._mask(W, None, linear)
+            self._put(linear, masks.without(W, mask), None, few and self.spec.method != "random")
+            return
+        X_norm, gram = moments.norms.norms, moments.gram
         if gram is None:
             mask = self._mask(W, X_norm, linear)
             self._put(linear, masks.without(W, mask), X_norm)
@@ -164,12 +172,12 @@ class Work:
     def _obs_mask(self, W: Tensor, gram: Tensor, linear: Linear) -> Tensor:
         return self._obs(W, gram, None, linear) == 0
 
-    def _put(self, linear: Linear, weight: Tensor, X_norm: Tensor | None) -> None:
+    def _put(self, linear: Linear, weight: Tensor, X_norm: Tensor | None, by_magnitude: bool = False) -> None:
         if weight.dtype != linear.weight.dtype or self.spec.needs_gram:
             weight = _finite(weight, linear.name).to(linear.weight.dtype)
         dead = int((X_norm == 0).sum()) if X_norm is not None else 0
         linear.replace(weight)
-        self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead))
+        self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead, by_magnitude))
 
     def put_masked(self, linear: Linear, mask: Tensor) -> None:
         """Prune by a mask that was chosen elsewhere."""

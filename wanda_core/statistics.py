@@ -1,6 +1,7 @@
 """Input norms ‖X_j‖₂ of linears, accumulated sample by sample exactly as the published code does."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,13 +16,16 @@ from wanda_core.linears import Linear
 
 @dataclass
 class InputNorms:
-    """Running Σ‖x‖²/n of one linear, n counting sequences. squares: (C_in,) float32."""
+    """Running Σ‖x‖²/n of one linear, n counting sequences. squares: (C_in,) float32; tokens: rows of X seen."""
 
     squares: Tensor
     n: int = 0
+    tokens: int = 0
 
-    def add(self, sample_squares: Tensor) -> None:
-        """More sequences, one after the other. sample_squares (B, C_in): squared column norms of their inputs."""
+    def add(self, sample_squares: Tensor, tokens: int = 0) -> None:
+        """More sequences, one after the other. sample_squares (B, C_in): squared column norms of their inputs;
+        tokens: of all of them together."""
+        self.tokens += tokens
         for squares in sample_squares:
             self.squares *= self.n / (self.n + 1)
             self.n += 1
@@ -122,7 +126,7 @@ class NormRecorder:
             squares, products = self._measured(x)
             if name not in self.stats:
                 self.stats[name] = InputNorms(torch.zeros_like(squares[0]))
-            self.stats[name].add(squares)
+            self.stats[name].add(squares, rows(x))
             if products is not None:
                 self.grams[name] = self.grams[name] + products if name in self.grams else products
             self.calls.append(name)
@@ -150,16 +154,27 @@ class NormRecorder:
         if sorted(self.calls) == sorted(names):
             self.stop_before = self.calls[-1]
 
-    def checked_norms(self) -> dict[str, Tensor]:
-        """The norms of every linear, (C_in,) float32 each.
+    def found(self) -> dict[str, InputNorms]:
+        """What is known of every linear; an expert that was sent no token has norms of zero.
 
         Raises ModelError naming a linear that was never reached or saw a value that is not finite.
         """
-        return {linear.name: checked(self.stats.get(linear.name), linear).norms for linear in self.linears}
+        linears = list(self.linears)
+        check_reached(linears, self.stats)
+        return {linear.name: checked(self.stats.get(linear.name), linear) for linear in linears}
+
+    def checked_norms(self) -> dict[str, Tensor]:
+        """The norms of every linear, (C_in,) float32 each. Raises as `found` does."""
+        return {name: found.norms for name, found in self.found().items()}
 
 
 def checked(found: InputNorms | None, linear: Linear) -> InputNorms:
-    """The norms of one linear. Raises ModelError when it was never reached or saw a value that is not finite."""
+    """The norms of one linear. Raises ModelError when it was never reached or saw a value that is not finite.
+
+    An expert may rightly have seen nothing: it was sent no token of the calibration text.
+    """
+    if found is None and linear.routed:
+        return InputNorms(torch.zeros(linear.shape[1], device=linear.weight.device))
     if found is None:
         raise ModelError(
             f"{linear.name} never received an input, so it cannot be scored; its block calls it in a way "
@@ -171,6 +186,26 @@ def checked(found: InputNorms | None, linear: Linear) -> InputNorms:
             "load the model in float32 or choose other calibration text"
         )
     return found
+
+
+def check_reached(linears: Iterable[Linear], seen: Collection[str]) -> None:
+    """Raise ModelError when no expert of a layer was reached: a router sends every token somewhere, so they run in a
+    way that hooks cannot see."""
+    layers: dict[str, list[str]] = {}
+    for linear in linears:
+        if linear.routed:
+            layers.setdefault(re.sub(r"(.*)\.\d+\.", r"\1.*.", linear.name), []).append(linear.name)
+    for layer, names in layers.items():
+        if not any(name in seen for name in names):
+            raise ModelError(
+                f"no expert of {layer} received an input, so none can be scored; its block calls them in a way that "
+                "is not supported, choose another model"
+            )
+
+
+def rows(x: Tensor) -> int:
+    """Tokens in the inputs of a linear (…, C_in)."""
+    return x.numel() // x.shape[-1]
 
 
 class StopForward(Exception):  # noqa: N818 - a signal, not an error

@@ -14,12 +14,14 @@ from wanda_core.recipe import PruneSpec
 @dataclass(frozen=True)
 class LinearReport:
     """What happened to one linear. zeros counts exact zeros afterwards, of C_out · C_in weights;
-    dead_columns: input columns that were always zero, ordered by magnitude instead."""
+    dead_columns: input columns that were always zero, ordered by magnitude instead; by_magnitude: an expert that was
+    sent too few tokens to measure, pruned by magnitude as a whole."""
 
     name: str
     shape: tuple[int, int]
     zeros: int
     dead_columns: int = 0
+    by_magnitude: bool = False
 
     @property
     def sparsity(self) -> float:
@@ -44,6 +46,11 @@ class PruneReport:
     def sparsity(self) -> float:
         """Share of exact zeros in all prunable weights, 0 to 1."""
         return sum(linear.zeros for linear in self.linears) / self.n_prunable
+
+    @property
+    def by_magnitude(self) -> int:
+        """Matrices of experts that were sent too few tokens to measure."""
+        return sum(linear.by_magnitude for linear in self.linears)
 
     @property
     def n_prunable(self) -> int:

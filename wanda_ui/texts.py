@@ -44,6 +44,8 @@ def done(result: Result) -> str:
     order = f" · {spec.order}" if spec.needs_calibration else ""
     dead = sum(linear.dead_columns for linear in report.linears)
     extra = f"<p>{dead} dead input columns were ordered by magnitude.</p>" if dead else ""
+    if report.by_magnitude:
+        extra += f"<p>{report.by_magnitude} matrices of experts saw too few tokens and were pruned by magnitude.</p>"
     return (
         f'<div class="wl-status">{_facts(result.loaded)}<p class="wl-big"><b>{escape(result.variant.spec.label)}</b>'
         f"<br>{report.sparsity:.1%} zeros · {report.seconds:.1f} s{order}</p>"

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from wanda_core.analysis import MASSIVE_RATIO, Analysis
+from wanda_core.outliers.activations import MASSIVE_RATIO, Analysis
 from wanda_core.summaries import Grid, Histogram
 
 DENSE, PRUNED, GREY = "#0072B2", "#E69F00", "#808790"  # Okabe–Ito blue and orange

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from wanda_core.analysis import Analysis, standing_out
+from wanda_core.outliers.activations import Analysis, standing_out
 from wanda_ui import figures, texts
 from wanda_ui.scores_tab import kinds_of, of_kind
 from wanda_ui.studio import Loaded

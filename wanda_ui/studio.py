@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from wanda_core import builtin
-from wanda_core.analysis import Analysis, analyse_steps
 from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate, read_text
 from wanda_core.errors import InputError
 from wanda_core.evaluate import Perplexity, perplexity_steps
 from wanda_core.models import LanguageModel, load_model
+from wanda_core.outliers.activations import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps
 from wanda_core.prune import prune_steps
 from wanda_core.recipe import PruneSpec

@@ -4,7 +4,7 @@ from html import escape
 
 import pandas as pd
 
-from wanda_core.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut
+from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut
 from wanda_core.progress import Progress
 from wanda_core.summaries import Disagreement, Grid, Histogram
 from wanda_ui.studio import EVAL_SEQ_LEN, Loaded, Result

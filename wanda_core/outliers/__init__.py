@@ -1,1 +1,1 @@
-"""The outlier lab's engine: what a handful of features do, found out by taking them away."""
+"""The outlier lab's engine: what a handful of features do, found by looking and by taking them away."""

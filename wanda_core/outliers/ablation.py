@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wanda_core.blocks import hidden_states
 from wanda_core.calibration import Calibration, check_whole
 from wanda_core.errors import InputError
 from wanda_core.evaluate import perplexity_steps
 from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel
+from wanda_core.outliers.hooks import block_outputs
 from wanda_core.progress import Progress, Steps, finish
 
 VALUES = ("zero", "mean")
@@ -97,7 +97,7 @@ def channel_means(lm: LanguageModel, calibration: Calibration) -> Tensor:
         sums[index][0] += values[0]
         sums[index][1] += values[1:].mean(dim=0)
 
-    with _outputs(blocks, add):
+    with block_outputs(blocks, add):
         for sample in calibration.ids:
             lm.model(sample[None].to(lm.device), use_cache=False)
     return torch.stack(sums).div(calibration.samples).float()
@@ -128,7 +128,7 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
         changed[:, start:end, channels] = values[start:end]
         return changed
 
-    with _outputs(blocks, change):
+    with block_outputs(blocks, change):
         yield
 
 
@@ -211,24 +211,3 @@ def _measured(
             return stop.value
         share = number * 100 + round(100 * step.fraction)
         yield Progress("ablation", share, total * 100, f"{name}: {step.detail}")
-
-
-@contextmanager
-def _outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside, `look(index, hidden (1, L, D))` sees every block's output, and what it returns takes its place."""
-
-    def hook(index: int) -> Callable[[nn.Module, Any, Any], Any]:
-        def after(module: nn.Module, args: Any, output: Any) -> Any:
-            changed = look(index, hidden_states(output))
-            if changed is None or not isinstance(output, (tuple, list)):
-                return changed
-            return (changed, *output[1:])
-
-        return after
-
-    handles = [block.register_forward_hook(hook(index)) for index, block in enumerate(blocks)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,0 +1,225 @@
+"""Outlier features by the definition of LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339, section 4.1).
+
+A feature dimension with |x| ≥ 6.0 in at least 25% of the layers and at least 6% of the sequence positions, read at the
+inputs of the attention projections and of the first linear of the MLP. One pass counts; the two shares can then be
+changed without another. Positions are counted over all hidden states that are read, as the paper's wording has it.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wanda_core import experts
+from wanda_core.blocks import block_calls, first_block_inputs
+from wanda_core.calibration import Calibration
+from wanda_core.errors import InputError, ModelError
+from wanda_core.linears import Linear, decoder_blocks
+from wanda_core.models import LanguageModel
+from wanda_core.progress import Progress, Steps, finish
+
+FEATURE_MAGNITUDE = 6.0
+LAYER_SHARE = 0.25
+POSITION_SHARE = 0.06
+
+
+@dataclass(frozen=True)
+class FeatureCounts:
+    """How often each channel passes. R hidden states are read, each `positions` tokens long.
+
+    over: int64 (R, D) tokens with |x| ≥ magnitude, positive: those of them with x > 0; blocks: the block of each
+    hidden state; kinds: the linears that read them, by their names inside a block; n_blocks: of the model.
+    """
+
+    magnitude: float
+    over: Tensor
+    positive: Tensor
+    blocks: tuple[int, ...]
+    kinds: tuple[str, ...]
+    positions: int
+    n_blocks: int
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One outlier feature. layer_share: of blocks in which it passes at least once; position_share: of all positions
+    read; positive_share: of the passing values, how many are above zero."""
+
+    channel: int
+    layer_share: float
+    position_share: float
+    positive_share: float
+
+
+@dataclass(frozen=True)
+class FeatureReport:
+    """What meets the thresholds, most positions first. blocks_share: of blocks in which any feature passes;
+    closest: the channel that comes nearest, whether or not it meets them."""
+
+    features: tuple[Feature, ...]
+    magnitude: float
+    layer_share: float
+    position_share: float
+    blocks_share: float
+    closest: Feature
+    kinds: tuple[str, ...]
+    positions: int
+
+    @property
+    def meets(self) -> bool:
+        """Whether the model has an outlier feature by these thresholds."""
+        return bool(self.features)
+
+
+def outlier_features(
+    counts: FeatureCounts, layer_share: float = LAYER_SHARE, position_share: float = POSITION_SHARE
+) -> FeatureReport:
+    """The channels that meet all thresholds, from counts; a share exactly at its threshold meets it."""
+    _check_share("layer_share", layer_share)
+    _check_share("position_share", position_share)
+    passes = counts.over > 0  # (R, D)
+    rows = torch.tensor(counts.blocks)
+    in_block = torch.stack([passes[rows == block].any(dim=0) for block in sorted(set(counts.blocks))])  # (B', D)
+    layers = in_block.sum(dim=0).double() / counts.n_blocks
+    total = counts.over.sum(dim=0)
+    positions = total.double() / (len(rows) * counts.positions)
+    meets = (layers >= layer_share) & (positions >= position_share) & (total > 0)
+    order = sorted(torch.nonzero(meets).flatten().tolist(), key=lambda c: (-float(positions[c]), c))
+    # how far along both thresholds a channel is; 1 or more meets both
+    reach = torch.minimum(layers / max(layer_share, 1e-9), positions / max(position_share, 1e-9))
+
+    def feature(channel: int) -> Feature:
+        positive = float(counts.positive[:, channel].sum()) / max(1, int(total[channel]))
+        return Feature(channel, float(layers[channel]), float(positions[channel]), positive)
+
+    affected = in_block[:, order].any(dim=1).sum() if order else 0
+    return FeatureReport(
+        features=tuple(feature(channel) for channel in order),
+        magnitude=counts.magnitude,
+        layer_share=layer_share,
+        position_share=position_share,
+        blocks_share=float(affected) / counts.n_blocks,
+        closest=feature(int(reach.argmax())),
+        kinds=counts.kinds,
+        positions=counts.positions,
+    )
+
+
+def find_outlier_features(
+    lm: LanguageModel,
+    calibration: Calibration,
+    *,
+    magnitude: float = FEATURE_MAGNITUDE,
+    layer_share: float = LAYER_SHARE,
+    position_share: float = POSITION_SHARE,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> FeatureReport:
+    """The outlier features of a model over a calibration set."""
+    shares = {"layer_share": layer_share, "position_share": position_share}
+    return finish(outlier_features_steps(lm, calibration, magnitude=magnitude, **shares), on_progress)
+
+
+def outlier_features_steps(
+    lm: LanguageModel,
+    calibration: Calibration,
+    *,
+    magnitude: float = FEATURE_MAGNITUDE,
+    layer_share: float = LAYER_SHARE,
+    position_share: float = POSITION_SHARE,
+) -> Steps[FeatureReport]:
+    """`find_outlier_features` as a generator that yields progress per block."""
+    _check_share("layer_share", layer_share)
+    _check_share("position_share", position_share)
+    counts = yield from feature_counts_steps(lm, calibration, magnitude)
+    return outlier_features(counts, layer_share, position_share)
+
+
+@torch.no_grad()
+def feature_counts_steps(
+    lm: LanguageModel, calibration: Calibration, magnitude: float = FEATURE_MAGNITUDE
+) -> Steps[FeatureCounts]:
+    """One pass of the dense model that counts where the hidden states reach `magnitude`.
+
+    Raises InputError for a magnitude that is none, ModelError when no linear reads the residual stream.
+    """
+    if isinstance(magnitude, bool) or not isinstance(magnitude, (int, float)) or not 0 < magnitude < math.inf:
+        raise InputError(f"magnitude {magnitude!r} is not a number above 0; the definition has 6.0")
+    lm.check_length(calibration.seq_len)
+    _, blocks = decoder_blocks(lm.model)
+    ids = calibration.ids.to(lm.device)
+    calls = block_calls(lm.model, blocks, ids[:1])
+    hidden = first_block_inputs(lm.model, blocks, ids)
+    over: list[Tensor] = []
+    positive: list[Tensor] = []
+    places: list[int] = []
+    kinds: dict[str, None] = {}
+    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+        yield Progress("outlier features", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        outputs = []
+        for sample in hidden:
+            reads: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+            with experts.apart(lm.model), _entering(linears, lm.width, reads):
+                outputs.append(call.run(block, sample))
+            for group, (x, names) in reads.items():
+                passes = x.float().abs() >= magnitude
+                here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()  # (2, D)
+                before = found.get(group)
+                found[group] = (here[0], here[1]) if before is None else (before[0] + here[0], before[1] + here[1])
+                kinds.update(dict.fromkeys(names))
+        hidden = outputs
+        for high, above in found.values():
+            over.append(high)
+            positive.append(above)
+            places.append(index)
+    yield Progress("outlier features", len(blocks), len(blocks), "done")
+    if not over:
+        raise ModelError(
+            f"no linear of {lm.title} reads all {lm.width} channels of the residual stream, so outlier features "
+            "cannot be read; choose another model"
+        )
+    positions = calibration.samples * calibration.seq_len
+    return FeatureCounts(
+        float(magnitude), torch.stack(over), torch.stack(positive), tuple(places), tuple(kinds), positions, len(blocks)
+    )
+
+
+@contextmanager
+def _entering(linears: list[Linear], width: int, reads: dict[str, tuple[Tensor, tuple[str, ...]]]) -> Iterator[None]:
+    """Inside, `reads` is filled: sublayer -> (what enters it (L, D), the linears that read just that).
+
+    A sublayer is the module that holds the linears. The first of them to be called reads the normalised residual
+    stream, and so do those that are given the same tensor (q, k, v; gate and up): later ones read what these made.
+    A linear without a sublayer of its own (OPT's fc1) begins one when none read the stream under its holder before.
+    """
+
+    def hook(linear: Linear) -> Callable[[nn.Module, Any], None]:
+        holder = linear.kind.rpartition(".")[0]
+
+        def note(module: nn.Module, args: Any) -> None:
+            x = args[0]
+            first = reads.get(holder)
+            if first is None and x.shape[-1] == width:
+                reads[holder] = (x.reshape(-1, width), (linear.kind,))
+                firsts[holder] = x
+            elif first is not None and firsts[holder] is x:
+                reads[holder] = (first[0], (*first[1], linear.kind))
+
+        return note
+
+    firsts: dict[str, Tensor] = {}
+    handles = [linear.module.register_forward_pre_hook(hook(linear)) for linear in linears if not linear.routed]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{name} {value!r} is not a share from 0 to 1; the definition has 0.25 of layers and 0.06")

@@ -1,0 +1,71 @@
+"""Looking at a model while it runs, and leaving it as it was."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from wanda_core.blocks import hidden_states
+
+
+@contextmanager
+def block_outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+    """Inside, `look(index, hidden (1, L, D))` sees every block's output, and what it returns takes its place."""
+
+    def hook(index: int) -> Callable[[nn.Module, Any, Any], Any]:
+        def after(module: nn.Module, args: Any, output: Any) -> Any:
+            changed = look(index, hidden_states(output))
+            if changed is None or not isinstance(output, (tuple, list)):
+                return changed
+            return (changed, *output[1:])
+
+        return after
+
+    handles = [block.register_forward_hook(hook(index)) for index, block in enumerate(blocks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def eager_attention(model: nn.Module) -> Iterator[None]:
+    """Inside, attention is computed step by step, so that its weights exist; fused kernels never hold them.
+
+    Every configuration in the model gets its own implementation back, whatever happens.
+    """
+    configs = {}
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation_internal"):
+            configs[id(config)] = config
+    before = {key: config._attn_implementation_internal for key, config in configs.items()}
+    try:
+        for config in configs.values():
+            config._attn_implementation_internal = "eager"
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation_internal = before[key]
+
+
+@contextmanager
+def attention_weights(block: nn.Module, look: Callable[[Tensor], object]) -> Iterator[None]:
+    """Inside, `look(weights (1, H, L, L))` sees what each attention layer of a block hands on beside its output.
+
+    Found by shape: (queries, keys) last and both as long as the text. Layers hand them on under `eager_attention`.
+    """
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        for part in output if isinstance(output, (tuple, list)) else ():
+            if isinstance(part, Tensor) and part.dim() == 4 and part.shape[0] == 1 and part.shape[2] == part.shape[3]:
+                look(part)
+
+    handles = [child.register_forward_hook(after) for child in block.modules() if child is not block]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

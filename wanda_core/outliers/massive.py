@@ -1,0 +1,68 @@
+"""Massive activations: scalars of the residual stream, found by the definition of Sun et al. 2024 (arXiv 2402.17762).
+
+A scalar is massive when |x| > 100 and |x| ≥ 1,000 × the median of its hidden state, the block's output for one text.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wanda_core.errors import InputError
+from wanda_core.masks import kth_smallest
+from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO, TOP
+
+MOST_LISTED = 500  # scalars; under a loose criterion millions pass
+
+
+@dataclass(frozen=True)
+class Massive:
+    """One scalar: at which block's output, token and channel, all from 0; value with its sign; ratio: |value| as a
+    multiple of the block's median."""
+
+    block: int
+    token: int
+    channel: int
+    value: float
+    ratio: float
+
+
+def massive(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float = MASSIVE_RATIO) -> list[Massive]:
+    """The massive activations, largest first, MOST_LISTED at most. hidden: (B, L, D), every block's output."""
+    found = massive_mask(hidden, magnitude, ratio)
+    places = torch.nonzero(found)  # (K, 3)
+    values = hidden[found]
+    medians = top_and_median(hidden)[1].tolist()
+    order = values.abs().argsort(descending=True, stable=True)[:MOST_LISTED]
+    return [
+        Massive(block, token, channel, value, abs(value) / medians[block] if medians[block] else math.inf)
+        for (block, token, channel), value in zip(places[order].tolist(), values[order].tolist(), strict=True)
+    ]
+
+
+def massive_mask(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float = MASSIVE_RATIO) -> Tensor:
+    """Where |x| > magnitude and |x| ≥ ratio × the block's median. (B, L, D) -> bool (B, L, D).
+
+    Compared in float64, in which the product is exact, so that a value at the threshold is on its side.
+    """
+    for name, value in (("magnitude", magnitude), ("ratio", ratio)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise InputError(f"{name} {value!r} is not a number of 0 or more; the definition has 100 and 1,000")
+    median = top_and_median(hidden)[1].double()
+    size = hidden.abs().double()
+    return (size > magnitude) & (size >= ratio * median[:, None, None])
+
+
+def top_and_median(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Per block the three largest |x| and the median of |x| (the lower one of an even count).
+
+    (B, L, D) -> (B, 3), (B,), float32.
+    """
+    flat = hidden.abs().flatten(1)  # (B, L · D)
+    return flat.topk(TOP, dim=1).values, kth_smallest(flat, (flat.shape[1] + 1) // 2)[:, 0]
+
+
+def top_channels(hidden: Tensor, k: int) -> list[int]:
+    """The k channels that reach the largest |x|, strongest first. hidden: (L, D), one block's output."""
+    return hidden.abs().amax(dim=0).argsort(descending=True, stable=True)[:k].tolist()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wanda_core.outliers.activations import Analysis, standing_out
 from wanda_ui import figures, texts
+from wanda_ui.events import LIGHT, Room
 from wanda_ui.scores_tab import kinds_of, of_kind
 from wanda_ui.studio import Loaded
 
@@ -32,7 +33,7 @@ class OutliersTab:
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What `show` returns."""
-        return [self.lines_title, self.lines, self.lines_text, self.table]
+        return [self.where, *self.norm_outputs, self.lines_title, self.lines, self.lines_text, self.table]
 
     @property
     def norm_outputs(self) -> list[gr.components.Component]:
@@ -40,7 +41,7 @@ class OutliersTab:
         return [self.norms_title, self.norms, self.norms_text]
 
 
-def build() -> OutliersTab:
+def build(room: Room) -> OutliersTab:
     """The lines, the heatmap, the table."""
     lines_title = gr.HTML(texts.empty("The outliers appear here as soon as the model is ready."))
     lines = gr.Plot(show_label=False, elem_id="outliers-lines")
@@ -50,7 +51,16 @@ def build() -> OutliersTab:
     norms = gr.Plot(show_label=False, elem_id="outliers-heatmap")
     norms_text = gr.HTML("", elem_id="outliers-heatmap-text")
     table = gr.HTML("", elem_id="outliers-table")
-    return OutliersTab(lines_title, lines, lines_text, where, norms_title, norms, norms_text, table)
+    tab = OutliersTab(lines_title, lines, lines_text, where, norms_title, norms, norms_text, table)
+
+    def choose_place(name: str, where: str) -> list:
+        loaded, _ = room.current(name, "")
+        if loaded is None or where not in places(loaded):
+            return [gr.skip()] * len(tab.norm_outputs)
+        return list(show_norms(loaded, where))
+
+    where.input(choose_place, [room.model, where], tab.norm_outputs, **LIGHT)
+    return tab
 
 
 def places(loaded: Loaded) -> list[str]:
@@ -58,7 +68,14 @@ def places(loaded: Loaded) -> list[str]:
     return [STREAM, *(f"inputs of {kind}" for kind in kinds_of(loaded))]
 
 
-def show(analysis: Analysis) -> tuple[str, object, str, str]:
+def show(loaded: Loaded) -> list:
+    """The whole tab, with the norms of the residual stream."""
+    assert loaded.analysis is not None  # made by open_steps
+    where = gr.Dropdown(places(loaded), value=STREAM)
+    return [where, *show_norms(loaded, STREAM), *show_lines(loaded.analysis)]
+
+
+def show_lines(analysis: Analysis) -> tuple[str, object, str, str]:
     """The magnitudes per block and the table of channels that stand out."""
     found = standing_out(analysis)
     title, text = texts.lines_words(analysis, found)

@@ -9,7 +9,8 @@ from wanda_core.masks import lowest_per_row
 from wanda_core.scores import magnitude
 from wanda_core.summaries import disagreement, histogram, score_grid, score_of
 from wanda_ui import figures, texts
-from wanda_ui.studio import Loaded, Result, Studio
+from wanda_ui.events import LIGHT, Room
+from wanda_ui.studio import Loaded, Result
 
 WAITING = "The scores appear here as soon as the model is ready."
 
@@ -30,6 +31,11 @@ class ScoresTab:
     text: gr.HTML
 
     @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What `show` returns."""
+        return [self.kind, self.block, *self.grid_outputs, *self.linear_outputs]
+
+    @property
     def grid_outputs(self) -> list[gr.components.Component]:
         """What `show_grid` returns."""
         return [self.grid_title, self.grid, self.grid_text]
@@ -40,8 +46,8 @@ class ScoresTab:
         return [self.score_title, self.score, self.weight_title, self.weight, self.text]
 
 
-def build() -> ScoresTab:
-    """All blocks above, one linear below."""
+def build(room: Room) -> ScoresTab:
+    """All blocks above, one linear below, and what happens when another is chosen."""
     with gr.Row():
         kind = gr.Dropdown([], label="Kind of linear", elem_id="scores-kind", min_width=160)
         block = gr.Dropdown([], label="Block", elem_id="scores-block", min_width=100)
@@ -56,7 +62,37 @@ def build() -> ScoresTab:
             weight_title = gr.HTML("")
             weight = gr.Plot(show_label=False, elem_id="magnitude-histogram")
     text = gr.HTML("", elem_id="scores-histogram-text")
-    return ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
+    tab = ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
+
+    def choose_kind(name: str, held: str, kind: str, block: int) -> list:
+        loaded, result = room.current(name, held)
+        if loaded is None or kind not in kinds_of(loaded):
+            return [gr.skip()] * len(tab.outputs[2:])
+        kind, block = choices(loaded, kind, block)
+        return [*show_grid(loaded, result, kind), *show_linear(loaded, result, kind, block)]
+
+    def choose_block(name: str, held: str, kind: str, block: int) -> list:
+        loaded, result = room.current(name, held)
+        if loaded is None or choices(loaded, kind, block) != (kind, block):
+            return [gr.skip()] * len(tab.linear_outputs)
+        return list(show_linear(loaded, result, kind, block))
+
+    seen = [*room.choice, kind, block]
+    kind.input(choose_kind, seen, tab.outputs[2:], **LIGHT)
+    block.input(choose_block, seen, tab.linear_outputs, **LIGHT)
+    return tab
+
+
+def show(loaded: Loaded, result: Result | None, kind: str | None, block: int | None) -> list:
+    """The whole tab, for the kind and block chosen before where the model has them."""
+    kind, block = choices(loaded, kind, block)
+    blocks = [linear.block for linear in of_kind(loaded, kind)]
+    return [
+        gr.Dropdown(kinds_of(loaded), value=kind),
+        gr.Dropdown(blocks, value=block),
+        *show_grid(loaded, result, kind),
+        *show_linear(loaded, result, kind, block),
+    ]
 
 
 def choices(loaded: Loaded, kind: str | None, block: int | None) -> tuple[str, int]:
@@ -112,12 +148,3 @@ def _norms(loaded: Loaded, result: Result | None):
         return result.variant.profile.norms
     assert loaded.analysis is not None  # the page asks only after it is made
     return loaded.analysis.profile.norms
-
-
-def current(studio: Studio, name: str, key: str) -> tuple[Loaded | None, Result | None]:
-    """What this visitor looks at: the model if it is ready, the variant if it belongs to that model."""
-    loaded = studio.models.get(name)
-    result = studio.results.get(key)
-    if loaded is None or loaded.analysis is None:
-        return None, None
-    return loaded, result if result is not None and result.loaded is loaded else None

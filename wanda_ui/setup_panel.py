@@ -1,7 +1,5 @@
 """The left column: which model, what is done to it, and how far it is."""
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +7,8 @@ import gradio as gr
 
 from wanda_core import builtin
 from wanda_core.calibration import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, read_text
-from wanda_core.errors import InputError, WandaError
-from wanda_core.progress import Progress, Steps
+from wanda_core.errors import InputError
+from wanda_core.progress import Steps
 from wanda_core.recipe import MAX_SPARSITY, PruneSpec
 from wanda_ui import texts
 from wanda_ui.studio import Result, Studio
@@ -45,7 +43,6 @@ UPDATE_CHOICES = [
 ]
 ALLOCATION_CHOICES = [("the same everywhere", "uniform"), ("OWL: by outliers", "owl")]
 MAX_PAGE_TOKENS = 64 * 1024  # samples × length that the page runs; the command line has no such limit
-TICK = 0.15  # seconds between updates of the progress bar
 
 
 @dataclass(frozen=True)
@@ -197,26 +194,6 @@ def _spec(method: str, pattern: str, sparsity: object, group: str, **more: Any) 
         group=None if group == "default" or not free else group,
         **given,
     )
-
-
-def watched(steps: Steps, keep: list) -> Iterator[str]:
-    """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
-
-    Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
-    """
-    last = 0.0
-    try:
-        while True:
-            step: Progress = next(steps)
-            if time.monotonic() - last >= TICK:
-                last = time.monotonic()
-                yield texts.progress(step)
-    except StopIteration as stop:
-        keep.append(stop.value)
-    except WandaError as error:
-        yield texts.problem(str(error))
-    finally:
-        steps.close()
 
 
 def _share(percent: Any) -> Any:

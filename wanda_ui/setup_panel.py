@@ -119,7 +119,7 @@ def build() -> SetupPanel:
     status = gr.HTML("", elem_id="status")
     with gr.Accordion(label("setup.calibration"), open=False, elem_id="calibration"):
         gr.Markdown(label("setup.calibration_what"))
-        file = gr.File(label=label("setup.file"), file_types=[".txt"], height=110, elem_id="calibration-file")
+        file = gr.File(label=label("setup.file"), file_types=[".txt"], height=140, elem_id="calibration-file")
         with gr.Row():
             samples = gr.Number(
                 DEFAULT_SAMPLES, label=label("setup.samples"), precision=0, min_width=70, elem_id="samples"

@@ -1,6 +1,5 @@
 """What if they are taken away? Chosen channels ablated, against as many random ones."""
 
-import math
 import re
 
 import gradio as gr
@@ -20,7 +19,7 @@ from wanda_core.outliers.activations import Analysis, standing_out
 from wanda_core.progress import Progress, Steps
 from wanda_ui.events import LIGHT, Room
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.figures import ablation_strip, channel_list
+from wanda_ui.outliers.figures import ablation_strip, channel_list, perplexity
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, number, picture, question
 from wanda_ui.studio import EVAL_SEQ_LEN, Loaded
 
@@ -42,7 +41,7 @@ def build(room: Room) -> gr.Textbox:
             min_width=150,
             scale=2,
         )
-        take = gr.Button(label("outliers.ablation.take"), elem_id="ablation-take", scale=0, min_width=130, size="md")
+        take = gr.Button(label("outliers.ablation.take"), elem_id="ablation-take", scale=0, min_width=160, size="md")
         run, cancel = buttons("ablation")
     with gr.Row(elem_classes="wl-options"):
         value = gr.Radio(
@@ -50,14 +49,14 @@ def build(room: Room) -> gr.Textbox:
             value="zero",
             label=label("outliers.ablation.value"),
             elem_id="ablation-value",
-            min_width=190,
+            min_width=210,
         )
         tokens = gr.Radio(
             [(label(f"outliers.ablation.{name}"), name) for name in PLACES],
             value="all",
             label=label("outliers.ablation.tokens"),
             elem_id="ablation-tokens",
-            min_width=260,
+            min_width=340,
         )
         from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=110)
         draws = gr.Slider(
@@ -80,9 +79,9 @@ def build(room: Room) -> gr.Textbox:
             buttons=[],
             min_width=150,
         )
-    status = gr.HTML("", elem_id="ablation-status")
+    status = gr.HTML("", elem_id="ablation-status", padding=False)
     strip = picture("ablation-strip")
-    table = gr.HTML("", elem_id="ablation-table")
+    table = gr.HTML("", elem_id="ablation-table", padding=False)
 
     def steps(name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float) -> Steps:
         chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]
@@ -130,7 +129,7 @@ def show(report: AblationReport, say: Say, *_: object) -> list:
     chosen = report.ablation.channels
     low, high = report.random_range
     values = {
-        "channels": channel_list(chosen),
+        "channels": say(f"outliers.ablation.{'one' if len(chosen) == 1 else 'several'}", channels=channel_list(chosen)),
         "count": len(chosen),
         "untouched": perplexity(report.untouched),
         "chosen": perplexity(report.chosen.perplexity),
@@ -154,13 +153,6 @@ def show(report: AblationReport, say: Say, *_: object) -> list:
         *drawn(title, ablation_strip(report, say), f"{words} {say('outliers.ablation.read', **values)}"),
         listed(say, "ablation", COLUMNS, rows),
     ]
-
-
-def perplexity(value: float) -> str:
-    """A perplexity or a ratio of two: draws differ in the second decimal, ruined models by orders of magnitude."""
-    if not math.isfinite(value):
-        return "∞"
-    return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
 
 
 def _ablated(loaded: Loaded, chosen: Ablation, counts: dict) -> Steps[AblationReport]:

@@ -46,9 +46,9 @@ def build(room: Room, start: object) -> None:
             for name, share in (("layers", LAYER_SHARE), ("positions", POSITION_SHARE))
         )
         run, cancel = buttons("features")
-    status = gr.HTML("", elem_id="features-status")
+    status = gr.HTML("", elem_id="features-status", padding=False)
     plane = picture("features-plane")
-    table = gr.HTML("", elem_id="features-table")
+    table = gr.HTML("", elem_id="features-table", padding=False)
 
     def steps(name: str, magnitude: float, *_: object) -> Steps[FeatureCounts]:
         def count(loaded: Loaded) -> Steps[FeatureCounts]:
@@ -68,15 +68,16 @@ def show(counts: FeatureCounts, say: Say, magnitude: float, layers: float, posit
         [f.channel, f"{f.layer_share:.1%}", f"{f.position_share:.1%}", sign(f.positive_share)]
         for f in report.features[:MOST_ROWS]
     ]
-    title, words = features_words(report, say)
+    title, words = features_words(report, counts.over.shape[1], say)
     return [*drawn(title, feature_plane(counts, report, say), words), listed(say, "features", COLUMNS, rows)]
 
 
-def features_words(report: FeatureReport, say: Say) -> tuple[str, str]:
+def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, str]:
     """Title and sentence: whether the model meets the definition, and how near the nearest channel comes."""
     closest = report.closest
     values = {
         "count": len(report.features),
+        "width": width,
         "channels": channel_list([feature.channel for feature in report.features]),
         "blocks_share": report.blocks_share,
         "channel": closest.channel,

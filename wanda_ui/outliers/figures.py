@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from wanda_core.outliers.ablation import AblationReport
+from wanda_core.outliers.ablation import AblationReport, Measured
 from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO
 from wanda_core.outliers.features import FeatureCounts, FeatureReport, outlier_features
 from wanda_core.outliers.massive import massive_mask, top_channels
@@ -23,6 +23,7 @@ from wanda_ui.drawing import (
     LEGEND_ABOVE,
     VERMILLION,
     bar,
+    decades,
     powers,
     rounded,
     styled,
@@ -143,7 +144,7 @@ def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
         zmin=0,
         zmax=100,
         colorscale="Cividis",
-        colorbar=bar("%", len=0.48, y=0.77, x=1.07),
+        colorbar=bar("%", len=0.5, y=0.78),
         hovertemplate=f"{say('outliers.axis.block')} %{{x}}, {say('outliers.axis.head')} %{{y}}"
         f"<br>{say('outliers.axis.to_first')} %{{z:.1f}}%<extra></extra>",
         row=1,
@@ -171,8 +172,11 @@ def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
     )
     figure = styled(figure, 560)
     figure.update_layout(legend={**LEGEND_ABOVE, "y": 0.45}, margin={"r": 70})
+    figure.update_xaxes(showgrid=False, row=1, col=1)
     figure.update_xaxes(title_text=say("outliers.axis.block"), row=2, col=1)
-    figure.update_yaxes(title_text=say("outliers.axis.head"), dtick=_every(sinks.to_first.shape[1]), row=1, col=1)
+    figure.update_yaxes(
+        title_text=say("outliers.axis.head"), showgrid=False, dtick=_every(sinks.to_first.shape[1]), row=1, col=1
+    )
     figure.update_yaxes(title_text="|x|", type="log", dtick=1, exponentformat="power", row=2, col=1, secondary_y=False)
     figure.update_yaxes(title_text="%", range=[0, 100], showgrid=False, row=2, col=1, secondary_y=True)
     return figure
@@ -212,60 +216,76 @@ def feature_plane(counts: FeatureCounts, report: FeatureReport, say: Say) -> go.
 
 
 def ablation_strip(report: AblationReport, say: Say) -> go.Figure:
-    """Perplexity on a log axis: untouched, with the chosen channels ablated, and every random draw as a dot."""
-    draws = [one.perplexity for one in report.random]
-    low, high = report.random_range
-    rows: list[tuple[str, str, str, list[float], list[tuple[int, ...]]]] = [
-        ("outliers.ablation.untouched", DENSE, "circle", [report.untouched], [()]),
-        ("outliers.ablation.random", GREY, "circle", draws, [one.channels for one in report.random]),
-        ("outliers.ablation.chosen", VERMILLION, "diamond", [report.chosen.perplexity], [report.chosen.channels]),
+    """Perplexity on a log axis: untouched, every random draw as a dot, and with the chosen channels ablated."""
+    rows = [
+        ("outliers.ablation.untouched", DENSE, "circle", [Measured((), report.untouched)]),
+        ("outliers.ablation.random", GREY, "circle", list(report.random)),
+        ("outliers.ablation.chosen", VERMILLION, "diamond", [report.chosen]),
     ]
-    finite = [value for _, _, _, values, _ in rows for value in values if math.isfinite(value)]
+    return strip(
+        [
+            (say(key), colour, symbol, [(one.perplexity, channel_list(one.channels)) for one in runs])
+            for key, colour, symbol, runs in rows
+        ],
+        say,
+    )
+
+
+def strip(rows: Sequence[tuple[str, str, str, list[tuple[float, str]]]], say: Say) -> go.Figure:
+    """A row of dots for each (name, colour, symbol, [(perplexity, what it is)]), the values written beside them."""
+    finite = [value for *_, dots in rows for value, _ in dots if math.isfinite(value)]
     beyond = 10 * max(finite, default=1.0)  # where an infinite perplexity is drawn, and said to be one
+    places = [[value if math.isfinite(value) else beyond for value, _ in dots] for *_, dots in rows]
+    low, high = (math.log10(edge(map(edge, places))) for edge in (min, max))
     figure = go.Figure()
-    if math.isfinite(high) and high > low:
-        name = say("outliers.ablation.random")
+    for (name, colour, symbol, dots), xs in zip(rows, places, strict=True):
+        if len(dots) > 1:
+            figure.add_scatter(
+                x=[min(xs), max(xs)],
+                y=[name, name],
+                mode="lines",
+                line={"color": colour, "width": 8},
+                opacity=0.35,
+                hoverinfo="skip",
+            )
         figure.add_scatter(
-            x=[low, high],
-            y=[name, name],
-            mode="lines",
-            line={"color": GREY, "width": 8},
-            opacity=0.35,
-            hoverinfo="skip",
-        )
-    for key, colour, symbol, values, channels in rows:
-        figure.add_scatter(
-            name=say(key),
-            x=[value if math.isfinite(value) else beyond for value in values],
-            y=[say(key)] * len(values),
-            text=[channel_list(chosen) for chosen in channels],
-            customdata=[f"{value:,.2f}" if math.isfinite(value) else "∞" for value in values],
+            name=name,
+            x=xs,
+            y=[name] * len(xs),
+            text=[what for _, what in dots],
+            customdata=[perplexity(value) for value, _ in dots],
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 13, "opacity": 0.85, "line": {"width": 0}},
             hovertemplate="%{customdata}<br>%{text}<extra></extra>",
         )
-    figure.update_xaxes(
-        title_text=say("outliers.axis.perplexity"),
-        type="log",
-        exponentformat="power",
-        **_log_range([*finite, beyond / 10]),
-    )
-    figure.update_yaxes(type="category", autorange="reversed", showgrid=True)
+        spread = sorted(value for value, _ in dots)
+        left = math.log10(max(xs)) > (low + high) / 2 and high - low > 1
+        figure.add_annotation(
+            x=math.log10(min(xs) if left else max(xs)),
+            y=name,
+            text=" – ".join(dict.fromkeys(perplexity(value) for value in (spread[0], spread[-1]))),
+            showarrow=False,
+            xanchor="right" if left else "left",
+            xshift=-12 if left else 12,
+        )
+    figure.update_xaxes(title_text=say("outliers.axis.perplexity"), **decades(10**low, 10**high))
+    order = {"categoryorder": "array", "categoryarray": [name for name, *_ in rows]}
+    figure.update_yaxes(type="category", autorange="reversed", **order)
     figure.update_layout(showlegend=False)
-    return styled(figure, 250)
+    return styled(figure, 110 + 50 * len(rows))
+
+
+def perplexity(value: float) -> str:
+    """A perplexity or a ratio of two: draws differ in the second decimal, ruined models by orders of magnitude."""
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
 
 
 def channel_list(channels: Sequence[int], most: int = 8) -> str:
     """Channels as text; of many the first few."""
     more = f" … ({len(channels)})" if len(channels) > most else ""
     return ", ".join(map(str, channels[:most])) + more
-
-
-def _log_range(values: Sequence[float]) -> dict[str, object]:
-    """A log axis a little wider than the values, at least a factor of ten, with few and plain ticks."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    spare = max(0.05 * (high - low), (1 - (high - low)) / 2)
-    return {"range": [low - spare, high + spare], "nticks": 8}
 
 
 def _holes(values: Tensor) -> list:

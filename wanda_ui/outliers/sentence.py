@@ -39,9 +39,9 @@ def build(room: Room, start: object) -> None:
             MASSIVE_RATIO, label=label("outliers.sentence.ratio"), elem_id="sentence-ratio", min_width=130
         )
         solid = gr.Checkbox(False, label=label("outliers.sentence.solid"), elem_id="sentence-solid", min_width=130)
-    status = gr.HTML("", elem_id="sentence-status")
+    status = gr.HTML("", elem_id="sentence-status", padding=False)
     cells, lines = picture("sentence-cells"), picture("sentence-lines")
-    table = gr.HTML("", elem_id="sentence-table")
+    table = gr.HTML("", elem_id="sentence-table", padding=False)
     section = Section(room, status, run, cancel, [block, *cells.outputs, *lines.outputs, table])
 
     def steps(name: str, text: str, *_: object) -> Steps[Sentence]:
@@ -82,6 +82,8 @@ def show(
     title, words = _cells_words(sentence, found, block, {"magnitude": magnitude, "times": ratio}, say)
     rise = int(top[:, 0].argmax())
     values = {
+        "top_span": texts.number(float(top[:, 0].max() / top[:, 0].min().clamp_min(1e-12))),
+        "median_span": texts.number(float(median.max() / median.min().clamp_min(1e-12))),
         "largest": texts.number(float(top[rise, 0])),
         "rise": rise,
         "rise_median": float(median[rise]),

@@ -79,9 +79,9 @@ def build(room: Room) -> gr.Textbox:
             buttons=[],
             min_width=150,
         )
-    status = gr.HTML("", elem_id="ablation-status", padding=False)
+    status = gr.HTML("", elem_id="ablation-status")
     strip = picture("ablation-strip")
-    table = gr.HTML("", elem_id="ablation-table", padding=False)
+    table = gr.HTML("", elem_id="ablation-table")
 
     def steps(name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float) -> Steps:
         chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]

@@ -46,9 +46,9 @@ def build(room: Room, start: object) -> None:
             for name, share in (("layers", LAYER_SHARE), ("positions", POSITION_SHARE))
         )
         run, cancel = buttons("features")
-    status = gr.HTML("", elem_id="features-status", padding=False)
+    status = gr.HTML("", elem_id="features-status")
     plane = picture("features-plane")
-    table = gr.HTML("", elem_id="features-table", padding=False)
+    table = gr.HTML("", elem_id="features-table")
 
     def steps(name: str, magnitude: float, *_: object) -> Steps[FeatureCounts]:
         def count(loaded: Loaded) -> Steps[FeatureCounts]:

@@ -34,6 +34,7 @@ TOKEN_CHANNELS = 24  # rows of the token × channel picture; what lies below the
 SURFACE_TOKENS = 64  # a surface of more is slow to turn without a graphics card
 TICKS = 48  # token texts that can be read side by side
 MOST_DOTS = 2000  # channels of the plane; a dot each
+MOST_RINGS = 200  # under a loose criterion every cell would have one
 FLOOR = 1e-3  # |x| below this looks like this on a log axis
 
 
@@ -52,7 +53,8 @@ def token_channels(
     channels = top_channels(hidden, TOKEN_CHANNELS)
     values = hidden[:, channels].T  # (k, L)
     size = values.abs().clamp_min(FLOOR).log10()
-    rings = massive_mask(sentence.hidden[block : block + 1], magnitude, ratio)[0][:, channels].T.nonzero().tolist()
+    passes = massive_mask(sentence.hidden[block : block + 1], magnitude, ratio)[0][:, channels].T  # (k, L)
+    rings = passes.nonzero()[values[passes].abs().argsort(descending=True)[:MOST_RINGS]].tolist()
     figure = go.Figure(
         go.Heatmap(
             z=rounded(size, 2),

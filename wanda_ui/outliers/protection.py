@@ -61,15 +61,15 @@ def build(room: Room, start: Any) -> None:
         label=label("outliers.protection.within"),
         elem_id="protection-within",
     )
-    status = gr.HTML("", elem_id="protection-status", padding=False)
+    status = gr.HTML("", elem_id="protection-status")
     curve = picture("protection-curve")
     curve.plot.change(None, js=CLICK, **LIGHT)
     weights = picture("protection-weights")
-    table = gr.HTML("", elem_id="protection-table", padding=False)
+    table = gr.HTML("", elem_id="protection-table")
     question("parting")
     with gr.Row(elem_classes="wl-ask"):
         run_all, cancel_all = buttons("parting")
-    status_all = gr.HTML("", elem_id="parting-status", padding=False)
+    status_all = gr.HTML("", elem_id="parting-status")
     heat = picture("parting-heatmap")
 
     def look(name: str, kind: str, block: int, sparsity: float, within: str, column: str) -> Steps[Seen]:

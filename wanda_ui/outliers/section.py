@@ -39,9 +39,9 @@ class Picture:
 
 def picture(name: str) -> Picture:
     """An empty picture with the element ids NAME, NAME-title and NAME-text."""
-    title = gr.HTML("", elem_id=f"{name}-title", padding=False)
+    title = gr.HTML("", elem_id=f"{name}-title")
     plot = gr.Plot(show_label=False, elem_id=name, elem_classes="wl-figure")
-    text = gr.HTML("", elem_id=f"{name}-text", padding=False)
+    text = gr.HTML("", elem_id=f"{name}-text")
     plot.change(None, title, None, js=TELL.replace("ID", name), **LIGHT)
     return Picture(title, plot, text)
 

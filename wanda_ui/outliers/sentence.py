@@ -39,9 +39,9 @@ def build(room: Room, start: object) -> None:
             MASSIVE_RATIO, label=label("outliers.sentence.ratio"), elem_id="sentence-ratio", min_width=130
         )
         solid = gr.Checkbox(False, label=label("outliers.sentence.solid"), elem_id="sentence-solid", min_width=130)
-    status = gr.HTML("", elem_id="sentence-status", padding=False)
+    status = gr.HTML("", elem_id="sentence-status")
     cells, lines = picture("sentence-cells"), picture("sentence-lines")
-    table = gr.HTML("", elem_id="sentence-table", padding=False)
+    table = gr.HTML("", elem_id="sentence-table")
     section = Section(room, status, run, cancel, [block, *cells.outputs, *lines.outputs, table])
 
     def steps(name: str, text: str, *_: object) -> Steps[Sentence]:

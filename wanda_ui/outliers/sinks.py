@@ -23,9 +23,9 @@ def build(room: Room, start: object) -> None:
     with gr.Row(elem_classes="wl-ask"):
         text = textbox("sinks")
         run, cancel = buttons("sinks")
-    status = gr.HTML("", elem_id="sinks-status", padding=False)
+    status = gr.HTML("", elem_id="sinks-status")
     heat = picture("sinks-heatmap")
-    table = gr.HTML("", elem_id="sinks-table", padding=False)
+    table = gr.HTML("", elem_id="sinks-table")
 
     def steps(name: str, text: str) -> Steps[Sentence]:
         return sentence_steps(room, name, text)

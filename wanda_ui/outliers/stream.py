@@ -45,7 +45,7 @@ def build(room: Room) -> StreamSection:
         elem_id="outliers-where",
     )
     norms = picture("outliers-heatmap")
-    table = gr.HTML("", elem_id="outliers-table", padding=False)
+    table = gr.HTML("", elem_id="outliers-table")
     section = StreamSection(lines, where, norms, table)
 
     def choose_place(request: gr.Request, name: str, where: str) -> list:

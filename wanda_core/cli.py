@@ -15,7 +15,7 @@ import typer
 from wanda_core import checkpoint, corpora
 from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
 from wanda_core.errors import InputError
-from wanda_core.process import keep_freed_memory
+from wanda_core.process import give_back_freed_memory, keep_freed_memory
 from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
@@ -157,6 +157,8 @@ def prune(
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     target = checkpoint.check_target(output)
     watch = Stopwatch()
+    if low_memory:
+        give_back_freed_memory()
     with quiet():
         from wanda_core import calibration as calibrations
         from wanda_core.profile import load_profile

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wanda_core import checkpoint, corpora
-from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
+from wanda_core.console import OneLineErrors, Stopwatch, bar, check_alone, print_json, quiet, say, together
 from wanda_core.errors import InputError
-from wanda_core.process import keep_freed_memory
+from wanda_core.process import keep_freed_memory, rank_and_size
 from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
@@ -147,14 +147,17 @@ def prune(
     spec = preset(recipe, **given) if recipe is not None else PruneSpec(**given)
     usual = PAPER_DRAW if recipe == "paper" else (SAMPLES, SEQ_LEN)
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
-    target = checkpoint.check_target(output)
+    if rank_and_size()[1] == 1:
+        checkpoint.check_target(output)  # before torch is imported
     watch = Stopwatch()
-    with quiet():
+    with quiet(), together(device) as device:
         from wanda_core import calibration as calibrations
+        from wanda_core import ranks
         from wanda_core.profile import load_profile
         from wanda_core.prune import needs_text
         from wanda_core.prune import prune as run
 
+        target = checkpoint.check_target(output) if ranks.first() else Path(output)
         calibrations.check_whole("samples", samples, 1, calibrations.MAX_SAMPLES)
         calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
@@ -167,11 +170,17 @@ def prune(
         drawn = None
         if needs_text(spec, profile):
             drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
-        checkpoint.check_room(lm.model, target)
+        if ranks.first():
+            checkpoint.check_room(lm.model, target)
         with bar() as on_progress:
             variant = run(lm, spec, drawn, on_progress, profile)
         seconds["prune"] = watch.lap()
         say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
+        if not ranks.first():
+            return
+        processes = variant.report.processes
+        for rank, (spent, waited) in enumerate(processes if len(processes) > 1 else ()):
+            say(f"process {rank} of {len(processes)}: {spent:.2f} s, {waited:.2f} s of them waiting and exchanging")
         folder = checkpoint.save(variant, target)
         seconds["save"] = watch.lap()
         say(f"saved to {folder} in {seconds['save']:.1f} s")
@@ -197,8 +206,9 @@ def take_profile(
 ) -> None:
     """Measure the dense model's input norms once and save them, for `prune --order one-shot --profile`."""
     watch = Stopwatch()
-    with quiet():
+    with quiet(), together(device) as device:
         from wanda_core import calibration as calibrations
+        from wanda_core import ranks
         from wanda_core.profile import profile as run
         from wanda_core.profile import save_profile
 
@@ -207,6 +217,8 @@ def take_profile(
         drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         with bar() as on_progress:
             found = run(lm, drawn, on_progress)
+        if not ranks.first():
+            return
         path = save_profile(found, output)
         seconds["profile"] = watch.lap()
     size = path.stat().st_size
@@ -243,6 +255,7 @@ def perplexity(
     as_json: Json = False,
 ) -> None:
     """Measure a model's perplexity: exp of the mean cross-entropy over windows without overlap."""
+    check_alone("perplexity")
     watch = Stopwatch()
     with quiet():
         from wanda_core.calibration import BUILTIN_EVALUATION, check_whole
@@ -290,6 +303,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Let a model continue a prompt, token by token."""
+    check_alone("generate")
     watch = Stopwatch()
     with quiet():
         from wanda_core.generate import generate as run

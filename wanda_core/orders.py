@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from wanda_core import ranks
 from wanda_core.batches import Batches, batched
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
@@ -43,7 +44,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     the CPU.
     """
     _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
+    ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
     calls = block_calls(lm.model, blocks, ids[:1])
     hidden = first_block_inputs(lm.model, blocks, ids)
@@ -54,7 +55,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
-        recorder = _recorded(block, call, linears, inputs, gram, ends)
+        recorder = _recorded(block, call, linears, inputs, gram, ends).join()
         found = recorder.found()
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
@@ -100,7 +101,7 @@ def in_flight(
     the products of its inputs with those of the pruned stream, but not for experts. -> the norms, on the CPU.
     """
     _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
+    ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
     calls = block_calls(lm.model, blocks, ids[:1])
     hidden = beside = first_block_inputs(lm.model, blocks, ids)
@@ -110,7 +111,7 @@ def in_flight(
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
         size = batches.size(block, call, linears, hidden)
-        seen = Seen(len(ids), gram)
+        seen = Seen(calibration.samples, gram)
 
         def arrive(linear: Linear, xs: list[Tensor], ds: list[Tensor] | None, seen: Seen = seen) -> None:
             if linear.name in norms:
@@ -118,12 +119,12 @@ def in_flight(
                     f"{linear.name} is used more than once in a pass, so it cannot be pruned before it is used; "
                     "choose order faithful"
                 )
-            seen.read(xs, ds)
+            seen.read(linear, xs, ds)
             norms[linear.name] = checked(seen.moments.norms, linear).norms.cpu()
             visit(linear, seen.moments, seen.cross)
 
         own = (decoder_blocks(dense.model)[1][index], dense.linears[index]) if dense else None
-        if size > 1 and ids.numel() <= AT_ONCE_TOKENS:
+        if ranks.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
             read: dict[str, list[Tensor]] = {}
             if own:
                 beside = at_once(own[0], call, own[1], torch.cat(beside), _noted(read))
@@ -188,23 +189,25 @@ class Seen:
     moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0))))
     cross: Tensor | None = None
 
-    def read(self, xs: list[Tensor], ds: list[Tensor] | None) -> None:
-        """Measure, unless it is what was read before."""
-        if len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True)):
+    def read(self, linear: Linear, xs: list[Tensor], ds: list[Tensor] | None) -> None:
+        """Measure, unless it is what was read before. Without inputs here, another process has them."""
+        same = len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True))
+        if ranks.least(int(same)):
             return
         self.xs = xs
-        squares = torch.stack([column_squares(x)[0] for x in xs]).sum(dim=0) / self.sequences
-        found = InputNorms(squares, self.sequences, sum(rows(x) for x in xs))
-        self.moments = Moments(found, _products(xs, xs) if self.gram else None)
-        self.cross = _products(ds, xs) if ds is not None else None
+        zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
+        squares = ranks.total(torch.cat([column_squares(x) for x in xs] or [zeros]).sum(dim=0)) / self.sequences
+        found = InputNorms(squares, self.sequences, ranks.count(sum(rows(x) for x in xs)))
+        self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
+        self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
 
 
 def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """Σ over calls of XᵀY. tensors (…, C) -> (C, C) float32."""
+    """Σ over calls, of all processes, of XᵀY. tensors (…, C) -> (C, C) float32."""
     total = column_products(left[0], right[0])
     for a, b in zip(left[1:], right[1:], strict=True):
         total += column_products(a, b)
-    return total
+    return ranks.total(total)
 
 
 def one_shot(

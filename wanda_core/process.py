@@ -2,11 +2,19 @@
 the library: a program that imports it keeps its own settings."""
 
 import ctypes
+import os
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 KEPT_BYTES = 256 * 2**20  # freed memory that is kept for the next tensors; activations of a block fit
 MAPPED_BYTES = 64 * 2**20  # from this size on a tensor is mapped alone and given back when freed
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Which of how many processes this is, as `torchrun` says in the environment; (0, 1) when it started none."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def keep_freed_memory() -> None:

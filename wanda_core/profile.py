@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import wanda_core
-from wanda_core import experts
+from wanda_core import experts, ranks
 from wanda_core.batches import Batches, batched
 from wanda_core.blocks import block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
@@ -59,7 +59,7 @@ def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]
 
 def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
+    ids = ranks.share(calibration.ids).to(lm.device)
     calls = block_calls(lm.model, blocks, ids[:1])
     hidden = first_block_inputs(lm.model, blocks, ids)
     found: dict[str, InputNorms] = {}
@@ -73,7 +73,7 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
             for x in inputs:
                 recorder.sequences = len(x)
                 hidden += call.run(block, x).split(1)
-        found.update(recorder.found())
+        found.update(recorder.join().found())
     yield Progress("profile", len(blocks), len(blocks), "done")
     return profile_of(lm, calibration, found)
 

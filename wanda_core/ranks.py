@@ -5,6 +5,7 @@ and exchanged, so that all hold the same pruned model. Every process must call t
 Outside `joined`, and in a single process, they give back what they are given.
 """
 
+import itertools
 import os
 import signal
 import threading
@@ -37,6 +38,7 @@ class Group:
     waited: float = 0.0
 
 
+_times = itertools.count()
 _alone = Group(0, 1, torch.device("cpu"))
 _group = _alone
 
@@ -76,13 +78,12 @@ def joined(
     before = _stop_on_term()
     try:
         with _others_may_be_gone():
-            store = next(dist.rendezvous("env://", timeout=TIMEOUT))[0]
+            # Under a name of its own each time: what an earlier group left there means nothing now.
+            store = dist.PrefixStore(f"wanda-{next(_times)}", next(dist.rendezvous("env://", timeout=TIMEOUT))[0])
         place = _own_device(device)
         backend = "nccl" if place.type == "cuda" else "gloo"
         with _others_may_be_gone():
-            dist.init_process_group(
-                backend, store=dist.PrefixStore("wanda", store), rank=rank, world_size=count, timeout=TIMEOUT
-            )
+            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
         _group = Group(rank, count, place)
         yield str(place)
     except BaseException:
@@ -104,8 +105,8 @@ def share(samples: Tensor) -> Tensor:
     """
     if len(samples) < _group.size:
         raise InputError(
-            f"{len(samples)} calibration windows cannot be split over {_group.size} processes; "
-            "start fewer processes or read more windows"
+            f"samples {len(samples)} are too few to be split over {_group.size} processes; "
+            "start fewer processes or raise the number of samples"
         )
     return samples[part(len(samples))]
 

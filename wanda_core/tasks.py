@@ -45,6 +45,7 @@ class Tasks:
     include_path: str | Path | None = None
     batch_size: int = 1
     _found: list[Any] = field(default_factory=list)
+    _manager: Any = None
 
     def __post_init__(self) -> None:
         """Check everything and read the documents."""
@@ -53,16 +54,18 @@ class Tasks:
             check_whole("limit", self.limit, 1, MAX_LIMIT)
         if self.include_path is not None and not Path(self.include_path).expanduser().is_dir():
             raise InputError(f"include path {str(self.include_path)!r} is not a folder; give one with tasks as YAML")
-        manager = self._manager()
+        if not all(self.names):
+            raise InputError("a task without a name was asked for; give names such as hellaswag,arc_easy")
+        self._manager = self._index()
         for name in self.names:
-            if name not in manager.all_tasks:
-                close = difflib.get_close_matches(name, manager.all_tasks, 3)
+            if name not in self._manager.all_tasks:
+                close = difflib.get_close_matches(name, self._manager.all_tasks, 3)
                 raise InputError(
                     f"task {name!r} is not one of lm-eval's{' or of the folder given' if self.include_path else ''}; "
                     + (f"did you mean {' or '.join(close)}?" if close else "its documentation lists them")
                 )
         try:
-            loaded = manager.load(list(self.names))
+            loaded = self._manager.load(list(self.names))
         except Exception as error:  # data sets and a stranger's YAML: each raises types of its own
             raise InputError(
                 f"the tasks {', '.join(self.names)} cannot be read: {first_line(error)}; "
@@ -70,9 +73,9 @@ class Tasks:
             ) from error
         inside = {name for children in loaded["group_map"].values() for name in children}
         self._found = [one for name, one in {**loaded["groups"], **loaded["tasks"]}.items() if name not in inside]
-        self._kept = manager
 
-    def _manager(self) -> Any:
+    def _index(self) -> Any:
+        """lm-eval's own list of what there is; only the folder's where that suffices, for the whole takes seconds."""
         try:
             from lm_eval.tasks import TaskManager
         except ImportError as error:
@@ -80,8 +83,11 @@ class Tasks:
                 f"tasks are run by lm-eval, which is not installed ({first_line(error)}); pip install lm_eval"
             ) from error
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        folder = None if self.include_path is None else str(Path(self.include_path).expanduser())
-        return TaskManager(include_path=folder)
+        if self.include_path is None:
+            return TaskManager()
+        folder = str(Path(self.include_path).expanduser())
+        own = TaskManager(include_path=folder, include_defaults=False)
+        return own if set(self.names) <= set(own.all_subtasks) else TaskManager(include_path=folder)
 
     def run(self, lm: LanguageModel) -> list[Score]:
         """Ask the model everything. Raises ModelError when lm-eval cannot use it."""
@@ -93,7 +99,7 @@ class Tasks:
         try:
             with shown:  # its progress bars are for people
                 asked = HFLM(pretrained=model, tokenizer=lm.tokenizer, backend="causal", batch_size=self.batch_size)
-                found = simple_evaluate(asked, tasks=self._found, limit=self.limit, task_manager=self._kept)
+                found = simple_evaluate(asked, tasks=self._found, limit=self.limit, task_manager=self._manager)
         except (ValueError, AssertionError, AttributeError, KeyError) as error:
             raise ModelError(
                 f"lm-eval could not run {', '.join(self.names)} on {lm.title}: {first_line(error)}; "

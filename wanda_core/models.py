@@ -26,6 +26,7 @@ from wanda_core import builtin, experts, hub
 from wanda_core.errors import InputError, ModelError
 from wanda_core.linears import Linear, decoder_blocks, prunable_linears
 
+AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
 MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
 
 
@@ -96,7 +97,9 @@ def _checked_device(device: str | torch.device) -> torch.device:
     """A device that is really here. Raises InputError otherwise."""
     name = str(device)
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
-        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:N and mps; leave it out to choose by itself")
+        raise InputError(
+            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
+        )
     if name == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -136,15 +139,18 @@ def load_model(
     """Load a model for inference.
 
     name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
+    device: a torch device, or `auto`, which spreads the blocks over all GPUs; left out, a GPU if there is one.
     on_progress: told (what, share done) while files are brought.
     local_folders: whether a path of this machine is accepted; a public server says no.
     Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
     """
-    place = _checked_device(device) if device is not None else default_device()
+    place = default_device() if device is None or str(device) == AUTO else _checked_device(device)
+    spread = str(device) == AUTO and torch.cuda.device_count() > 1
     kind = dtype or default_dtype(place)
     folder, revision = _locate(name, on_progress, local_folders)
     config = _checked_config(folder, name)
-    _check_fits(config, name, place, kind)
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    _check_fits(config, name, gpus if spread else [place], kind)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -154,6 +160,7 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            device_map=AUTO if spread else None,
         )
     except Exception as error:  # a stranger's files: their readers raise types of their own
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
@@ -164,7 +171,23 @@ def load_model(
             "give a complete checkpoint"
         )
     model.requires_grad_(False)
-    return LanguageModel(model.eval().to(place), tokenizer, name, revision)
+    if spread:
+        _check_on_gpus(model, name)
+    else:
+        model.to(place)
+    return LanguageModel(model.eval(), tokenizer, name, revision)
+
+
+def _check_on_gpus(model: Any, name: str) -> None:
+    """Raise ModelError when accelerate had to leave a part of the model elsewhere: its weights come and go with every
+    call then, and pruned ones would be lost."""
+    places: dict[str, Any] = getattr(model, "hf_device_map", {})  # none where one GPU holds all
+    elsewhere = {str(place) for place in places.values()} & {"cpu", "disk"}
+    if elsewhere:
+        raise ModelError(
+            f"{name!r} does not fit on the {torch.cuda.device_count()} GPUs here, a part of it went to the "
+            f"{' and the '.join(sorted(elsewhere))}; prune it with --low-memory or choose a smaller model"
+        )
 
 
 def first_line(error: BaseException) -> str:
@@ -231,8 +254,8 @@ def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
     return config
 
 
-def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype: torch.dtype) -> None:
-    """Build the model without memory for its weights: is it a decoder, and does it fit?"""
+def _check_fits(config: PreTrainedConfig, name: str, devices: list[torch.device], dtype: torch.dtype) -> None:
+    """Build the model without memory for its weights: is it a decoder, and does it fit on the devices together?"""
     try:
         with torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
@@ -250,11 +273,11 @@ def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype
             "silently; choose another model"
         )
     needed = sum(p.numel() for p in skeleton.parameters()) * torch.empty((), dtype=dtype).element_size()
-    free = free_memory(device)
+    free = sum(free_memory(device) for device in devices)
     if needed > free * MEMORY_SHARE:
         raise ModelError(
             f"{name!r} needs {needed / 1e9:.1f} GB for its weights and {free / 1e9:.1f} GB of memory are free "
-            f"on {device.type}; choose a smaller model"
+            f"on {devices[0].type}; choose a smaller model"
         )
 
 

@@ -37,7 +37,12 @@ CalibrationText = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, option("cpu, cuda, cuda:1 or mps. Left out: a GPU if there is one, else the CPU.", metavar="NAME")
+    str | None,
+    option(
+        "cpu, cuda, cuda:1, mps, or auto, which spreads the model over all GPUs. Left out: a GPU if there is one, "
+        "else the CPU.",
+        metavar="NAME",
+    ),
 ]
 HeldIn = Annotated[Dtype | None, option("What weights are held in. Left out: bfloat16 on a CUDA GPU, else float32.")]
 Json = Annotated[bool, option("Print one JSON object on stdout and nothing else there.", "--json")]

@@ -196,8 +196,10 @@ class Seen:
             return
         self.xs = xs
         zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
-        squares = ranks.total(torch.cat([column_squares(x) for x in xs] or [zeros]).sum(dim=0)) / self.sequences
-        found = InputNorms(squares, self.sequences, ranks.count(sum(rows(x) for x in xs)))
+        # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
+        each = [column_squares(x, len(x) if x.dim() == 3 else 1) for x in xs] or [zeros]
+        squares = ranks.total(torch.cat(each).sum(dim=0, dtype=torch.float64)) / self.sequences
+        found = InputNorms(squares.float(), self.sequences, ranks.count(sum(rows(x) for x in xs)))
         self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
         self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
 
@@ -217,7 +219,7 @@ def one_shot(
     linears = [linear for block in lm.linears for linear in block]
     for number, linear in enumerate(linears):
         yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
-        squares = torch.square(norms[linear.name].to(lm.device))
+        squares = torch.square(norms[linear.name].to(linear.weight.device))  # blocks may lie on several GPUs
         visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))), None)
     yield Progress("pruning", len(linears), len(linears), "all linears pruned")
     return dict(norms)

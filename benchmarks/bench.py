@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from benchmarks import memory, plain
+from benchmarks import memory, plain, processes
 from wanda_core.batches import BATCH_TOKENS, batched
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate
@@ -47,7 +47,7 @@ PASSES = {  # through the network that an order cannot avoid
 }
 MOST_PRUNE_GB = 2.0
 MOST_APP_GB = 3.0
-SECTIONS = ("speed", "perplexity", "memory")
+SECTIONS = ("speed", "perplexity", "memory", "processes")
 
 
 def main() -> None:
@@ -70,6 +70,13 @@ def main() -> None:
             perplexities(lm, calibration, *evaluation_text(arguments.wikitext), plainly)
     if "memory" in sections:
         met.append(peaks())
+    if "processes" in sections:
+        _heading(f"One process and {processes.PROCESSES} on the same {os.cpu_count()} cores")
+        try:
+            met.append(processes.compare())
+        except RuntimeError as error:
+            print(f"FAILED, {error}")
+            met.append(False)
     sys.exit(0 if all(met) else 1)
 
 

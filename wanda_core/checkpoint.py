@@ -94,6 +94,7 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
         "prunable_weights": report.n_prunable,
         "zeros": sum(linear.zeros for linear in report.linears),
         "seconds": round(report.seconds, 3),
+        "processes": [{"seconds": round(spent, 3), "waited": round(lost, 3)} for spent, lost in report.processes],
         "dtype": str(variant.lm.dtype).removeprefix("torch."),
         "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
         "versions": {

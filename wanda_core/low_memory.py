@@ -117,7 +117,7 @@ def load_model(
     shelf = Shelf(found.folder, name, model, found.device, found.dtype)
     sizes = shelf.sizes(model)
     needed = sizes.pop(REST, 0) + max(sizes.values())
-    check_memory(needed, name, found.device, "its embeddings and one block")
+    check_memory(needed, name, [found.device], "its embeddings and one block", "choose a smaller model")
     for module in model.modules():
         for own, buffer in module._buffers.items():
             module._buffers[own] = buffer.to(found.device) if buffer is not None and not buffer.is_meta else buffer

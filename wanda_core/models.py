@@ -27,6 +27,7 @@ from wanda_core.errors import InputError, ModelError
 from wanda_core.linears import Linear, decoder_blocks, prunable_linears
 from wanda_core.walk import Role, Walk
 
+AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
 MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
 
 
@@ -101,7 +102,9 @@ def _checked_device(device: str | torch.device) -> torch.device:
     """A device that is really here. Raises InputError otherwise."""
     name = str(device)
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
-        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:N and mps; leave it out to choose by itself")
+        raise InputError(
+            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
+        )
     if name == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -141,13 +144,16 @@ def load_model(
     """Load a model for inference.
 
     name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
+    device: a torch device, or `auto`, which spreads the blocks over all GPUs; left out, a GPU if there is one.
     on_progress: told (what, share done) while files are brought.
     local_folders: whether a path of this machine is accepted; a public server says no.
     Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
     """
     found = locate(name, device, dtype, on_progress, local_folders)
     folder, config, place, kind = found.folder, found.config, found.device, found.dtype
-    _check_fits(config, name, place, kind)
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    spread = str(device) == AUTO and len(gpus) > 1
+    _check_fits(config, name, gpus if spread else [place], kind)
     try:
         tokenizer = found.tokenizer()
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -157,13 +163,30 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            device_map=AUTO if spread else None,
         )
     except Exception as error:  # a stranger's files: their readers raise types of their own
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
     model, told = loaded
     check_complete(name, told["missing_keys"])
     model.requires_grad_(False)
-    return LanguageModel(model.eval().to(place), tokenizer, name, found.revision)
+    if spread:
+        _check_on_gpus(model, name)
+    else:
+        model.to(place)
+    return LanguageModel(model.eval(), tokenizer, name, found.revision)
+
+
+def _check_on_gpus(model: Any, name: str) -> None:
+    """Raise ModelError when accelerate had to leave a part of the model elsewhere: its weights come and go with every
+    call then, and pruned ones would be lost."""
+    places: dict[str, Any] = getattr(model, "hf_device_map", {})  # none where one GPU holds all
+    elsewhere = {str(place) for place in places.values()} & {"cpu", "disk"}
+    if elsewhere:
+        raise ModelError(
+            f"{name!r} does not fit on the {torch.cuda.device_count()} GPUs here, a part of it went to the "
+            f"{' and the '.join(sorted(elsewhere))}; prune it with --low-memory or choose a smaller model"
+        )
 
 
 @dataclass(frozen=True)
@@ -189,7 +212,7 @@ def locate(
     local_folders: bool = True,
 ) -> Located:
     """Bring a model's files here, unless they are, and look at everything but the weights. Raises as `load_model`."""
-    place = _checked_device(device) if device is not None else default_device()
+    place = default_device() if device is None or str(device) == AUTO else _checked_device(device)
     folder, revision = _locate(name, on_progress, local_folders)
     config = _checked_config(folder, name)
     return Located(folder, revision, config, place, dtype or default_dtype(place))
@@ -267,10 +290,10 @@ def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
     return config
 
 
-def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype: torch.dtype) -> None:
+def _check_fits(config: PreTrainedConfig, name: str, devices: list[torch.device], dtype: torch.dtype) -> None:
     with torch.device("meta"):
         built = skeleton(config, name)
-    check_memory(sum(p.numel() for p in built.parameters()) * dtype.itemsize, name, device)
+    check_memory(sum(p.numel() for p in built.parameters()) * dtype.itemsize, name, devices)
 
 
 def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
@@ -297,14 +320,18 @@ def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
 
 
 def check_memory(
-    needed: int, name: str, device: torch.device, what: str = "its weights", remedy: str = "choose a smaller model"
+    needed: int,
+    name: str,
+    devices: list[torch.device],
+    what: str = "its weights",
+    remedy: str = "choose a smaller model or prune it with --low-memory",
 ) -> None:
-    """Raise ModelError when so many bytes are not free on the device."""
-    free = free_memory(device)
+    """Raise ModelError when so many bytes are not free on the devices together."""
+    free = sum(free_memory(device) for device in devices)
     if needed > free * MEMORY_SHARE:
         raise ModelError(
             f"{name!r} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
-            f"on {device.type}; {remedy}"
+            f"on {devices[0].type}; {remedy}"
         )
 
 

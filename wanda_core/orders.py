@@ -10,6 +10,7 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
+from wanda_core import ranks
 from wanda_core.batches import batched
 from wanda_core.blocks import BlockCall
 from wanda_core.calibration import Calibration
@@ -44,7 +45,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     the CPU.
     """
     blocks = lm.walk("prune")
-    ids = calibration.ids.to(lm.device)
+    ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
     calls, hidden = blocks.begun(ids)
     norms: dict[str, Tensor] = {}
@@ -54,7 +55,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
         call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
-        recorder = _recorded(block, call, linears, inputs, gram, ends)
+        recorder = _recorded(block, call, linears, inputs, gram, ends).join()
         found = recorder.found()
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
@@ -100,7 +101,7 @@ def in_flight(
     the products of its inputs with those of the pruned stream, but not for experts. -> the norms, on the CPU.
     """
     blocks, theirs = lm.walk("prune"), dense.walk("beside") if dense else None
-    ids = calibration.ids.to(lm.device)
+    ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
     calls, hidden = blocks.begun(ids)
     beside = theirs.begun(ids)[1] if theirs else []
@@ -110,7 +111,7 @@ def in_flight(
         call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
         size = batches.size(block, call, linears, hidden)
-        seen = Seen(len(ids), gram)
+        seen = Seen(calibration.samples, gram)
 
         def arrive(linear: Linear, xs: list[Tensor], ds: list[Tensor] | None, seen: Seen = seen) -> None:
             if linear.name in norms:
@@ -118,12 +119,12 @@ def in_flight(
                     f"{linear.name} is used more than once in a pass, so it cannot be pruned before it is used; "
                     "choose order faithful"
                 )
-            seen.read(xs, ds)
+            seen.read(linear, xs, ds)
             norms[linear.name] = checked(seen.moments.norms, linear).norms.cpu()
             visit(linear, seen.moments, seen.cross)
 
         own = other[1:] if other else None
-        if size > 1 and ids.numel() <= AT_ONCE_TOKENS:
+        if ranks.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
             read: dict[str, list[Tensor]] = {}
             if own:
                 beside = at_once(own[0], call, own[1], torch.cat(beside), _noted(read))
@@ -190,23 +191,27 @@ class Seen:
     moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0))))
     cross: Tensor | None = None
 
-    def read(self, xs: list[Tensor], ds: list[Tensor] | None) -> None:
-        """Measure, unless it is what was read before."""
-        if len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True)):
+    def read(self, linear: Linear, xs: list[Tensor], ds: list[Tensor] | None) -> None:
+        """Measure, unless it is what was read before. Without inputs here, another process has them."""
+        same = len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True))
+        if ranks.least(int(same)):
             return
         self.xs = xs
-        squares = torch.stack([column_squares(x)[0] for x in xs]).sum(dim=0) / self.sequences
-        found = InputNorms(squares, self.sequences, sum(rows(x) for x in xs))
-        self.moments = Moments(found, _products(xs, xs) if self.gram else None)
-        self.cross = _products(ds, xs) if ds is not None else None
+        zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
+        # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
+        each = [column_squares(x, len(x) if x.dim() == 3 else 1) for x in xs] or [zeros]
+        squares = ranks.total(torch.cat(each).sum(dim=0, dtype=torch.float64)) / self.sequences
+        found = InputNorms(squares.float(), self.sequences, ranks.count(sum(rows(x) for x in xs)))
+        self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
+        self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
 
 
 def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """Σ over calls of XᵀY. tensors (…, C) -> (C, C) float32."""
+    """Σ over calls, of all processes, of XᵀY. tensors (…, C) -> (C, C) float32."""
     total = column_products(left[0], right[0])
     for a, b in zip(left[1:], right[1:], strict=True):
         total += column_products(a, b)
-    return total
+    return ranks.total(total)
 
 
 def one_shot(
@@ -218,7 +223,7 @@ def one_shot(
         for number, linear in enumerate(linears, 1):
             where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
             yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
-            squares = torch.square(norms[linear.name].to(lm.device))
+            squares = torch.square(norms[linear.name].to(linear.weight.device))  # blocks may lie on several GPUs
             visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))), None)
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return dict(norms)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import wanda_core
-from wanda_core import experts
+from wanda_core import experts, ranks
 from wanda_core.batches import batched
 from wanda_core.blocks import BlockCall
 from wanda_core.calibration import Calibration
@@ -58,7 +58,7 @@ def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]
 
 def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     blocks = lm.walk("read")
-    calls, hidden = blocks.begun(calibration.ids.to(lm.device))
+    calls, hidden = blocks.begun(ranks.share(calibration.ids).to(lm.device))
     found: dict[str, InputNorms] = {}
     batches = blocks.batches
     for index, block, linears in blocks:
@@ -68,7 +68,7 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
         with recorder.recording():
             hidden = blocks.carried(_outputs(block, call, inputs, recorder))
-        found.update(recorder.found())
+        found.update(recorder.join().found())
     yield Progress("profile", len(blocks), len(blocks), "done")
     return profile_of(lm, calibration, found)
 

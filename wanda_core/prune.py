@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from wanda_core import experts, masks, orders, scores, updates
+from wanda_core import experts, masks, orders, ranks, scores, updates
 from wanda_core.allocation import block_sparsities
 from wanda_core.calibration import Calibration, calibrate
 from wanda_core.errors import InputError, ModelError
@@ -69,7 +69,14 @@ def prune_steps(
         kept = Profile(norms, fingerprint, spec.order)
     about = _described(calibration, profile if spec.needs_calibration else None)
     seconds = time.perf_counter() - started
-    report = PruneReport(tuple(work.reports), seconds, about, tuple(shares), tuple(ratios) if ratios else None)
+    report = PruneReport(
+        tuple(work.reports),
+        seconds,
+        about,
+        tuple(shares),
+        tuple(ratios) if ratios else None,
+        ranks.each(seconds, ranks.waited()),
+    )
     return Variant(pruned, spec, report, kept)
 
 
@@ -105,7 +112,7 @@ LEAST_TOKENS = 16  # of an expert: the norms of fewer say more about these token
 
 
 class Work:
-    """What is done to each linear, and the reports of what was."""
+    """What is done to each linear, and the reports of what was. Of several processes each does its part of the rows."""
 
     def __init__(self, spec: PruneSpec, shares: list[float], reports: list[LinearReport] | None = None) -> None:
         self.spec, self.shares = spec, shares
@@ -113,7 +120,7 @@ class Work:
 
     def visit(self, linear: Linear, moments: Moments | None, cross: Tensor | None = None) -> None:
         """Prune one linear. moments: of its inputs; None for methods that do not look at them."""
-        W = linear.weight
+        W = linear.weight[ranks.part(linear.shape[0])]
         few = moments is not None and linear.routed and moments.norms.tokens < LEAST_TOKENS
         if moments is None or few:
             mask = self._mask(W, None, linear)
@@ -129,11 +136,15 @@ class Work:
             self._put(linear, self._least_squares(W.float(), gram, cross, X_norm, linear), X_norm)
 
     def _mask(self, W: Tensor, X_norm: Tensor | None, linear: Linear) -> Tensor:
-        """Which weights go, by the recipe's score. -> bool (C_out, C_in)."""
+        """Which weights go, by the recipe's score. -> bool, as W, which is this process's part of the rows."""
+        height = linear.shape[0]
+        if not self.spec.by_row:
+            W = ranks.whole(W, height)
         S = self._score(W, X_norm)
         if X_norm is not None and self.spec.needs_norms and bool((X_norm == 0).any()):
             S = scores.dead_columns_by_magnitude(S, W, X_norm)
-        return masks.removal_mask(_finite(S, linear.name), self.spec, self.shares[linear.block])
+        mask = masks.removal_mask(_finite(S, linear.name), self.spec, self.shares[linear.block])
+        return mask if self.spec.by_row else mask[ranks.part(height)]
 
     def _score(self, W: Tensor, X_norm: Tensor | None) -> Tensor:
         method = self.spec.method
@@ -155,8 +166,10 @@ class Work:
             S = (part / root) ** 2
             if n_of_m:
                 return masks.lowest_n_of_m(S, *n_of_m)
-            k = int(S.numel() * share)
-            return masks.at_or_below(S, masks.kth_smallest(S.reshape(1, -1), k + 1)) if k else torch.zeros_like(S) > 0
+            every = ranks.whole(S, linear.shape[0])  # one threshold for all rows
+            k = int(every.numel() * share)
+            none = torch.zeros_like(S, dtype=torch.bool)
+            return masks.at_or_below(S, masks.kth_smallest(every.reshape(1, -1), k + 1)) if k else none
 
         return updates.obs(W, gram, choose, n_of_m[1] if n_of_m else updates.OBS_COLUMNS)[0]
 
@@ -182,13 +195,15 @@ class Work:
     def _put(self, linear: Linear, weight: Tensor, X_norm: Tensor | None, by_magnitude: bool = False) -> None:
         if weight.dtype != linear.weight.dtype or self.spec.needs_gram:
             weight = _finite(weight, linear.name).to(linear.weight.dtype)
+        weight = ranks.whole(weight, linear.shape[0])
         dead = int((X_norm == 0).sum()) if X_norm is not None else 0
         linear.replace(weight)
         self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead, by_magnitude))
 
     def put_masked(self, linear: Linear, mask: Tensor) -> None:
         """Prune by a mask that was chosen elsewhere."""
-        self._put(linear, masks.without(linear.weight, mask), None)
+        mine = ranks.part(linear.shape[0])
+        self._put(linear, masks.without(linear.weight[mine], mask[mine]), None)
 
 
 def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, work: Work) -> Steps[None]:

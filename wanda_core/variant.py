@@ -33,7 +33,8 @@ class LinearReport:
 class PruneReport:
     """What a pruning did: per linear, in all, and in how many seconds.
 
-    blocks: the sparsity asked of every block; outlier_ratios: what allocation `owl` found in each.
+    blocks: the sparsity asked of every block; outlier_ratios: what allocation `owl` found in each; processes: of
+    several that worked together, the seconds of each and how many of them it exchanged or waited.
     """
 
     linears: tuple[LinearReport, ...]
@@ -41,6 +42,7 @@ class PruneReport:
     calibration: dict[str, Any] | None
     blocks: tuple[float, ...] = ()
     outlier_ratios: tuple[float, ...] | None = None
+    processes: tuple[tuple[float, ...], ...] = ()
 
     @property
     def sparsity(self) -> float:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from test_families import FAMILIES, tiny
 from typer.testing import CliRunner
 
-from benchmarks.low_memory import write
+from benchmarks import low_memory as low_memory_bench
 from wanda_core import checkpoint, cli, low_memory, models, unfinished
 from wanda_core.calibration import draw
 from wanda_core.errors import ModelError, StorageError
@@ -288,7 +288,7 @@ def test_a_defect_of_the_model_leaves_nothing(tokenizer, calibration, tmp_path):
 
 def test_what_is_not_whole_is_refused_before_anything_is_read(tokenizer, tmp_path):
     folder = tmp_path / "m"
-    write(folder, 2, 64, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
+    low_memory_bench.write(folder, 2, 64, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
     assert low_memory.load_model(str(folder), device="cpu").dtype == torch.float32
     index = folder / "model.safetensors.index.json"
     told = json.loads(index.read_text())
@@ -303,7 +303,9 @@ def test_what_is_not_whole_is_refused_before_anything_is_read(tokenizer, tmp_pat
 
 def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch):
     folder = tmp_path / "m"
-    size = write(folder, 8, 256, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
+    size = low_memory_bench.write(
+        folder, 8, 256, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words"))
+    )
     monkeypatch.setattr(models, "free_memory", lambda device: size // 4)
     with pytest.raises(ModelError, match=r"for its weights and .* choose a smaller model"):
         load_model(str(folder), device="cpu")
@@ -311,6 +313,15 @@ def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch)
     monkeypatch.setattr(models, "free_memory", lambda device: size // 16)
     with pytest.raises(ModelError, match="for its embeddings and one block and"):
         low_memory.load_model(str(folder), device="cpu")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the peak is read from getrusage")
+def test_the_peak_does_not_grow_with_the_number_of_blocks(tokenizer, tmp_path):
+    """A small version of the benchmark: eight blocks more have 100 MB of weights."""
+    words = Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words"))
+    found = low_memory_bench.peaks((2, 10), 512, words, seq_len=32)
+    assert found[10][0] - found[2][0] == pytest.approx(100e6, rel=0.05)
+    assert found[10][1] - found[2][1] < 30e6
 
 
 CAPPED = """
@@ -327,9 +338,14 @@ cli.main()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_model_larger_than_the_memory_allowed_prunes_and_reloads(tokenizer, tmp_path):
-    """`ulimit -v`: 240 MB for a model of 450."""
-    folder, room = tmp_path / "m", 240 * 10**6
-    assert write(folder, 16, 768, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "w"))) > 450e6
+    """`ulimit -v`: 200 MB for a model of 340."""
+    folder, room = tmp_path / "m", 200 * 10**6
+    assert (
+        low_memory_bench.write(
+            folder, 12, 768, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "w"))
+        )
+        > 340e6
+    )
     command = ["prune", "--model", str(folder), "--device", "cpu", "--samples", "2", "--seq-len", "32"]
 
     def capped(*options: str) -> subprocess.CompletedProcess:

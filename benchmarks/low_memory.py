@@ -1,4 +1,4 @@
-"""Peak memory of `prune --low-memory` as a model grows: random Llama-like models of one width."""
+"""Peak memory of `prune --low-memory` as a model grows: random Llamas of one width, written block by block."""
 
 import json
 import sys
@@ -19,27 +19,41 @@ WIDTH = 1024  # channels: a block takes 50 MB in float32, 48 of them 2.4 GB
 MOST_GROWTH = 0.10  # of the peak, from the fewest blocks to the most
 
 
-def peaks(blocks: Sequence[int] = BLOCKS, width: int = WIDTH, tokenizer: Path | None = None) -> dict[int, float]:
-    """Peak resident memory, in bytes, of a fresh process that prunes a model of so many blocks; by blocks."""
-    return {count: _peak(count, width, tokenizer or builtin.ensure()) for count in blocks}
+def peaks(
+    blocks: Sequence[int] = BLOCKS, width: int = WIDTH, tokenizer: Path | None = None, seq_len: int = 256
+) -> dict[int, tuple[int, float]]:
+    """Bytes of the weights of models of so many blocks, and peak resident memory, in bytes, of a fresh process that
+    prunes one; by blocks."""
+    return {count: _peak(count, width, tokenizer or builtin.ensure(), seq_len) for count in blocks}
 
 
-def growth(found: dict[int, float]) -> float:
+def growth(found: dict[int, tuple[int, float]]) -> float:
     """How much more the largest model took than the smallest, as a share."""
-    return found[max(found)] / found[min(found)] - 1
+    return found[max(found)][1] / found[min(found)][1] - 1
 
 
-def _peak(blocks: int, width: int, tokenizer: Path) -> float:
+def _peak(blocks: int, width: int, tokenizer: Path, seq_len: int) -> tuple[int, float]:
     with tempfile.TemporaryDirectory(prefix="wanda-bench-") as folder:
         model = Path(folder) / "model"
-        write(model, blocks, width, tokenizer)
-        return memory.command_peak(command(model, Path(folder) / "pruned"))
+        weights = write(model, blocks, width, tokenizer)
+        return weights, memory.command_peak(command(model, Path(folder) / "pruned", seq_len))
 
 
-def command(model: Path, output: Path, *options: str) -> list[str]:
+def command(model: Path, output: Path, seq_len: int) -> list[str]:
     """Prune a folder with `--low-memory` on the CPU in float32, faithful."""
     where = ["--model", str(model), "--output", str(output), "--device", "cpu", "--dtype", "float32"]
-    return [sys.executable, "-m", "wanda_core", "prune", "--low-memory", *where, "--samples", "4", *options]
+    return [
+        sys.executable,
+        "-m",
+        "wanda_core",
+        "prune",
+        "--low-memory",
+        *where,
+        "--samples",
+        "4",
+        "--seq-len",
+        str(seq_len),
+    ]
 
 
 def write(folder: Path, blocks: int, width: int, tokenizer: Path) -> int:
@@ -74,8 +88,3 @@ def write(folder: Path, blocks: int, width: int, tokenizer: Path) -> int:
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return total
-
-
-if __name__ == "__main__":
-    found = peaks()
-    print({count: f"{peak / memory.GB:.3f} GB" for count, peak in found.items()}, f"growth {growth(found):.1%}")

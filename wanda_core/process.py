@@ -7,7 +7,7 @@ import platform
 import sys
 from typing import NoReturn
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 KEPT_BYTES = 256 * 2**20  # freed memory that is kept for the next tensors; activations of a block fit
 LARGE_BYTES = 2**20  # matrices are larger, most other things smaller
 MAPPED_BYTES = 64 * 2**20  # from this size on a tensor is mapped alone and given back when freed
@@ -42,11 +42,13 @@ def give_back_freed_memory() -> None:
 
     Kept, the memory of one block fits the next badly, and a few megabytes more were held with every block.
     """
-    _set(LARGE_BYTES, LARGE_BYTES)
+    _set(LARGE_BYTES, LARGE_BYTES, arenas=1)  # every thread would have its own, 64 MB of addresses each
 
 
-def _set(kept: int, mapped: int) -> None:
+def _set(kept: int, mapped: int, arenas: int = 0) -> None:
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, kept)
         libc.mallopt(M_MMAP_THRESHOLD, mapped)
+        if arenas:
+            libc.mallopt(M_ARENA_MAX, arenas)

@@ -96,6 +96,10 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         },
+        "blocks": [
+            {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
+            for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
+        ],
         "linears": [
             {
                 "name": linear.name,

@@ -10,6 +10,7 @@ import gradio as gr
 from wanda_core.errors import WandaError
 from wanda_core.progress import Progress, Steps
 from wanda_ui import texts
+from wanda_ui.language import Say
 from wanda_ui.studio import Loaded, Result, Studio
 
 # Jobs wait for the studio's own lock, where they can say so; more than these wait in Gradio's queue.
@@ -45,7 +46,7 @@ class Room:
         return loaded, result if result is not None and result.loaded is loaded else None
 
 
-def watched(steps: Steps, keep: list) -> Iterator[str]:
+def watched(steps: Steps, keep: list, say: Say) -> Iterator[str]:
     """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
 
     Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
@@ -56,7 +57,7 @@ def watched(steps: Steps, keep: list) -> Iterator[str]:
             step: Progress = next(steps)
             if time.monotonic() - last >= TICK:
                 last = time.monotonic()
-                yield texts.progress(step)
+                yield texts.progress(step, say)
     except StopIteration as stop:
         keep.append(stop.value)
     except WandaError as error:

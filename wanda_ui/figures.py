@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wanda_core.outliers.activations import MASSIVE_RATIO, Analysis
 from wanda_core.summaries import Grid, Histogram
+from wanda_ui.language import Say
 
 DENSE, PRUNED, GREY = "#0072B2", "#E69F00", "#808790"  # Okabe–Ito blue and orange
 TOP_CHANNELS = 64  # columns a screen can hold; the others are shown as bands
@@ -15,7 +16,7 @@ BANDS = (0.99, 0.9, 0.5, 0.1)  # quantiles of the channels that have no column o
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
-def score_heatmap(grid: Grid) -> go.Figure:
+def score_heatmap(grid: Grid, say: Say) -> go.Figure:
     """Block × log10 score; colour is the share of a block's weights."""
     centres = (grid.edges[:-1] + grid.edges[1:]) / 2
     figure = go.Figure(
@@ -24,16 +25,16 @@ def score_heatmap(grid: Grid) -> go.Figure:
             x=_rounded(centres, 3),
             y=list(grid.blocks),
             colorscale="Viridis",
-            colorbar=_bar("% of weights"),
-            hovertemplate="block %{y}<br>score 10^%{x:.2f}<br>%{z:.2f}% of weights<extra></extra>",
+            colorbar=_bar(say("scores.grid_bar")),
+            hovertemplate=say("scores.grid_hover") + "<extra></extra>",
         )
     )
-    figure.update_xaxes(title_text="score |W|·‖X‖₂", **_powers(grid.edges))
-    figure.update_yaxes(title_text="block", autorange="reversed")
+    figure.update_xaxes(title_text=say("scores.grid_axis"), **_powers(grid.edges))
+    figure.update_yaxes(title_text=say("scores.block_axis"), autorange="reversed")
     return _styled(figure, 440)
 
 
-def score_histogram(summary: Histogram, axis: str) -> go.Figure:
+def score_histogram(summary: Histogram, axis: str, say: Say) -> go.Figure:
     """Kept (blue) and pruned (orange, hatched) weights over log10 score, exact zeros apart on the left."""
     centres = (summary.edges[:-1] + summary.edges[1:]) / 2
     width = float(summary.edges[1] - summary.edges[0])
@@ -41,28 +42,35 @@ def score_histogram(summary: Histogram, axis: str) -> go.Figure:
     pruned = {"color": PRUNED, "pattern": hatch, "line": {"width": 0}}
     figure = go.Figure(
         [
-            go.Bar(name="pruned", x=_rounded(centres, 3), y=_whole(summary.cut), width=width, marker=pruned),
             go.Bar(
-                name="kept",
+                name=say("scores.pruned"),
+                x=_rounded(centres, 3),
+                y=_whole(summary.cut),
+                width=width,
+                marker=pruned,
+                hovertemplate=say("scores.bar_hover"),
+            ),
+            go.Bar(
+                name=say("scores.kept"),
                 x=_rounded(centres, 3),
                 y=_whole(summary.kept),
                 width=width,
                 marker={"color": DENSE, "line": {"width": 0}},
+                hovertemplate=say("scores.bar_hover"),
             ),
             go.Bar(
-                name="exactly zero",
+                name=say("scores.zero"),
                 x=[round(float(summary.edges[0]) - 4 * width, 3)],
                 y=[summary.zeros],
                 width=3 * width,
                 marker={"color": GREY, "line": {"width": 0}},
-                hovertemplate="exactly zero: %{y:,} weights<extra></extra>",
+                hovertemplate=say("scores.zero_hover") + "<extra></extra>",
             ),
         ]
     )
     figure.update_layout(barmode="stack", bargap=0, legend={"orientation": "h", "y": 1.12, "x": 0})
-    figure.update_traces(hovertemplate="10^%{x:.2f}: %{y:,} weights", selector={"type": "bar"})
     figure.update_xaxes(title_text=axis, **_powers(summary.edges))
-    figure.update_yaxes(title_text="weights")
+    figure.update_yaxes(title_text=say("scores.count_axis"))
     return _styled(figure, 340)
 
 

@@ -40,7 +40,7 @@ def _flat(tree: dict[str, Any], prefix: str) -> dict[str, str]:
 
 def say(language: str, key: str, **values: object) -> str:
     """The words for a key, with values put in. Raises KeyError for a key that no file has."""
-    return words(language)[key].format(**values) if values else words(language)[key]
+    return words(language)[key].format(**values)
 
 
 def label(key: str) -> Any:

@@ -13,11 +13,10 @@ from wanda_core.process import keep_freed_memory
 from wanda_core.progress import Steps
 from wanda_ui import compare_tab, outliers_tab, scores_tab, setup_panel, texts
 from wanda_ui.events import ENGINE, LIGHT, Room, watched
-from wanda_ui.language import Spoken, label, labels
+from wanda_ui.language import Say, Spoken, label, labels, speaker
 from wanda_ui.studio import Loaded, Result, Studio
 
 STYLE = Path(__file__).resolve().parent.parent / "assets" / "style.css"
-CANCELLED = "Cancelled. The dense model is as it was."
 RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"
 OTHER_LANGUAGE = """() => {
     const [here, to] = [document.documentElement.lang, new URL(location)];
@@ -61,7 +60,7 @@ def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
         with gr.Row(elem_classes="wl-top"):
-            head = gr.HTML(texts.header(None), elem_id="head")
+            head = gr.HTML("", elem_id="head")
             other = gr.Button(label("page.other_language"), size="sm", elem_id="language-switch", scale=0, min_width=90)
             switch = gr.Button(label("page.theme"), size="sm", elem_id="theme-switch", scale=0, min_width=110)
         with gr.Row(elem_classes="wl-main"):
@@ -76,45 +75,58 @@ def build(studio: Studio) -> gr.Blocks:
                 with gr.Tab(label("page.tab.outliers"), id="outliers", elem_id="tab-outliers") as outliers_side:
                     outliers = outliers_tab.build(room)
 
-        def open_model(name: str) -> Iterator[list]:
+        def welcome(request: gr.Request) -> list:
+            """The words that stand in the page before anything has happened."""
+            say = speaker(request)
+            return [
+                texts.header(None, say),
+                texts.empty(say("setup.starting")),
+                *compare_tab.welcome(say),
+                texts.empty(say("scores.waiting")),
+            ]
+
+        def open_model(request: gr.Request, name: str) -> Iterator[list]:
             """Load a model and say that it is ready."""
+            say = speaker(request)
             kept: list[Loaded] = []
-            for html in watched(studio.model_steps(name), kept):
+            for html in watched(studio.model_steps(name), kept, say):
                 yield [html, gr.skip(), gr.skip()]
             if kept:
-                yield [texts.ready(kept[0]), "", texts.header(kept[0])]
+                yield [texts.ready(kept[0], say), "", texts.header(kept[0], say)]
 
-        def analyse(name: str) -> Iterator[list]:
+        def analyse(request: gr.Request, name: str) -> Iterator[list]:
             """Read the activations that the tabs show; meanwhile their first lines say so."""
             if name in studio.models:
-                for html in watched(studio.open_steps(name), []):
+                for html in watched(studio.open_steps(name), [], speaker(request)):
                     yield [html, html]
 
-        def fill(name: str, held: str, kind: str | None, block: int | None) -> list:
+        def fill(request: gr.Request, name: str, held: str, kind: str | None, block: int | None) -> list:
             """What the analysis shows, and the variant that this visitor may have made meanwhile."""
             loaded, result = room.current(name, held)
             if loaded is None:
                 return [gr.skip()] * (len(scores.outputs) + len(outliers.outputs))
-            return [*scores_tab.show(loaded, result, kind, block), *outliers_tab.show(loaded)]
+            return [*scores_tab.show(loaded, result, kind, block, speaker(request)), *outliers_tab.show(loaded)]
 
-        def analyse_scores(name: str) -> Iterator[str]:
+        def analyse_scores(request: gr.Request, name: str) -> Iterator[str]:
             """The same for one who pruned before it was done."""
-            for html, _ in analyse(name):
+            for html, _ in analyse(request, name):
                 yield html
 
-        def fill_scores(name: str, held: str, kind: str | None, block: int | None) -> list:
+        def fill_scores(request: gr.Request, name: str, held: str, kind: str | None, block: int | None) -> list:
             """The scores of what was just pruned."""
-            return fill(name, held, kind, block)[: len(scores.outputs)]
+            return fill(request, name, held, kind, block)[: len(scores.outputs)]
 
-        def prune(held: str, *recipe: object) -> Iterator[list]:
+        def prune(request: gr.Request, held: str, *recipe: object) -> Iterator[list]:
             """Prune and measure; a failed run keeps the variant that was there."""
-            yield from pruned_by(setup_panel.job, held, *recipe)
+            yield from pruned_by(setup_panel.job, speaker(request), held, *recipe)
 
-        def slide(held: str, *recipe: object) -> Iterator[list]:
+        def slide(request: gr.Request, held: str, *recipe: object) -> Iterator[list]:
             """The same at once, from norms that are already known."""
-            yield from pruned_by(setup_panel.slide, held, *recipe)
+            yield from pruned_by(setup_panel.slide, speaker(request), held, *recipe)
 
-        def pruned_by(make: Callable[..., Steps[Result] | None], held: str, *recipe: object) -> Iterator[list]:
+        def pruned_by(
+            make: Callable[..., Steps[Result] | None], say: Say, held: str, *recipe: object
+        ) -> Iterator[list]:
             rest = [gr.skip()] * 4
             kept: list[Result] = []
             try:
@@ -124,27 +136,29 @@ def build(studio: Studio) -> gr.Blocks:
                 return
             if steps is None:
                 return
-            for html in watched(steps, kept):
+            for html in watched(steps, kept, say):
                 yield [html, held, *rest]
             if kept:
                 result = kept[0]
-                head = texts.header(result.loaded)
-                yield [texts.done(result), result.key, head, *compare_tab.invitation(result)]
+                head = texts.header(result.loaded, say)
+                yield [texts.done(result, say), result.key, head, *compare_tab.invitation(result, say)]
 
-        def cancelled(name: str, held: str) -> str:
+        def cancelled(request: gr.Request, name: str, held: str) -> str:
+            say = speaker(request)
             loaded = studio.models.get(name)
             result = studio.results.get(held)
             if loaded is None:
-                return texts.empty(CANCELLED)
-            return texts.done(result) if result is not None else texts.ready(loaded, CANCELLED)
+                return texts.empty(say("status.cancelled"))
+            return texts.done(result, say) if result is not None else texts.ready(loaded, say, "status.cancelled")
 
-        def answers(*inputs: object) -> Iterator[tuple[str, str, str]]:
-            yield from compare_tab.answers(studio, *inputs)  # type: ignore[arg-type]
+        def answers(request: gr.Request, *inputs: object) -> Iterator[tuple[str, str, str]]:
+            yield from compare_tab.answers(studio, speaker(request), *inputs)  # type: ignore[arg-type]
 
         opened = [setup.status, key, head]
         seen = [*room.choice, scores.kind, scores.block]
         choosing = setup.model.change(open_model, setup.model, opened, **ENGINE)
-        for opening in (page.load(open_model, setup.model, opened, **ENGINE), choosing):
+        welcomed = page.load(welcome, None, [head, setup.status, *compare.outputs, scores.grid_title], **LIGHT)
+        for opening in (welcomed.then(open_model, setup.model, opened, **ENGINE), choosing):
             analysed = opening.then(analyse, setup.model, [scores.grid_title, outliers.lines_title], **ENGINE)
             analysed.then(fill, seen, [*scores.outputs, *outliers.outputs], **LIGHT)
         asks: dict[str, Any] = {

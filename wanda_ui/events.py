@@ -21,6 +21,9 @@ ENGINE: dict[str, Any] = {
     "api_visibility": "undocumented",
 }
 LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+RESIZE = (
+    "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"  # for a figure drawn while hidden
+)
 TICK = 0.15  # seconds between updates of the progress bar
 
 

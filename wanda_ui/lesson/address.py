@@ -21,7 +21,7 @@ class Entry:
 
     step: int
     guess: str | None
-    values: tuple[float | int | str | None, ...]
+    values: tuple[float | str | None, ...]
 
 
 def read(query: Mapping[str, str]) -> Entry | None:
@@ -35,13 +35,14 @@ def read(query: Mapping[str, str]) -> Entry | None:
     return Entry(number, guess if guess in step.guesses else None, values)
 
 
-def _value(control: Control, given: str | None) -> float | int | str | None:
+def _value(control: Control, given: str | None) -> float | str | None:
     if given is None:
         return None
     if isinstance(control, Text):
         return given if given.strip() and len(given) <= MOST_CHARACTERS else None
     if not isinstance(control, Slider):
-        return _whole(given)
+        whole = _whole(given)
+        return None if whole is None else str(whole)
     try:
         value = float(given)
     except ValueError:

@@ -21,12 +21,13 @@ from wanda_ui.lesson.sentences import written
 from wanda_ui.studio import Loaded
 from wanda_ui.texts import number
 
-SEQ_LEN, WINDOWS = 256, 2  # of every perplexity here: what two cores measure often enough in fifteen seconds
+SEQ_LEN = 256  # tokens of a window of every perplexity here
+ABLATION_WINDOWS, COST_WINDOWS = 2, 1  # what two cores measure seven times in ten seconds, pruning and writing between
 HURTS = 2.0  # times the untouched perplexity
 SPARSITY = 0.5  # of step 7, and the one that step 8 asks about
 SPARSITIES = (0.3, SPARSITY, 0.6)
 METHODS = ("magnitude", "wanda")
-LINE_TOKENS = 12  # of a generated line
+LINE_TOKENS = 10  # of a generated line
 PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
 RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
 
@@ -37,7 +38,7 @@ def ablate(asked: Asked, channel: object) -> Steps[Answer]:
     loaded = yield from asked.studio.open_steps(asked.model)
     chosen = _chosen(asked, channel, "channel", loaded.lm.width, strongest(loaded))
     steps = ablate_steps(
-        loaded.lm, Ablation((chosen,)), read_text(BUILTIN_EVALUATION), seq_len=SEQ_LEN, windows=WINDOWS
+        loaded.lm, Ablation((chosen,)), read_text(BUILTIN_EVALUATION), seq_len=SEQ_LEN, windows=ABLATION_WINDOWS
     )
     report: AblationReport = yield from asked.studio.alone(steps)
     low, high = report.random_range
@@ -144,7 +145,7 @@ def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tupl
 
         def told(step: Progress, part: float, place: int = number_) -> Progress:
             done = round(100 * (place + part * step.fraction))
-            return Progress("step", done, 100 * len(plans), step.detail)
+            return Progress(step.stage, done, 100 * len(plans), step.detail)
 
         if method != "dense":
             spec = PruneSpec(method=method, sparsity=share, order="one-shot" if method == "wanda" else "faithful")
@@ -152,7 +153,7 @@ def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tupl
             variant = yield from _within(pruning, lambda step, t=told: t(step, 0.4))
             lm = variant.lm
         text = read_text(BUILTIN_EVALUATION)
-        measuring = perplexity_steps(lm, text, seq_len=SEQ_LEN, windows=WINDOWS)
+        measuring = perplexity_steps(lm, text, seq_len=SEQ_LEN, windows=COST_WINDOWS)
         perplexity = yield from _within(measuring, lambda step, t=told: t(step, 0.8))
         line = yield from _line(lm, prompt, told)
         found[method, share] = perplexity.perplexity, line
@@ -165,7 +166,7 @@ def _line(lm: LanguageModel, prompt: str, told) -> Steps[str]:
     try:
         for count, answer in enumerate(stream, 1):
             text = answer.text
-            yield told(Progress("line", count, LINE_TOKENS, ""), 1.0)
+            yield told(Progress("answering", count, LINE_TOKENS, ""), 1.0)
     finally:
         stream.close()  # type: ignore[attr-defined]
     return " ".join(text.split())
@@ -186,10 +187,12 @@ def _within(steps: Steps, told) -> Steps:
 
 def _chosen(asked: Asked, given: object, what: str, count: int, otherwise: int) -> int:
     """A channel or block that exists; left empty, the step's own. Raises InputError for any other."""
-    if given is None or given == "":
+    text = str(given if given is not None else "").strip()
+    if not text:
         return otherwise
-    whole = isinstance(given, (int, float)) and not isinstance(given, bool) and given == given and int(given) == given
-    if not whole or not 0 <= given < count:  # type: ignore[operator]
-        shown = f"{given:g}" if isinstance(given, (int, float)) else str(given)[:40]
-        raise InputError(asked.say(f"lesson.problem.{what}", given=shown, last=count - 1))
-    return int(given)  # type: ignore[call-overload]
+    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) < count):
+        raise InputError(asked.say(f"lesson.problem.{what}", given=text[:MOST_ECHOED], last=count - 1))
+    return int(text)
+
+
+MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it

@@ -97,8 +97,9 @@ def two_spikes(first: Tensor, second: Tensor, named: Sequence[int], say: Say) ->
             if float(peaks[channel]) > 0.05 * top:
                 value, shift = sign * float(peaks[channel]), 10 * sign
                 figure.add_annotation(x=channel, y=value, text=f"<b>{channel}</b>", yshift=shift, showarrow=False)
-    ticks = [-top * 0.8, 0, top * 0.8]
-    names = [f"{abs(tick):,.0f}" for tick in ticks]
+    tick = float(f"{top / 1.25:.0e}")  # one digit of the largest value
+    ticks = [-tick, 0, tick]
+    names = [f"{abs(place):,.0f}" for place in ticks]
     figure.update_xaxes(title_text=say("lesson.axis.channel"))
     figure.update_yaxes(title_text=say("lesson.axis.largest"), range=[-top, top], tickvals=ticks, ticktext=names)
     return styled(figure, 380).update_layout(legend=LEGEND_ABOVE)

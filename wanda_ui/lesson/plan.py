@@ -23,7 +23,7 @@ class Whole:
     """A channel or a block; how many there are, only the model knows. Left empty, the step chooses."""
 
     name: str
-    start: None = None
+    start: str = ""
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def sinks(asked: Asked, text: object) -> Steps[Answer]:
     values = {"block": block, "share": share, "even": even, "token": sentence.tokens[0], "size": number(entering)}
     related = report.correlation if report.correlation is not None else float("nan")
     strong = share > 2 * even
+    carried = any(one.token == 0 and one.block == block - 1 for one in massive(sentence.hidden))
+    key = "why_none" if not strong else "why" if carried else "why_plain"
     table = pd.DataFrame(
         [
             [index, number(float(size)) if size == size else "", f"{float(to_first):.0%}"]
@@ -105,7 +107,7 @@ def sinks(asked: Asked, text: object) -> Steps[Answer]:
     return Answer(
         next((name for most, name in SHARES if share < most), "most"),
         say("lesson.sinks.finding", **values),
-        say("lesson.sinks.why" if strong else "lesson.sinks.why_none", **values, correlation=related),
+        say(f"lesson.sinks.{key}", **values, correlation=related),
         figures.sink_lines(report, even, say),
         {"sentence": sentence.text, "block": block, "share": share, "even_share": even, "correlation": related},
         table,

@@ -102,16 +102,18 @@ def build(room: Room, page: gr.Blocks, tabs: gr.Tabs) -> None:
 def _lay(number: int, step: Step) -> Parts:
     """A step from the question to the way on."""
     words = f"lesson.{step.name}"
-    gr.HTML(
-        f"<header class='wl-ask-step'><span>{number} / {len(STEPS)} · {label(words + '.title')}</span>"
-        f"<h2>{label(words + '.question')}</h2><p>{label(words + '.story')}</p></header>"
-    )
+    with gr.Column(elem_classes="wl-ask-step"):  # one label a piece: of several in one HTML the browser words one
+        gr.HTML(f"<span>{number} / {len(STEPS)} · {label(words + '.title')}</span>")
+        gr.HTML(f"<h2>{label(words + '.question')}</h2>")
+        gr.HTML(f"<p>{label(words + '.story')}</p>")
     choices: list[Any] = [(label(f"{words}.guess.{name}"), name) for name in step.guesses]
     guess = gr.Radio(choices, label=label("lesson.guess"), elem_id=f"lesson-{number}-guess", elem_classes="wl-guess")
     with gr.Row(elem_classes="wl-controls"):
         controls = [_control(number, words, control) for control in step.controls]
     with gr.Row(elem_classes="wl-buttons wl-step-buttons"):
-        see = gr.Button(label("lesson.see"), variant="primary", elem_id=f"lesson-{number}-see", elem_classes="wl-see")
+        see = gr.Button(
+            label("lesson.see"), variant="primary", scale=2, elem_id=f"lesson-{number}-see", elem_classes="wl-see"
+        )
         cancel = gr.Button(label("lesson.cancel"), elem_id=f"lesson-{number}-cancel") if step.needs_model else None
         free = gr.Button(label("lesson.free"), elem_id=f"lesson-{number}-free")
     status = gr.HTML("", elem_id=f"lesson-{number}-status")
@@ -125,7 +127,7 @@ def _lay(number: int, step: Step) -> Parts:
     explanation = gr.HTML("", elem_id=f"lesson-{number}-explanation")
     table = gr.HTML("", elem_id=f"lesson-{number}-table")
     with gr.Row(elem_classes="wl-buttons wl-onward"):
-        back = gr.Button(label("lesson.back"), elem_id=f"lesson-{number}-back", size="md") if number > 1 else None
+        back = gr.Button(label("lesson.back"), elem_id=f"lesson-{number}-back") if number > 1 else None
         onward = gr.Button(label("lesson.next"), elem_id=f"lesson-{number}-next") if number < len(STEPS) else None
     return Parts(guess, controls, see, cancel, free, back, onward, [status, finding, picture, explanation, table])
 
@@ -137,7 +139,7 @@ def _control(number: int, words: str, control: Control) -> Any:
         return gr.Slider(*span, step=control.step, label=name, elem_id=ident, buttons=[], min_width=150)
     if isinstance(control, Text):
         return gr.Textbox(control.start, label=name, lines=1, max_lines=4, elem_id=ident)
-    return gr.Number(None, label=name, precision=0, elem_id=ident)
+    return gr.Textbox("", label=name, lines=1, max_lines=1, elem_id=ident)  # a gr.Number that is empty sends 0
 
 
 def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledger: gr.HTML) -> None:

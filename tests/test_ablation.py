@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from test_families import tiny
 
 from wanda_core.calibration import calibrate
 from wanda_core.errors import InputError
 from wanda_core.evaluate import perplexity
+from wanda_core.generate import generate, greedy_steps
 from wanda_core.linears import decoder_blocks
 from wanda_core.outliers.ablation import Ablation, ablate, ablate_steps, ablated, channel_means, random_channels
+from wanda_core.progress import finish
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,82 @@ def test_between_two_steps_and_after_a_cancel_the_model_is_its_own(tiny_llama, i
             break
     steps.close()
     assert [len(block._forward_hooks) for block in blocks] == hooks
+
+
+PROMPT = "Rivers carry sand"
+
+
+def test_every_setting_has_a_line_that_the_changed_model_writes(tiny_llama, tiny_gpt2, tiny_opt, text):
+    for lm in (tiny_llama, tiny_gpt2, tiny_opt):
+        plan = Ablation(tuple(range(20)), tokens="others")
+        report = ablate(lm, plan, text, seq_len=16, windows=1, prompt=PROMPT, line_tokens=6)
+        assert report.prompt == PROMPT
+        assert report.line == last(generate(lm, PROMPT, max_new_tokens=6))
+        with ablated(lm, plan):
+            assert report.chosen.line == last(generate(lm, PROMPT, max_new_tokens=6))
+        for draw in report.random:
+            with ablated(lm, Ablation(draw.channels, tokens="others")):
+                assert draw.line == last(generate(lm, PROMPT, max_new_tokens=6))
+        assert report.chosen.line != report.line
+    without = ablate(tiny_llama, Ablation((1,)), text, seq_len=16, windows=1)
+    assert (without.prompt, without.line, without.chosen.line) == (None, None, None)
+
+
+@pytest.mark.parametrize("family", ["Llama", "GPT2", "OPT", "Mamba2", "Jamba", "Qwen3Next", "Gemma3Text"])
+@pytest.mark.parametrize("tokens", ["first", "others"])
+def test_the_only_token_of_a_cached_pass_is_not_the_first(tokenizer, family, tokens):
+    lm = tiny(family, tokenizer, "cpu")
+    means = torch.linspace(-9, 9, len(lm.linears) * 2 * lm.width).reshape(-1, 2, lm.width)
+    passes: list[int] = []
+
+    def listen(module, args, kwargs):
+        passes.append(kwargs["input_ids"].shape[1])
+
+    for plan in (Ablation(tuple(range(9)), "zero", tokens), Ablation(tuple(range(9)), "mean", tokens)):
+        passes.clear()
+        listening = lm.model.register_forward_pre_hook(listen, with_kwargs=True)
+        with ablated(lm, plan, means):
+            cached = last(generate(lm, PROMPT, max_new_tokens=8))
+            listening.remove()
+            assert cached == finish(greedy_steps(lm, PROMPT, 8))
+        assert set(passes[1:]) == {1}  # so a cache was used
+
+
+def last(steps) -> str:
+    *_, end = steps
+    return end.text
+
+
+def test_a_line_is_cancelled_between_two_of_its_tokens(tiny_llama, text):
+    ids = torch.tensor([tiny_llama.encode(PROMPT)], device=tiny_llama.device)
+    with torch.no_grad():
+        before = tiny_llama.model(ids, use_cache=False).logits
+    steps = ablate_steps(tiny_llama, Ablation((1,)), text, seq_len=16, windows=1, prompt=PROMPT, line_tokens=9)
+    done = []
+    for step in steps:
+        done.append(step.done)
+        with torch.no_grad():
+            assert torch.equal(tiny_llama.model(ids, use_cache=False).logits, before)
+        if step.detail == "chosen: token 4 of 9":
+            break
+    assert step.detail == "chosen: token 4 of 9"
+    steps.close()
+    assert done == sorted(done)
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in tiny_llama.model.modules()) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prompt": "  "}, "the prompt is empty"),
+        ({"prompt": "stones " * 300}, "tokens and 256 are read at most for a line"),
+        ({"prompt": "a", "line_tokens": 0}, "line_tokens 0"),
+        ({"prompt": "a", "line_tokens": 129}, "line_tokens 129"),
+    ],
+)
+def test_a_line_that_cannot_be_written_is_refused_before_anything_runs(tiny_llama, text, settings, words):
+    with pytest.raises(InputError, match=words):
+        next(ablate_steps(tiny_llama, Ablation((1,)), text, seq_len=16, windows=1, **settings))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 from wanda_core.calibration import MAX_SEED, check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.models import LanguageModel, first_line
+from wanda_core.progress import Progress, Steps
 
 MAX_NEW_TOKENS = 1024
 MAX_PROMPT_CHARACTERS = 20_000
@@ -47,12 +48,39 @@ def generate(
     check_whole("seed", seed, 0, MAX_SEED)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature <= 5:
         raise InputError(f"temperature {temperature!r} is not a number from 0 to {MAX_TEMPERATURE:g}; 0 is greedy")
-    room = (getattr(lm.model.config, "max_position_embeddings", None) or ids.shape[1] + max_new_tokens) - ids.shape[1]
+    return _stream(lm, ids, _room(lm, ids, max_new_tokens), float(temperature), seed)
+
+
+@torch.no_grad()
+def greedy_steps(lm: LanguageModel, prompt: str, max_new_tokens: int = 24) -> Steps[str]:
+    """The likeliest continuation of a short prompt as a job that yields progress after every token.
+
+    The same text as `generate` at temperature 0, but every token is one pass over all before it, without a cache and
+    in the caller's thread: a change of the model can be on during a step alone, and every pass begins at the first
+    token.
+    """
+    ids = prompt_ids(lm, prompt, chat=False).to(lm.device)
+    length = _room(lm, ids, check_whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS))
+    ends = getattr(getattr(lm.model, "generation_config", None), "eos_token_id", None)
+    ends = set(ends if isinstance(ends, list) else [ends])
+    made: list[int] = []
+    while len(made) < length and not (made and made[-1] in ends):
+        yield Progress("line", len(made), length, f"token {len(made) + 1} of {length}")
+        token = lm.model(ids, use_cache=False).logits[0, -1].argmax()
+        ids = torch.cat([ids, token.reshape(1, 1)], dim=1)
+        made.append(int(token))
+    yield Progress("line", length, length, "done")
+    return lm.decode(made)
+
+
+def _room(lm: LanguageModel, ids: Tensor, wanted: int) -> int:
+    """How many tokens can follow a prompt, `wanted` at most. Raises InputError where there is room for none."""
+    room = (getattr(lm.model.config, "max_position_embeddings", None) or ids.shape[1] + wanted) - ids.shape[1]
     if room < 1:
         raise InputError(
             f"the prompt has {ids.shape[1]} tokens, and the model reads {ids.shape[1] + room - 1} at most; shorten it"
         )
-    return _stream(lm, ids, min(max_new_tokens, room), float(temperature), seed)
+    return min(wanted, room)
 
 
 def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:

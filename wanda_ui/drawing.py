@@ -12,6 +12,7 @@ from torch import Tensor
 DENSE, PRUNED, VERMILLION, PURPLE, GREEN = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73"
 GREY = "#808790"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+MOST_DECADES = 3  # with ticks between the powers of ten
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
@@ -43,6 +44,19 @@ def powers(logs: Tensor) -> dict[str, object]:
     whole = range(math.floor(float(logs.min())), math.ceil(float(logs.max())) + 1)
     names = ["1" if p == 0 else "10" if p == 1 else f"10<sup>{p}</sup>" for p in whole]
     return {"tickmode": "array", "tickvals": list(whole), "ticktext": names}
+
+
+def decades(low: float, high: float) -> dict[str, object]:
+    """A log axis a little wider than low to high, at least a factor of ten, with ticks that can be read: powers of ten,
+    and 2 and 5 between them where they are few."""
+    start, end = math.log10(low), math.log10(high)
+    spare = max(0.06 * (end - start), (1 - (end - start)) / 2)
+    start, end = start - spare, end + spare
+    axis: dict[str, object] = {"type": "log", "range": [start, end]}
+    if end - start > MOST_DECADES:
+        return {**axis, "dtick": 1, "exponentformat": "power"}
+    ticks = [digit * 10.0**power for power in range(math.floor(start), math.ceil(end) + 1) for digit in (1, 2, 5)]
+    return {**axis, "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.6g}" for tick in ticks]}
 
 
 def rounded(values: Tensor, digits: int) -> list:

@@ -11,14 +11,14 @@ from starlette.middleware import Middleware
 from wanda_core.errors import WandaError
 from wanda_core.process import keep_freed_memory
 from wanda_core.progress import Steps
-from wanda_ui import compare_tab, outliers_tab, scores_tab, setup_panel, texts
-from wanda_ui.events import ENGINE, LIGHT, Room, watched
+from wanda_ui import compare_tab, scores_tab, setup_panel, texts
+from wanda_ui.events import ENGINE, LIGHT, RESIZE, Room, watched
 from wanda_ui.language import Say, Spoken, label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
+from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.studio import Loaded, Result, Studio
 
 STYLE = Path(__file__).resolve().parent.parent / "assets" / "style.css"
-RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"
 OTHER_LANGUAGE = """() => {
     const [here, to] = [document.documentElement.lang, new URL(location)];
     to.searchParams.set("lang", here === "ko" ? "en" : "ko");
@@ -86,6 +86,7 @@ def build(studio: Studio) -> gr.Blocks:
                 texts.empty(say("setup.starting")),
                 *compare_tab.welcome(say),
                 texts.empty(say("scores.waiting")),
+                texts.empty(say("outliers.stream.waiting")),
             ]
 
         def open_model(request: gr.Request, name: str) -> Iterator[list]:
@@ -108,7 +109,8 @@ def build(studio: Studio) -> gr.Blocks:
             loaded, result = room.current(name, held)
             if loaded is None:
                 return [gr.skip()] * (len(scores.outputs) + len(outliers.outputs))
-            return [*scores_tab.show(loaded, result, kind, block, speaker(request)), *outliers_tab.show(loaded)]
+            say = speaker(request)
+            return [*scores_tab.show(loaded, result, kind, block, say), *outliers_tab.show(loaded, say)]
 
         def analyse_scores(request: gr.Request, name: str) -> Iterator[str]:
             """The same for one who pruned before it was done."""
@@ -160,9 +162,10 @@ def build(studio: Studio) -> gr.Blocks:
         opened = [setup.status, key, head]
         seen = [*room.choice, scores.kind, scores.block]
         choosing = setup.model.change(open_model, setup.model, opened, **ENGINE)
-        welcomed = page.load(welcome, None, [head, setup.status, *compare.outputs, scores.grid_title], **LIGHT)
+        waiting = [scores.grid_title, outliers.lines_title]
+        welcomed = page.load(welcome, None, [head, setup.status, *compare.outputs, *waiting], **LIGHT)
         for opening in (welcomed.then(open_model, setup.model, opened, **ENGINE), choosing):
-            analysed = opening.then(analyse, setup.model, [scores.grid_title, outliers.lines_title], **ENGINE)
+            analysed = opening.then(analyse, setup.model, waiting, **ENGINE)
             analysed.then(fill, seen, [*scores.outputs, *outliers.outputs], **LIGHT)
         asks: dict[str, Any] = {
             "inputs": [key, *setup.recipe],

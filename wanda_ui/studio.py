@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -24,6 +25,7 @@ MAX_VARIANTS = 2  # pruned copies kept at once, each about as large as the model
 EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
 EVAL_SEQ_LEN = 512
 AGREEMENT_WINDOWS = 1  # it runs both models
+MAX_FOUND = 8  # results of looking at a model that are kept with it; a sentence of a large model is 100 MB
 POLL = 0.2  # seconds between looks at a job in another thread
 
 
@@ -36,6 +38,7 @@ class Loaded:
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
     analysing: threading.Lock = field(default_factory=threading.Lock)
+    found: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,17 @@ class Studio:
         """Prune from the norms the tabs already show, without running the model, and measure."""
         loaded = yield from self.open_steps(name)
         return (yield from self._kept(f"{name}|{spec}|analysis", loaded, spec, None))
+
+    def found_steps(self, name: str, key: Hashable, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
+        """What looking at a model gave, now or before; the result unused longest goes. key: what it depends on."""
+        loaded = yield from self.model_steps(name)
+        if key not in loaded.found:
+            loaded.found[key] = yield from self._alone(make(loaded))
+            while len(loaded.found) > MAX_FOUND:
+                loaded.found.popitem(last=False)
+        result: T = loaded.found[key]  # type: ignore[assignment]
+        loaded.found.move_to_end(key)
+        return result
 
     def alone(self, steps: Steps[T]) -> Steps[T]:
         """Run steps while nobody else runs a model here."""

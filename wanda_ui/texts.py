@@ -5,7 +5,6 @@ from html import escape
 
 import pandas as pd
 
-from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut
 from wanda_core.progress import Progress
 from wanda_core.summaries import Disagreement, Grid, Histogram
 from wanda_ui.language import ENGLISH, Say
@@ -147,26 +146,6 @@ def histogram_words(
         say("scores.cut_beside", overlap=overlap),
         text,
     )
-
-
-def lines_words(analysis: Analysis, found: list[StandOut]) -> tuple[str, str]:
-    """Title and sentence of the magnitudes per block."""
-    first = found[0]
-    blocks = len(analysis.median)
-    if not first.massive:
-        title = f"No massive activations: the largest is {number(first.ratio)} × the median"
-        text = (
-            f"Channel {first.channel} reaches {number(first.largest)} at the output of block {first.block}; the "
-            f"definition asks for more than {MASSIVE_MAGNITUDE:.0f} and {MASSIVE_RATIO:,.0f} × the median."
-        )
-        return title, text
-    title = f"Channel {first.channel} is {number(first.ratio)} × the median at the output of block {first.block}"
-    text = (
-        f"From block {first.massive[0]} to {first.massive[-1]} ({len(first.massive)} of {blocks}) the residual stream "
-        f"carries a massive activation: more than {MASSIVE_MAGNITUDE:.0f} and {MASSIVE_RATIO:,.0f} × the median. "
-        f"Its largest value is {number(first.largest)}, in channel {first.channel}."
-    )
-    return title, text
 
 
 def _last(counts) -> int:

@@ -5,9 +5,11 @@ it changes nothing. The model itself is never written to: hooks change what the 
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,15 +17,14 @@ from torch import Tensor
 
 from wanda_core.calibration import Calibration, check_whole
 from wanda_core.errors import InputError
-from wanda_core.evaluate import perplexity_steps
 from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel
-from wanda_core.outliers.hooks import block_outputs
+from wanda_core.outliers.hooks import block_outputs, passes_begin
+from wanda_core.outliers.trials import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
 from wanda_core.progress import Progress, Steps, finish
 
 VALUES = ("zero", "mean")
 PLACES = ("all", "first", "others")
-LEAST_DRAWS, MOST_DRAWS = 5, 50
 MAX_CHANNELS = 4096
 
 
@@ -62,15 +63,19 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Measured:
-    """Perplexity with some channels ablated."""
+    """Perplexity with some channels ablated. line: what the model then writes after the prompt, None without one."""
 
     channels: tuple[int, ...]
     perplexity: float
+    line: str | None = None
 
 
 @dataclass(frozen=True)
 class AblationReport:
-    """Untouched, with the chosen channels ablated, and with as many random channels, draw by draw."""
+    """Untouched, with the chosen channels ablated, and with as many random channels, draw by draw.
+
+    prompt, line: what was given to continue and how the untouched model does; None without a prompt.
+    """
 
     ablation: Ablation
     untouched: float
@@ -78,12 +83,13 @@ class AblationReport:
     random: tuple[Measured, ...]
     seq_len: int
     windows: int
+    prompt: str | None = None
+    line: str | None = None
 
     @property
     def random_range(self) -> tuple[float, float]:
         """The smallest and the largest perplexity among the random draws."""
-        found = [one.perplexity for one in self.random]
-        return min(found), max(found)
+        return spread(one.perplexity for one in self.random)
 
 
 @torch.no_grad()
@@ -105,7 +111,7 @@ def channel_means(lm: LanguageModel, calibration: Calibration) -> Tensor:
 
 @contextmanager
 def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) -> Iterator[None]:
-    """Inside, the model runs with the channels ablated; a forward pass must start at the first token.
+    """Inside, the model runs with the channels ablated. A pass that goes on from a cache holds later tokens only.
 
     means: of `channel_means`, needed for the value `mean`. Raises InputError for what the model does not have.
     """
@@ -114,9 +120,11 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
     if ablation.value == "mean" and means is None:
         raise InputError("the value 'mean' needs the channels' means; take them with channel_means")
     channels = torch.tensor(ablation.channels, device=lm.device)
-    start, end = {"all": (0, None), "first": (0, 1), "others": (1, None)}[ablation.tokens]
+    begins = deque([True], maxlen=1)  # whether the pass under way begins at the first token
 
     def change(index: int, hidden: Tensor) -> Tensor | None:
+        first_here = int(begins[0])  # tokens in this pass that are the first one
+        start, end = {"all": (0, None), "first": (0, first_here), "others": (first_here, None)}[ablation.tokens]
         if index < ablation.from_block:
             return None
         changed = hidden.clone()
@@ -124,11 +132,11 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
         if ablation.value == "mean" and means is not None:
             first, others = means[index].to(hidden.device, hidden.dtype)[:, channels]
             values[:] = others
-            values[0] = first
+            values[:first_here] = first
         changed[:, start:end, channels] = values[start:end]
         return changed
 
-    with block_outputs(blocks, change):
+    with passes_begin(lm.model, begins.append), block_outputs(blocks, change):
         yield
 
 
@@ -142,13 +150,17 @@ def ablate(
     seed: int = 0,
     seq_len: int = 512,
     windows: int = 8,
+    prompt: str | None = None,
+    line_tokens: int = LINE_TOKENS,
     on_progress: Callable[[Progress], object] | None = None,
 ) -> AblationReport:
     """Perplexity untouched, with the channels ablated, and with as many other channels drawn at random.
 
-    draws: how many random sets, at least five, so that their spread can be seen.
+    draws: how many random sets, at least five, so that their spread can be seen; prompt: what every setting of the
+    model continues, by line_tokens of the likeliest tokens.
     """
     settings: dict[str, Any] = {"draws": draws, "seed": seed, "seq_len": seq_len, "windows": windows}
+    settings |= {"prompt": prompt, "line_tokens": line_tokens}
     return finish(ablate_steps(lm, ablation, text, means=means, **settings), on_progress)
 
 
@@ -162,26 +174,32 @@ def ablate_steps(
     seed: int = 0,
     seq_len: int = 512,
     windows: int = 8,
+    prompt: str | None = None,
+    line_tokens: int = LINE_TOKENS,
 ) -> Steps[AblationReport]:
     """`ablate` as a generator that yields progress; closing it leaves the model as it was."""
     check_whole("draws", draws, LEAST_DRAWS, MOST_DRAWS)
     ablation.check_fits(lm.width, len(lm.linears))
     sets = random_channels(ablation.channels, lm.width, draws, seed)
-    plans: list[Ablation | None] = [None, ablation]
-    plans += [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
-    found = []
-    for number, plan in enumerate(plans):
-        name = "untouched" if plan is None else "chosen" if number == 1 else f"random draw {number - 1} of {draws}"
-        steps = perplexity_steps(lm, text, seq_len=seq_len, windows=windows)
-        found.append((yield from _measured(steps, lm, plan, means, name, number, len(plans))))
-    untouched, chosen, *others = found
+    plans = [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
+    names = [f"random draw {number} of {draws}" for number in range(1, draws + 1)]
+    trials = [Trial("untouched"), Trial("chosen", partial(ablated, lm, ablation, means))]
+    trials += [Trial(name, partial(ablated, lm, plan, means)) for name, plan in zip(names, plans, strict=True)]
+    settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "prompt": prompt, "line_tokens": line_tokens}
+    untouched, chosen, *others = yield from trials_steps(lm, text, trials, stage="ablation", **settings)
+
+    def measured(channels: tuple[int, ...], outcome: Outcome) -> Measured:
+        return Measured(channels, outcome.perplexity.perplexity, outcome.line)
+
     return AblationReport(
         ablation,
-        untouched.perplexity,
-        Measured(ablation.channels, chosen.perplexity),
-        tuple(Measured(one, each.perplexity) for one, each in zip(sets, others, strict=True)),
+        untouched.perplexity.perplexity,
+        measured(ablation.channels, chosen),
+        tuple(measured(one, each) for one, each in zip(sets, others, strict=True)),
         seq_len,
-        untouched.windows,
+        untouched.perplexity.windows,
+        prompt,
+        untouched.line,
     )
 
 
@@ -194,20 +212,3 @@ def random_channels(chosen: Sequence[int], width: int, draws: int, seed: int) ->
         )
     rng = random.Random(seed)
     return [tuple(sorted(rng.sample(rest, len(chosen)))) for _ in range(draws)]
-
-
-def _measured(
-    steps: Steps, lm: LanguageModel, plan: Ablation | None, means: Tensor | None, name: str, number: int, total: int
-) -> Steps[Any]:
-    """Run to the end, the hooks on only while the model computes: between two steps anybody may use it."""
-    while True:
-        try:
-            if plan is None:
-                step = next(steps)
-            else:
-                with ablated(lm, plan, means):
-                    step = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        share = number * 100 + round(100 * step.fraction)
-        yield Progress("ablation", share, total * 100, f"{name}: {step.detail}")

@@ -31,6 +31,32 @@ def block_outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | 
 
 
 @contextmanager
+def passes_begin(model: nn.Module, told: Callable[[bool], object]) -> Iterator[None]:
+    """Inside, `told(first)` hears before every pass of the model whether it begins at the text's first token; one
+    that goes on from a cache of earlier tokens does not."""
+
+    def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        told(not any(_holds_tokens(kwargs.get(name)) for name in ("past_key_values", "cache_params")))
+
+    handle = model.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _holds_tokens(cache: Any) -> bool:
+    """Whether any layer of a cache has keys, or the state of a state-space or linear-attention layer."""
+    for layer in getattr(cache, "layers", ()):
+        if hasattr(layer, "get_seq_length") and layer.get_seq_length() > 0:
+            return True
+        states = getattr(layer, "has_previous_state", False)  # of one layer, or of each of its states
+        if any(states.values()) if isinstance(states, dict) else states:
+            return True
+    return False
+
+
+@contextmanager
 def eager_attention(model: nn.Module) -> Iterator[None]:
     """Inside, attention is computed step by step, so that its weights exist; fused kernels never hold them.
 

@@ -13,7 +13,7 @@ from wanda_core.motivation import Choice, TwoWeights
 from wanda_core.outliers.ablation import AblationReport
 from wanda_core.outliers.protection import Protection
 from wanda_core.outliers.sinks import Sinks
-from wanda_ui.drawing import DENSE, GREY, LEGEND_ABOVE, PRUNED, VERMILLION, rounded, styled
+from wanda_ui.drawing import DENSE, GREY, LEGEND_ABOVE, PRUNED, VERMILLION, decades, rounded, styled
 from wanda_ui.language import Say
 
 MOST_POINTS = 1200  # of a line over channels; above that each point is the largest of a few neighbours
@@ -221,7 +221,8 @@ def cost_lines(found: Mapping[tuple[str, float], float], say: Say) -> go.Figure:
             hovertemplate="%{x}%: %{y:,.1f}<extra></extra>",
         )
     figure.update_xaxes(title_text=say("lesson.axis.sparsity"), ticksuffix="%", dtick=10)
-    figure.update_yaxes(title_text=say("lesson.axis.perplexity_log"), type="log", dtick=1, exponentformat="power")
+    finite = [value for value in found.values() if math.isfinite(value)]
+    figure.update_yaxes(title_text=say("lesson.axis.perplexity_log"), **decades(min(finite), max(finite)))
     return styled(figure, 340).update_layout(legend=LEGEND_ABOVE)
 
 

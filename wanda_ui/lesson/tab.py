@@ -37,6 +37,9 @@ TELL = """(title) => {
 # A step begins at its question, also for one who pressed Next at the end of a long step.
 TO_TOP = "() => requestAnimationFrame(() => document.getElementById('lesson')?.scrollIntoView())"
 
+# On a narrow screen the set-up stands above the lesson that an address asked for.
+TO_STEP = f"() => {{ if (new URL(location).searchParams.has('lesson')) ({TO_TOP})(); }}"
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -96,7 +99,8 @@ def build(room: Room, page: gr.Blocks, tabs: gr.Tabs) -> None:
         return [gr.Tabs(selected="learn"), gr.Walkthrough(selected=entry.step), ledger_words, *chain(*told)]
 
     page.load(None, js=address.HIDE, **LIGHT)
-    page.load(enter, None, [tabs, walk, ledger, *chain(*(parts.inputs for parts in laid))], **LIGHT)
+    entering = page.load(enter, None, [tabs, walk, ledger, *chain(*(parts.inputs for parts in laid))], **LIGHT)
+    entering.then(None, js=TO_STEP, **LIGHT)
 
 
 def _lay(number: int, step: Step) -> Parts:

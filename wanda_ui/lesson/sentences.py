@@ -27,9 +27,13 @@ def meet(asked: Asked, text: object) -> Steps[Answer]:
     channels = sorted({one.channel for one in found})
     shown = {"value": number(abs(value)), "ratio": number(ratio), "block": block, "channel": channel}
     key = "why" if found else "why_none"
+    peaks = sentence.hidden[block].abs().amax(dim=0)  # (D,)
+    others = peaks.clone()
+    others[channels or [channel]] = 0
     why = say(
         f"lesson.meet.{key}",
         **shown,
+        next=number(float(others.max())),
         token=sentence.tokens[token],
         place=token,
         width=sentence.hidden.shape[2],
@@ -37,7 +41,6 @@ def meet(asked: Asked, text: object) -> Steps[Answer]:
         count=len({one.block for one in found}),
         blocks=len(sentence.hidden),
     )
-    peaks = sentence.hidden[block].abs().amax(dim=0)  # (D,)
     order = top_channels(sentence.hidden[block], 8)
     median = float(top_and_median(sentence.hidden)[1][block])
     table = pd.DataFrame(

@@ -161,7 +161,8 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
         if not kept:
             return
         answer = kept[0]
-        model = room.studio.models[name].lm.title if step.needs_model else ""
+        loaded = room.studio.models.get(name) if step.needs_model else None
+        model = loaded.lm.title if loaded else ""
         record = Record(guess, answer.right, answer.finding, dict(answer.numbers), model)
         after = {**before, number: record}
         yield ["", *_shown(step, record, answer, say), after, summary.links(after, say)]

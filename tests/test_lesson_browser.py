@@ -171,7 +171,7 @@ def test_step_8_measures_both_methods_and_keeps_nothing(learner, loaded, studio)
     assert list(studio.results) == before
 
 
-def test_the_whole_run_can_be_taken_away(learner):
+def test_the_whole_run_can_be_taken_away(browser, learner):
     assert "8 of 8" in learner.inner_text("#lesson-run")
     content = {}
     for name in ("csv", "page"):
@@ -180,7 +180,7 @@ def test_the_whole_run_can_be_taken_away(learner):
     rows = list(csv.DictReader(io.StringIO(content["csv"])))
     assert {row["step"] for row in rows} == {str(step) for step in range(1, 9)}
     assert any(row["quantity"] == "channel" and row["value"] == "507" for row in rows)
-    paper = learner.context.new_page()
+    paper = browser.new_page()
     paper.set_content(content["page"])
     paper.emulate_media(media="print")
     paper.set_viewport_size({"width": 703, "height": 1032})  # A4 at 96 dots an inch, less its margins

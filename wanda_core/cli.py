@@ -15,7 +15,7 @@ import typer
 from wanda_core import checkpoint, corpora
 from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
 from wanda_core.errors import InputError
-from wanda_core.process import keep_freed_memory
+from wanda_core.process import give_back_freed_memory, keep_freed_memory
 from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
@@ -125,6 +125,14 @@ def prune(
     samples: Annotated[int | None, _option(f"Windows of calibration text. Left out: {SAMPLES}.")] = None,
     seq_len: Annotated[int | None, _option(f"Tokens in a window. Left out: {SEQ_LEN}.")] = None,
     seed: Annotated[int, _option("Seed of the draw of windows, and of the method random.")] = 0,
+    low_memory: Annotated[
+        bool,
+        _option(
+            "For models larger than memory: one block at a time from the disk to the disk. After a kill the same "
+            "command goes on from the last finished block.",
+            "--low-memory",
+        ),
+    ] = False,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
@@ -149,6 +157,8 @@ def prune(
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     target = checkpoint.check_target(output)
     watch = Stopwatch()
+    if low_memory:
+        give_back_freed_memory()
     with quiet():
         from wanda_core import calibration as calibrations
         from wanda_core.profile import load_profile
@@ -163,18 +173,23 @@ def prune(
         profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
-        lm, seconds = _load(model, device, dtype, watch)
+        lm, seconds = _load(model, device, dtype, watch, low_memory)
         drawn = None
         if needs_text(spec, profile):
             drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
-        checkpoint.check_room(lm.model, target)
-        with bar() as on_progress:
-            variant = run(lm, spec, drawn, on_progress, profile)
-        seconds["prune"] = watch.lap()
-        say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
-        folder = checkpoint.save(variant, target)
-        seconds["save"] = watch.lap()
-        say(f"saved to {folder} in {seconds['save']:.1f} s")
+        if low_memory:
+            variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile), target
+            seconds["prune"] = watch.lap()
+            say(f"pruned to {variant.report.sparsity:.2%} zeros and saved to {folder} in {seconds['prune']:.1f} s")
+        else:
+            checkpoint.check_room(lm.model, target)
+            with bar() as on_progress:
+                variant = run(lm, spec, drawn, on_progress, profile)
+            seconds["prune"] = watch.lap()
+            say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
+            folder = checkpoint.save(variant, target)
+            seconds["save"] = watch.lap()
+            say(f"saved to {folder} in {seconds['save']:.1f} s")
     if as_json:
         record = checkpoint.record(variant)
         linears = record.pop("linears")
@@ -379,11 +394,20 @@ def _check_encodable(prompt: str) -> None:
         raise InputError(f"the prompt is not UTF-8 text (character {error.start}); write it in UTF-8") from error
 
 
-def _load(name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch) -> "tuple[LanguageModel, dict]":
-    """The model and the seconds it took."""
+def _from_disk_to_disk(lm: Any, spec: PruneSpec, target: Path, drawn: Any, profile: Any) -> Any:
+    from wanda_core.low_memory import prune_to_folder
+
+    with bar() as on_progress:
+        return prune_to_folder(lm, spec, target, drawn, on_progress, profile, say)
+
+
+def _load(
+    name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch, on_disk: bool = False
+) -> "tuple[LanguageModel, dict]":
+    """The model and the seconds it took. on_disk: its weights stay there."""
     import torch
 
-    from wanda_core.models import load_model
+    from wanda_core import low_memory, models
 
     told: set[str] = set()
 
@@ -393,9 +417,10 @@ def _load(name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch) 
             say(what)
 
     kind = getattr(torch, dtype.value) if dtype else None
+    load_model = low_memory.load_model if on_disk else models.load_model
     lm = load_model(name, device=device, dtype=kind, on_progress=tell)
     seconds = watch.lap()
-    say(f"loaded {lm.title} on {lm.device.type} in {seconds:.1f} s")
+    say(f"{'looked at' if on_disk else 'loaded'} {lm.title} on {lm.device.type} in {seconds:.1f} s")
     return lm, {"load": seconds}
 
 

@@ -37,9 +37,16 @@ def prune(
 
 @torch.no_grad()
 def prune_steps(
-    lm: LanguageModel, spec: PruneSpec, calibration: Calibration | None = None, profile: Profile | None = None
+    lm: LanguageModel,
+    spec: PruneSpec,
+    calibration: Calibration | None = None,
+    profile: Profile | None = None,
+    reports: list[LinearReport] | None = None,
 ) -> Steps[Variant]:
-    """`prune` as a generator that yields progress; closing it cancels and leaves nothing behind."""
+    """`prune` as a generator that yields progress; closing it cancels and leaves nothing behind.
+
+    reports: of the linears that an earlier, unfinished run pruned; those of this run are added to it.
+    """
     started = time.perf_counter()
     pruned = twin(lm)
     _check_pattern(pruned.linears, spec)
@@ -52,8 +59,8 @@ def prune_steps(
         calibration = None
     if calibration is not None and profile is None and (spec.order == "one-shot" or spec.allocation == "owl"):
         profile = yield from profile_steps(lm, calibration)
-    shares, ratios = block_sparsities(spec, lm.linears, profile.norms if profile else None)
-    work = Work(spec, shares)
+    shares, ratios = block_sparsities(spec, lm.walk("read"), profile.norms if profile else None)
+    work = Work(spec, shares, reports)
     with experts.apart(pruned.model), experts.apart(lm.model):
         norms = yield from _visited(lm, pruned, spec, calibration, profile, work)
     kept = None
@@ -82,7 +89,7 @@ def _visited(
 ) -> Steps[Mapping[str, Tensor]]:
     """Go through the network in the recipe's order; -> the norms that decided."""
     if not spec.needs_norms and not spec.needs_gram:
-        yield from _without_inputs(pruned, spec, work)
+        yield from _without_inputs(lm, pruned, spec, work)
         return {}
     if spec.order == "one-shot":
         assert profile is not None  # given or taken above
@@ -100,9 +107,9 @@ LEAST_TOKENS = 16  # of an expert: the norms of fewer say more about these token
 class Work:
     """What is done to each linear, and the reports of what was."""
 
-    def __init__(self, spec: PruneSpec, shares: list[float]) -> None:
+    def __init__(self, spec: PruneSpec, shares: list[float], reports: list[LinearReport] | None = None) -> None:
         self.spec, self.shares = spec, shares
-        self.reports: list[LinearReport] = []
+        self.reports: list[LinearReport] = [] if reports is None else reports
 
     def visit(self, linear: Linear, moments: Moments | None, cross: Tensor | None = None) -> None:
         """Prune one linear. moments: of its inputs; None for methods that do not look at them."""
@@ -184,30 +191,33 @@ class Work:
         self._put(linear, masks.without(linear.weight, mask), None)
 
 
-def _without_inputs(lm: LanguageModel, spec: PruneSpec, work: Work) -> Steps[None]:
+def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, work: Work) -> Steps[None]:
     """Methods that look at weights alone."""
-    linears = [linear for block in lm.linears for linear in block]
+    blocks = lm.walk("prune")
     threshold = None
     if spec.group == "model":
-        yield Progress("pruning", 0, len(linears), "one threshold for the whole model")
-        threshold = _model_threshold(linears, spec)
-    for number, linear in enumerate(linears):
-        yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
-        if spec.group != "model":
-            work.visit(linear, None)
-            continue
-        S = _finite(scores.magnitude(linear.weight), linear.name)
-        none = torch.zeros_like(S, dtype=torch.bool)
-        work.put_masked(linear, none if threshold is None else masks.at_or_below(S, threshold.to(S.device)))
-    yield Progress("pruning", len(linears), len(linears), "all linears pruned")
+        yield Progress("pruning", 0, len(blocks), "one threshold for the whole model")
+        threshold = _model_threshold(dense, spec)
+    for index, _, linears in blocks:
+        for number, linear in enumerate(linears, 1):
+            where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
+            yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
+            if spec.group != "model":
+                work.visit(linear, None)
+                continue
+            S = _finite(scores.magnitude(linear.weight), linear.name)
+            none = torch.zeros_like(S, dtype=torch.bool)
+            work.put_masked(linear, none if threshold is None else masks.at_or_below(S, threshold.to(S.device)))
+    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
 
 
-def _model_threshold(linears: list[Linear], spec: PruneSpec) -> Tensor | None:
-    total = sum(linear.weight.numel() for linear in linears)
+def _model_threshold(lm: LanguageModel, spec: PruneSpec) -> Tensor | None:
+    total = sum(linear.weight.numel() for block in lm.linears for linear in block)
     k = int(total * spec.target)
 
     def matrices() -> Iterator[Tensor]:
-        return (_finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
+        for _, _, linears in lm.walk("read"):
+            yield from (_finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
 
     return masks.kth_of_all(matrices, k) if k else None
 

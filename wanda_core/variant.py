@@ -1,7 +1,7 @@
 """A variant: the dense model with a recipe laid over it, both usable side by side."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -81,4 +81,4 @@ def twin(lm: LanguageModel) -> LanguageModel:
     shared: dict[int, Any] = {id(p): p for p in lm.model.parameters()}
     shared.update({id(b): b for b in lm.model.buffers()})
     model: nn.Module = copy.deepcopy(lm.model, shared)
-    return LanguageModel(model, lm.tokenizer, lm.name, lm.revision)
+    return replace(lm, model=model)

@@ -304,7 +304,8 @@ def test_ending_torchrun_while_it_saves_leaves_nothing(folder, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert [line for line in errors.splitlines() if "error: stopped, because" in line]
+    said = [line for line in errors.splitlines() if "error: stopped, because" in line]
+    assert len(said) == 1, errors  # by whichever was told first; the second may not have left yet
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
 
 
@@ -327,7 +328,7 @@ def test_alone_everything_is_given_back():
         assert ranks.first()
         assert ranks.total(x) is x
         assert ranks.whole(x, 3) is x
-        assert ranks.each(2.0) == ()
+        assert ranks.each(2.0) == (2.0,)
         assert (ranks.least(4), ranks.count(4)) == (4, 4)
 
 

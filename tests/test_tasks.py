@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,7 +40,10 @@ QUESTIONS = [
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A folder with one task of three questions."""
-    folder = tmp_path_factory.mktemp("tasks")
+    return write_task(tmp_path_factory.mktemp("tasks"))
+
+
+def write_task(folder: Path) -> Path:
     rows = [{"question": q, "choices": choices, "answer": answer} for q, choices, answer in QUESTIONS]
     file = folder / "colours.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

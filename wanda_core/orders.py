@@ -29,6 +29,7 @@ from wanda_core.statistics import (
     column_products,
     column_squares,
     rows,
+    wide,
 )
 
 AT_ONCE_TOKENS = 8192  # a set up to this goes through a block in one call
@@ -59,7 +60,8 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
         found = recorder.found()
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
-            visit(linear, Moments(found[linear.name], recorder.grams.get(linear.name)), None)
+            products = recorder.grams.get(linear.name)
+            visit(linear, Moments(found[linear.name], None if products is None else products.float()), None)
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
             hidden = blocks.carried(output for x in inputs for output in call.run(block, x).split(1))
@@ -199,8 +201,8 @@ class Seen:
         self.xs = xs
         zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
         # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
-        each = [column_squares(x, len(x) if x.dim() == 3 else 1) for x in xs] or [zeros]
-        squares = ranks.total(torch.cat(each).sum(dim=0, dtype=torch.float64)) / self.sequences
+        each = [column_squares(x, _sequences(x)) for x in xs] or [zeros]
+        squares = ranks.total(torch.cat(each).sum(dim=0, dtype=wide(zeros.device))) / self.sequences
         found = InputNorms(squares.float(), self.sequences, ranks.count(sum(rows(x) for x in xs)))
         self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
         self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
@@ -208,10 +210,15 @@ class Seen:
 
 def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
     """Σ over calls, of all processes, of XᵀY. tensors (…, C) -> (C, C) float32."""
-    total = column_products(left[0], right[0])
+    total = column_products(left[0], right[0], _sequences(left[0]))
     for a, b in zip(left[1:], right[1:], strict=True):
-        total += column_products(a, b)
-    return ranks.total(total)
+        total += column_products(a, b, _sequences(a))
+    return ranks.total(total).float()
+
+
+def _sequences(x: Tensor) -> int:
+    """How many a linear's inputs hold, as far as their shape tells: (B, L, C_in), or tokens of any (T, C_in)."""
+    return len(x) if x.dim() == 3 else 1
 
 
 def one_shot(

@@ -81,11 +81,23 @@ class Moments:
     gram: Tensor | None = None
 
 
-def column_products(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """XᵀY over all tokens of a call, XᵀX when y is left out. (…, C_in) -> (C_in, C_in) float32."""
-    left = x.reshape(-1, x.shape[-1]).to(torch.float32)
-    right = left if y is None or y is x else y.reshape(-1, y.shape[-1]).to(torch.float32)
-    return left.t() @ right
+def column_products(x: Tensor, y: Tensor | None = None, sequences: int = 1) -> Tensor:
+    """XᵀY over all tokens of a call, XᵀX when y is left out. (…, C_in) -> (C_in, C_in), float64 as `wide` says.
+
+    The sequences' float32 products are added up one by one: then it does not matter which call, or which process,
+    carries which, and what is solved with the sum is the same. In float32 one of 1,000 masked weights was another.
+    """
+    left = x.reshape(sequences, -1, x.shape[-1]).to(torch.float32)  # (B, L, C_in)
+    right = left if y is None or y is x else y.reshape(sequences, -1, y.shape[-1]).to(torch.float32)
+    total = (left[0].t() @ right[0]).to(wide(x.device))
+    for a, b in zip(left[1:], right[1:], strict=True):
+        total += a.t() @ b
+    return total
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """What sums over sequences are kept in, so that their order leaves no trace in float32. MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @dataclass
@@ -140,7 +152,7 @@ class NormRecorder:
         """q, k and v read the same tensor: measure it once."""
         version = None if x.is_inference() else x._version  # an inference tensor keeps no count of its changes
         if self._last is None or version is None or self._last[0] is not x or self._last[1] != version:
-            products = column_products(x) if self.gram else None
+            products = column_products(x, None, self.sequences) if self.gram else None
             self._last = (x, version, column_squares(x, self.sequences), products)
         return self._last[2], self._last[3]
 
@@ -169,9 +181,8 @@ class NormRecorder:
             self.stats[linear.name] = InputNorms((sums[:-2] / n).float(), int(n), int(tokens))
             if self.gram:
                 products = self.grams.get(linear.name)
-                self.grams[linear.name] = ranks.total(
-                    torch.zeros(columns, columns, device=place) if products is None else products.clone()
-                )
+                none = torch.zeros(columns, columns, dtype=wide(place), device=place)
+                self.grams[linear.name] = ranks.total(none if products is None else products.clone())
         return self
 
     def found(self) -> dict[str, InputNorms]:

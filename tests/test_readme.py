@@ -1,0 +1,115 @@
+"""README's snippets are run as they stand: only the model and the files they name are others."""
+
+import copy
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import transformers_as_before  # noqa: F401 - a fixture that applies here too
+from typer.testing import CliRunner
+
+from wanda_core import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"(?:\S*python3?|torchrun) .*-m wanda_core\b.*")
+PLACEHOLDER = re.compile(r"[A-Z]{3,}")
+
+
+def code() -> list[str]:
+    """README's code: what stands between fences, and indented lines after a blank or an indented one."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```\w*\n.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+    return [*blocks, "\n".join(re.findall(r"^ {4}(.*)", rest, re.MULTILINE))]
+
+
+def commands() -> list[list[str]]:
+    """Every command line in README's code, in README's order within fences and outside of them."""
+    lines = re.sub(r"\\\n\s*", " ", "\n".join(code())).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if COMMAND.match(line.strip())]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_llama, text) -> Path:
+    """A working folder with a tiny model that reads as many tokens as the built-in one's usual windows have."""
+    folder = tmp_path_factory.mktemp("readme")
+    model = copy.deepcopy(tiny_llama.model)
+    model.config.max_position_embeddings = 2048
+    model.save_pretrained(folder / "tiny")
+    tiny_llama.tokenizer.save_pretrained(folder / "tiny")
+    (folder / "sample.txt").write_text(text * 5, encoding="utf-8")
+    (folder / "out").mkdir()
+    return folder
+
+
+def localised(arguments: list[str], place: Path) -> list[str]:
+    """The command with the tiny model for the built-in one, a text for FILE.txt, our task for those of the hub."""
+    mine = {"builtin": "tiny", "FILE.txt": "sample.txt"}
+    arguments = [mine.get(argument, argument) for argument in arguments]
+    if "--model" not in arguments:
+        arguments += ["--model", "tiny"]
+    if "--tasks" in arguments:
+        pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installed")
+        from test_tasks import write_task
+
+        arguments[arguments.index("--tasks") + 1] = "colours"
+        if not (place / "yaml").exists():
+            write_task(place)
+        arguments += ["--include-path", "yaml"]
+    return arguments
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_command_line_runs(place, monkeypatch):
+    monkeypatch.chdir(place)
+    found = commands()
+    assert {"prune", "perplexity", "generate", "profile"} <= {word for command in found for word in command}
+    for command in found:
+        start = command.index("wanda_core") + 1
+        launch, arguments = command[:start], localised(command[start:], place)
+        assert not any(PLACEHOLDER.search(word) for word in arguments), f"what stands for this? {command}"
+        if launch == ["python", "-m", "wanda_core"]:
+            result = CliRunner().invoke(cli.app, arguments)
+            code, said = result.exit_code, result.output
+        else:
+            before = ["torch.distributed.run", "--standalone"] if launch[0] == "torchrun" else []
+            options = [word for word in launch[1:] if word != "--standalone"]
+            done = subprocess.run(
+                [sys.executable, *["-m"] * bool(before), *before, *options, *arguments],
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            code, said = done.returncode, done.stderr
+        assert code == 0, f"{shlex.join(command)}: {said}"
+
+
+@pytest.mark.parametrize("number", range(len(re.findall(r"^```python$", README, re.MULTILINE))))
+def test_every_python_block_runs(place, monkeypatch, number, capsys):
+    block = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[number]
+    program = place / f"block-{number}.py"
+    program.write_text(block.replace('"builtin"', '"tiny"').replace('"assets/', f'"{ROOT.as_posix()}/assets/'))
+    monkeypatch.chdir(place)
+    runpy.run_path(str(program))
+    assert capsys.readouterr().out
+
+
+def test_there_is_code_to_run():
+    assert re.search(r"^```python$", README, re.MULTILINE)
+    assert len(commands()) >= 7
+
+
+def test_every_option_that_readme_names_is_offered():
+    offered = " ".join(
+        CliRunner().invoke(cli.app, [command, "--help"]).stdout
+        for command in ("prune", "profile", "perplexity", "generate", "evaluate")
+    )
+    named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
+    assert named
+    assert not {option for option in named if option not in offered and option != "--help"}

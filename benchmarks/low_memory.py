@@ -62,7 +62,9 @@ def write(folder: Path, blocks: int, width: int, tokenizer: Path) -> int:
     generator = torch.Generator().manual_seed(0)
     places, total = {}, 0
     for part in range(-1, blocks):
-        own = [x for x in shapes if (f".layers.{part}." in x if part >= 0 else ".layers." not in x and "lm_head" not in x)]
+        own = [
+            x for x in shapes if (f".layers.{part}." in x if part >= 0 else ".layers." not in x and "lm_head" not in x)
+        ]
         scale = width**-0.5
         tensors = {x: torch.randn(shapes[x], generator=generator) * scale + (len(shapes[x]) == 1) for x in own}
         file = f"model-{part + 2:05d}-of-{blocks + 1:05d}.safetensors"

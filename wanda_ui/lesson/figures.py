@@ -31,7 +31,7 @@ def two_weights(weights: Sequence[float], found: TwoWeights, say: Say) -> go.Fig
         figure.add_bar(
             x=["w₁", "w₂"],
             y=[round(value, 3) for value in values],
-            text=[f"{value:.1f}" + (f"<br>{say('lesson.cut')}" if out else "") for value, out in zip(values, gone)],  # noqa: B905 - two and two
+            text=[f"{value:.1f}<br>{say('lesson.cut') if index == cut else ''}" for index, value in enumerate(values)],
             textposition="outside",
             cliponaxis=False,
             marker={

@@ -17,7 +17,8 @@ PRINT = """body { font: 10.5pt/1.4 system-ui, sans-serif; color: #1c2430; max-wi
 h1 { font-size: 17pt; margin: 0; } p { margin: 2mm 0 4mm; color: #5b6673; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; vertical-align: top; padding: 1.6mm 2mm; }
 th { font-weight: 600; border-bottom: 1.5pt solid #1c2430; } td { border-bottom: .5pt solid #dfe3e8; }
-td { overflow-wrap: anywhere; } tr { break-inside: avoid; } .fits { color: #0072b2; font-weight: 600; }
+td { overflow-wrap: anywhere; word-break: keep-all; } td:nth-child(4) { white-space: nowrap; }
+tr { break-inside: avoid; } .fits { color: #0072b2; font-weight: 600; }
 @page { size: A4; margin: 12mm; } @media print { body { margin: 0; max-width: none; } }"""
 MOST_CHARACTERS = 160  # of a finding on the printed page, so that eight of them stay on one
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from wanda_core.batches import Batches, batched
+from wanda_core.batches import Batches, batched, regrouped, singly
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
 from wanda_core.errors import ModelError
@@ -46,14 +46,14 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     ids = calibration.ids.to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
     calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, ids)
+    inputs = first_block_inputs(lm.model, blocks, ids)
     norms: dict[str, Tensor] = {}
     batches = Batches()
     ends: dict[object, str] = {}  # shape of a block -> the kind of linear it calls last, once it is known
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
-        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
+        inputs = regrouped(inputs, batches.size(block, call, linears, singly(inputs)))
         recorder = _recorded(block, call, linears, inputs, gram, ends)
         found = recorder.found()
         for number, linear in enumerate(linears, 1):
@@ -61,7 +61,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
             visit(linear, Moments(found[linear.name], recorder.grams.get(linear.name)), None)
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
-            hidden = [output for x in inputs for output in call.run(block, x).split(1)]
+            inputs = [call.run(block, x) for x in inputs]
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 

@@ -177,7 +177,7 @@ class Work:
             weight = _finite(weight, linear.name).to(linear.weight.dtype)
         dead = int((X_norm == 0).sum()) if X_norm is not None else 0
         linear.replace(weight)
-        self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead, by_magnitude))
+        self.reports.append(LinearReport(linear.name, linear.shape, masks.how_many(weight == 0), dead, by_magnitude))
 
     def put_masked(self, linear: Linear, mask: Tensor) -> None:
         """Prune by a mask that was chosen elsewhere."""

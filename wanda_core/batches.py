@@ -40,6 +40,11 @@ def singly(calls: list[Tensor]) -> list[Tensor]:
     return [one for x in calls for one in x.split(1)]
 
 
+def joined(calls: list[Tensor]) -> Tensor:
+    """All sequences in one call, (N, L, D)."""
+    return calls[0] if len(calls) == 1 else torch.cat(calls)
+
+
 def regrouped(calls: list[Tensor], size: int) -> list[Tensor]:
     """The same sequences in calls of `size`; nothing is copied where they come so already."""
     sequences = sum(len(x) for x in calls)

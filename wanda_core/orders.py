@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from wanda_core.batches import Batches, batched, regrouped, singly
+from wanda_core.batches import Batches, joined, regrouped, singly
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import Calibration
 from wanda_core.errors import ModelError
@@ -109,7 +109,7 @@ def in_flight(
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         where = f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
-        size = batches.size(block, call, linears, hidden)
+        size = batches.size(block, call, linears, singly(hidden))
         seen = Seen(len(ids), gram)
 
         def arrive(linear: Linear, xs: list[Tensor], ds: list[Tensor] | None, seen: Seen = seen) -> None:
@@ -126,18 +126,18 @@ def in_flight(
         if size > 1 and ids.numel() <= AT_ONCE_TOKENS:
             read: dict[str, list[Tensor]] = {}
             if own:
-                beside = at_once(own[0], call, own[1], torch.cat(beside), _noted(read))
+                beside = at_once(own[0], call, own[1], joined(beside), _noted(read))
             told = partial(_with_noted, arrive, read)
-            hidden = at_once(block, call, linears, torch.cat(hidden), told)
+            hidden = at_once(block, call, linears, joined(hidden), told)
         else:
             apart: dict[str, list[Tensor]] = {}
             if own and any(linear.routed for linear in linears):
                 # The two streams may send tokens to different experts, whose inputs cannot be compared then.
                 same = [linear for linear in own[1] if not linear.routed]
-                beside = [one for x in beside for one in at_once(own[0], call, same, x, _noted(apart))]
+                beside = [one for x in singly(beside) for one in at_once(own[0], call, same, x, _noted(apart))]
                 own = None
-            lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
-            other = Lockstep(own[0], call, own[1], list(batched(beside, size))) if own else None
+            lockstep = Lockstep(block, call, linears, regrouped(hidden, size))
+            other = Lockstep(own[0], call, own[1], regrouped(beside, size)) if own else None
             for number, (linear, xs, ds) in enumerate(_together(lockstep, other), 1):
                 what = f"{where}, linear {number} of {len(linears)}: {linear.kind}"
                 yield Progress("pruning", index, len(blocks), what)
@@ -148,7 +148,6 @@ def in_flight(
             nothing = checked(None, linear)  # an expert without tokens, else an error
             norms[linear.name] = nothing.norms.cpu()
             visit(linear, Moments(nothing), None)
-        hidden, beside = ([one for x in stream for one in x.split(1)] for stream in (hidden, beside))
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 

@@ -158,16 +158,14 @@ class Work:
     ) -> Tensor:
         """The kept weights re-solved; then, round by round, the mask chosen afresh and solved again."""
         solver = self.spec.solver
-        H = updates.damped(gram, solver.damping)
-        B = W @ H
-        if cross is not None:  # the target is partly what the dense model's own inputs give
-            B += solver.dense_share * (W @ (cross - gram))
+        H = updates.damped(gram, solver.damping, solver.shrinkage)
+        # B - W H, B being W H and, in part, what the dense model's own inputs add to it
+        R = torch.zeros_like(W) if cross is None else W @ ((cross - gram) * solver.dense_share)
         keep = ~(self._obs_mask(W, gram, linear) if self.spec.method == "sparsegpt" else self._mask(W, X_norm, linear))
         for _ in range(solver.rounds):
-            found = updates.least_squares(W, keep, H, B, (solver.steps + 1) // 2)  # only the mask is taken from it
-            keep = ~self._mask(updates.pull(found, H, B), X_norm, linear)
-            W = found
-        return updates.least_squares(W, keep, H, B, solver.steps)
+            W, R = updates.least_squares(W, keep, H, R, (solver.steps + 1) // 2)  # only the mask is taken from it
+            keep = ~self._mask(updates.pull(W, H, R), X_norm, linear)
+        return updates.least_squares(W, keep, H, R, solver.steps)[0]
 
     def _obs_mask(self, W: Tensor, gram: Tensor, linear: Linear) -> Tensor:
         return self._obs(W, gram, None, linear) == 0

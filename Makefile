@@ -30,9 +30,9 @@ lint: $(DEV) ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw for the usual text)
+bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
 	@$(PY) -m wanda_core.builtin
-	$(PY) -m benchmarks.bench $(if $(WIKITEXT),--wikitext '$(WIKITEXT)')
+	$(PY) -m benchmarks.bench $(if $(WIKITEXT),--wikitext '$(WIKITEXT)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)')
 
 soak: $(DEV) ## Prune with random recipes for ten minutes (MINUTES=10) and watch for leaks
 	@$(PY) -m wanda_core.builtin

@@ -19,26 +19,23 @@ import transformers
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from benchmarks import low_memory, memory, plain, processes
+from benchmarks import low_memory, memory, plain, processes, quality
 from wanda_core.batches import BATCH_TOKENS, batched
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
-from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate
+from wanda_core.calibration import Calibration, calibrate, read_text
 from wanda_core.errors import WandaError
-from wanda_core.evaluate import perplexity
 from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel, load_model
 from wanda_core.process import keep_freed_memory
 from wanda_core.profile import Profile, profile
 from wanda_core.prune import prune
-from wanda_core.recipe import GROUPS, PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.statistics import StopForward
-from wanda_core.variant import PruneReport
 
 ROUNDS = 3
 BUSY = 1.2  # slowest round / fastest; on an idle machine it is below 1.05
 SPARSITY = 0.5
 SAMPLES, SEQ_LEN = 16, 256  # of calibration, in windows and tokens
-WINDOWS, WINDOW_TOKENS = 16, 512  # of evaluation
 MOST_RATIO = {"faithful": 0.6, "in-flight": 0.4, "one-shot": 1 / 15}  # of the plain loop's time
 PASSES = {  # through the network that an order cannot avoid
     "faithful": ("one pass", "short pass"),
@@ -47,7 +44,7 @@ PASSES = {  # through the network that an order cannot avoid
 }
 MOST_PRUNE_GB = 2.0
 MOST_APP_GB = 3.0
-SECTIONS = ("speed", "perplexity", "memory", "low-memory", "processes")
+SECTIONS = ("speed", "perplexity", "memory", "low-memory", "processes", "targets")
 
 
 def main() -> None:
@@ -56,18 +53,23 @@ def main() -> None:
     keep_freed_memory()  # as the command line and the app do; the plain loop has it too
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    sections = arguments.only or SECTIONS
+    sections = arguments.only or SECTIONS[:-1]
     print(_machine())
     met = []
-    if "speed" in sections or "perplexity" in sections:
+    if any(section in sections for section in ("speed", "perplexity", "targets")):
         lm = load_model("builtin", device="cpu", dtype=torch.float32)
-        calibration = calibrate(lm, samples=SAMPLES, seq_len=SEQ_LEN)
+        text = read_text(arguments.calibration) if arguments.calibration else None
+        source = arguments.calibration.name if arguments.calibration else None
+        calibration = calibrate(lm, text, samples=SAMPLES, seq_len=SEQ_LEN, source=source)
         plainly = None
         if "speed" in sections:
             fast, plainly = speed(lm, calibration)
             met.append(fast)
-        if "perplexity" in sections:
-            perplexities(lm, calibration, *evaluation_text(arguments.wikitext), plainly)
+        if "perplexity" in sections or "targets" in sections:
+            text, source = quality.evaluation_text(arguments.wikitext)
+            read = f"{source}, first {quality.WINDOWS} windows of {quality.WINDOW_TOKENS} tokens"
+            _heading(f"Perplexity: {read}; calibrated on {SAMPLES} × {SEQ_LEN} tokens of {calibration.source}")
+            met.append(quality.table(lm, calibration, text, plainly, "perplexity" not in sections))
     if "memory" in sections:
         met.append(peaks())
     if "low-memory" in sections:
@@ -182,75 +184,6 @@ def assert_same_bits(first: nn.Module, second: nn.Module) -> None:
         raise AssertionError(f"only the plain loop's model has {', '.join(others)}")
 
 
-def perplexities(lm: LanguageModel, calibration: Calibration, text: str, source: str, plainly: float | None) -> None:
-    """Print one Markdown table: every recipe's perplexity, seconds, their ratio to the plain loop's, peak memory."""
-    _heading(f"Perplexity: {source}, first {WINDOWS} windows of {WINDOW_TOKENS} tokens")
-    print("| recipe | order | zeros | perplexity | seconds | of the plain loop | peak memory |")
-    print("|---|---|---:|---:|---:|---:|---:|")
-    _row("Dense", "", None, lm, text, plainly)
-    taken = profile(lm, calibration)
-    for spec in recipes():
-        memory.reset_peak()
-        given = taken if spec.order == "one-shot" else None
-        variant = prune(lm, spec, calibration if spec.needs_calibration else None, profile=given)
-        order = spec.order if spec.needs_calibration else ""
-        _row(recipe_name(spec), order, variant.report, variant.lm, text, plainly)
-
-
-def recipes() -> list[PruneSpec]:
-    """The rows of the table: Wanda in every order from 30 to 70%, the other methods beside it, patterns last."""
-    rows = [PruneSpec("wanda", share, order=order) for share in (0.3, 0.4, 0.5, 0.6, 0.7) for order in MOST_RATIO]
-    rows += [PruneSpec("magnitude", 0.5), PruneSpec("magnitude", 0.5, group="model"), PruneSpec("wanda-variant", 0.5)]
-    rows += [PruneSpec("ria", 0.5, order="in-flight"), PruneSpec("wanda", 0.6, order="in-flight", allocation="owl")]
-    rows += [PruneSpec("wanda", pattern=pattern) for pattern in ("4:8", "2:4")]
-    for amount in ({"sparsity": 0.5}, {"sparsity": 0.6}, {"sparsity": 0.7}, {"pattern": "2:4"}):
-        rows.append(PruneSpec("sparsegpt", **amount))
-        rows.append(PruneSpec("wanda", order="in-flight", update="least-squares", **amount))
-        rows.append(preset("best", **amount))
-    return rows
-
-
-def recipe_name(spec: PruneSpec) -> str:
-    """The recipe's label, with what tells it from its neighbours in the table."""
-    more = " (best)" if spec.solver.rounds else ""
-    return (
-        spec.label + more + (f" per {spec.group}" if spec.group != GROUPS[spec.method][0] and not spec.n_of_m else "")
-    )
-
-
-def _row(
-    label: str, order: str, report: PruneReport | None, lm: LanguageModel, text: str, plainly: float | None
-) -> None:
-    peak = memory.peak() if report else None
-    found = perplexity(lm, text, seq_len=WINDOW_TOKENS, windows=WINDOWS)
-    cells = [label, order]
-    cells += [f"{report.sparsity:.1%}" if report else "0%"]
-    few = "" if found.windows == WINDOWS else f" ({found.windows} windows)"
-    cells += [f"{found.perplexity:,.2f}{few}"]
-    cells += [f"{report.seconds:.1f}" if report else ""]
-    cells += [f"{report.seconds / plainly:.2f}" if report and plainly else ""]
-    cells += [f"{peak / memory.GB:.2f} GB" if peak else ""]
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def evaluation_text(path: Path | None) -> tuple[str, str]:
-    """The text to measure perplexity on, and its name: a file, else WikiText-2 by `datasets`, else the built-in one."""
-    if path is not None:
-        return without_blank_lines(path.read_text(encoding="utf-8")), path.name
-    try:
-        import datasets
-    except ImportError:
-        print("No WikiText-2 given (--wikitext or WANDA_WIKITEXT) and `datasets` is not installed: built-in text.")
-        return BUILTIN_EVALUATION.read_text(encoding="utf-8"), "the built-in evaluation text"
-    rows = datasets.load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
-    return without_blank_lines("".join(rows)), "WikiText-2 (raw) test split"
-
-
-def without_blank_lines(text: str) -> str:
-    """The copies of WikiText-2 differ in blank lines alone; without them all give the same figure."""
-    return "".join(f"{line}\n" for line in text.split("\n") if line.strip())
-
-
 def peaks() -> bool:
     """Print the peak memory of a prune and of the app; whether both are met. What cannot be measured is not missed."""
     _heading("Peak resident memory")
@@ -307,7 +240,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--wikitext", type=Path, default=Path(default) if default else None, help="WikiText-2's wiki.test.raw"
     )
-    parser.add_argument("--only", action="append", choices=SECTIONS, help="this section alone; may be repeated")
+    parser.add_argument("--calibration", type=Path, help="a text to calibrate on in place of the built-in one")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=SECTIONS,
+        help="this section alone; may be repeated; targets: of perplexity, the rows that have a target",
+    )
     arguments = parser.parse_args()
     if arguments.wikitext is not None and not arguments.wikitext.is_file():
         parser.error(f"{str(arguments.wikitext)!r} is not a file; give the path of wiki.test.raw")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wanda_core.batches import BATCH_TOKENS, Batches, batched, same_bits
+from wanda_core.batches import BATCH_TOKENS, Batches, batched, regrouped, same_bits, singly
 from wanda_core.blocks import BlockCall
 from wanda_core.linears import Linear
 
@@ -84,3 +84,13 @@ def test_batches_keep_the_order_and_leave_the_rest_alone():
     assert sizes == [3, 3, 1]
     assert torch.equal(torch.cat(list(batched(hidden, 3))), torch.cat(hidden))
     assert [len(x) for x in batched(hidden, 1)] == [1] * 7
+
+
+def test_calls_that_come_in_the_right_size_are_not_copied():
+    calls = [torch.arange(24.0).reshape(3, 2, 4), torch.ones(1, 2, 4)]
+    assert regrouped(calls, 3) is calls
+    assert [len(x) for x in regrouped(calls, 2)] == [2, 2]
+    assert [len(x) for x in regrouped(calls, 1)] == [1, 1, 1, 1]
+    for size in (1, 2, 3, 4):
+        assert torch.equal(torch.cat(regrouped(calls, size)), torch.cat(calls))
+    assert all(one.data_ptr() == calls[0][i].data_ptr() for i, one in enumerate(singly(calls)[:3]))

@@ -18,7 +18,9 @@ RECIPES = (
     PruneSpec(),
     PruneSpec(order="in-flight"),
     PruneSpec(order="one-shot", pattern="2:4"),
-    PruneSpec(order="in-flight", update="least-squares", solver=Solver(3, 0.1, 1, 0.5)),
+    PruneSpec(
+        order="in-flight", update="least-squares", solver=Solver(steps=3, damping=0.1, rounds=1, dense_share=0.5)
+    ),
     PruneSpec("magnitude", group="model"),
 )
 PARTS = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.layers.2", "model.norm", "model.rotary_emb")

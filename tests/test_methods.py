@@ -98,7 +98,8 @@ def test_least_squares_finds_each_rows_own_solution():
     X, W = inputs(60, 12), noise(5, 12, seed=9)
     keep = noise(5, 12, seed=3) > 0
     H = updates.damped(X.T @ X, 0.01)
-    found = updates.least_squares(W, keep, H, W @ H, steps=40)
+    found, residual = updates.least_squares(W, keep, H, torch.zeros(5, 12), steps=40)
+    assert torch.allclose(residual, W @ H - found @ H, atol=1e-3)
     for row in range(5):
         on = keep[row]
         exact = torch.linalg.solve(H[on][:, on].double(), (W[row].double() @ H.double())[on])
@@ -112,10 +113,37 @@ def test_every_step_of_least_squares_lowers_the_error():
     H = updates.damped(X.T @ X, 0.05)
     errors = []
     for steps in (1, 2, 4, 8):
-        E = updates.least_squares(W, keep, H, W @ H, steps) - W
+        E = updates.least_squares(W, keep, H, torch.zeros_like(W), steps)[0] - W
         errors.append(float((E @ H * E).sum()))
     E = W * keep - W
     assert float((E @ H * E).sum()) > errors[0] > errors[1] > errors[2] > errors[3]
+
+
+def test_least_squares_goes_on_from_where_it_stood_with_another_mask_and_target():
+    X, W, B = inputs(60, 12), noise(5, 12, seed=9), noise(5, 12, seed=8)
+    H = updates.damped(X.T @ X, 0.05)
+    first, second = noise(5, 12, seed=3) > 0, noise(5, 12, seed=4) > 0
+    given = (W.clone(), B - W @ H)
+    on_the_way, residual = updates.least_squares(*given[:1], first, H, given[1], steps=2)
+    found, left = updates.least_squares(on_the_way, second, H, residual, steps=40)
+    for row in range(5):
+        on = second[row]
+        exact = torch.linalg.solve(H[on][:, on].double(), B[row, on].double())
+        assert torch.allclose(found[row, on].double(), exact, atol=1e-4)
+        assert not found[row, ~on].any()
+    assert torch.allclose(left, B - found @ H, atol=1e-3)
+    assert torch.equal(given[0], W)
+    assert torch.equal(given[1], B - W @ H)
+    step = updates.pull(found, H, left)
+    assert torch.allclose(step, found + (B - found @ H) / H.diagonal(), atol=1e-4)
+
+
+def test_damping_by_hand():
+    gram = torch.tensor([[4.0, 3.0], [3.0, 8.0]])
+    assert torch.allclose(updates.damped(gram, 0.1), torch.tensor([[4.6, 3.0], [3.0, 8.6]]))
+    assert torch.allclose(updates.damped(gram, 0.1, 0.5), torch.tensor([[6.6, 3.0], [3.0, 12.6]]))
+    assert updates.damped(torch.zeros(2, 2), 0.1, 0.5).diagonal().min() > 0
+    assert torch.equal(gram, torch.tensor([[4.0, 3.0], [3.0, 8.0]]))
 
 
 def obs_one_by_one(W: torch.Tensor, H: torch.Tensor, gone: torch.Tensor) -> torch.Tensor:

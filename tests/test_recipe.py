@@ -189,7 +189,17 @@ def test_what_cannot_be_combined_is_refused_in_a_sentence(fields, words):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"steps": 0}, {"steps": 1.5}, {"rounds": -1}, {"damping": 0}, {"damping": math.nan}, {"dense_share": 2}]
+    "fields",
+    [
+        {"steps": 0},
+        {"steps": 1.5},
+        {"rounds": -1},
+        {"damping": 0},
+        {"damping": math.nan},
+        {"shrinkage": -0.1},
+        {"shrinkage": "0.3"},
+        {"dense_share": 2},
+    ],
 )
 def test_a_solver_outside_the_rule_is_refused(fields):
     with pytest.raises(InputError, match=next(iter(fields))):
@@ -200,6 +210,13 @@ def test_presets_yield_to_what_is_given():
     assert preset("paper") == PruneSpec()
     best = preset("best", sparsity=0.6)
     assert (best.order, best.update, best.target, best.solver.rounds) == ("in-flight", "least-squares", 0.6, 2)
+    assert (best.group, best.solver.shrinkage) == ("matrix", 0.3)
+    assert preset("best", group="row").group == "row"
+    assert preset("best", pattern="2:4").group == "row"  # within its 4
+    assert preset("best", method="wanda-variant").group == "row"
+    assert preset("best", method="sparsegpt").group == "matrix:128"
+    with pytest.raises(InputError, match=r"method .* is not offered"):
+        preset("best", method=["wanda"])
     with pytest.raises(InputError, match="preset 'worst' is not offered"):
         preset("worst")
 

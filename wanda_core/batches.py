@@ -36,6 +36,25 @@ class Batches:
         return self.tried[shape]
 
 
+def singly(calls: list[Tensor]) -> list[Tensor]:
+    """Calls of any number of sequences, (B, L, D), as views of one each, (1, L, D)."""
+    return [one for x in calls for one in x.split(1)]
+
+
+def joined(calls: list[Tensor]) -> Tensor:
+    """All sequences in one call, (N, L, D)."""
+    return calls[0] if len(calls) == 1 else torch.cat(calls)
+
+
+def regrouped(calls: list[Tensor], size: int) -> list[Tensor]:
+    """The same sequences in calls of `size`; nothing is copied where they come so already."""
+    sequences = sum(len(x) for x in calls)
+    whole, rest = divmod(sequences, size)
+    if [len(x) for x in calls] == [size] * whole + [1] * rest:
+        return calls
+    return list(batched(singly(calls), size))
+
+
 def batched(hidden: list[Tensor], size: int) -> Iterator[Tensor]:
     """Sequences joined into calls of `size`, the rest one by one. N tensors (1, L, D) -> (size, L, D) or (1, L, D)."""
     whole = len(hidden) - len(hidden) % size

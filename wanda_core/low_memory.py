@@ -91,7 +91,8 @@ class _WalkOnDisk(Walk):
         return calls, self.job.carried(self.role, self.shelf.device) if self.first else hidden
 
     def carried(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        return self.job.carry(self.role, stream, self.count, self.shelf.device, keep=self.role != "read")
+        singly = (one for x in stream for one in x.split(1))
+        return self.job.carry(self.role, singly, self.count, self.shelf.device, keep=self.role != "read")
 
 
 def load_model(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core import ranks
-from wanda_core.batches import batched
+from wanda_core.batches import joined, regrouped, singly
 from wanda_core.blocks import BlockCall
 from wanda_core.calibration import Calibration
 from wanda_core.errors import ModelError
@@ -48,14 +48,14 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     blocks = lm.walk("prune")
     ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
-    calls, hidden = blocks.begun(ids)
+    calls, inputs = blocks.begun(ids)
     norms: dict[str, Tensor] = {}
     batches = blocks.batches
     ends: dict[object, str] = {}  # shape of a block -> the kind of linear it calls last, once it is known
     for index, block, linears in blocks:
         call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
-        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
+        inputs = regrouped(inputs, batches.size(block, call, linears, singly(inputs)))
         recorder = _recorded(block, call, linears, inputs, gram, ends).join()
         found = recorder.found()
         for number, linear in enumerate(linears, 1):
@@ -64,7 +64,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
             visit(linear, Moments(found[linear.name], None if products is None else products.float()), None)
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
-            hidden = blocks.carried(output for x in inputs for output in call.run(block, x).split(1))
+            inputs = blocks.carried(call.run(block, x) for x in inputs)
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 
@@ -112,7 +112,7 @@ def in_flight(
     for (index, block, linears), other in zip(blocks, theirs or repeat(None)):  # noqa: B905 - one is endless
         call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
-        size = batches.size(block, call, linears, hidden)
+        size = batches.size(block, call, linears, singly(hidden))
         seen = Seen(calibration.samples, gram)
 
         def arrive(linear: Linear, xs: list[Tensor], ds: list[Tensor] | None, seen: Seen = seen) -> None:
@@ -129,18 +129,18 @@ def in_flight(
         if ranks.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
             read: dict[str, list[Tensor]] = {}
             if own:
-                beside = at_once(own[0], call, own[1], torch.cat(beside), _noted(read))
+                beside = at_once(own[0], call, own[1], joined(beside), _noted(read))
             told = partial(_with_noted, arrive, read)
-            hidden = at_once(block, call, linears, torch.cat(hidden), told)
+            hidden = at_once(block, call, linears, joined(hidden), told)
         else:
             apart: dict[str, list[Tensor]] = {}
             if own and any(linear.routed for linear in linears):
                 # The two streams may send tokens to different experts, whose inputs cannot be compared then.
                 same = [linear for linear in own[1] if not linear.routed]
-                beside = [one for x in beside for one in at_once(own[0], call, same, x, _noted(apart))]
+                beside = [one for x in singly(beside) for one in at_once(own[0], call, same, x, _noted(apart))]
                 own = None
-            lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
-            second = Lockstep(own[0], call, own[1], list(batched(beside, size))) if own else None
+            lockstep = Lockstep(block, call, linears, regrouped(hidden, size))
+            second = Lockstep(own[0], call, own[1], regrouped(beside, size)) if own else None
             for number, (linear, xs, ds) in enumerate(_together(lockstep, second), 1):
                 what = f"{where}, linear {number} of {len(linears)}: {linear.kind}"
                 yield Progress("pruning", index, len(blocks), what)
@@ -152,8 +152,8 @@ def in_flight(
             norms[linear.name] = nothing.norms.cpu()
             visit(linear, Moments(nothing), None)
         if index + 1 < len(blocks):
-            hidden = blocks.carried(one for x in hidden for one in x.split(1))
-            beside = theirs.carried(one for x in beside for one in x.split(1)) if theirs else []
+            hidden = blocks.carried(hidden)
+            beside = theirs.carried(beside) if theirs else []
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 

@@ -178,16 +178,14 @@ class Work:
     ) -> Tensor:
         """The kept weights re-solved; then, round by round, the mask chosen afresh and solved again."""
         solver = self.spec.solver
-        H = updates.damped(gram, solver.damping)
-        B = W @ H
-        if cross is not None:  # the target is partly what the dense model's own inputs give
-            B += solver.dense_share * (W @ (cross - gram))
+        H = updates.damped(gram, solver.damping, solver.shrinkage)
+        # B - W H, B being W H and, in part, what the dense model's own inputs add to it
+        R = torch.zeros_like(W) if cross is None else W @ ((cross - gram) * solver.dense_share)
         keep = ~(self._obs_mask(W, gram, linear) if self.spec.method == "sparsegpt" else self._mask(W, X_norm, linear))
         for _ in range(solver.rounds):
-            found = updates.least_squares(W, keep, H, B, (solver.steps + 1) // 2)  # only the mask is taken from it
-            keep = ~self._mask(updates.pull(found, H, B), X_norm, linear)
-            W = found
-        return updates.least_squares(W, keep, H, B, solver.steps)
+            W, R = updates.least_squares(W, keep, H, R, (solver.steps + 1) // 2)  # only the mask is taken from it
+            keep = ~self._mask(updates.pull(W, H, R), X_norm, linear)
+        return updates.least_squares(W, keep, H, R, solver.steps)[0]
 
     def _obs_mask(self, W: Tensor, gram: Tensor, linear: Linear) -> Tensor:
         return self._obs(W, gram, None, linear) == 0
@@ -198,7 +196,7 @@ class Work:
         weight = ranks.whole(weight, linear.shape[0])
         dead = int((X_norm == 0).sum()) if X_norm is not None else 0
         linear.replace(weight)
-        self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead, by_magnitude))
+        self.reports.append(LinearReport(linear.name, linear.shape, masks.how_many(weight == 0), dead, by_magnitude))
 
     def put_masked(self, linear: Linear, mask: Tensor) -> None:
         """Prune by a mask that was chosen elsewhere."""

@@ -33,13 +33,15 @@ TITLES = {"wanda-variant": "Wanda variant", "ria": "RIA", "sparsegpt": "SparseGP
 class Solver:
     """How `least-squares` re-solves the kept weights, min tr(W H Wᵀ - 2 B Wᵀ) on the mask.
 
-    steps: conjugate-gradient steps; damping: share of the mean diagonal of XᵀX added to it; rounds: how often the
-    mask is chosen afresh from where the solution stands; dense_share: share of the target taken from the dense
-    model's own activations, 0 to 1, which needs the order `in-flight`.
+    steps: conjugate-gradient steps; damping: share of the mean diagonal of XᵀX added to all of it; shrinkage: share
+    of each diagonal entry added to itself; rounds: how often the mask is chosen afresh from where the solution
+    stands; dense_share: share of the target taken from the dense model's own activations, 0 to 1, which needs the
+    order `in-flight`.
     """
 
     steps: int = 10
     damping: float = 0.05
+    shrinkage: float = 0.0
     rounds: int = 0
     dense_share: float = 0.0
 
@@ -49,7 +51,7 @@ class Solver:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not (name == "steps") <= value <= most:
                 raise InputError(f"{name} {value!r} is not a whole number up to {most}; leave it out for the usual one")
-        for name, least in (("damping", 1e-6), ("dense_share", 0.0)):
+        for name, least in (("damping", 1e-6), ("shrinkage", 0.0), ("dense_share", 0.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) <= 1:
                 raise InputError(f"{name} {value!r} is not a number from {least:g} to 1; leave it out")
@@ -205,17 +207,20 @@ class PruneSpec:
 def preset(name: str, **given: Any) -> PruneSpec:
     """A recipe by name; what is given besides takes precedence.
 
-    paper: Wanda as published. best: Wanda's mask in flight, the kept weights re-solved, the mask chosen twice more.
+    paper: Wanda as published. best: Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the
+    mask chosen twice more.
     Raises InputError for an unknown name or a combination that means nothing.
     """
     _one_of("preset", name, PRESETS)
-    best = {
-        "order": "in-flight",
-        "update": "least-squares",
-        "solver": Solver(steps=10, damping=0.1, rounds=2, dense_share=0.5),
-    }
-    wanted: Mapping[str, Any] = {"method": "wanda", **(best if name == "best" else {"order": "faithful"})}
-    return PruneSpec(**{**wanted, **{key: value for key, value in given.items() if value is not None}})
+    given = {key: value for key, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {"method": "wanda", "order": "faithful"}
+    if name == "best":
+        wanted |= {"order": "in-flight", "update": "least-squares"}
+        wanted["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5)
+        free = given.get("pattern", "unstructured") == "unstructured"
+        if free and "matrix" in GROUPS.get(str(given.get("method", "wanda")), ()):  # N:M compares within its M weights
+            wanted["group"] = "matrix"
+    return PruneSpec(**wanted | given)
 
 
 def parse_pattern(pattern: str) -> tuple[int, int] | None:

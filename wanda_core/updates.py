@@ -11,39 +11,49 @@ OBS_COLUMNS = 128  # of one block in SparseGPT's sweep
 OBS_DAMPING = 0.01  # of the mean diagonal, as published
 
 
-def damped(gram: Tensor, damping: float) -> Tensor:
-    """H = XᵀX + λI, λ a share of the mean diagonal. (C, C) float32 -> (C, C)."""
+def damped(gram: Tensor, damping: float, shrinkage: float = 0.0) -> Tensor:
+    """H = XᵀX + λI + κ diag(XᵀX), λ a share of the mean diagonal, κ of each entry. (C, C) float32 -> (C, C).
+
+    κ makes correlations between inputs smaller and leaves their ratio to each other: a few thousand tokens overstate
+    them (up to a factor this is the estimate of Ledoit & Wolf 2004 with the diagonal as its target).
+    """
     H = gram.clone()
-    H.diagonal().add_(damping * gram.diagonal().mean().clamp_min(1e-12))
+    H.diagonal().mul_(1 + shrinkage).add_(damping * gram.diagonal().mean().clamp_min(1e-12))
     return H
 
 
-def least_squares(W: Tensor, keep: Tensor, H: Tensor, B: Tensor, steps: int) -> Tensor:
+def least_squares(W: Tensor, keep: Tensor, H: Tensor, residual: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Kept weights that minimise tr(W H Wᵀ - 2 B Wᵀ), by conjugate gradients preconditioned with diag H.
 
-    W (C_out, C_in) float32, where to start; keep bool, likewise: everything else stays zero; H (C_in, C_in) positive
-    definite; B (C_out, C_in). All rows take their steps together. -> (C_out, C_in) float32.
+    W (C_out, C_in) float32, where to start; keep bool, likewise: everything else becomes zero; H (C_in, C_in)
+    positive definite; residual B - W H (C_out, C_in) of that start. All rows take their steps together.
+    -> weights and their residual, (C_out, C_in) float32; nothing that is given is written to.
     """
-    W = W * keep
-    over = keep / H.diagonal()  # the preconditioner, projected on the mask
-    R = (B - W @ H) * keep
-    Z = R * over
-    P = Z
-    rz = (R * Z).sum(dim=1, keepdim=True)
-    for _ in range(steps):
-        HP = (P @ H) * keep
-        alpha = rz / (P * HP).sum(dim=1, keepdim=True).clamp_min(1e-30)  # (C_out, 1)
-        W = W + alpha * P
-        R = R - alpha * HP
-        Z = R * over
-        rz, before = (R * Z).sum(dim=1, keepdim=True), rz
-        P = Z + (rz / before.clamp_min(1e-30)) * P
-    return W
+    kept = keep.to(W.dtype)
+    dropped = W * (1 - kept)
+    W = W - dropped
+    R = torch.addmm(residual, dropped, H)
+    over = kept / H.diagonal()  # the preconditioner, projected on the mask
+    P = R * over
+    room = torch.empty_like(W)  # for products that are only summed
+    rz = torch.mul(R, P, out=room).sum(dim=1, keepdim=True)
+    HP = dropped  # its memory
+    for step in range(1, steps + 1):
+        torch.mm(P, H, out=HP)
+        alpha = rz / torch.mul(P, HP, out=room).sum(dim=1, keepdim=True).clamp_min(1e-30)  # (C_out, 1)
+        W.addcmul_(P, alpha)
+        R.addcmul_(HP, alpha, value=-1)
+        if step == steps:
+            break
+        Z = torch.mul(R, over, out=HP)
+        rz, before = torch.mul(R, Z, out=room).sum(dim=1, keepdim=True), rz
+        P.mul_(rz / before.clamp_min(1e-30)).add_(Z)
+    return W, R
 
 
-def pull(W: Tensor, H: Tensor, B: Tensor) -> Tensor:
+def pull(W: Tensor, H: Tensor, residual: Tensor) -> Tensor:
     """Where every weight, cut ones too, would go by a step of its own: W + (B - W H) / diag H. (C_out, C_in)."""
-    return W + (B - W @ H) / H.diagonal()
+    return W + residual / H.diagonal()
 
 
 def obs(

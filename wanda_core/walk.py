@@ -43,5 +43,5 @@ class Walk:
         return calls, first_block_inputs(self.model, self.blocks, ids)
 
     def carried(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        """What goes from the block at hand to the next, kept until then. N tensors (1, L, D), as they come."""
+        """What goes from the block at hand to the next, kept until then. Calls (B, L, D), N sequences in all."""
         return list(stream)

@@ -1,0 +1,140 @@
+"""Perplexity of every recipe in one table, and what the updated ones must reach against SparseGPT in the same run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import memory
+from wanda_core.calibration import BUILTIN_EVALUATION, Calibration
+from wanda_core.evaluate import perplexity
+from wanda_core.models import LanguageModel
+from wanda_core.profile import profile
+from wanda_core.prune import prune
+from wanda_core.recipe import GROUPS, ORDERS, PruneSpec, preset
+
+WINDOWS, WINDOW_TOKENS = 16, 512  # of evaluation
+AMOUNTS: dict[str, dict[str, Any]] = {
+    "50%": {"sparsity": 0.5},
+    "60%": {"sparsity": 0.6},
+    "70%": {"sparsity": 0.7},
+    "2:4": {"pattern": "2:4"},
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a recipe may be at most, as shares of SparseGPT's. perplexities: by amount; seconds: at every amount."""
+
+    name: str
+    perplexities: Mapping[str, float]
+    seconds: float
+
+
+SPARSEGPT = "SparseGPT"
+TARGETS = (
+    Target("Wanda + least squares, in-flight", {"50%": 0.95, "60%": 0.85, "2:4": 0.9}, 1.0),
+    Target("best", {"50%": 0.86, "60%": 0.62, "70%": 0.47, "2:4": 0.72}, 1.3),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a recipe gave: perplexity and seconds of pruning."""
+
+    perplexity: float
+    seconds: float
+
+
+def updated(amount: Mapping[str, Any]) -> dict[str, PruneSpec]:
+    """The recipes that the targets are about, at one amount."""
+    return {
+        SPARSEGPT: PruneSpec("sparsegpt", **amount),
+        TARGETS[0].name: PruneSpec("wanda", order="in-flight", update="least-squares", **amount),
+        TARGETS[1].name: preset("best", **amount),
+    }
+
+
+def others() -> list[PruneSpec]:
+    """The other rows: Wanda in every order from 30 to 70%, the other methods beside it, patterns last."""
+    rows = [PruneSpec("wanda", share, order=order) for share in (0.3, 0.4, 0.5, 0.6, 0.7) for order in ORDERS]
+    rows += [PruneSpec("magnitude", 0.5), PruneSpec("magnitude", 0.5, group="model"), PruneSpec("wanda-variant", 0.5)]
+    rows += [PruneSpec("ria", 0.5, order="in-flight"), PruneSpec("wanda", 0.6, order="in-flight", allocation="owl")]
+    return rows + [PruneSpec("wanda", pattern=pattern) for pattern in ("4:8", "2:4")]
+
+
+def table(lm: LanguageModel, calibration: Calibration, text: str, plainly: float | None, targets_only: bool) -> bool:
+    """Print one Markdown table, every recipe's perplexity, seconds, their ratio to the plain loop's and peak memory,
+    and a second one of the targets; whether all of them are met.
+
+    plainly: the plain loop's seconds; targets_only: leave out the recipes that no target is about.
+    """
+    print("| recipe | order | zeros | perplexity | seconds | of the plain loop | peak memory |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    dense = perplexity(lm, text, seq_len=WINDOW_TOKENS, windows=WINDOWS)
+    few = "" if dense.windows == WINDOWS else f" ({dense.windows} windows)"
+    print(f"| Dense |  | 0% | {dense.perplexity:,.2f}{few} |  |  |  |", flush=True)
+    taken = None if targets_only else profile(lm, calibration)
+
+    def measured(spec: PruneSpec, name: str) -> Row:
+        memory.reset_peak()
+        given = taken if spec.order == "one-shot" else None
+        variant = prune(lm, spec, calibration if spec.needs_calibration else None, profile=given)
+        peak, report = memory.peak(), variant.report
+        row = Row(perplexity(variant.lm, text, seq_len=WINDOW_TOKENS, windows=WINDOWS).perplexity, report.seconds)
+        cells = [name, spec.order if spec.needs_calibration else "", f"{report.sparsity:.1%}"]
+        cells += [f"{row.perplexity:,.2f}{few}", f"{row.seconds:.1f}"]
+        cells += [f"{row.seconds / plainly:.2f}" if plainly else "", f"{peak / memory.GB:.2f} GB" if peak else ""]
+        print(f"| {' | '.join(cells)} |", flush=True)
+        return row
+
+    for spec in [] if targets_only else others():
+        measured(spec, recipe_name(spec))
+    found = {
+        amount: {name: measured(spec, recipe_name(spec, name)) for name, spec in updated(given).items()}
+        for amount, given in AMOUNTS.items()
+    }
+    return judged(found)
+
+
+def judged(found: Mapping[str, Mapping[str, Row]]) -> bool:
+    """Print every target beside what was found, as shares of SparseGPT's at the same amount; whether all are met."""
+    print("\n| recipe | zeros | perplexity, of SparseGPT's | target | seconds, of SparseGPT's | target |")
+    print("|---|---|---:|---:|---:|---:|")
+    all_met = True
+    for target in TARGETS:
+        for amount, most in target.perplexities.items():
+            ours, theirs = found[amount][target.name], found[amount][SPARSEGPT]
+            cells = [target.name, amount]
+            for ratio, limit in (
+                (ours.perplexity / theirs.perplexity, most),
+                (ours.seconds / theirs.seconds, target.seconds),
+            ):
+                all_met &= ratio <= limit
+                cells += [f"{ratio:.3f}", f"{limit:g}, {'met' if ratio <= limit else 'MISSED'}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    return all_met
+
+
+def recipe_name(spec: PruneSpec, known_as: str = "") -> str:
+    """The recipe's label, with what tells it from its neighbours in the table."""
+    group = f" per {spec.group}" if spec.group != GROUPS[spec.method][0] and not spec.n_of_m else ""
+    return spec.label + (" (best)" if known_as == "best" else "") + group
+
+
+def evaluation_text(path: Path | None) -> tuple[str, str]:
+    """The text to measure perplexity on, and its name: a file, else WikiText-2 by `datasets`, else the built-in one."""
+    if path is not None:
+        return without_blank_lines(path.read_text(encoding="utf-8")), path.name
+    try:
+        import datasets
+    except ImportError:
+        print("No WikiText-2 given (--wikitext or WANDA_WIKITEXT) and `datasets` is not installed: built-in text.")
+        return BUILTIN_EVALUATION.read_text(encoding="utf-8"), "the built-in evaluation text"
+    rows = datasets.load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
+    return without_blank_lines("".join(rows)), "WikiText-2 (raw) test split"
+
+
+def without_blank_lines(text: str) -> str:
+    """The copies of WikiText-2 differ in blank lines alone; without them all give the same figure."""
+    return "".join(f"{line}\n" for line in text.split("\n") if line.strip())

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pytest
 import torch
+from browser import CHROMIUM, MINUTE, QUIET, wait_for
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -182,3 +183,50 @@ def builtin_head(builtin_lm) -> LanguageModel:
     model.model.layers = model.model.layers[:3]
     model.config.num_hidden_layers = 3
     return LanguageModel(model, builtin_lm.tokenizer, "builtin", builtin_lm.revision)
+
+
+@pytest.fixture(scope="module")
+def studio():
+    """What the server of a file of tests keeps."""
+    from wanda_ui.studio import Studio
+
+    studio = Studio()
+    studio.start()
+    return studio
+
+
+@pytest.fixture(scope="module")
+def address(studio):
+    """The page over that studio, on loopback."""
+    from wanda_ui.page import build, launch_settings
+
+    page = build(studio)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium: the system's, or the one `playwright install chromium` brought."""
+    from playwright.sync_api import Error, sync_playwright
+
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        except Error as error:
+            pytest.skip(f"no Chromium: install it or run `playwright install chromium` ({str(error).splitlines()[0]})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, address):
+    """One visitor, whose tab stays open through a file of tests."""
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(3 * MINUTE)
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(address)
+    wait_for(page, "status", "Ready")
+    return page

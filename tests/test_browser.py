@@ -1,84 +1,11 @@
 """The main job as a person does it: the real built-in model, the real page, a real browser."""
 
 import math
-import os
-import shutil
 
 import pytest
+from browser import MINUTE, figure, open_tab, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin]
-
-CHROMIUM = os.environ.get("WANDA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-MINUTE = 60_000  # ms
-
-# plotly keeps typed arrays; plain lists travel back
-DATA = """id => Array.from(document.querySelector('#' + id + ' .js-plotly-plot').data, t => ({
-    type: t.type, name: t.name || '', x: Array.from(t.x), y: Array.from(t.y),
-    z: t.z ? Array.from(t.z, row => Array.from(row)) : null }))"""
-
-
-@pytest.fixture(scope="module")
-def studio():
-    """What the server of this file keeps."""
-    from wanda_ui.studio import Studio
-
-    studio = Studio()
-    studio.start()
-    return studio
-
-
-@pytest.fixture(scope="module")
-def address(studio):
-    """The page over that studio, on loopback."""
-    from wanda_ui.page import build, launch_settings
-
-    page = build(studio)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
-    yield url
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium: the system's, or the one `playwright install chromium` brought."""
-    from playwright.sync_api import Error, sync_playwright
-
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        except Error as error:
-            pytest.skip(f"no Chromium: install it or run `playwright install chromium` ({str(error).splitlines()[0]})")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def page(browser, address):
-    """One visitor, whose tab stays open through the file."""
-    page = browser.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(3 * MINUTE)
-    page.complaints = []
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(address)
-    wait_for(page, "status", "Ready")
-    return page
-
-
-def wait_for(page, element, words):
-    page.wait_for_function(
-        "([id, words]) => document.querySelector('#' + id)?.innerText.includes(words)", arg=[element, words]
-    )
-
-
-def open_tab(page, name, figure):
-    page.click(f"#tab-{name}-button")
-    page.wait_for_selector(f"#{figure} .js-plotly-plot .main-svg", state="visible")
-
-
-def figure(page, element):
-    page.wait_for_selector(f"#{element} .js-plotly-plot .main-svg", state="visible")
-    return page.evaluate(DATA, element)
 
 
 def test_outliers_show_channel_507_before_anything_is_pruned(page):

@@ -7,13 +7,15 @@ from itertools import zip_longest
 import gradio as gr
 
 from wanda_core.errors import WandaError
+from wanda_core.evaluate import Perplexity
 from wanda_core.generate import Generated, common_tokens, generate
 from wanda_core.models import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_ui import texts
+from wanda_ui.language import Say, label
 from wanda_ui.studio import Result, Studio
 
-PROMPT = "The sky is blue because"
+PROMPT = "The sky is blue because"  # in English in every language: the built-in model speaks little else
 NOTHING = Generated("", ())
 
 
@@ -45,38 +47,68 @@ class CompareTab:
 def build() -> CompareTab:
     """Two columns on top, the prompt below, as in a conversation."""
     with gr.Row(equal_height=True, elem_classes="wl-columns"):
-        dense = gr.HTML(
-            texts.answer("dense", "Dense", _hint("The model as it is answers here.")), elem_id="dense-output"
-        )
-        pruned = gr.HTML(texts.answer("pruned", "Pruned", _hint("Press Prune, then Compare.")), elem_id="pruned-output")
+        dense = gr.HTML("", elem_id="dense-output")
+        pruned = gr.HTML("", elem_id="pruned-output")
     verdict = gr.HTML("", elem_id="verdict")
     with gr.Row(elem_classes="wl-ask"):
-        prompt = gr.Textbox(PROMPT, label="Prompt", lines=1, max_lines=6, max_length=20_000, scale=5, elem_id="prompt")
-        button = gr.Button("Compare", elem_id="compare", scale=1, min_width=120)
+        prompt = gr.Textbox(
+            PROMPT,
+            label=label("compare.prompt"),
+            lines=1,
+            max_lines=6,
+            max_length=20_000,
+            scale=5,
+            elem_id="prompt",
+        )
+        button = gr.Button(label("compare.compare"), elem_id="compare", scale=1, min_width=120)
     with gr.Row(elem_classes="wl-options"):
         length = gr.Slider(
-            8, 256, value=48, step=1, label="Length (tokens)", elem_id="length", buttons=[], min_width=150
+            8, 256, value=48, step=1, label=label("compare.length"), elem_id="length", buttons=[], min_width=150
         )
         temperature = gr.Slider(
-            0, 2, value=0, step=0.1, label="Temperature", elem_id="temperature", buttons=[], min_width=150
+            0,
+            2,
+            value=0,
+            step=0.1,
+            label=label("compare.temperature"),
+            elem_id="temperature",
+            buttons=[],
+            min_width=150,
         )
-        seed = gr.Number(0, label="Seed", precision=0, elem_id="answer-seed", min_width=90)
-        chat = gr.Checkbox(True, label="Use the chat template, if the model has one", elem_id="chat", min_width=180)
+        seed = gr.Number(0, label=label("compare.seed"), precision=0, elem_id="answer-seed", min_width=90)
+        chat = gr.Checkbox(True, label=label("compare.chat"), elem_id="chat", min_width=180)
     return CompareTab(prompt, chat, length, temperature, seed, button, dense, pruned, verdict)
 
 
-def invitation(result: Result) -> tuple[str, str, str]:
-    """The columns after a pruning and before a question."""
-    spec = result.variant.spec
+def welcome(say: Say) -> tuple[str, str, str]:
+    """The columns before anything is pruned."""
     return (
-        texts.answer("dense", "Dense", _hint("Press Compare for an answer."), perplexity=result.dense.perplexity),
-        texts.answer("pruned", spec.label, _hint("Press Compare for an answer."), perplexity=result.pruned.perplexity),
+        texts.answer("dense", say("compare.dense"), texts.empty(say("compare.dense_hint"))),
+        texts.answer("pruned", say("compare.pruned"), texts.empty(say("compare.pruned_hint"))),
+        "",
+    )
+
+
+def invitation(result: Result, say: Say) -> tuple[str, str, str]:
+    """The columns after a pruning and before a question."""
+    ask = texts.empty(say("compare.ask"))
+    return (
+        texts.answer("dense", say("compare.dense"), ask, cost=_cost(result.dense, say)),
+        texts.answer("pruned", result.variant.spec.label, ask, cost=_cost(result.pruned, say)),
         "",
     )
 
 
 def answers(
-    studio: Studio, name: str, key: str, prompt: str, chat: bool, length: float, temperature: float, seed: float
+    studio: Studio,
+    say: Say,
+    name: str,
+    key: str,
+    prompt: str,
+    chat: bool,
+    length: float,
+    temperature: float,
+    seed: float,
 ) -> Iterator[tuple[str, str, str]]:
     """Both answers as they grow. A variant that the server no longer keeps is said, and the dense one answers."""
     result = studio.results.get(key)
@@ -84,7 +116,7 @@ def answers(
         steps = studio.model_steps(name)
         while True:
             try:
-                yield texts.progress(next(steps)), "", ""
+                yield texts.progress(next(steps), say), "", ""
             except StopIteration as stop:
                 lm = stop.value.lm
                 break
@@ -94,11 +126,11 @@ def answers(
         last: tuple[Generated, Generated] = (NOTHING, NOTHING)
         for pair in _turns(studio, lm, result, prompt, settings):
             if isinstance(pair, Progress):
-                yield texts.progress(pair), "", ""
+                yield texts.progress(pair, say), "", ""
                 continue
             last = pair
-            yield _columns(lm, result, *pair, running=True)
-        yield _columns(lm, result, *last, running=False)
+            yield _columns(lm, result, *pair, say, running=True)
+        yield _columns(lm, result, *last, say, running=False)
     except WandaError as error:
         yield gr.skip(), gr.skip(), texts.problem(str(error))  # type: ignore[misc]
 
@@ -132,46 +164,41 @@ def _turns(
 
 
 def _columns(
-    lm: LanguageModel, result: Result | None, dense: Generated, pruned: Generated, running: bool
+    lm: LanguageModel, result: Result | None, dense: Generated, pruned: Generated, say: Say, running: bool
 ) -> tuple[str, str, str]:
     cursor = '<span class="wl-cursor" aria-hidden="true"></span>' if running else ""
     if result is None:
-        left = texts.answer("dense", "Dense", texts.marked(dense.text, "", False) + cursor, _length(dense))
-        right = texts.answer("pruned", "Pruned", _hint("Press Prune to make the pruned model; then it answers here."))
-        return left, right, ""
+        left = texts.answer(
+            "dense", say("compare.dense"), texts.marked(dense.text, "", "") + cursor, _length(dense, say)
+        )
+        return left, texts.answer("pruned", say("compare.pruned"), texts.empty(say("compare.prune_first"))), ""
     same = common_tokens(dense.tokens, pruned.tokens)
     parts = same < min(len(dense.tokens), len(pruned.tokens)) or (
         not running and len(dense.tokens) != len(pruned.tokens)
     )
     shared = lm.decode(dense.tokens[:same]) if same else ""
-    left = texts.answer(
-        "dense", "Dense", texts.marked(dense.text, shared, parts) + cursor, _length(dense), result.dense.perplexity
-    )
-    right = texts.answer(
-        "pruned",
-        result.variant.spec.label,
-        texts.marked(pruned.text, shared, parts) + cursor,
-        _length(pruned),
-        result.pruned.perplexity,
+    mark = say("compare.mark") if parts else ""
+    left, right = (
+        texts.answer(which, title, texts.marked(one.text, shared, mark) + cursor, _length(one, say), _cost(cost, say))
+        for which, title, one, cost in (
+            ("dense", say("compare.dense"), dense, result.dense),
+            ("pruned", result.variant.spec.label, pruned, result.pruned),
+        )
     )
     verdict = ""
     if parts:
-        verdict = texts.sentence(
-            f"The answers share their first {same} tokens and part at token {same + 1}, where it is marked."
-            if same
-            else "The answers part at the first token, where it is marked."
-        )
+        verdict = say("compare.part", same=same, next=same + 1) if same else say("compare.part_at_once")
     elif not running:
-        verdict = texts.sentence(f"Both models give the same {same} tokens.")
-    return left, right, verdict
+        verdict = say("compare.same", same=same)
+    return left, right, texts.sentence(verdict) if verdict else ""
 
 
-def _length(answer: Generated) -> str:
-    return f"{len(answer.tokens)} tokens"
+def _length(answer: Generated, say: Say) -> str:
+    return say("compare.tokens", count=len(answer.tokens))
 
 
-def _hint(text: str) -> str:
-    return texts.empty(text)
+def _cost(found: Perplexity, say: Say) -> str:
+    return say("compare.perplexity", value=texts.number(found.perplexity))
 
 
 def _number(value: object) -> object:

@@ -6,25 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from wanda_core.errors import WandaError
 from wanda_core.process import keep_freed_memory
 from wanda_core.progress import Steps
-from wanda_ui import compare_tab, outliers_tab, scores_tab, setup_panel, texts
+from wanda_ui import compare_tab, scores_tab, setup_panel, texts
+from wanda_ui.events import ENGINE, LIGHT, RESIZE, Room, watched
+from wanda_ui.language import Say, Spoken, label, labels, speaker
+from wanda_ui.lesson import tab as lesson_tab
+from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.studio import Loaded, Result, Studio
 
 STYLE = Path(__file__).resolve().parent.parent / "assets" / "style.css"
-CANCELLED = "Cancelled. The dense model is as it was."
-RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"
+OTHER_LANGUAGE = """() => {
+    const [here, to] = [document.documentElement.lang, new URL(location)];
+    to.searchParams.set("lang", here === "ko" ? "en" : "ko");
+    location.assign(to);
+}"""
 SWITCH = "() => { document.body.classList.toggle('dark'); }"
-# Jobs wait for the studio's own lock, where they can say so; more than these wait in Gradio's queue.
-ENGINE: dict[str, Any] = {
-    "concurrency_id": "engine",
-    "concurrency_limit": 8,
-    "show_progress": "hidden",
-    "api_visibility": "undocumented",
-}
-LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def theme() -> gr.themes.Base:
@@ -50,6 +50,9 @@ def launch_settings() -> dict[str, Any]:
         "share": False,
         "run_history": False,
         "footer_links": [],
+        "i18n": labels(),
+        "app_kwargs": {"middleware": [Middleware(Spoken)]},
+        "ssr_mode": False,
     }
 
 
@@ -58,76 +61,77 @@ def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
         with gr.Row(elem_classes="wl-top"):
-            head = gr.HTML(texts.header(None), elem_id="head")
-            switch = gr.Button("light / dark", size="sm", elem_id="theme-switch", scale=0, min_width=110)
+            head = gr.HTML("", elem_id="head")
+            other = gr.Button(label("page.other_language"), size="sm", elem_id="language-switch", scale=0, min_width=90)
+            switch = gr.Button(label("page.theme"), size="sm", elem_id="theme-switch", scale=0, min_width=110)
         with gr.Row(elem_classes="wl-main"):
             with gr.Column(scale=1, min_width=300, elem_classes="wl-side"):
                 setup = setup_panel.build()
-            with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs():
-                with gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare_side:
+            room = Room(studio, setup.model, key)
+            with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs() as tabs:
+                with gr.Tab(label("page.tab.compare"), id="compare", elem_id="tab-compare") as compare_side:
                     compare = compare_tab.build()
-                with gr.Tab("Scores", id="scores", elem_id="tab-scores") as scores_side:
-                    scores = scores_tab.build()
-                with gr.Tab("Outliers", id="outliers", elem_id="tab-outliers") as outliers_side:
-                    outliers = outliers_tab.build()
+                with gr.Tab(label("page.tab.scores"), id="scores", elem_id="tab-scores") as scores_side:
+                    scores = scores_tab.build(room)
+                with gr.Tab(label("page.tab.outliers"), id="outliers", elem_id="tab-outliers") as outliers_side:
+                    outliers = outliers_tab.build(room)
+                with gr.Tab(label("page.tab.learn"), id="learn", elem_id="tab-learn") as learn_side:
+                    lesson_tab.build(room, page, tabs)
 
-        scores_outputs = [scores.kind, scores.block, *scores.grid_outputs, *scores.linear_outputs]
-        outliers_outputs = [outliers.where, *outliers.norm_outputs, *outliers.outputs]
-
-        def all_scores(loaded: Loaded, result: Result | None, kind: str | None, block: int | None) -> list:
-            kind, block = scores_tab.choices(loaded, kind, block)
-            blocks = [linear.block for linear in scores_tab.of_kind(loaded, kind)]
+        def welcome(request: gr.Request) -> list:
+            """The words that stand in the page before anything has happened."""
+            say = speaker(request)
             return [
-                gr.Dropdown(scores_tab.kinds_of(loaded), value=kind),
-                gr.Dropdown(blocks, value=block),
-                *scores_tab.show_grid(loaded, result, kind),
-                *scores_tab.show_linear(loaded, result, kind, block),
+                texts.header(None, say),
+                texts.empty(say("setup.starting")),
+                *compare_tab.welcome(say),
+                texts.empty(say("scores.waiting")),
+                texts.empty(say("outliers.stream.waiting")),
             ]
 
-        def all_outliers(loaded: Loaded) -> list:
-            assert loaded.analysis is not None  # made by open_steps
-            where = gr.Dropdown(outliers_tab.places(loaded), value=outliers_tab.STREAM)
-            return [where, *outliers_tab.show_norms(loaded, outliers_tab.STREAM), *outliers_tab.show(loaded.analysis)]
-
-        def open_model(name: str) -> Iterator[list]:
+        def open_model(request: gr.Request, name: str) -> Iterator[list]:
             """Load a model and say that it is ready."""
+            say = speaker(request)
             kept: list[Loaded] = []
-            for html in setup_panel.watched(studio.model_steps(name), kept):
+            for html in watched(studio.model_steps(name), kept, say):
                 yield [html, gr.skip(), gr.skip()]
             if kept:
-                yield [texts.ready(kept[0]), "", texts.header(kept[0])]
+                yield [texts.ready(kept[0], say), "", texts.header(kept[0], say)]
 
-        def analyse(name: str) -> Iterator[list]:
+        def analyse(request: gr.Request, name: str) -> Iterator[list]:
             """Read the activations that the tabs show; meanwhile their first lines say so."""
             if name in studio.models:
-                for html in setup_panel.watched(studio.open_steps(name), []):
+                for html in watched(studio.open_steps(name), [], speaker(request)):
                     yield [html, html]
 
-        def fill(name: str, held: str, kind: str | None, block: int | None) -> list:
+        def fill(request: gr.Request, name: str, held: str, kind: str | None, block: int | None) -> list:
             """What the analysis shows, and the variant that this visitor may have made meanwhile."""
-            loaded, result = scores_tab.current(studio, name, held)
+            loaded, result = room.current(name, held)
             if loaded is None:
-                return [gr.skip()] * (len(scores_outputs) + len(outliers_outputs))
-            return [*all_scores(loaded, result, kind, block), *all_outliers(loaded)]
+                return [gr.skip()] * (len(scores.outputs) + len(outliers.outputs))
+            say = speaker(request)
+            return [*scores_tab.show(loaded, result, kind, block, say), *outliers_tab.show(loaded, say)]
 
-        def analyse_scores(name: str) -> Iterator[str]:
+        def analyse_scores(request: gr.Request, name: str) -> Iterator[str]:
             """The same for one who pruned before it was done."""
-            for html, _ in analyse(name):
+            for html, _ in analyse(request, name):
                 yield html
 
-        def fill_scores(name: str, held: str, kind: str | None, block: int | None) -> list:
+        def fill_scores(request: gr.Request, name: str, held: str, kind: str | None, block: int | None) -> list:
             """The scores of what was just pruned."""
-            return fill(name, held, kind, block)[: len(scores_outputs)]
+            return fill(request, name, held, kind, block)[: len(scores.outputs)]
 
-        def prune(held: str, *recipe: object) -> Iterator[list]:
+        def prune(request: gr.Request, held: str, *recipe: object) -> Iterator[list]:
             """Prune and measure; a failed run keeps the variant that was there."""
-            yield from pruned_by(setup_panel.job, held, *recipe)
+            yield from pruned_by(setup_panel.job, speaker(request), held, *recipe)
 
-        def slide(held: str, *recipe: object) -> Iterator[list]:
+        def slide(request: gr.Request, held: str, *recipe: object) -> Iterator[list]:
             """The same at once, from norms that are already known."""
-            yield from pruned_by(setup_panel.slide, held, *recipe)
+            yield from pruned_by(setup_panel.slide, speaker(request), held, *recipe)
 
-        def pruned_by(make: Callable[..., Steps[Result] | None], held: str, *recipe: object) -> Iterator[list]:
+        def pruned_by(
+            make: Callable[..., Steps[Result] | None], say: Say, held: str, *recipe: object
+        ) -> Iterator[list]:
             rest = [gr.skip()] * 4
             kept: list[Result] = []
             try:
@@ -137,48 +141,32 @@ def build(studio: Studio) -> gr.Blocks:
                 return
             if steps is None:
                 return
-            for html in setup_panel.watched(steps, kept):
+            for html in watched(steps, kept, say):
                 yield [html, held, *rest]
             if kept:
                 result = kept[0]
-                head = texts.header(result.loaded)
-                yield [texts.done(result), result.key, head, *compare_tab.invitation(result)]
+                head = texts.header(result.loaded, say)
+                yield [texts.done(result, say), result.key, head, *compare_tab.invitation(result, say)]
 
-        def cancelled(name: str, held: str) -> str:
+        def cancelled(request: gr.Request, name: str, held: str) -> str:
+            say = speaker(request)
             loaded = studio.models.get(name)
             result = studio.results.get(held)
             if loaded is None:
-                return texts.empty(CANCELLED)
-            return texts.done(result) if result is not None else texts.ready(loaded, CANCELLED)
+                return texts.empty(say("status.cancelled"))
+            return texts.done(result, say) if result is not None else texts.ready(loaded, say, "status.cancelled")
 
-        def grid(name: str, held: str, kind: str, block: int) -> list:
-            loaded, result = scores_tab.current(studio, name, held)
-            if loaded is None or kind not in scores_tab.kinds_of(loaded):
-                return [gr.skip()] * 8
-            kind, block = scores_tab.choices(loaded, kind, block)
-            return [*scores_tab.show_grid(loaded, result, kind), *scores_tab.show_linear(loaded, result, kind, block)]
-
-        def linear(name: str, held: str, kind: str, block: int) -> list:
-            loaded, result = scores_tab.current(studio, name, held)
-            if loaded is None or scores_tab.choices(loaded, kind, block) != (kind, block):
-                return [gr.skip()] * 5
-            return list(scores_tab.show_linear(loaded, result, kind, block))
-
-        def norms(name: str, where: str) -> list:
-            loaded, _ = scores_tab.current(studio, name, "")
-            if loaded is None or where not in outliers_tab.places(loaded):
-                return [gr.skip()] * 3
-            return list(outliers_tab.show_norms(loaded, where))
-
-        def answers(*inputs: object) -> Iterator[tuple[str, str, str]]:
-            yield from compare_tab.answers(studio, *inputs)  # type: ignore[arg-type]
+        def answers(request: gr.Request, *inputs: object) -> Iterator[tuple[str, str, str]]:
+            yield from compare_tab.answers(studio, speaker(request), *inputs)  # type: ignore[arg-type]
 
         opened = [setup.status, key, head]
-        seen = [setup.model, key, scores.kind, scores.block]
+        seen = [*room.choice, scores.kind, scores.block]
         choosing = setup.model.change(open_model, setup.model, opened, **ENGINE)
-        for opening in (page.load(open_model, setup.model, opened, **ENGINE), choosing):
-            analysed = opening.then(analyse, setup.model, [scores.grid_title, outliers.lines_title], **ENGINE)
-            analysed.then(fill, seen, [*scores_outputs, *outliers_outputs], **LIGHT)
+        waiting = [scores.grid_title, outliers.lines_title]
+        welcomed = page.load(welcome, None, [head, setup.status, *compare.outputs, *waiting], **LIGHT)
+        for opening in (welcomed.then(open_model, setup.model, opened, **ENGINE), choosing):
+            analysed = opening.then(analyse, setup.model, waiting, **ENGINE)
+            analysed.then(fill, seen, [*scores.outputs, *outliers.outputs], **LIGHT)
         asks: dict[str, Any] = {
             "inputs": [key, *setup.recipe],
             "outputs": [setup.status, key, head, *compare.outputs],
@@ -188,17 +176,13 @@ def build(studio: Studio) -> gr.Blocks:
         sliding = setup.sparsity.release(slide, trigger_mode="always_last", **asks)
         for done in (pruning, sliding):  # events of their own: until one has ended, its button does not answer
             read = done.success(analyse_scores, setup.model, scores.grid_title, **ENGINE)
-            read.success(fill_scores, seen, scores_outputs, **LIGHT)
+            read.success(fill_scores, seen, scores.outputs, **LIGHT)
         asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
         asking = [compare.button.click(answers, **asked), compare.prompt.submit(answers, **asked)]
-        setup.cancel.click(
-            cancelled, [setup.model, key], setup.status, cancels=[pruning, sliding, choosing, *asking], **LIGHT
-        )
-        scores.kind.input(grid, seen, [*scores.grid_outputs, *scores.linear_outputs], **LIGHT)
-        scores.block.input(linear, seen, scores.linear_outputs, **LIGHT)
-        outliers.where.input(norms, [setup.model, outliers.where], outliers.norm_outputs, **LIGHT)
+        setup.cancel.click(cancelled, room.choice, setup.status, cancels=[pruning, sliding, choosing, *asking], **LIGHT)
+        other.click(None, js=OTHER_LANGUAGE, **LIGHT)
         switch.click(None, js=SWITCH, **LIGHT)
-        for side in (compare_side, scores_side, outliers_side):
+        for side in (compare_side, scores_side, outliers_side, learn_side):
             side.select(None, js=RESIZE, **LIGHT)  # a figure drawn while hidden has no width
     page.queue(max_size=20, default_concurrency_limit=4, api_open=False)
     return page

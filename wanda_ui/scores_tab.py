@@ -9,9 +9,9 @@ from wanda_core.masks import lowest_per_row
 from wanda_core.scores import magnitude
 from wanda_core.summaries import disagreement, histogram, score_grid, score_of
 from wanda_ui import figures, texts
-from wanda_ui.studio import Loaded, Result, Studio
-
-WAITING = "The scores appear here as soon as the model is ready."
+from wanda_ui.events import LIGHT, Room
+from wanda_ui.language import Say, label, speaker
+from wanda_ui.studio import Loaded, Result
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class ScoresTab:
     text: gr.HTML
 
     @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What `show` returns."""
+        return [self.kind, self.block, *self.grid_outputs, *self.linear_outputs]
+
+    @property
     def grid_outputs(self) -> list[gr.components.Component]:
         """What `show_grid` returns."""
         return [self.grid_title, self.grid, self.grid_text]
@@ -40,12 +45,12 @@ class ScoresTab:
         return [self.score_title, self.score, self.weight_title, self.weight, self.text]
 
 
-def build() -> ScoresTab:
-    """All blocks above, one linear below."""
+def build(room: Room) -> ScoresTab:
+    """All blocks above, one linear below, and what happens when another is chosen."""
     with gr.Row():
-        kind = gr.Dropdown([], label="Kind of linear", elem_id="scores-kind", min_width=160)
-        block = gr.Dropdown([], label="Block", elem_id="scores-block", min_width=100)
-    grid_title = gr.HTML(texts.empty(WAITING))
+        kind = gr.Dropdown([], label=label("scores.kind"), elem_id="scores-kind", min_width=160)
+        block = gr.Dropdown([], label=label("scores.block"), elem_id="scores-block", min_width=100)
+    grid_title = gr.HTML("")
     grid = gr.Plot(show_label=False, elem_id="scores-heatmap")
     grid_text = gr.HTML("", elem_id="scores-heatmap-text")
     with gr.Row(elem_classes="wl-columns"):
@@ -56,7 +61,38 @@ def build() -> ScoresTab:
             weight_title = gr.HTML("")
             weight = gr.Plot(show_label=False, elem_id="magnitude-histogram")
     text = gr.HTML("", elem_id="scores-histogram-text")
-    return ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
+    tab = ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
+
+    def choose_kind(request: gr.Request, name: str, held: str, kind: str, block: int) -> list:
+        loaded, result = room.current(name, held)
+        if loaded is None or kind not in kinds_of(loaded):
+            return [gr.skip()] * len(tab.outputs[2:])
+        kind, block = choices(loaded, kind, block)
+        say = speaker(request)
+        return [*show_grid(loaded, result, kind, say), *show_linear(loaded, result, kind, block, say)]
+
+    def choose_block(request: gr.Request, name: str, held: str, kind: str, block: int) -> list:
+        loaded, result = room.current(name, held)
+        if loaded is None or choices(loaded, kind, block) != (kind, block):
+            return [gr.skip()] * len(tab.linear_outputs)
+        return list(show_linear(loaded, result, kind, block, speaker(request)))
+
+    seen = [*room.choice, kind, block]
+    kind.input(choose_kind, seen, tab.outputs[2:], **LIGHT)
+    block.input(choose_block, seen, tab.linear_outputs, **LIGHT)
+    return tab
+
+
+def show(loaded: Loaded, result: Result | None, kind: str | None, block: int | None, say: Say) -> list:
+    """The whole tab, for the kind and block chosen before where the model has them."""
+    kind, block = choices(loaded, kind, block)
+    blocks = [linear.block for linear in of_kind(loaded, kind)]
+    return [
+        gr.Dropdown(kinds_of(loaded), value=kind),
+        gr.Dropdown(blocks, value=block),
+        *show_grid(loaded, result, kind, say),
+        *show_linear(loaded, result, kind, block, say),
+    ]
 
 
 def choices(loaded: Loaded, kind: str | None, block: int | None) -> tuple[str, int]:
@@ -77,14 +113,16 @@ def of_kind(loaded: Loaded, kind: str) -> list[Linear]:
     return [linear for block in loaded.lm.linears for linear in block if linear.kind == kind]
 
 
-def show_grid(loaded: Loaded, result: Result | None, kind: str) -> tuple[str, object, str]:
+def show_grid(loaded: Loaded, result: Result | None, kind: str, say: Say) -> tuple[str, object, str]:
     """The block × score picture of a kind, of the dense weights, with its words."""
     grid = score_grid(of_kind(loaded, kind), _norms(loaded, result))
-    title, text = texts.grid_words(grid, kind)
-    return texts.figure_title(title), figures.score_heatmap(grid), texts.sentence(text)
+    title, text = texts.grid_words(grid, kind, say)
+    return texts.figure_title(title), figures.score_heatmap(grid, say), texts.sentence(text)
 
 
-def show_linear(loaded: Loaded, result: Result | None, kind: str, block: int) -> tuple[str, object, str, object, str]:
+def show_linear(
+    loaded: Loaded, result: Result | None, kind: str, block: int, say: Say
+) -> tuple[str, object, str, object, str]:
     """One linear: its scores, kept and pruned apart, and beside them the same weights by magnitude."""
     linear = next(x for x in of_kind(loaded, kind) if x.block == block)
     norms = _norms(loaded, result)
@@ -96,12 +134,13 @@ def show_linear(loaded: Loaded, result: Result | None, kind: str, block: int) ->
         other = lowest_per_row(magnitude(linear.weight), rows_cut)
         parting = disagreement(cut, other, norms[linear.name]) if result.variant.profile is not None else None
     by_score, by_weight = histogram(S, cut), histogram(linear.weight.abs(), cut)
-    title, beside, text = texts.histogram_words(by_score, by_weight, f"{kind}, block {block}", parting)
+    where = say("scores.where", kind=kind, block=block)
+    title, beside, text = texts.histogram_words(by_score, by_weight, where, parting, say)
     return (
         texts.figure_title(title),
-        figures.score_histogram(by_score, "score |W|·‖X‖₂"),
+        figures.score_histogram(by_score, say("scores.score_axis"), say),
         texts.figure_title(beside),
-        figures.score_histogram(by_weight, "magnitude |W|"),
+        figures.score_histogram(by_weight, say("scores.weight_axis"), say),
         texts.sentence(text),
     )
 
@@ -112,12 +151,3 @@ def _norms(loaded: Loaded, result: Result | None):
         return result.variant.profile.norms
     assert loaded.analysis is not None  # the page asks only after it is made
     return loaded.analysis.profile.norms
-
-
-def current(studio: Studio, name: str, key: str) -> tuple[Loaded | None, Result | None]:
-    """What this visitor looks at: the model if it is ready, the variant if it belongs to that model."""
-    loaded = studio.models.get(name)
-    result = studio.results.get(key)
-    if loaded is None or loaded.analysis is None:
-        return None, None
-    return loaded, result if result is not None and result.loaded is loaded else None

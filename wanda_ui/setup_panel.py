@@ -1,7 +1,5 @@
 """The left column: which model, what is done to it, and how far it is."""
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,43 +7,51 @@ import gradio as gr
 
 from wanda_core import builtin
 from wanda_core.calibration import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, read_text
-from wanda_core.errors import InputError, WandaError
-from wanda_core.progress import Progress, Steps
-from wanda_core.recipe import MAX_SPARSITY, PruneSpec
-from wanda_ui import texts
+from wanda_core.errors import InputError
+from wanda_core.progress import Steps
+from wanda_core.recipe import MAX_SPARSITY, PruneSpec, preset
+from wanda_ui.language import label
 from wanda_ui.studio import Result, Studio
 
 MODELS = [
-    ("SmolLM2-135M · built in", builtin.NAME),
+    (label("setup.model_builtin"), builtin.NAME),
     ("SmolLM2-360M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
     ("Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
     ("GPT-2 (124M)", "openai-community/gpt2"),
     ("OPT-125M", "facebook/opt-125m"),
 ]
-METHODS = [("Wanda", "wanda"), ("Magnitude", "magnitude"), ("RIA", "ria"), ("SparseGPT", "sparsegpt")]
-GROUPS = [
-    ("method's own", "default"),
-    ("output row", "row"),
-    ("matrix", "matrix"),
-    ("input column", "column"),
-    ("128 weights of a row", "row:128"),
-    ("128 weights of a column", "column:128"),
-    ("whole model", "model"),
+METHOD_CHOICES = [
+    ("Wanda", "wanda"),
+    (label("setup.method_magnitude"), "magnitude"),
+    ("SparseGPT", "sparsegpt"),
+    ("RIA", "ria"),
+    (label("setup.method_variant"), "wanda-variant"),
+    (label("setup.method_random"), "random"),
+]
+GROUP_CHOICES = [
+    (label("setup.group_default"), "default"),
+    (label("setup.group_row"), "row"),
+    (label("setup.group_matrix"), "matrix"),
+    (label("setup.group_column"), "column"),
+    (label("setup.group_row_128"), "row:128"),
+    (label("setup.group_column_128"), "column:128"),
+    (label("setup.group_model"), "model"),
 ]
 ORDER_CHOICES = [
-    ("faithful: as published", "faithful"),
-    ("in-flight: one pass", "in-flight"),
-    ("one-shot: dense norms", "one-shot"),
+    (label("setup.order_default"), "default"),
+    (label("setup.order_faithful"), "faithful"),
+    (label("setup.order_in_flight"), "in-flight"),
+    (label("setup.order_one_shot"), "one-shot"),
 ]
 UPDATE_CHOICES = [
-    ("method's own", "default"),
-    ("none", "none"),
-    ("OBS, as in SparseGPT", "obs"),
-    ("least squares", "least-squares"),
+    (label("setup.update_default"), "default"),
+    (label("setup.update_none"), "none"),
+    (label("setup.update_obs"), "obs"),
+    (label("setup.update_least_squares"), "least-squares"),
+    (label("setup.update_best"), "best"),
 ]
-ALLOCATION_CHOICES = [("the same everywhere", "uniform"), ("OWL: by outliers", "owl")]
+ALLOCATION_CHOICES = [(label("setup.allocation_uniform"), "uniform"), (label("setup.allocation_owl"), "owl")]
 MAX_PAGE_TOKENS = 64 * 1024  # samples × length that the page runs; the command line has no such limit
-TICK = 0.15  # seconds between updates of the progress bar
 
 
 @dataclass(frozen=True)
@@ -92,37 +98,43 @@ def build() -> SetupPanel:
     model = gr.Dropdown(
         MODELS,
         value=builtin.NAME,
-        label="Model",
-        info="built in, from the list, or any Hugging Face id",
+        label=label("setup.model"),
+        info=label("setup.model_info"),
         allow_custom_value=True,
         elem_id="model",
     )
-    method = gr.Radio(METHODS, value="wanda", label="Method", elem_id="method")
+    method = gr.Radio(METHOD_CHOICES, value="wanda", label=label("setup.method"), elem_id="method")
     pattern = gr.Radio(
-        [("free", "unstructured"), ("2:4", "2:4"), ("4:8", "4:8")],
+        [(label("setup.pattern_free"), "unstructured"), ("2:4", "2:4"), ("4:8", "4:8")],
         value="unstructured",
-        label="Pattern",
+        label=label("setup.pattern"),
         elem_id="pattern",
     )
-    sparsity = gr.Slider(0, 100 * MAX_SPARSITY, value=50, step=1, label="Sparsity (%)", elem_id="sparsity", buttons=[])
+    sparsity = gr.Slider(
+        0, 100 * MAX_SPARSITY, value=50, step=1, label=label("setup.sparsity"), elem_id="sparsity", buttons=[]
+    )
     with gr.Row(elem_classes="wl-buttons"):
-        prune = gr.Button("Prune", variant="primary", elem_id="prune", scale=2)
-        cancel = gr.Button("Cancel", elem_id="cancel", scale=1)
-    status = gr.HTML(texts.empty("Starting …"), elem_id="status")
-    with gr.Accordion("Calibration", open=False, elem_id="calibration"):
-        gr.Markdown("Wanda looks at the model's inputs on a text: the built-in one, or your own.")
-        file = gr.File(label="Your text (.txt, UTF-8)", file_types=[".txt"], height=110, elem_id="calibration-file")
+        prune = gr.Button(label("setup.prune"), variant="primary", elem_id="prune", scale=2)
+        cancel = gr.Button(label("setup.cancel"), elem_id="cancel", scale=1)
+    status = gr.HTML("", elem_id="status")
+    with gr.Accordion(label("setup.calibration"), open=False, elem_id="calibration"):
+        gr.Markdown(label("setup.calibration_what"))
+        file = gr.File(label=label("setup.file"), file_types=[".txt"], height=140, elem_id="calibration-file")
         with gr.Row():
-            samples = gr.Number(DEFAULT_SAMPLES, label="Samples", precision=0, min_width=70, elem_id="samples")
-            seq_len = gr.Number(DEFAULT_SEQ_LEN, label="Tokens each", precision=0, min_width=70, elem_id="seq-len")
-            seed = gr.Number(0, label="Seed", precision=0, min_width=70, elem_id="seed")
-    with gr.Accordion("More", open=False, elem_id="more"):
-        group = gr.Dropdown(GROUPS, value="default", label="Compare weights within", elem_id="group")
-        order = gr.Dropdown(ORDER_CHOICES, value="faithful", label="Measure inputs", elem_id="order")
+            samples = gr.Number(
+                DEFAULT_SAMPLES, label=label("setup.samples"), precision=0, min_width=70, elem_id="samples"
+            )
+            seq_len = gr.Number(
+                DEFAULT_SEQ_LEN, label=label("setup.seq_len"), precision=0, min_width=70, elem_id="seq-len"
+            )
+            seed = gr.Number(0, label=label("setup.seed"), precision=0, min_width=70, elem_id="seed")
+    with gr.Accordion(label("setup.more"), open=False, elem_id="more"):
+        group = gr.Dropdown(GROUP_CHOICES, value="default", label=label("setup.group"), elem_id="group")
+        order = gr.Dropdown(ORDER_CHOICES, value="default", label=label("setup.order"), elem_id="order")
         allocation = gr.Dropdown(
-            ALLOCATION_CHOICES, value="uniform", label="Sparsity of the blocks", elem_id="allocation"
+            ALLOCATION_CHOICES, value="uniform", label=label("setup.allocation"), elem_id="allocation"
         )
-        update = gr.Dropdown(UPDATE_CHOICES, value="default", label="Update the kept weights", elem_id="update")
+        update = gr.Dropdown(UPDATE_CHOICES, value="default", label=label("setup.update"), elem_id="update")
     pattern.change(
         lambda chosen: gr.Slider(interactive=chosen == "unstructured"),
         pattern,
@@ -167,7 +179,8 @@ def job(
     samples, seq_len, seed = (
         _whole(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
     )
-    if not 0 < samples * seq_len <= MAX_PAGE_TOKENS or samples > MAX_SAMPLES or seq_len > MAX_SEQ_LEN:
+    within = 1 <= samples <= MAX_SAMPLES and 1 <= seq_len <= MAX_SEQ_LEN and samples * seq_len <= MAX_PAGE_TOKENS
+    if not within:
         raise InputError(
             f"{samples} samples of {seq_len} tokens are outside what this page runs "
             f"(1 to {MAX_PAGE_TOKENS:,} tokens in all); choose fewer, or use the command line"
@@ -190,37 +203,17 @@ def slide(
 def _spec(method: str, pattern: str, sparsity: object, group: str, **more: Any) -> PruneSpec:
     free = pattern == "unstructured"
     given = {key: value for key, value in more.items() if value != "default"}
-    return PruneSpec(
-        method=method,
-        pattern=pattern,
-        sparsity=_share(sparsity) if free else None,
-        group=None if group == "default" or not free else group,
-        **given,
-    )
-
-
-def watched(steps: Steps, keep: list) -> Iterator[str]:
-    """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
-
-    Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
-    """
-    last = 0.0
-    try:
-        while True:
-            step: Progress = next(steps)
-            if time.monotonic() - last >= TICK:
-                last = time.monotonic()
-                yield texts.progress(step)
-    except StopIteration as stop:
-        keep.append(stop.value)
-    except WandaError as error:
-        yield texts.problem(str(error))
-    finally:
-        steps.close()
+    best = given.get("update") == "best" and given.pop("update")
+    given |= {"method": method, "pattern": pattern, "sparsity": _share(sparsity) if free else None}
+    if free and group != "default":
+        given["group"] = group
+    return preset("best", **given) if best else PruneSpec(**given)
 
 
 def _share(percent: Any) -> Any:
-    """Percent as a share; what is no number is left for the recipe to refuse."""
+    """Percent as a share; what is no number is left for the recipe to refuse, which takes None for the usual one."""
+    if percent is None:
+        raise InputError("the sparsity is missing; it is the share of weights to remove, try 50")
     if isinstance(percent, bool) or not isinstance(percent, (int, float)):
         return percent
     return percent / 100

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from wanda_core import builtin
 from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate, read_text
 from wanda_core.errors import InputError
-from wanda_core.evaluate import Perplexity, perplexity_steps
+from wanda_core.evaluate import Agreement, Perplexity, agreement_steps, perplexity_steps
 from wanda_core.models import LanguageModel, load_model
 from wanda_core.outliers.activations import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps
@@ -23,6 +24,8 @@ MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
 MAX_VARIANTS = 2  # pruned copies kept at once, each about as large as the model's linears
 EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
 EVAL_SEQ_LEN = 512
+AGREEMENT_WINDOWS = 1  # it runs both models
+MAX_FOUND = 8  # results of looking at a model that are kept with it; a sentence of a large model is 100 MB
 POLL = 0.2  # seconds between looks at a job in another thread
 
 
@@ -35,6 +38,7 @@ class Loaded:
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
     analysing: threading.Lock = field(default_factory=threading.Lock)
+    found: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Result:
     variant: Variant
     dense: Perplexity
     pruned: Perplexity
+    agreement: Agreement
 
 
 @dataclass
@@ -87,7 +92,7 @@ class Studio:
         """A model with the analysis the Scores and Outliers tabs show before anything is pruned."""
         loaded = yield from self.model_steps(name)
         if loaded.analysis is None:
-            yield from _holding(loaded.analysing, self._analyse(loaded), "reading the model's activations")
+            yield from _holding(loaded.analysing, self._analyse(loaded))
         return loaded
 
     def prune_steps(self, name: str, spec: PruneSpec, draw: dict[str, object]) -> Steps[Result]:
@@ -112,6 +117,17 @@ class Studio:
         loaded = yield from self.open_steps(name)
         return (yield from self._kept(f"{name}|{spec}|analysis", loaded, spec, None))
 
+    def found_steps(self, name: str, key: Hashable, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
+        """What looking at a model gave, now or before; the result unused longest goes. key: what it depends on."""
+        loaded = yield from self.model_steps(name)
+        if key not in loaded.found:
+            loaded.found[key] = yield from self._alone(make(loaded))
+            while len(loaded.found) > MAX_FOUND:
+                loaded.found.popitem(last=False)
+        result: T = loaded.found[key]  # type: ignore[assignment]
+        loaded.found.move_to_end(key)
+        return result
+
     def alone(self, steps: Steps[T]) -> Steps[T]:
         """Run steps while nobody else runs a model here."""
         return self._alone(steps)
@@ -127,7 +143,7 @@ class Studio:
         return self._loads[name]
 
     def _alone(self, steps: Steps[T]) -> Steps[T]:
-        return _holding(self._engine, steps, "another job is running; yours is next")
+        return _holding(self._engine, steps)
 
     def _analyse(self, loaded: Loaded) -> Steps[None]:
         """Nobody asked for this, so the engine is let go after every block: whoever presses Prune goes first."""
@@ -137,7 +153,7 @@ class Studio:
         steps = analyse_steps(loaded.lm, calibration)
         while True:
             while not self._engine.acquire(timeout=POLL):
-                yield Progress("waiting", 0, 1, "until the job that is running is done")
+                yield Progress("waiting", 0, 1)
             try:
                 step = next(steps)
             except StopIteration as stop:
@@ -154,13 +170,16 @@ class Studio:
         if loaded.dense is None:
             loaded.dense = yield from _measure(loaded.lm, text, "dense")
         pruned = yield from _measure(variant.lm, text, "pruned")
-        return Result(key, loaded, variant, loaded.dense, pruned)
+        beside = yield from agreement_steps(
+            loaded.lm, variant.lm, text, seq_len=EVAL_SEQ_LEN, windows=AGREEMENT_WINDOWS
+        )
+        return Result(key, loaded, variant, loaded.dense, pruned, beside)
 
 
-def _holding(lock: threading.Lock, steps: Steps[T], waiting: str) -> Steps[T]:
-    """Run steps while holding a lock; until it is free, progress says what is waited for."""
+def _holding(lock: threading.Lock, steps: Steps[T]) -> Steps[T]:
+    """Run steps while holding a lock; until it is free, progress says that it is waited for."""
     while not lock.acquire(timeout=POLL):
-        yield Progress("waiting", 0, 1, waiting)
+        yield Progress("waiting", 0, 1)
     try:
         return (yield from steps)
     finally:
@@ -174,4 +193,4 @@ def _measure(lm: LanguageModel, text: str, which: str) -> Steps[Perplexity]:
             step = next(steps)
         except StopIteration as stop:
             return stop.value
-        yield Progress(f"perplexity, {which}", step.done, step.total, step.detail)
+        yield Progress(which, step.done, step.total, step.detail)

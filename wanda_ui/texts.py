@@ -1,28 +1,29 @@
 """Small pieces of HTML and the sentences under the figures. Every value that a visitor gave is escaped."""
 
+import re
 from html import escape
 
 import pandas as pd
 
-from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut
 from wanda_core.progress import Progress
 from wanda_core.summaries import Disagreement, Grid, Histogram
+from wanda_ui.language import ENGLISH, Say
 from wanda_ui.studio import EVAL_SEQ_LEN, Loaded, Result
 
 
-def header(loaded: Loaded | None) -> str:
+def header(loaded: Loaded | None, say: Say) -> str:
     """The line at the top: name of the product, and which model runs where."""
-    chip = "loading the model …" if loaded is None else f"{escape(loaded.lm.title)} · {_place(loaded)}"
-    return f'<div class="wl-head"><h1>Wanda Lab</h1><span class="wl-chip">{chip}</span></div>'
+    chip = say("status.loading") if loaded is None else f"{loaded.lm.title} · {_place(loaded, say)}"
+    return f'<div class="wl-head"><h1>Wanda Lab</h1><span class="wl-chip">{escape(chip)}</span></div>'
 
 
-def progress(step: Progress) -> str:
-    """A bar with what is being done."""
+def progress(step: Progress, say: Say) -> str:
+    """A bar with what is being done: the engine's own words in English, the stage and the block elsewhere."""
     percent = round(100 * step.fraction)
     return (
         f'<div class="wl-progress" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" '
         f'aria-valuemax="100"><div class="wl-bar"><i style="width:{percent}%"></i></div>'
-        f"<span><b>{escape(step.stage)}</b> {percent}% · {escape(step.detail)}</span></div>"
+        f"<span><b>{escape(_stage(step, say))}</b> {percent}% · {escape(_detail(step, say))}</span></div>"
     )
 
 
@@ -31,44 +32,53 @@ def problem(message: str) -> str:
     return f'<div class="wl-problem" role="alert">{escape(message)}</div>'
 
 
-def ready(loaded: Loaded, note: str = "") -> str:
-    """The status before anything is pruned."""
-    more = f"<p>{escape(note)}</p>" if note else "<p>Ready. Press <b>Prune</b> to make the pruned model.</p>"
-    return f'<div class="wl-status">{_facts(loaded)}{more}</div>'
+def ready(loaded: Loaded, say: Say, note: str = "status.ready") -> str:
+    """The status before anything is pruned. note: the key of what to say below the model."""
+    return f'<div class="wl-status">{_facts(loaded, say)}<p>{escape(say(note))}</p></div>'
 
 
-def done(result: Result) -> str:
+def done(result: Result, say: Say) -> str:
     """The status after pruning: what was reached, how long it took, what it cost."""
-    report = result.variant.report
-    spec = result.variant.spec
+    report, spec, agreement = result.variant.report, result.variant.spec, result.agreement
     order = f" · {spec.order}" if spec.needs_calibration else ""
+    reached = say("status.reached", sparsity=report.sparsity, seconds=report.seconds)
     dead = sum(linear.dead_columns for linear in report.linears)
-    extra = f"<p>{dead} dead input columns were ordered by magnitude.</p>" if dead else ""
-    if report.by_magnitude:
-        extra += f"<p>{report.by_magnitude} matrices of experts saw too few tokens and were pruned by magnitude.</p>"
+    more = [
+        say("status.measured", windows=result.pruned.windows, seq_len=EVAL_SEQ_LEN),
+        say("status.agreement", top1=agreement.top1, kl=agreement.kl, tokens=agreement.tokens),
+        *([say("status.owl", low=min(report.blocks), high=max(report.blocks))] if report.outlier_ratios else []),
+        *([say("status.dead", count=dead)] if dead else []),
+        *([say("status.experts", count=report.by_magnitude)] if report.by_magnitude else []),
+    ]
+    costs = [("dense", result.dense), ("pruned", result.pruned)]
+    values = [
+        f'<span class="wl-{which}">{escape(say(f"status.{which}", value=number(found.perplexity)))}</span>'
+        for which, found in costs
+    ]
     return (
-        f'<div class="wl-status">{_facts(result.loaded)}<p class="wl-big"><b>{escape(result.variant.spec.label)}</b>'
-        f"<br>{report.sparsity:.1%} zeros · {report.seconds:.1f} s{order}</p>"
-        f'<div class="wl-ppl"><span>perplexity</span>'
-        f'<span class="wl-dense">dense {number(result.dense.perplexity)}</span>'
-        f'<span class="wl-pruned">pruned {number(result.pruned.perplexity)}</span></div>'
-        f"<p>Built-in evaluation text, {result.pruned.windows} windows of {EVAL_SEQ_LEN} tokens.</p>{extra}</div>"
+        f'<div class="wl-status">{_facts(result.loaded, say)}<p class="wl-big"><b>{escape(spec.label)}</b>'
+        f"<br>{escape(reached)}{order}</p>"
+        f'<div class="wl-ppl"><span>{escape(say("status.perplexity"))}</span>{"".join(values)}</div>'
+        f"{''.join(f'<p>{escape(line)}</p>' for line in more)}</div>"
     )
 
 
-def answer(which: str, title: str, body: str, note: str = "", perplexity: float | None = None) -> str:
-    """A column of Compare. which: `dense` or `pruned`; body: HTML already escaped."""
-    cost = "" if perplexity is None else f"<span>perplexity {number(perplexity)}</span>"
+def answer(which: str, title: str, body: str, note: str = "", cost: str = "") -> str:
+    """A column of Compare. which: `dense` or `pruned`; body: HTML already escaped; cost: the perplexity, in words."""
+    beside = f"<span>{escape(cost)}</span>" if cost else ""
     foot = f"<footer>{escape(note)}</footer>" if note else ""
     return (
-        f'<article class="wl-answer wl-{which}-card"><header><b>{escape(title)}</b>{cost}</header>'
+        f'<article class="wl-answer wl-{which}-card"><header><b>{escape(title)}</b>{beside}</header>'
         f'<div class="wl-text" aria-live="polite">{body}</div>{foot}</article>'
     )
 
 
-def marked(text: str, shared: str, parts: bool) -> str:
-    """A text whose first difference from the other answer is marked. shared: what both begin with."""
-    if not parts:
+def marked(text: str, shared: str, title: str) -> str:
+    """A text whose first difference from the other answer is marked.
+
+    shared: what both begin with; title: what the mark says, empty when there is no difference.
+    """
+    if not title:
         return escape(text)
     at = len(shared)
     while at and not text.startswith(shared[:at]):  # a token may end inside a character
@@ -76,7 +86,7 @@ def marked(text: str, shared: str, parts: bool) -> str:
     rest = text[at:]
     end = next((i for i, c in enumerate(rest) if i and c.isspace() and rest[:i].strip()), len(rest))
     first = rest[:end]
-    return f'{escape(text[:at])}<mark title="the answers part here">{escape(first)}</mark>{escape(rest[end:])}'
+    return f'{escape(text[:at])}<mark title="{escape(title)}">{escape(first)}</mark>{escape(rest[end:])}'
 
 
 def figure_title(text: str) -> str:
@@ -105,63 +115,37 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
 
 
-def grid_words(grid: Grid, kind: str) -> tuple[str, str]:
+def grid_words(grid: Grid, kind: str, say: Say) -> tuple[str, str]:
     """Title and sentence of the block × score picture."""
     low, high = int(grid.median.argmin()), int(grid.median.argmax())
-    factor = 10 ** float(grid.median[high] - grid.median[low])
-    title = f"Scores of {kind} differ {factor:.1f}-fold between blocks"
-    text = (
-        f"The median score of {kind} runs from {10 ** float(grid.median[low]):.2g} in block {grid.blocks[low]} to "
-        f"{10 ** float(grid.median[high]):.2g} in block {grid.blocks[high]}. Scores are compared inside each output "
-        "row, so a block with small scores does not lose more of its weights."
-    )
-    return title, text
+    least, most = (10 ** float(grid.median[place]) for place in (low, high))
+    where = {"low_block": grid.blocks[low], "high_block": grid.blocks[high]}
+    title = say("scores.grid_title", kind=kind, factor=most / least)
+    return title, say("scores.grid_text", kind=kind, low=least, high=most, **where)
 
 
 def histogram_words(
-    score: Histogram, weight: Histogram, name: str, parting: Disagreement | None
+    score: Histogram, weight: Histogram, where: str, parting: Disagreement | None, say: Say
 ) -> tuple[str, str, str]:
     """Title of the score histogram, title of the magnitude one, and the sentence under both."""
     if score.threshold is None:
-        spread = float(score.edges[-1] - score.edges[0])
         return (
-            f"Scores of {name} before pruning",
-            "The same weights by magnitude alone",
-            f"Nothing is pruned yet: the picture spans {spread:.0f} decades below the largest score; "
-            "press Prune to see which weights go.",
+            say("scores.before_title", where=where),
+            say("scores.before_beside"),
+            say("scores.before_text", decades=float(score.edges[-1] - score.edges[0])),
         )
     total = int(score.kept.sum() + score.cut.sum()) + score.zeros
     cut = int(score.cut.sum()) + score.zeros
-    title = f"{cut / total:.1%} of {name} is cut, from the low end of each row"
     overlap = float(weight.kept[: _last(weight.cut) + 1].sum()) / max(float(weight.kept.sum()), 1)
-    beside = f"By magnitude alone, {overlap:.0%} of the kept weights lie below the largest one cut"
-    text = f"Of {total:,} weights {cut:,} are zero now ({score.zeros:,} had a score of exactly zero). "
+    text = say("scores.cut_text", total=total, cut=cut, zeros=score.zeros)
     if parting is not None:
-        text += (
-            f"Magnitude at the same sparsity, row by row, would have decided {parting.overall:.1%} of them "
-            f"differently, and {parting.top:.1%} in the {parting.columns} input columns with the largest norms."
-        )
-    return title, beside, text
-
-
-def lines_words(analysis: Analysis, found: list[StandOut]) -> tuple[str, str]:
-    """Title and sentence of the magnitudes per block."""
-    first = found[0]
-    blocks = len(analysis.median)
-    if not first.massive:
-        title = f"No massive activations: the largest is {number(first.ratio)} × the median"
-        text = (
-            f"Channel {first.channel} reaches {number(first.largest)} at the output of block {first.block}; the "
-            f"definition asks for more than {MASSIVE_MAGNITUDE:.0f} and {MASSIVE_RATIO:,.0f} × the median."
-        )
-        return title, text
-    title = f"Channel {first.channel} is {number(first.ratio)} × the median at the output of block {first.block}"
-    text = (
-        f"From block {first.massive[0]} to {first.massive[-1]} ({len(first.massive)} of {blocks}) the residual stream "
-        f"carries a massive activation: more than {MASSIVE_MAGNITUDE:.0f} and {MASSIVE_RATIO:,.0f} × the median. "
-        f"Its largest value is {number(first.largest)}, in channel {first.channel}."
+        shares = {"overall": parting.overall, "top": parting.top, "columns": parting.columns}
+        text += " " + say("scores.parting", **shares)
+    return (
+        say("scores.cut_title", share=cut / total, where=where),
+        say("scores.cut_beside", overlap=overlap),
+        text,
     )
-    return title, text
 
 
 def _last(counts) -> int:
@@ -169,10 +153,24 @@ def _last(counts) -> int:
     return int(places.max()) if len(places) else -1
 
 
-def _facts(loaded: Loaded) -> str:
-    return f"<p>{escape(loaded.lm.title)} · {loaded.lm.n_parameters / 1e6:,.1f} M parameters · {_place(loaded)}</p>"
+def _facts(loaded: Loaded, say: Say) -> str:
+    about = say("status.facts", model=loaded.lm.title, millions=loaded.lm.n_parameters / 1e6, place=_place(loaded, say))
+    return f"<p>{escape(about)}</p>"
 
 
-def _place(loaded: Loaded) -> str:
-    device = {"cpu": "CPU", "cuda": "GPU", "mps": "Apple GPU"}.get(loaded.lm.device.type, loaded.lm.device.type)
+def _place(loaded: Loaded, say: Say) -> str:
+    kind = loaded.lm.device.type
+    device = {"cpu": "CPU", "cuda": "GPU", "mps": say("status.apple")}.get(kind, kind)
     return f"{device} {str(loaded.lm.dtype).removeprefix('torch.')}"
+
+
+def _stage(step: Progress, say: Say) -> str:
+    return say(f"status.stage.{step.stage.replace(' ', '_')}")
+
+
+def _detail(step: Progress, say: Say) -> str:
+    """The engine speaks English; elsewhere its count of blocks is put into words, and the rest left out."""
+    if say("status.stage.pruning") == ENGLISH("status.stage.pruning"):
+        return step.detail
+    found = re.search(r"block (\d+) of (\d+)", step.detail)
+    return say("status.block", done=int(found[1]), total=int(found[2])) if found else ""

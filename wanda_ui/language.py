@@ -1,0 +1,127 @@
+"""Every word of the page, in the language its reader chose.
+
+`locales/<language>/<part>.json` holds the words, for translators to edit: nested keys, values in the manner of Python's
+`str.format`. Labels that stand in the page from the start are sent as keys and put into words by the browser
+(`gr.I18n`); what is computed is put into words here, by the `Say` of the request.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+LOCALES = Path(__file__).resolve().parent / "locales"
+LANGUAGES = {"en": "English", "ko": "한국어"}  # the first is spoken where none of them is asked for
+Say = Callable[..., str]  # say("lesson.two_weights.question", w=0.5) -> words
+
+
+@cache
+def words(language: str) -> dict[str, str]:
+    """All words of a language, `part.key.key` -> text."""
+    found: dict[str, str] = {}
+    for path in sorted((LOCALES / language).glob("*.json")):
+        found |= _flat(json.loads(path.read_text(encoding="utf-8")), path.stem)
+    return found
+
+
+def _flat(tree: dict[str, Any], prefix: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}.{key}"
+        found |= _flat(value, name) if isinstance(value, dict) else {name: str(value)}
+    return found
+
+
+def say(language: str, key: str, **values: object) -> str:
+    """The words for a key, with values put in. Raises KeyError for a key that no file has."""
+    return words(language)[key].format(**values)
+
+
+def label(key: str) -> Any:
+    """A label that the browser puts into the reader's language. Raises KeyError for a key that no file has."""
+    assert words(next(iter(LANGUAGES)))[key]
+    return I18nData(key)
+
+
+def labels() -> gr.I18n:
+    """What the browser needs for every `label`."""
+    return gr.I18n(**{language: words(language) for language in LANGUAGES})
+
+
+def choose(asked: str | None, accepted: str | None) -> str:
+    """The language to speak. asked: `?lang=` of the address; accepted: the browser's Accept-Language header."""
+    if asked in LANGUAGES:
+        return asked
+    wishes: list[tuple[float, int, str]] = []
+    for part in (accepted or "").split(","):
+        name, _, quality = part.strip().partition(";q=")
+        weight = float(quality) if re.fullmatch(r"[01](\.\d+)?", quality) else 1.0 if not quality else 0.0
+        wishes.append((-weight, len(wishes), name.lower().split("-")[0]))
+    return next((name for _, _, name in sorted(wishes) if name in LANGUAGES), next(iter(LANGUAGES)))
+
+
+def language_of(request: gr.Request | None) -> str:
+    """The language of an event's page."""
+    if request is None:
+        return next(iter(LANGUAGES))
+    return choose(request.query_params.get("lang"), request.headers.get("accept-language"))
+
+
+def speaker(request: gr.Request | None) -> Say:
+    """`say` in the language of an event's page."""
+    return partial(say, language_of(request))
+
+
+ENGLISH: Say = partial(say, "en")
+
+
+class Spoken:
+    """ASGI middleware: the page says which language it is in, and the browser's labels follow the address.
+
+    Gradio's labels follow `navigator.language` alone, read before any script of a page of ours runs; so the page is
+    served with a line that sets it.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Change the page itself and pass everything else on."""
+        if scope["type"] != "http" or scope["path"] not in ("", "/") or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [None])[0]
+        language = choose(asked, headers.get(b"accept-language"))
+        start: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def changed(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts)
+            kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            if any(name.lower() == b"content-type" and b"text/html" in value for name, value in kept):
+                body = in_language(body.decode("utf-8"), language).encode("utf-8")
+            await send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
+            await send({"type": "http.response.body", "body": body})
+
+        await self.app(scope, receive, changed)
+
+
+def in_language(html: str, language: str) -> str:
+    """The page's HTML with its language said: for screen readers, and for the labels."""
+    told = f"<script>for (const [k, v] of [['language', '{language}'], ['languages', ['{language}']]])"
+    told += " Object.defineProperty(navigator, k, { get: () => v });</script>"
+    html = html.replace('lang="en"', f'lang="{language}"', 1)
+    return html.replace("<head>", f"<head>{told}", 1)

@@ -1,0 +1,173 @@
+"""What if they are taken away? Chosen channels ablated, against as many random ones."""
+
+import re
+
+import gradio as gr
+
+from wanda_core.calibration import BUILTIN_EVALUATION, calibrate, read_text
+from wanda_core.errors import InputError
+from wanda_core.outliers.ablation import (
+    LEAST_DRAWS,
+    PLACES,
+    VALUES,
+    Ablation,
+    AblationReport,
+    ablate_steps,
+    channel_means,
+)
+from wanda_core.outliers.activations import Analysis, standing_out
+from wanda_core.progress import Progress, Steps
+from wanda_ui.events import LIGHT, Room
+from wanda_ui.language import Say, label
+from wanda_ui.outliers.figures import ablation_strip, channel_list, perplexity
+from wanda_ui.outliers.section import Section, buttons, drawn, listed, number, picture, question
+from wanda_ui.studio import EVAL_SEQ_LEN, Loaded
+
+MOST_DRAWS, MOST_WINDOWS = 12, 8  # on the page, where others wait; the engine takes more
+WINDOWS = 2
+MOST_CHARACTERS = 20_000  # of the list of channels
+COLUMNS = "what channels perplexity times_untouched"
+
+
+def build(room: Room) -> gr.Textbox:
+    """Returns the list of channels, which is filled when a model has been analysed."""
+    question("ablation")
+    with gr.Row(elem_classes="wl-options wl-ask"):
+        channels = gr.Textbox(
+            "",
+            label=label("outliers.ablation.channels"),
+            elem_id="ablation-channels",
+            max_length=MOST_CHARACTERS,
+            min_width=150,
+            scale=2,
+        )
+        take = gr.Button(label("outliers.ablation.take"), elem_id="ablation-take", scale=0, min_width=160, size="md")
+        run, cancel = buttons("ablation")
+    with gr.Row(elem_classes="wl-options"):
+        value = gr.Radio(
+            [(label(f"outliers.ablation.{name}"), name) for name in VALUES],
+            value="zero",
+            label=label("outliers.ablation.value"),
+            elem_id="ablation-value",
+            min_width=210,
+        )
+        tokens = gr.Radio(
+            [(label(f"outliers.ablation.{name}"), name) for name in PLACES],
+            value="all",
+            label=label("outliers.ablation.tokens"),
+            elem_id="ablation-tokens",
+            min_width=340,
+        )
+        from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=110)
+        draws = gr.Slider(
+            LEAST_DRAWS,
+            MOST_DRAWS,
+            value=LEAST_DRAWS,
+            step=1,
+            label=label("outliers.ablation.draws"),
+            elem_id="ablation-draws",
+            buttons=[],
+            min_width=150,
+        )
+        windows = gr.Slider(
+            1,
+            MOST_WINDOWS,
+            value=WINDOWS,
+            step=1,
+            label=label("outliers.ablation.windows"),
+            elem_id="ablation-windows",
+            buttons=[],
+            min_width=150,
+        )
+    status = gr.HTML("", elem_id="ablation-status")
+    strip = picture("ablation-strip")
+    table = gr.HTML("", elem_id="ablation-table")
+
+    def steps(name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float) -> Steps:
+        chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]
+        counts = {
+            "draws": _at_most("draws", number(draws), MOST_DRAWS),
+            "windows": _at_most("windows", number(windows), MOST_WINDOWS),
+        }
+        return (
+            yield from room.studio.found_steps(
+                name, ("ablation", chosen, *counts.values()), lambda loaded: _ablated(loaded, chosen, counts)
+            )
+        )
+
+    inputs = [channels, value, tokens, from_block, draws, windows]
+    section = Section(room, status, run, cancel, [*strip.outputs, table])
+    section.wire(steps, show, inputs, again=[channels.submit])
+
+    def taken(name: str) -> object:
+        loaded, _ = room.current(name, "")
+        return gr.skip() if loaded is None or loaded.analysis is None else found_channels(loaded.analysis)
+
+    take.click(taken, room.model, channels, **LIGHT)
+    return channels
+
+
+def found_channels(analysis: Analysis) -> str:
+    """The channels with massive activations on the calibration text, or the one that stands out most."""
+    found = standing_out(analysis)
+    return ", ".join(str(f.channel) for f in found if f.massive) or str(found[0].channel)
+
+
+def channels_of(typed: object) -> tuple[int, ...]:
+    """Channels from a typed list. Raises InputError for what is no whole number."""
+    parts = re.split(r"[,;\s]+", typed[:MOST_CHARACTERS].strip(" ,;\n\t")) if isinstance(typed, str) else [""]
+    if parts == [""]:
+        raise InputError("no channel is given; type one or more, such as 507, or take the found ones")
+    wrong = next((part for part in parts if not re.fullmatch(r"[0-9]{1,9}", part)), None)
+    if wrong is not None:
+        raise InputError(f"{wrong[:40]!r} is not a channel; type whole numbers from 0, with commas between them")
+    return tuple(int(part) for part in parts)
+
+
+def show(report: AblationReport, say: Say, *_: object) -> list:
+    """The dots, what they say, and a row for every run."""
+    chosen = report.ablation.channels
+    low, high = report.random_range
+    values = {
+        "channels": say(f"outliers.ablation.{'one' if len(chosen) == 1 else 'several'}", channels=channel_list(chosen)),
+        "count": len(chosen),
+        "untouched": perplexity(report.untouched),
+        "chosen": perplexity(report.chosen.perplexity),
+        "times": perplexity(report.chosen.perplexity / report.untouched),
+        "low": perplexity(low),
+        "high": perplexity(high),
+        "draws": len(report.random),
+        "windows": report.windows,
+        "seq_len": report.seq_len,
+    }
+    beyond = report.chosen.perplexity > high
+    title = say(f"outliers.ablation.{report.ablation.value}_title", **values)
+    words = say(f"outliers.ablation.{'more' if beyond else 'same'}_text", **values)
+    rows: list[list[object]] = [[say("outliers.ablation.untouched"), "–", values["untouched"], "1.00"]]
+    runs = [(say("outliers.ablation.chosen"), report.chosen)]
+    runs += [(say("outliers.ablation.draw", draw=draw), one) for draw, one in enumerate(report.random, start=1)]
+    for what, one in runs:
+        ratio = one.perplexity / report.untouched
+        rows.append([what, channel_list(one.channels), perplexity(one.perplexity), perplexity(ratio)])
+    return [
+        *drawn(title, ablation_strip(report, say), f"{words} {say('outliers.ablation.read', **values)}"),
+        listed(say, "ablation", COLUMNS, rows),
+    ]
+
+
+def _ablated(loaded: Loaded, chosen: Ablation, counts: dict) -> Steps[AblationReport]:
+    lm = loaded.lm
+    means = None
+    chosen.check_fits(lm.width, len(lm.linears))
+    if chosen.value == "mean":
+        yield Progress("ablation", 0, 1, "reading the channels' means")
+        means = channel_means(lm, loaded.calibration or calibrate(lm))
+    text = read_text(BUILTIN_EVALUATION)
+    seq_len = min(EVAL_SEQ_LEN, getattr(lm.model.config, "max_position_embeddings", None) or EVAL_SEQ_LEN)
+    return (yield from ablate_steps(lm, chosen, text, means=means, seq_len=seq_len, **counts))
+
+
+def _at_most(name: str, value: object, most: int) -> object:
+    if isinstance(value, int) and value > most:
+        raise InputError(f"{name} {value} is more than the {most} that the page runs; use the engine for more")
+    return value

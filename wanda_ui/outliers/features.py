@@ -1,0 +1,104 @@
+"""Does this model have outlier features by LLM.int8()'s definition? Counted once, then its shares can be moved."""
+
+from typing import Any
+
+import gradio as gr
+
+from wanda_core.calibration import calibrate
+from wanda_core.outliers.features import (
+    FEATURE_MAGNITUDE,
+    LAYER_SHARE,
+    POSITION_SHARE,
+    FeatureCounts,
+    FeatureReport,
+    feature_counts_steps,
+    outlier_features,
+)
+from wanda_core.progress import Steps
+from wanda_ui.events import Room
+from wanda_ui.language import Say, label
+from wanda_ui.outliers.figures import channel_list, feature_plane
+from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.studio import Loaded
+
+MOST_ROWS = 40
+COLUMNS = "channel blocks_share positions_share sign"
+
+
+def build(room: Room, start: object) -> None:
+    """start: the event that shows the section for the first time."""
+    question("features")
+    with gr.Row(elem_classes="wl-options wl-ask"):
+        magnitude = gr.Number(
+            FEATURE_MAGNITUDE, label=label("outliers.features.magnitude"), elem_id="features-magnitude", min_width=110
+        )
+        layers, positions = (
+            gr.Slider(
+                0,
+                100,
+                value=100 * share,
+                step=1,
+                label=label(f"outliers.features.{name}"),
+                elem_id=f"features-{name}",
+                buttons=[],
+                min_width=170,
+            )
+            for name, share in (("layers", LAYER_SHARE), ("positions", POSITION_SHARE))
+        )
+        run, cancel = buttons("features")
+    status = gr.HTML("", elem_id="features-status")
+    plane = picture("features-plane")
+    table = gr.HTML("", elem_id="features-table")
+
+    def steps(name: str, magnitude: float, *_: object) -> Steps[FeatureCounts]:
+        def count(loaded: Loaded) -> Steps[FeatureCounts]:
+            return feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude)
+
+        return room.studio.found_steps(name, ("features", magnitude), count)
+
+    section = Section(room, status, run, cancel, [*plane.outputs, table])
+    again = [magnitude.submit, layers.change, positions.change]
+    section.wire(steps, show, [magnitude, layers, positions], again=again, start=[start])
+
+
+def show(counts: FeatureCounts, say: Say, magnitude: float, layers: float, positions: float) -> list:
+    """The plane of all channels, the verdict, and a row for every outlier feature. The two shares come in percent."""
+    report = outlier_features(counts, _share(layers), _share(positions))
+    rows: list[list[object]] = [
+        [f.channel, f"{f.layer_share:.1%}", f"{f.position_share:.1%}", sign(f.positive_share)]
+        for f in report.features[:MOST_ROWS]
+    ]
+    title, words = features_words(report, counts.over.shape[1], say)
+    return [*drawn(title, feature_plane(counts, report, say), words), listed(say, "features", COLUMNS, rows)]
+
+
+def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, str]:
+    """Title and sentence: whether the model meets the definition, and how near the nearest channel comes."""
+    closest = report.closest
+    values = {
+        "count": len(report.features),
+        "width": width,
+        "channels": channel_list([feature.channel for feature in report.features]),
+        "blocks_share": report.blocks_share,
+        "channel": closest.channel,
+        "layers": closest.layer_share,
+        "places": closest.position_share,
+        "magnitude": report.magnitude,
+        "least_layers": report.layer_share,
+        "least_places": report.position_share,
+        "kinds": ", ".join(kind.rpartition(".")[2] for kind in report.kinds),
+        "tokens": report.positions,
+    }
+    which = "meets" if report.meets else "fails"
+    words = say(f"outliers.features.{which}_text", **values)
+    return say(f"outliers.features.{which}_title", **values), f"{words} {say('outliers.features.read', **values)}"
+
+
+def sign(positive: float) -> str:
+    """The sign of most of a feature's passing values, and how many have it."""
+    return f"+ {positive:.0%}" if positive >= 0.5 else f"− {1 - positive:.0%}"
+
+
+def _share(percent: Any) -> Any:
+    """Percent of the page as a share; what is no number is left for the engine to refuse."""
+    return percent / 100 if isinstance(percent, (int, float)) and not isinstance(percent, bool) else percent

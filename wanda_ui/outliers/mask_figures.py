@@ -1,0 +1,106 @@
+"""Figures of what a mask protects: columns by their norm, one column's weights, all linears of a model."""
+
+import math
+
+import plotly.graph_objects as go
+
+from wanda_core.outliers.protection import ColumnDetail, ModelProtection, Protection
+from wanda_ui.drawing import DENSE, GREEN, GREY, LEGEND_ABOVE, PURPLE, VERMILLION, bar, decades, rounded, styled
+from wanda_ui.language import Say
+
+MAGNITUDE, WANDA = PURPLE, GREEN
+
+
+def protection_curve(protection: Protection, say: Say) -> go.Figure:
+    """Share of a column's weights that each mask cuts, in percent, over the column's norm (log axis).
+
+    Lines through all columns in runs by norm, and the columns with the largest norms as marks of their own.
+    """
+    figure = go.Figure()
+    sides = (
+        ("magnitude", MAGNITUDE, "dash", "x-thin-open", protection.bins.magnitude),
+        ("wanda", WANDA, "solid", "circle-open", protection.bins.wanda),
+    )
+    for name, colour, dash, symbol, cut in sides:
+        figure.add_scatter(
+            name=say(f"outliers.protection.{name}"),
+            x=_significant(protection.bins.norm.tolist()),
+            y=rounded(100 * cut, 2),
+            mode="lines",
+            line={"color": colour, "width": 3, "dash": dash},
+            hovertemplate="‖X‖ %{x:.3g}<br>%{y:.1f}%<extra></extra>",
+        )
+        figure.add_scatter(
+            name=say(f"outliers.protection.{name}_top"),
+            x=_significant([column.norm for column in protection.top]),
+            y=[round(100 * (column.wanda if name == "wanda" else column.magnitude), 2) for column in protection.top],
+            text=[str(column.index) for column in protection.top],
+            customdata=[column.index for column in protection.top],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
+            hovertemplate=f"{say('outliers.axis.column')} %{{text}}<br>‖X‖ %{{x:.3g}}<br>%{{y:.1f}}%<extra></extra>",
+        )
+    figure.add_hline(y=100 * protection.sparsity, line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.update_layout(legend=LEGEND_ABOVE)
+    norms = [*protection.bins.norm.clamp_min(1e-6).tolist(), max(column.norm for column in protection.top)]
+    figure.update_xaxes(title_text=say("outliers.axis.norm"), **decades(min(norms), max(norms)))
+    figure.update_yaxes(title_text=say("outliers.axis.cut"), range=[-3, 103])
+    return styled(figure, 420)
+
+
+def column_weights(detail: ColumnDetail, say: Say) -> go.Figure:
+    """|W| of one column from the largest to the smallest, marked by which mask cuts it."""
+    both = detail.magnitude_cuts & detail.wanda_cuts
+    kinds = (
+        ("kept_by_both", DENSE, "circle", ~detail.magnitude_cuts & ~detail.wanda_cuts),
+        ("cut_by_magnitude", VERMILLION, "diamond", detail.magnitude_cuts & ~both),
+        ("cut_by_wanda", GREEN, "square", detail.wanda_cuts & ~both),
+        ("cut_by_both", GREY, "x-thin-open", both),
+    )
+    figure = go.Figure()
+    for name, colour, symbol, chosen in kinds:
+        places = chosen.nonzero().flatten()
+        figure.add_scatter(
+            name=say(f"outliers.protection.{name}", count=getattr(detail, name)),
+            x=places.tolist(),
+            y=_significant(detail.weights[places].abs().tolist()),
+            text=[str(row) for row in detail.rows[places].tolist()],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 6, "line": {"width": 1, "color": colour}},
+            hovertemplate=f"{say('outliers.axis.row')} %{{text}}<br>|W| %{{y:.3g}}<extra></extra>",
+        )
+    figure.update_layout(legend=LEGEND_ABOVE)
+    figure.update_xaxes(title_text=say("outliers.axis.rank"))
+    figure.update_yaxes(title_text="|W|", rangemode="tozero")
+    return styled(figure, 360)
+
+
+def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
+    """Kind of linear × block: share of weights on which the masks differ, in the 1% of columns with the largest norms;
+    the share in all columns is told beside it."""
+    hover = f"%{{y}}, {say('outliers.axis.block')} %{{x}}<br>{say('outliers.axis.differ_top')} %{{z:.1f}}%"
+    overall = [[_percent(value) for value in row] for row in model.overall.tolist()]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[_percent(value) for value in row] for row in model.top.tolist()],
+            customdata=overall,
+            x=list(range(model.top.shape[1])),
+            y=list(model.kinds),
+            zmin=0,
+            colorscale="Viridis",
+            colorbar=bar("%"),
+            hovertemplate=hover + f"<br>{say('outliers.axis.differ')} %{{customdata:.1f}}%<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text=say("outliers.axis.block"), showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return styled(figure, 130 + 34 * len(model.kinds))
+
+
+def _percent(share: float) -> float | None:
+    return round(100 * share, 2) if math.isfinite(share) else None
+
+
+def _significant(values: list[float]) -> list[float]:
+    """Four digits of each: weights and norms differ by orders of magnitude."""
+    return [float(f"{value:.4g}") for value in values]

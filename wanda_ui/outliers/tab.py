@@ -1,0 +1,61 @@
+"""The outlier lab: a list of questions about the model in the page, each answered in a place of its own."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from wanda_ui.events import LIGHT, RESIZE, Room
+from wanda_ui.language import Say, label
+from wanda_ui.outliers import ablation, features, protection, sentence, sinks, stream
+from wanda_ui.outliers.stream import StreamSection
+from wanda_ui.studio import Loaded
+
+
+@dataclass(frozen=True)
+class OutliersTab:
+    """The components other files listen to."""
+
+    stream: StreamSection
+    channels: gr.Textbox
+
+    @property
+    def lines_title(self) -> gr.HTML:
+        """Where the analysis says how far it is."""
+        return self.stream.lines.title
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What `show` returns."""
+        return [*self.stream.outputs, self.channels]
+
+
+def build(room: Room) -> OutliersTab:
+    """All sections, one behind the other."""
+    with gr.Tabs(elem_id="lab", elem_classes="wl-lab"):
+        sides = {}
+
+        def side(name: str) -> gr.Tab:
+            sides[name] = gr.Tab(label(f"outliers.{name}.tab"), id=name, elem_id=f"lab-{name}")
+            return sides[name]
+
+        with side("stream"):
+            first = stream.build(room)
+        with side("sentence") as shown:
+            sentence.build(room, shown.select)
+        with side("sinks") as shown:
+            sinks.build(room, shown.select)
+        with side("features") as shown:
+            features.build(room, shown.select)
+        with side("ablation"):
+            channels = ablation.build(room)
+        with side("protection") as shown:
+            protection.build(room, shown.select)
+    for one in sides.values():
+        one.select(None, js=RESIZE, **LIGHT)
+    return OutliersTab(first, channels)
+
+
+def show(loaded: Loaded, say: Say) -> list:
+    """What is known of a model as soon as it has been analysed."""
+    assert loaded.analysis is not None  # made by open_steps
+    return [*stream.show(loaded, say), ablation.found_channels(loaded.analysis)]

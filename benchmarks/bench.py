@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from benchmarks import memory, plain
+from benchmarks import low_memory, memory, plain, processes
 from wanda_core.batches import BATCH_TOKENS, batched
 from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.calibration import BUILTIN_EVALUATION, Calibration, calibrate
@@ -47,7 +47,7 @@ PASSES = {  # through the network that an order cannot avoid
 }
 MOST_PRUNE_GB = 2.0
 MOST_APP_GB = 3.0
-SECTIONS = ("speed", "perplexity", "memory")
+SECTIONS = ("speed", "perplexity", "memory", "low-memory", "processes")
 
 
 def main() -> None:
@@ -70,6 +70,15 @@ def main() -> None:
             perplexities(lm, calibration, *evaluation_text(arguments.wikitext), plainly)
     if "memory" in sections:
         met.append(peaks())
+    if "low-memory" in sections:
+        met.append(growth())
+    if "processes" in sections:
+        _heading(f"One process and {processes.PROCESSES} on the same {os.cpu_count()} cores")
+        try:
+            met.append(processes.compare())
+        except RuntimeError as error:
+            print(f"FAILED, {error}")
+            met.append(False)
     sys.exit(0 if all(met) else 1)
 
 
@@ -258,6 +267,21 @@ def peaks() -> bool:
             print(f"{what}: FAILED, {error}")
             met = False
     return met
+
+
+def growth() -> bool:
+    """Print the peak memory of `--low-memory` by the number of blocks; whether it grows as little as it should."""
+    _heading("Peak resident memory of prune --low-memory, random models of one width")
+    try:
+        found = low_memory.peaks()
+    except RuntimeError as error:
+        print(f"FAILED, {error}")
+        return False
+    print("| blocks | weights | peak memory |\n|---:|---:|---:|")
+    for blocks, (weights, peak) in found.items():
+        print(f"| {blocks} | {weights / memory.GB:.2f} GB | {peak / memory.GB:.2f} GB |")
+    what = f"growth from {min(found)} to {max(found)} blocks"
+    return _judge(what, 100 * low_memory.growth(found), 100 * low_memory.MOST_GROWTH, "%")
 
 
 def _judge(what: str, value: float, most: float, unit: str = "") -> bool:

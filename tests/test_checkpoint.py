@@ -373,3 +373,17 @@ def test_a_kill_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_path, tiny_
     results = json.loads(done.stdout.splitlines()[-1])
     assert all(found["old"] >= 5 and found["new"] >= 1 for found in results.values()), results
     assert results["renames"]["aside"] >= 1
+
+
+def test_the_record_tells_every_block_its_sparsity_and_what_owl_found(tiny_llama, text, tmp_path):
+    variant = prune(
+        tiny_llama, PruneSpec(sparsity=0.6, allocation="owl"), calibrate(tiny_llama, text, samples=2, seq_len=16)
+    )
+    blocks = json.loads((save(variant, tmp_path / "owl") / "wanda.json").read_text())["blocks"]
+    assert [block["sparsity"] for block in blocks] == list(variant.report.blocks)
+    ratios = [block["outlier_ratio"] for block in blocks]
+    assert ratios == list(variant.report.outlier_ratios)
+    assert blocks[ratios.index(max(ratios))]["sparsity"] == min(variant.report.blocks)
+    even = prune(tiny_llama, PruneSpec("magnitude"))
+    blocks = json.loads((save(even, tmp_path / "even") / "wanda.json").read_text())["blocks"]
+    assert blocks == [{"sparsity": 0.5}] * 3

@@ -7,29 +7,29 @@ from torch import Tensor
 
 from wanda_core import scores
 from wanda_core.errors import InputError
-from wanda_core.linears import Linear
 from wanda_core.recipe import MAX_SPARSITY, PruneSpec
+from wanda_core.walk import Walk
 
 OWL_LAMBDA = 0.08  # the published range around the target
 OWL_M = 5.0  # a score above so many times its block's mean is an outlier, as published
 
 
 def block_sparsities(
-    spec: PruneSpec, linears: list[list[Linear]], norms: Mapping[str, Tensor] | None
+    spec: PruneSpec, blocks: Walk, norms: Mapping[str, Tensor] | None
 ) -> tuple[list[float], list[float] | None]:
     """The sparsity of every block, and OWL's outlier ratios where they decided.
 
     norms: the dense model's input norms, needed for `owl`. Raises InputError for a list of another length.
     """
     if isinstance(spec.allocation, tuple):
-        if len(spec.allocation) != len(linears):
+        if len(spec.allocation) != len(blocks):
             raise InputError(
-                f"the allocation lists {len(spec.allocation)} blocks and the model has {len(linears)}; give one each"
+                f"the allocation lists {len(spec.allocation)} blocks and the model has {len(blocks)}; give one each"
             )
         return list(spec.allocation), None
     if spec.allocation == "uniform" or norms is None:
-        return [spec.target] * len(linears), None
-    ratios = [outlier_ratio([(linear.weight, norms[linear.name]) for linear in block]) for block in linears]
+        return [spec.target] * len(blocks), None
+    ratios = [outlier_ratio([(linear.weight, norms[linear.name]) for linear in linears]) for _, _, linears in blocks]
     return owl(ratios, spec.target), ratios
 
 

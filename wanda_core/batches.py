@@ -20,16 +20,17 @@ BATCH_TOKENS = 2048  # in one call at most; more is no faster on two cores and t
 
 @dataclass
 class Batches:
-    """How many sequences a call may carry, found out once for every shape of block. tried: shape -> sequences."""
+    """How many sequences a call may carry, found out once for every shape of block. tried: shape, in words that can
+    be written down -> sequences."""
 
-    tried: dict[tuple[object, ...], int] = field(default_factory=dict)
+    tried: dict[str, int] = field(default_factory=dict)
 
     def size(self, block: nn.Module, call: BlockCall, linears: list[Linear], hidden: list[Tensor]) -> int:
         """Sequences a call of this block may carry. hidden: N tensors (1, L, D), what enters it."""
         most = min(len(hidden), BATCH_TOKENS // hidden[0].shape[1])
         if most < 2 or any(linear.routed for linear in linears):  # experts see other tokens every time
             return 1
-        shape = (type(block), call.shape, tuple((linear.kind, linear.shape) for linear in linears), most)
+        shape = repr((type(block), call.shape, [(linear.kind, linear.shape) for linear in linears], most))
         if shape not in self.tried:
             self.tried[shape] = most if same_bits(block, call, linears, hidden[:most]) else 1
         return self.tried[shape]

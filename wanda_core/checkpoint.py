@@ -17,7 +17,7 @@ from wanda_core.card import card
 from wanda_core.errors import StorageError, WandaError
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from wanda_core.evaluate import Perplexity
     from wanda_core.models import LanguageModel
@@ -40,7 +40,12 @@ def check_target(folder: str | Path) -> Path:
 def check_room(model: "nn.Module", target: Path) -> None:
     """Raises StorageError when the disk of `target` has no room for the model's files."""
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}  # tied ones once
-    needed = sum(tensors.values()) + ROOM
+    check_free(sum(tensors.values()), target)
+
+
+def check_free(weights: int, target: Path) -> None:
+    """Raises StorageError when the disk of `target` has no room for as many bytes of weights and the files beside."""
+    needed = weights + ROOM
     parent = folders.existing_parent(target)
     free = shutil.disk_usage(parent).free
     if needed > free:
@@ -72,7 +77,7 @@ def save(
     except WandaError:
         raise
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise StorageError(_why(error, target)) from error
+        raise not_written(error, target) from error
     return target
 
 
@@ -89,6 +94,7 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
         "prunable_weights": report.n_prunable,
         "zeros": sum(linear.zeros for linear in report.linears),
         "seconds": round(report.seconds, 3),
+        "processes": [{"seconds": round(spent, 3), "waited": round(lost, 3)} for spent, lost in report.processes],
         "dtype": str(variant.lm.dtype).removeprefix("torch."),
         "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
         "versions": {
@@ -96,6 +102,10 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         },
+        "blocks": [
+            {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
+            for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
+        ],
         "linears": [
             {
                 "name": linear.name,
@@ -125,14 +135,26 @@ def _perplexity(found: "Perplexity | None") -> dict[str, Any] | None:
 
 
 def _write(variant: "Variant", folder: Path, found: dict[str, Any]) -> None:
+    write_beside_weights(variant, folder, found, variant.lm.model.state_dict())
+
+
+def write_beside_weights(
+    variant: "Variant", folder: Path, found: dict[str, Any], weights: "dict[str, Tensor] | None" = None
+) -> None:
+    """Every file of a checkpoint but the weights, which may lie there already; with them where they are given."""
     lm = variant.lm
     model: Any = lm.model
     model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
-    model.save_pretrained(folder, max_shard_size=SHARD)
+    model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
     lm.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card(found), encoding="utf-8")
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+
+
+def not_written(error: Exception, target: Path) -> StorageError:
+    """Why a checkpoint could not be written, in one sentence."""
+    return StorageError(_why(error, target))
 
 
 def _why(error: Exception, target: Path) -> str:

@@ -1,26 +1,19 @@
-"""The command line: prune a model into a folder, measure its perplexity, let it write."""
+"""The command line: prune a model into a folder, measure its perplexity, run tasks on it, let it write."""
 
 import json
-import re
 import sys
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from wanda_core import checkpoint, corpora
-from wanda_core.console import OneLineErrors, Stopwatch, bar, print_json, quiet, say
+from wanda_core import checkpoint, corpora, tables
+from wanda_core.console import OneLineErrors, Stopwatch, bar, check_alone, print_json, quiet, say, together
 from wanda_core.errors import InputError
-from wanda_core.process import keep_freed_memory
+from wanda_core.options import CalibrationText, Device, HeldIn, Json, Model, load, option
+from wanda_core.process import give_back_freed_memory, keep_freed_memory, leave, rank_and_size
 from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
-
-if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
-    from wanda_core.models import LanguageModel
-    from wanda_core.variant import PruneReport
 
 SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.calibration, which imports torch
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
@@ -33,48 +26,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-class Dtype(StrEnum):
-    """What weights are held in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-def _option(text: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=text, metavar=metavar)
-
-
 _GROUPS = "; ".join(f"{', '.join(groups)} for {method}" for method, groups in GROUPS.items())
-Model = Annotated[
-    str, _option("'builtin', a folder, or a Hugging Face hub id such as HuggingFaceTB/SmolLM2-360M.", metavar="NAME")
-]
-CalibrationText = Annotated[
-    str | None,
-    _option(
-        "What input norms are measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
-        "Left out: built-in text, or c4 with --preset paper.",
-        metavar="FILE|NAME",
-    ),
-]
-Device = Annotated[
-    str | None, _option("cpu, cuda, cuda:1 or mps. Left out: a GPU if there is one, else the CPU.", metavar="NAME")
-]
-HeldIn = Annotated[Dtype | None, _option("What weights are held in. Left out: bfloat16 on a CUDA GPU, else float32.")]
-Json = Annotated[bool, _option("Print one JSON object on stdout and nothing else there.", "--json")]
 
 
 @app.command()
 def prune(
     output: Annotated[
-        str, _option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
+        str, option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
     ],
     model: Model = "builtin",
     recipe: Annotated[
         str | None,
-        _option(
+        option(
             f"A whole recipe, which other options change: {', '.join(PRESETS)}; paper is Wanda as published with 128 "
             "windows of 2048 tokens, best re-solves the kept weights.",
             "--preset",
@@ -82,24 +45,24 @@ def prune(
         ),
     ] = None,
     method: Annotated[
-        str | None, _option(f"How weights are scored: {', '.join(METHODS)}. Left out: wanda.", metavar="NAME")
+        str | None, option(f"How weights are scored: {', '.join(METHODS)}. Left out: wanda.", metavar="NAME")
     ] = None,
     sparsity: Annotated[
-        str | None, _option("Share of weights to remove, 0 to 0.95. Left out: 0.5.", metavar="SHARE")
+        str | None, option("Share of weights to remove, 0 to 0.95. Left out: 0.5.", metavar="SHARE")
     ] = None,
     pattern: Annotated[
-        str, _option("'unstructured', or N:M such as 2:4, which keeps N of every M weights.", metavar="N:M")
+        str, option("'unstructured', or N:M such as 2:4, which keeps N of every M weights.", metavar="N:M")
     ] = "unstructured",
     group: Annotated[
         str | None,
-        _option(
+        option(
             f"What scores are compared within, the first if left out: {_GROUPS}.",
             metavar="NAME",
         ),
     ] = None,
     order: Annotated[
         str | None,
-        _option(
+        option(
             f"When inputs are measured: {', '.join(ORDERS)}. Left out: faithful, block by block as published; "
             "in-flight takes one pass, one-shot none when --profile is given.",
             metavar="NAME",
@@ -107,7 +70,7 @@ def prune(
     ] = None,
     allocation: Annotated[
         str | None,
-        _option(
+        option(
             f"Sparsity of the blocks: {', '.join(ALLOCATIONS)}, or a JSON file with one number a block. "
             "Left out: uniform.",
             metavar="NAME|FILE",
@@ -115,16 +78,24 @@ def prune(
     ] = None,
     update: Annotated[
         str | None,
-        _option(f"What becomes of the kept weights: {', '.join(UPDATES)}. Left out: the method's own.", metavar="NAME"),
+        option(f"What becomes of the kept weights: {', '.join(UPDATES)}. Left out: the method's own.", metavar="NAME"),
     ] = None,
     norms: Annotated[
         str | None,
-        _option("Input norms saved by `profile`; with order one-shot nothing is run.", "--profile", metavar="FILE"),
+        option("Input norms saved by `profile`; with order one-shot nothing is run.", "--profile", metavar="FILE"),
     ] = None,
     calibration: CalibrationText = None,
-    samples: Annotated[int | None, _option(f"Windows of calibration text. Left out: {SAMPLES}.")] = None,
-    seq_len: Annotated[int | None, _option(f"Tokens in a window. Left out: {SEQ_LEN}.")] = None,
-    seed: Annotated[int, _option("Seed of the draw of windows, and of the method random.")] = 0,
+    samples: Annotated[int | None, option(f"Windows of calibration text. Left out: {SAMPLES}.")] = None,
+    seq_len: Annotated[int | None, option(f"Tokens in a window. Left out: {SEQ_LEN}.")] = None,
+    seed: Annotated[int, option("Seed of the draw of windows, and of the method random.")] = 0,
+    low_memory: Annotated[
+        bool,
+        option(
+            "For models larger than memory: one block at a time from the disk to the disk. After a kill the same "
+            "command goes on from the last finished block.",
+            "--low-memory",
+        ),
+    ] = False,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
@@ -147,14 +118,20 @@ def prune(
     spec = preset(recipe, **given) if recipe is not None else PruneSpec(**given)
     usual = PAPER_DRAW if recipe == "paper" else (SAMPLES, SEQ_LEN)
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
-    target = checkpoint.check_target(output)
+    if rank_and_size()[1] == 1:
+        checkpoint.check_target(output)  # before torch is imported
     watch = Stopwatch()
-    with quiet():
+    if low_memory:
+        check_alone("prune --low-memory")
+        give_back_freed_memory()
+    with quiet(), together(device) as device:
         from wanda_core import calibration as calibrations
+        from wanda_core import ranks
         from wanda_core.profile import load_profile
         from wanda_core.prune import needs_text
         from wanda_core.prune import prune as run
 
+        target = checkpoint.check_target(output) if ranks.first() else Path(output)
         calibrations.check_whole("samples", samples, 1, calibrations.MAX_SAMPLES)
         calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
@@ -163,50 +140,64 @@ def prune(
         profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
-        lm, seconds = _load(model, device, dtype, watch)
+        lm, seconds = load(model, device, dtype, watch, low_memory)
         drawn = None
         if needs_text(spec, profile):
             drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
-        checkpoint.check_room(lm.model, target)
-        with bar() as on_progress:
-            variant = run(lm, spec, drawn, on_progress, profile)
-        seconds["prune"] = watch.lap()
-        say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
-        folder = checkpoint.save(variant, target)
-        seconds["save"] = watch.lap()
-        say(f"saved to {folder} in {seconds['save']:.1f} s")
+        if low_memory:
+            variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile), target
+            seconds["prune"] = watch.lap()
+            say(f"pruned to {variant.report.sparsity:.2%} zeros and saved to {folder} in {seconds['prune']:.1f} s")
+        else:
+            if ranks.first():
+                checkpoint.check_room(lm.model, target)
+            with bar() as on_progress:
+                variant = run(lm, spec, drawn, on_progress, profile)
+            seconds["prune"] = watch.lap()
+            say(f"pruned to {variant.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
+            if not ranks.first():
+                return
+            processes = variant.report.processes
+            for rank, (spent, waited) in enumerate(processes):
+                say(f"process {rank} of {len(processes)}: {spent:.2f} s, {waited:.2f} s of them waiting and exchanging")
+            folder = checkpoint.save(variant, target)
+            seconds["save"] = watch.lap()
+            say(f"saved to {folder} in {seconds['save']:.1f} s")
     if as_json:
         record = checkpoint.record(variant)
         linears = record.pop("linears")
         print_json({"output": str(folder), **record, "linears": len(linears), "seconds": seconds})
     else:
-        _summary(variant.report)
+        tables.pruned(variant.report)
 
 
 @app.command("profile")
 def take_profile(
-    output: Annotated[str, _option("File to write, such as norms.safetensors.", metavar="FILE")],
+    output: Annotated[str, option("File to write, such as norms.safetensors.", metavar="FILE")],
     model: Model = "builtin",
     calibration: CalibrationText = None,
-    samples: Annotated[int, _option("Windows of calibration text.")] = SAMPLES,
-    seq_len: Annotated[int, _option("Tokens in a window.")] = SEQ_LEN,
-    seed: Annotated[int, _option("Seed of the draw of windows.")] = 0,
+    samples: Annotated[int, option("Windows of calibration text.")] = SAMPLES,
+    seq_len: Annotated[int, option("Tokens in a window.")] = SEQ_LEN,
+    seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
 ) -> None:
     """Measure the dense model's input norms once and save them, for `prune --order one-shot --profile`."""
     watch = Stopwatch()
-    with quiet():
+    with quiet(), together(device) as device:
         from wanda_core import calibration as calibrations
+        from wanda_core import ranks
         from wanda_core.profile import profile as run
         from wanda_core.profile import save_profile
 
         text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
-        lm, seconds = _load(model, device, dtype, watch)
+        lm, seconds = load(model, device, dtype, watch)
         drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         with bar() as on_progress:
             found = run(lm, drawn, on_progress)
+        if not ranks.first():
+            return
         path = save_profile(found, output)
         seconds["profile"] = watch.lap()
     size = path.stat().st_size
@@ -223,7 +214,7 @@ def perplexity(
     model: Model = "builtin",
     text: Annotated[
         str | None,
-        _option(
+        option(
             "What to measure on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
             "Left out: built-in evaluation text.",
             metavar="FILE|NAME",
@@ -231,18 +222,19 @@ def perplexity(
     ] = None,
     against: Annotated[
         str | None,
-        _option(
+        option(
             "Another model with the same tokens, such as the dense one: prints how far the predictions are from its.",
             metavar="NAME",
         ),
     ] = None,
-    seq_len: Annotated[int, _option("Tokens in a window; compare only perplexities of the same length.")] = 512,
-    windows: Annotated[int | None, _option("Windows from the start of the text. Left out: all.")] = None,
+    seq_len: Annotated[int, option("Tokens in a window; compare only perplexities of the same length.")] = 512,
+    windows: Annotated[int | None, option("Windows from the start of the text. Left out: all.")] = None,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model's perplexity: exp of the mean cross-entropy over windows without overlap."""
+    check_alone("perplexity")
     watch = Stopwatch()
     with quiet():
         from wanda_core.calibration import BUILTIN_EVALUATION, check_whole
@@ -252,13 +244,13 @@ def perplexity(
         if windows is not None:
             check_whole("windows", windows, 1, MAX_WINDOWS)
         found_text, source = _text(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
-        lm, seconds = _load(model, device, dtype, watch)
+        lm, seconds = load(model, device, dtype, watch)
         with bar() as on_progress:
             result = run(lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
         seconds["perplexity"] = watch.lap()
         compared = None
         if against is not None:
-            other, more = _load(against, device, dtype, watch)
+            other, more = load(against, device, dtype, watch)
             with bar() as on_progress:
                 compared = agreement(other, lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
             seconds |= {"load": seconds["load"] + more["load"], "agreement": watch.lap()}
@@ -277,25 +269,58 @@ def perplexity(
             )
 
 
+@app.command("evaluate")
+def run_tasks(
+    tasks: Annotated[
+        str, option("Names of lm-eval's tasks or groups, with commas between: hellaswag,arc_easy.", metavar="NAMES")
+    ],
+    model: Model = "builtin",
+    limit: Annotated[int | None, option("Documents of each task, from the first. Left out: all.")] = None,
+    include_path: Annotated[
+        str | None, option("A folder with tasks of your own, as YAML files.", "--include-path", metavar="DIR")
+    ] = None,
+    batch_size: Annotated[int, option("Requests in one call of the model.")] = 1,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Run tasks of EleutherAI's lm-eval, which is installed apart: pip install lm_eval."""
+    check_alone("evaluate")
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core.tasks import Tasks
+
+        wanted = Tasks([name.strip() for name in tasks.split(",")], limit, include_path, batch_size)
+        seconds = {"tasks": watch.lap()}
+        lm, more = load(model, device, dtype, watch)
+        found = wanted.run(lm)
+        seconds |= {**more, "evaluate": watch.lap()}
+    if as_json:
+        print_json({"model": model, "limit": limit, "scores": [vars(score) for score in found], "seconds": seconds})
+    else:
+        tables.scores(found)
+
+
 @app.command()
 def generate(
-    prompt: Annotated[str, _option("What the model continues, or answers with --chat.", metavar="TEXT")],
+    prompt: Annotated[str, option("What the model continues, or answers with --chat.", metavar="TEXT")],
     model: Model = "builtin",
-    max_new_tokens: Annotated[int, _option("Tokens to write at most.")] = 40,
-    temperature: Annotated[float, _option("0 takes the likeliest token; up to 5 for more variety.")] = 0.0,
-    seed: Annotated[int, _option("Seed of the noise when the temperature is above 0.")] = 0,
-    chat: Annotated[bool, _option("Put the prompt into the model's chat template.", "--chat/--no-chat")] = False,
+    max_new_tokens: Annotated[int, option("Tokens to write at most.")] = 40,
+    temperature: Annotated[float, option("0 takes the likeliest token; up to 5 for more variety.")] = 0.0,
+    seed: Annotated[int, option("Seed of the noise when the temperature is above 0.")] = 0,
+    chat: Annotated[bool, option("Put the prompt into the model's chat template.", "--chat/--no-chat")] = False,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
 ) -> None:
     """Let a model continue a prompt, token by token."""
+    check_alone("generate")
     watch = Stopwatch()
     with quiet():
         from wanda_core.generate import generate as run
 
         _check_encodable(prompt)
-        lm, seconds = _load(model, device, dtype, watch)
+        lm, seconds = load(model, device, dtype, watch)
         if chat and not lm.tokenizer.chat_template:
             say(f"note: {lm.title} has no chat template, so the prompt is used as it is")
         steps = run(lm, prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, chat=chat)
@@ -322,7 +347,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another
-    app()
+    if rank_and_size()[1] == 1:
+        app()
+    leave(app(standalone_mode=False) or 0)
 
 
 def _number(given: str | None) -> Any:
@@ -379,51 +406,8 @@ def _check_encodable(prompt: str) -> None:
         raise InputError(f"the prompt is not UTF-8 text (character {error.start}); write it in UTF-8") from error
 
 
-def _load(name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch) -> "tuple[LanguageModel, dict]":
-    """The model and the seconds it took."""
-    import torch
+def _from_disk_to_disk(lm: Any, spec: PruneSpec, target: Path, drawn: Any, profile: Any) -> Any:
+    from wanda_core.low_memory import prune_to_folder
 
-    from wanda_core.models import load_model
-
-    told: set[str] = set()
-
-    def tell(what: str, share: float) -> None:
-        if what not in told and sys.stderr.isatty():
-            told.add(what)
-            say(what)
-
-    kind = getattr(torch, dtype.value) if dtype else None
-    lm = load_model(name, device=device, dtype=kind, on_progress=tell)
-    seconds = watch.lap()
-    say(f"loaded {lm.title} on {lm.device.type} in {seconds:.1f} s")
-    return lm, {"load": seconds}
-
-
-def _summary(report: "PruneReport") -> None:
-    """A table: per kind of linear, how many, how many weights, which share is zero."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for linear in report.linears:
-        kind = re.sub(r"^.*?\.\d+\.", "", linear.name)
-        row = counts[re.sub(r"(expert.*)\.\d+\.", r"\1.*.", kind)]
-        for place, amount in enumerate((1, linear.shape[0] * linear.shape[1], linear.zeros)):
-            row[place] += amount
-    table = Table(box=box.SIMPLE)
-    table.add_column("linear")
-    for title in ("count", "weights", "sparsity"):
-        table.add_column(title, justify="right")
-    for kind, row in counts.items():
-        table.add_row(kind, *_cells(row))
-    table.add_section()
-    table.add_row("all", *_cells([sum(column) for column in zip(*counts.values(), strict=True)]))
-    Console().print(table)
-    if report.by_magnitude:
-        say(f"note: {report.by_magnitude} matrices of experts were sent too few tokens and were pruned by magnitude")
-
-
-def _cells(row: Iterable[int]) -> tuple[str, str, str]:
-    count, weights, zeros = row
-    return str(count), f"{weights:,}", f"{zeros / weights:.2%}"
+    with bar() as on_progress:
+        return prune_to_folder(lm, spec, target, drawn, on_progress, profile, say)

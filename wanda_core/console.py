@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.process import rank_and_size
 from wanda_core.progress import Progress
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes; 130 is what shells expect after Ctrl-C
@@ -74,8 +75,38 @@ def _known(error: Exception) -> str:
 
 
 def say(message: str) -> None:
-    """One line on stderr, whatever the message holds."""
-    typer.echo(" ".join(message.split()), err=True)
+    """One line on stderr, whatever the message holds. Of several processes only the first speaks."""
+    if _speaks():
+        rank, _ = rank_and_size()
+        typer.echo(" ".join([f"process {rank}:"] * bool(rank) + message.split()), err=True)
+
+
+_heard: bool | None = None
+
+
+def _speaks() -> bool:
+    return rank_and_size()[0] == 0 if _heard is None else _heard
+
+
+@contextlib.contextmanager
+def together(device: str | None) -> Iterator[str | None]:
+    """Inside, this process prunes together with those that `torchrun` started beside it, if it did; gives the device
+    to use. The first that fails says why, and the others, which fail because of it, nothing."""
+    from wanda_core import ranks
+
+    def hear(first: bool) -> None:
+        global _heard
+        _heard = first
+
+    with ranks.joined(device, hear) as place:
+        yield place
+
+
+def check_alone(command: str) -> None:
+    """Raise InputError when `torchrun` started several processes for a command that has no use for them."""
+    _, size = rank_and_size()
+    if size > 1:
+        raise InputError(f"{command} is the work of one process and {size} were started; leave torchrun out")
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -107,7 +138,7 @@ class Stopwatch:
 @contextlib.contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
     """A progress bar on stderr for `on_progress`, only where a person looks at it."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not _speaks():
         yield lambda step: None
         return
     from rich import progress

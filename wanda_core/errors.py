@@ -15,3 +15,7 @@ class ModelError(WandaError):
 
 class StorageError(WandaError):
     """Something could not be written: a full disk, a folder that must not be replaced."""
+
+
+class ProcessError(WandaError):
+    """One of several processes that work together has gone, so the others cannot go on."""

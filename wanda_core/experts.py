@@ -68,6 +68,17 @@ _FOUND: "WeakKeyDictionary[nn.Module, dict[str, list[ExpertMatrix]]]" = WeakKeyD
 _OWN: "WeakKeyDictionary[nn.Module, dict[str, nn.Parameter]]" = WeakKeyDictionary()
 
 
+def adopt(module: nn.Module) -> None:
+    """Tell that the module's fused parameters belong to no other model, so that `put` need not copy them."""
+    for own in _FOUND.get(module, {}):
+        _OWN.setdefault(module, {})[own] = module.get_parameter(own)
+
+
+def disown(module: nn.Module) -> None:
+    """Keep none of the module's fused parameters alive."""
+    _OWN.pop(module, None)
+
+
 def fused(name: str, module: nn.Module) -> dict[str, list[ExpertMatrix]]:
     """The expert matrices that a module holds in 3-D parameters of its own, by parameter; the same ones every time.
 

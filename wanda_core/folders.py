@@ -68,16 +68,12 @@ def replacement(target: Path, marker: str) -> Iterator[Path]:
     killed attempt left is removed first. Raises OSError, and StorageError as `checked_target` does.
     """
     _sweep(target)
-    above = _make_parents(target.parent)
+    above = make_parents(target.parent)
     fresh = _beside(target, "tmp")
     try:
         fresh.mkdir()
         yield fresh
-        _write_through(fresh)
-        checked_target(target, marker)  # again: it may have changed while the block ran
-        _move(fresh, target)
-        with contextlib.suppress(OSError):  # not every system can flush a folder
-            _sync(target.parent)
+        put(fresh, target, marker)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         for folder in above:
@@ -87,11 +83,23 @@ def replacement(target: Path, marker: str) -> Iterator[Path]:
     shutil.rmtree(fresh, ignore_errors=True)  # after a swap the old folder bears this name
 
 
+def put(fresh: Path, target: Path, marker: str) -> None:
+    """Let a finished folder take the target's place in one step; an earlier target then bears its name, or is gone.
+
+    Raises OSError, and StorageError as `checked_target` does.
+    """
+    _write_through(fresh)
+    checked_target(target, marker)  # again: it may have changed in the meantime
+    _move(fresh, target)
+    with contextlib.suppress(OSError):  # not every system can flush a folder
+        _sync(target.parent)
+
+
 def _beside(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def _make_parents(folder: Path) -> list[Path]:
+def make_parents(folder: Path) -> list[Path]:
     """Make the missing folders down to `folder`; the ones made, deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +181,7 @@ def _sweep(target: Path) -> None:
     leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-[0-9a-f]{{8}}")
     for path in list(target.parent.iterdir()):
         match = leftover.fullmatch(path.name)
-        if not match or not _is_gone(int(match[2]), path):
+        if not match or not is_gone(int(match[2]), path):
             continue
         with contextlib.suppress(OSError):
             if match[1] == "old" and not target.exists():
@@ -182,7 +190,7 @@ def _sweep(target: Path) -> None:
                 shutil.rmtree(path)
 
 
-def _is_gone(pid: int, path: Path) -> bool:
+def is_gone(pid: int, path: Path) -> bool:
     """Whether the process that made `path` has ended; one with its number that began later is another."""
     try:
         return psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK

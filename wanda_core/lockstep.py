@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wanda_core import ranks
 from wanda_core.blocks import BlockCall
 from wanda_core.linears import Linear
 from wanda_core.statistics import StopForward
@@ -44,6 +45,7 @@ class Lockstep:
     """One block over many inputs. Iterate it for (linear, its inputs, a tensor per batch), in the order they are
     reached; the linear is used only after the next step. `outputs` holds the block's outputs afterwards.
 
+    Several processes stop at the same linears: one whose batches are elsewhere hands out no inputs there.
     Leaving the iteration early ends all threads; the hooks are gone in any case.
     """
 
@@ -65,15 +67,15 @@ class Lockstep:
             jobs = [threads.submit(self._run, batch) for batch in range(len(self.inputs))]
             try:
                 running = list(range(len(jobs)))
-                while running:
+                while True:
                     for batch in running:
                         self._turns[batch].release()
                         self._back.acquire()
                         if batch not in self._parked:
                             jobs[batch].result()  # raises what the block raised
-                    if not self._parked:
+                    place = ranks.least(min((at for at, _ in self._parked.values()), default=len(self.linears)))
+                    if place == len(self.linears):
                         break
-                    place = min(place for place, _ in self._parked.values())
                     running = [batch for batch, (at, _) in self._parked.items() if at == place]
                     yield self.linears[place], [self._parked[batch][1] for batch in running]
                     for batch in running:

@@ -5,7 +5,7 @@ Safetensors only, no remote code, and every reason to refuse is found before wei
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,9 @@ from transformers import (
 from wanda_core import builtin, experts, hub
 from wanda_core.errors import InputError, ModelError
 from wanda_core.linears import Linear, decoder_blocks, prunable_linears
+from wanda_core.walk import Role, Walk
 
+AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
 MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
 
 
@@ -73,6 +75,10 @@ class LanguageModel:
         """Per decoder block, its prunable linears."""
         return prunable_linears(self.model)
 
+    def walk(self, role: Role) -> Walk:
+        """A way through the decoder blocks, one at a time. role: what it is for."""
+        return Walk(self.model)
+
     def check_length(self, seq_len: int) -> None:
         """Raise InputError for a window of more tokens than the model has positions for."""
         most = getattr(self.model.config, "max_position_embeddings", None)
@@ -96,7 +102,9 @@ def _checked_device(device: str | torch.device) -> torch.device:
     """A device that is really here. Raises InputError otherwise."""
     name = str(device)
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
-        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:N and mps; leave it out to choose by itself")
+        raise InputError(
+            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
+        )
     if name == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -136,17 +144,18 @@ def load_model(
     """Load a model for inference.
 
     name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
+    device: a torch device, or `auto`, which spreads the blocks over all GPUs; left out, a GPU if there is one.
     on_progress: told (what, share done) while files are brought.
     local_folders: whether a path of this machine is accepted; a public server says no.
     Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
     """
-    place = _checked_device(device) if device is not None else default_device()
-    kind = dtype or default_dtype(place)
-    folder, revision = _locate(name, on_progress, local_folders)
-    config = _checked_config(folder, name)
-    _check_fits(config, name, place, kind)
+    found = locate(name, device, dtype, on_progress, local_folders)
+    folder, config, place, kind = found.folder, found.config, found.device, found.dtype
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    spread = str(device) == AUTO and len(gpus) > 1
+    _check_fits(config, name, gpus if spread else [place], kind)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = found.tokenizer()
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -154,17 +163,67 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            device_map=AUTO if spread else None,
         )
     except Exception as error:  # a stranger's files: their readers raise types of their own
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
     model, told = loaded
-    if told["missing_keys"]:  # transformers fills them with random numbers
-        raise ModelError(
-            f"{name!r} lacks {len(told['missing_keys'])} of its weights, {min(told['missing_keys'])} among them; "
-            "give a complete checkpoint"
-        )
+    check_complete(name, told["missing_keys"])
     model.requires_grad_(False)
-    return LanguageModel(model.eval().to(place), tokenizer, name, revision)
+    if spread:
+        _check_on_gpus(model, name)
+    else:
+        model.to(place)
+    return LanguageModel(model.eval(), tokenizer, name, found.revision)
+
+
+def _check_on_gpus(model: Any, name: str) -> None:
+    """Raise ModelError when accelerate had to leave a part of the model elsewhere: its weights come and go with every
+    call then, and pruned ones would be lost."""
+    places: dict[str, Any] = getattr(model, "hf_device_map", {})  # none where one GPU holds all
+    elsewhere = {str(place) for place in places.values()} & {"cpu", "disk"}
+    if elsewhere:
+        raise ModelError(
+            f"{name!r} does not fit on the {torch.cuda.device_count()} GPUs here, a part of it went to the "
+            f"{' and the '.join(sorted(elsewhere))}; prune it with --low-memory or choose a smaller model"
+        )
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model that is on this machine, and what was asked of it, before any weight is read."""
+
+    folder: Path
+    revision: str
+    config: PreTrainedConfig
+    device: torch.device
+    dtype: torch.dtype
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer. Raises whatever the reader of a stranger's files raises."""
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+
+
+def locate(
+    name: str,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    on_progress: Callable[[str, float], object] | None = None,
+    local_folders: bool = True,
+) -> Located:
+    """Bring a model's files here, unless they are, and look at everything but the weights. Raises as `load_model`."""
+    place = default_device() if device is None or str(device) == AUTO else _checked_device(device)
+    folder, revision = _locate(name, on_progress, local_folders)
+    config = _checked_config(folder, name)
+    return Located(folder, revision, config, place, dtype or default_dtype(place))
+
+
+def check_complete(name: str, missing: Collection[str]) -> None:
+    """Raise ModelError for weights a checkpoint lacks: transformers would fill them with random numbers."""
+    if missing:
+        raise ModelError(
+            f"{name!r} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete checkpoint"
+        )
 
 
 def first_line(error: BaseException) -> str:
@@ -231,30 +290,48 @@ def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
     return config
 
 
-def _check_fits(config: PreTrainedConfig, name: str, device: torch.device, dtype: torch.dtype) -> None:
-    """Build the model without memory for its weights: is it a decoder, and does it fit?"""
+def _check_fits(config: PreTrainedConfig, name: str, devices: list[torch.device], dtype: torch.dtype) -> None:
+    with torch.device("meta"):
+        built = skeleton(config, name)
+    check_memory(sum(p.numel() for p in built.parameters()) * dtype.itemsize, name, devices)
+
+
+def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
+    """The model as transformers builds it, under whatever context keeps its weights out of memory.
+
+    Raises ModelError for what is no decoder, or none that can be pruned.
+    """
     try:
-        with torch.device("meta"):
-            skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        built = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except Exception as error:  # sizes that make no model raise whatever arithmetic they break
         kind = getattr(config, "model_type", "unknown")
         raise ModelError(
             f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}; "
             "choose one that is"
         ) from error
-    _, blocks = decoder_blocks(skeleton)
+    _, blocks = decoder_blocks(built)
     strange = experts.unknown(blocks)
     if strange:
         raise ModelError(
             f"{name!r} holds its experts' weights in a form that is not supported ({strange}), and none is left out "
             "silently; choose another model"
         )
-    needed = sum(p.numel() for p in skeleton.parameters()) * torch.empty((), dtype=dtype).element_size()
-    free = free_memory(device)
+    return built
+
+
+def check_memory(
+    needed: int,
+    name: str,
+    devices: list[torch.device],
+    what: str = "its weights",
+    remedy: str = "choose a smaller model or prune it with --low-memory",
+) -> None:
+    """Raise ModelError when so many bytes are not free on the devices together."""
+    free = sum(free_memory(device) for device in devices)
     if needed > free * MEMORY_SHARE:
         raise ModelError(
-            f"{name!r} needs {needed / 1e9:.1f} GB for its weights and {free / 1e9:.1f} GB of memory are free "
-            f"on {device.type}; choose a smaller model"
+            f"{name!r} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
+            f"on {devices[0].type}; {remedy}"
         )
 
 

@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 
-from wanda_core.batches import Batches, batched
-from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core import ranks
+from wanda_core.batches import batched
+from wanda_core.blocks import BlockCall
 from wanda_core.calibration import Calibration
 from wanda_core.errors import ModelError
-from wanda_core.linears import Linear, decoder_blocks
+from wanda_core.linears import Linear
 from wanda_core.lockstep import Arrive, Lockstep, at_once
 from wanda_core.models import LanguageModel
 from wanda_core.progress import Progress, Steps
@@ -42,26 +44,25 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     second pass is not needed after the last block. Sequences share a call where that changes no bit. -> the norms, on
     the CPU.
     """
-    _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
+    blocks = lm.walk("prune")
+    ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
-    calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, ids)
+    calls, hidden = blocks.begun(ids)
     norms: dict[str, Tensor] = {}
-    batches = Batches()
+    batches = blocks.batches
     ends: dict[object, str] = {}  # shape of a block -> the kind of linear it calls last, once it is known
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
-        where = f"block {index + 1} of {len(blocks)}"
+    for index, block, linears in blocks:
+        call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: input norms")
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
-        recorder = _recorded(block, call, linears, inputs, gram, ends)
+        recorder = _recorded(block, call, linears, inputs, gram, ends).join()
         found = recorder.found()
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
             visit(linear, Moments(found[linear.name], recorder.grams.get(linear.name)), None)
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
-            hidden = [output for x in inputs for output in call.run(block, x).split(1)]
+            hidden = blocks.carried(output for x in inputs for output in call.run(block, x).split(1))
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 
@@ -99,18 +100,18 @@ def in_flight(
     dense: a model that stays as it is; given, its own stream runs beside, linear by linear, and visits get XᵈᵀX too,
     the products of its inputs with those of the pruned stream, but not for experts. -> the norms, on the CPU.
     """
-    _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
+    blocks, theirs = lm.walk("prune"), dense.walk("beside") if dense else None
+    ids = ranks.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
-    calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = beside = first_block_inputs(lm.model, blocks, ids)
+    calls, hidden = blocks.begun(ids)
+    beside = theirs.begun(ids)[1] if theirs else []
     norms: dict[str, Tensor] = {}
-    batches = Batches()
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
-        where = f"block {index + 1} of {len(blocks)}"
+    batches = blocks.batches
+    for (index, block, linears), other in zip(blocks, theirs or repeat(None)):  # noqa: B905 - one is endless
+        call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
         size = batches.size(block, call, linears, hidden)
-        seen = Seen(len(ids), gram)
+        seen = Seen(calibration.samples, gram)
 
         def arrive(linear: Linear, xs: list[Tensor], ds: list[Tensor] | None, seen: Seen = seen) -> None:
             if linear.name in norms:
@@ -118,12 +119,12 @@ def in_flight(
                     f"{linear.name} is used more than once in a pass, so it cannot be pruned before it is used; "
                     "choose order faithful"
                 )
-            seen.read(xs, ds)
+            seen.read(linear, xs, ds)
             norms[linear.name] = checked(seen.moments.norms, linear).norms.cpu()
             visit(linear, seen.moments, seen.cross)
 
-        own = (decoder_blocks(dense.model)[1][index], dense.linears[index]) if dense else None
-        if size > 1 and ids.numel() <= AT_ONCE_TOKENS:
+        own = other[1:] if other else None
+        if ranks.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
             read: dict[str, list[Tensor]] = {}
             if own:
                 beside = at_once(own[0], call, own[1], torch.cat(beside), _noted(read))
@@ -137,18 +138,20 @@ def in_flight(
                 beside = [one for x in beside for one in at_once(own[0], call, same, x, _noted(apart))]
                 own = None
             lockstep = Lockstep(block, call, linears, list(batched(hidden, size)))
-            other = Lockstep(own[0], call, own[1], list(batched(beside, size))) if own else None
-            for number, (linear, xs, ds) in enumerate(_together(lockstep, other), 1):
+            second = Lockstep(own[0], call, own[1], list(batched(beside, size))) if own else None
+            for number, (linear, xs, ds) in enumerate(_together(lockstep, second), 1):
                 what = f"{where}, linear {number} of {len(linears)}: {linear.kind}"
                 yield Progress("pruning", index, len(blocks), what)
                 arrive(linear, xs, ds or apart.get(linear.name))
-            hidden, beside = lockstep.outputs, other.outputs if other else beside
+            hidden, beside = lockstep.outputs, second.outputs if second else beside
         check_reached(linears, norms)
         for linear in (linear for linear in linears if linear.name not in norms):
             nothing = checked(None, linear)  # an expert without tokens, else an error
             norms[linear.name] = nothing.norms.cpu()
             visit(linear, Moments(nothing), None)
-        hidden, beside = ([one for x in stream for one in x.split(1)] for stream in (hidden, beside))
+        if index + 1 < len(blocks):
+            hidden = blocks.carried(one for x in hidden for one in x.split(1))
+            beside = theirs.carried(one for x in beside for one in x.split(1)) if theirs else []
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 
@@ -188,33 +191,39 @@ class Seen:
     moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0))))
     cross: Tensor | None = None
 
-    def read(self, xs: list[Tensor], ds: list[Tensor] | None) -> None:
-        """Measure, unless it is what was read before."""
-        if len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True)):
+    def read(self, linear: Linear, xs: list[Tensor], ds: list[Tensor] | None) -> None:
+        """Measure, unless it is what was read before. Without inputs here, another process has them."""
+        same = len(xs) == len(self.xs) and all(a is b for a, b in zip(xs, self.xs, strict=True))
+        if ranks.least(int(same)):
             return
         self.xs = xs
-        squares = torch.stack([column_squares(x)[0] for x in xs]).sum(dim=0) / self.sequences
-        found = InputNorms(squares, self.sequences, sum(rows(x) for x in xs))
-        self.moments = Moments(found, _products(xs, xs) if self.gram else None)
-        self.cross = _products(ds, xs) if ds is not None else None
+        zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
+        # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
+        each = [column_squares(x, len(x) if x.dim() == 3 else 1) for x in xs] or [zeros]
+        squares = ranks.total(torch.cat(each).sum(dim=0, dtype=torch.float64)) / self.sequences
+        found = InputNorms(squares.float(), self.sequences, ranks.count(sum(rows(x) for x in xs)))
+        self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
+        self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
 
 
 def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """Σ over calls of XᵀY. tensors (…, C) -> (C, C) float32."""
+    """Σ over calls, of all processes, of XᵀY. tensors (…, C) -> (C, C) float32."""
     total = column_products(left[0], right[0])
     for a, b in zip(left[1:], right[1:], strict=True):
         total += column_products(a, b)
-    return total
+    return ranks.total(total)
 
 
 def one_shot(
     lm: LanguageModel, norms: Mapping[str, Tensor], tokens: Mapping[str, int], visit: Visit
 ) -> Steps[dict[str, Tensor]]:
     """No pass at all: the dense model's norms, taken before, decide. tokens: of the experts. -> those norms."""
-    linears = [linear for block in lm.linears for linear in block]
-    for number, linear in enumerate(linears):
-        yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
-        squares = torch.square(norms[linear.name].to(lm.device))
-        visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))), None)
-    yield Progress("pruning", len(linears), len(linears), "all linears pruned")
+    blocks = lm.walk("prune")
+    for index, _, linears in blocks:
+        for number, linear in enumerate(linears, 1):
+            where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
+            yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
+            squares = torch.square(norms[linear.name].to(linear.weight.device))  # blocks may lie on several GPUs
+            visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))), None)
+    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return dict(norms)

@@ -2,11 +2,30 @@
 the library: a program that imports it keeps its own settings."""
 
 import ctypes
+import os
 import platform
+import sys
+from typing import NoReturn
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 KEPT_BYTES = 256 * 2**20  # freed memory that is kept for the next tensors; activations of a block fit
+LARGE_BYTES = 2**20  # matrices are larger, most other things smaller
 MAPPED_BYTES = 64 * 2**20  # from this size on a tensor is mapped alone and given back when freed
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Which of how many processes this is, as `torchrun` says in the environment; (0, 1) when it started none."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def leave(code: int) -> NoReturn:
+    """End one of several processes at once, everything printed. Threads that exchanged tensors may still let go of
+    some, and an interpreter that ends under them aborts now and then."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def keep_freed_memory() -> None:
@@ -15,8 +34,21 @@ def keep_freed_memory() -> None:
     Fetching the pages anew took a tenth of a first pruning on a CPU. Only glibc knows these settings; elsewhere
     nothing happens.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-    libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+    _set(KEPT_BYTES, MAPPED_BYTES)
+
+
+def give_back_freed_memory() -> None:
+    """The opposite, for models larger than memory: a freed matrix goes back to the system at once.
+
+    Kept, the memory of one block fits the next badly, and a few megabytes more were held with every block.
+    """
+    _set(LARGE_BYTES, LARGE_BYTES, arenas=1)  # every thread would have its own, 64 MB of addresses each
+
+
+def _set(kept: int, mapped: int, arenas: int = 0) -> None:
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, kept)
+        libc.mallopt(M_MMAP_THRESHOLD, mapped)
+        if arenas:
+            libc.mallopt(M_ARENA_MAX, arenas)

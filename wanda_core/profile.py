@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import wanda_core
-from wanda_core import experts
-from wanda_core.batches import Batches, batched
-from wanda_core.blocks import block_calls, first_block_inputs
+from wanda_core import experts, ranks
+from wanda_core.batches import batched
+from wanda_core.blocks import BlockCall
 from wanda_core.calibration import Calibration
 from wanda_core.errors import InputError, StorageError
-from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.statistics import InputNorms, NormRecorder
@@ -58,24 +57,27 @@ def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]
 
 
 def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
-    _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
-    calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, ids)
+    blocks = lm.walk("read")
+    calls, hidden = blocks.begun(ranks.share(calibration.ids).to(lm.device))
     found: dict[str, InputNorms] = {}
-    batches = Batches()
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+    batches = blocks.batches
+    for index, block, linears in blocks:
+        call = calls[index]
         yield Progress("profile", index, len(blocks), f"block {index + 1} of {len(blocks)}")
         recorder = NormRecorder(linears)
         inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
-        hidden = []
         with recorder.recording():
-            for x in inputs:
-                recorder.sequences = len(x)
-                hidden += call.run(block, x).split(1)
-        found.update(recorder.found())
+            hidden = blocks.carried(_outputs(block, call, inputs, recorder))
+        found.update(recorder.join().found())
     yield Progress("profile", len(blocks), len(blocks), "done")
     return profile_of(lm, calibration, found)
+
+
+def _outputs(block: nn.Module, call: BlockCall, inputs: list[Tensor], recorder: NormRecorder) -> Iterator[Tensor]:
+    """A block over all sequences, its linears' inputs recorded. inputs: tensors (B, L, D) -> N tensors (1, L, D)."""
+    for x in inputs:
+        recorder.sequences = len(x)
+        yield from call.run(block, x).split(1)
 
 
 def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, InputNorms]) -> Profile:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from wanda_core import experts, masks, orders, scores, updates
+from wanda_core import experts, masks, orders, ranks, scores, updates
 from wanda_core.allocation import block_sparsities
 from wanda_core.calibration import Calibration, calibrate
 from wanda_core.errors import InputError, ModelError
@@ -37,9 +37,16 @@ def prune(
 
 @torch.no_grad()
 def prune_steps(
-    lm: LanguageModel, spec: PruneSpec, calibration: Calibration | None = None, profile: Profile | None = None
+    lm: LanguageModel,
+    spec: PruneSpec,
+    calibration: Calibration | None = None,
+    profile: Profile | None = None,
+    reports: list[LinearReport] | None = None,
 ) -> Steps[Variant]:
-    """`prune` as a generator that yields progress; closing it cancels and leaves nothing behind."""
+    """`prune` as a generator that yields progress; closing it cancels and leaves nothing behind.
+
+    reports: of the linears that an earlier, unfinished run pruned; those of this run are added to it.
+    """
     started = time.perf_counter()
     pruned = twin(lm)
     _check_pattern(pruned.linears, spec)
@@ -52,8 +59,8 @@ def prune_steps(
         calibration = None
     if calibration is not None and profile is None and (spec.order == "one-shot" or spec.allocation == "owl"):
         profile = yield from profile_steps(lm, calibration)
-    shares, ratios = block_sparsities(spec, lm.linears, profile.norms if profile else None)
-    work = Work(spec, shares)
+    shares, ratios = block_sparsities(spec, lm.walk("read"), profile.norms if profile else None)
+    work = Work(spec, shares, reports)
     with experts.apart(pruned.model), experts.apart(lm.model):
         norms = yield from _visited(lm, pruned, spec, calibration, profile, work)
     kept = None
@@ -62,7 +69,14 @@ def prune_steps(
         kept = Profile(norms, fingerprint, spec.order)
     about = _described(calibration, profile if spec.needs_calibration else None)
     seconds = time.perf_counter() - started
-    report = PruneReport(tuple(work.reports), seconds, about, tuple(shares), tuple(ratios) if ratios else None)
+    report = PruneReport(
+        tuple(work.reports),
+        seconds,
+        about,
+        tuple(shares),
+        tuple(ratios) if ratios else None,
+        ranks.each(seconds, ranks.waited()),
+    )
     return Variant(pruned, spec, report, kept)
 
 
@@ -82,7 +96,7 @@ def _visited(
 ) -> Steps[Mapping[str, Tensor]]:
     """Go through the network in the recipe's order; -> the norms that decided."""
     if not spec.needs_norms and not spec.needs_gram:
-        yield from _without_inputs(pruned, spec, work)
+        yield from _without_inputs(lm, pruned, spec, work)
         return {}
     if spec.order == "one-shot":
         assert profile is not None  # given or taken above
@@ -98,15 +112,15 @@ LEAST_TOKENS = 16  # of an expert: the norms of fewer say more about these token
 
 
 class Work:
-    """What is done to each linear, and the reports of what was."""
+    """What is done to each linear, and the reports of what was. Of several processes each does its part of the rows."""
 
-    def __init__(self, spec: PruneSpec, shares: list[float]) -> None:
+    def __init__(self, spec: PruneSpec, shares: list[float], reports: list[LinearReport] | None = None) -> None:
         self.spec, self.shares = spec, shares
-        self.reports: list[LinearReport] = []
+        self.reports: list[LinearReport] = [] if reports is None else reports
 
     def visit(self, linear: Linear, moments: Moments | None, cross: Tensor | None = None) -> None:
         """Prune one linear. moments: of its inputs; None for methods that do not look at them."""
-        W = linear.weight
+        W = linear.weight[ranks.part(linear.shape[0])]
         few = moments is not None and linear.routed and moments.norms.tokens < LEAST_TOKENS
         if moments is None or few:
             mask = self._mask(W, None, linear)
@@ -122,11 +136,15 @@ class Work:
             self._put(linear, self._least_squares(W.float(), gram, cross, X_norm, linear), X_norm)
 
     def _mask(self, W: Tensor, X_norm: Tensor | None, linear: Linear) -> Tensor:
-        """Which weights go, by the recipe's score. -> bool (C_out, C_in)."""
+        """Which weights go, by the recipe's score. -> bool, as W, which is this process's part of the rows."""
+        height = linear.shape[0]
+        if not self.spec.by_row:
+            W = ranks.whole(W, height)
         S = self._score(W, X_norm)
         if X_norm is not None and self.spec.needs_norms and bool((X_norm == 0).any()):
             S = scores.dead_columns_by_magnitude(S, W, X_norm)
-        return masks.removal_mask(_finite(S, linear.name), self.spec, self.shares[linear.block])
+        mask = masks.removal_mask(_finite(S, linear.name), self.spec, self.shares[linear.block])
+        return mask if self.spec.by_row else mask[ranks.part(height)]
 
     def _score(self, W: Tensor, X_norm: Tensor | None) -> Tensor:
         method = self.spec.method
@@ -148,8 +166,10 @@ class Work:
             S = (part / root) ** 2
             if n_of_m:
                 return masks.lowest_n_of_m(S, *n_of_m)
-            k = int(S.numel() * share)
-            return masks.at_or_below(S, masks.kth_smallest(S.reshape(1, -1), k + 1)) if k else torch.zeros_like(S) > 0
+            every = ranks.whole(S, linear.shape[0])  # one threshold for all rows
+            k = int(every.numel() * share)
+            none = torch.zeros_like(S, dtype=torch.bool)
+            return masks.at_or_below(S, masks.kth_smallest(every.reshape(1, -1), k + 1)) if k else none
 
         return updates.obs(W, gram, choose, n_of_m[1] if n_of_m else updates.OBS_COLUMNS)[0]
 
@@ -175,39 +195,44 @@ class Work:
     def _put(self, linear: Linear, weight: Tensor, X_norm: Tensor | None, by_magnitude: bool = False) -> None:
         if weight.dtype != linear.weight.dtype or self.spec.needs_gram:
             weight = _finite(weight, linear.name).to(linear.weight.dtype)
+        weight = ranks.whole(weight, linear.shape[0])
         dead = int((X_norm == 0).sum()) if X_norm is not None else 0
         linear.replace(weight)
         self.reports.append(LinearReport(linear.name, linear.shape, int((weight == 0).sum()), dead, by_magnitude))
 
     def put_masked(self, linear: Linear, mask: Tensor) -> None:
         """Prune by a mask that was chosen elsewhere."""
-        self._put(linear, masks.without(linear.weight, mask), None)
+        mine = ranks.part(linear.shape[0])
+        self._put(linear, masks.without(linear.weight[mine], mask[mine]), None)
 
 
-def _without_inputs(lm: LanguageModel, spec: PruneSpec, work: Work) -> Steps[None]:
+def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, work: Work) -> Steps[None]:
     """Methods that look at weights alone."""
-    linears = [linear for block in lm.linears for linear in block]
+    blocks = lm.walk("prune")
     threshold = None
     if spec.group == "model":
-        yield Progress("pruning", 0, len(linears), "one threshold for the whole model")
-        threshold = _model_threshold(linears, spec)
-    for number, linear in enumerate(linears):
-        yield Progress("pruning", number, len(linears), f"linear {number + 1} of {len(linears)}: {linear.name}")
-        if spec.group != "model":
-            work.visit(linear, None)
-            continue
-        S = _finite(scores.magnitude(linear.weight), linear.name)
-        none = torch.zeros_like(S, dtype=torch.bool)
-        work.put_masked(linear, none if threshold is None else masks.at_or_below(S, threshold.to(S.device)))
-    yield Progress("pruning", len(linears), len(linears), "all linears pruned")
+        yield Progress("pruning", 0, len(blocks), "one threshold for the whole model")
+        threshold = _model_threshold(dense, spec)
+    for index, _, linears in blocks:
+        for number, linear in enumerate(linears, 1):
+            where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
+            yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
+            if spec.group != "model":
+                work.visit(linear, None)
+                continue
+            S = _finite(scores.magnitude(linear.weight), linear.name)
+            none = torch.zeros_like(S, dtype=torch.bool)
+            work.put_masked(linear, none if threshold is None else masks.at_or_below(S, threshold.to(S.device)))
+    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
 
 
-def _model_threshold(linears: list[Linear], spec: PruneSpec) -> Tensor | None:
-    total = sum(linear.weight.numel() for linear in linears)
+def _model_threshold(lm: LanguageModel, spec: PruneSpec) -> Tensor | None:
+    total = sum(linear.weight.numel() for block in lm.linears for linear in block)
     k = int(total * spec.target)
 
     def matrices() -> Iterator[Tensor]:
-        return (_finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
+        for _, _, linears in lm.walk("read"):
+            yield from (_finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
 
     return masks.kth_of_all(matrices, k) if k else None
 

@@ -182,6 +182,11 @@ class PruneSpec:
         return self.needs_norms or self.needs_gram or self.allocation == "owl"
 
     @property
+    def by_row(self) -> bool:
+        """Whether a row's mask follows from that row alone."""
+        return self.method in ("wanda", "magnitude", "sparsegpt") and str(self.group).startswith("row")
+
+    @property
     def label(self) -> str:
         """A short name for people: `Wanda 50%`, `Magnitude 2:4`, `Wanda 60% + least squares`."""
         amount = f"{self.target:.0%}" if self.n_of_m is None else self.pattern

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wanda_core import ranks
 from wanda_core.errors import ModelError
 from wanda_core.linears import Linear
 
@@ -153,6 +154,25 @@ class NormRecorder:
         names = [linear.name for linear in self.linears]
         if sorted(self.calls) == sorted(names):
             self.stop_before = self.calls[-1]
+
+    def join(self) -> "NormRecorder":
+        """Add what the other processes saw, linear by linear, also those that only some reached."""
+        if ranks.size() == 1:
+            return self
+        for linear in self.linears:
+            place, columns = linear.weight.device, linear.shape[1]
+            own = self.stats.get(linear.name, InputNorms(torch.zeros(columns, device=place)))
+            sums = torch.cat([own.squares.double() * own.n, own.squares.new_tensor([own.n, own.tokens]).double()])
+            n, tokens = ranks.total(sums)[-2:].tolist()
+            if not n:
+                continue
+            self.stats[linear.name] = InputNorms((sums[:-2] / n).float(), int(n), int(tokens))
+            if self.gram:
+                products = self.grams.get(linear.name)
+                self.grams[linear.name] = ranks.total(
+                    torch.zeros(columns, columns, device=place) if products is None else products.clone()
+                )
+        return self
 
     def found(self) -> dict[str, InputNorms]:
         """What is known of every linear; an expert that was sent no token has norms of zero.

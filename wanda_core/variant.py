@@ -1,7 +1,7 @@
 """A variant: the dense model with a recipe laid over it, both usable side by side."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,7 +33,8 @@ class LinearReport:
 class PruneReport:
     """What a pruning did: per linear, in all, and in how many seconds.
 
-    blocks: the sparsity asked of every block; outlier_ratios: what allocation `owl` found in each.
+    blocks: the sparsity asked of every block; outlier_ratios: what allocation `owl` found in each; processes: of
+    several that worked together, the seconds of each and how many of them it exchanged or waited.
     """
 
     linears: tuple[LinearReport, ...]
@@ -41,6 +42,7 @@ class PruneReport:
     calibration: dict[str, Any] | None
     blocks: tuple[float, ...] = ()
     outlier_ratios: tuple[float, ...] | None = None
+    processes: tuple[tuple[float, ...], ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -81,4 +83,4 @@ def twin(lm: LanguageModel) -> LanguageModel:
     shared: dict[int, Any] = {id(p): p for p in lm.model.parameters()}
     shared.update({id(b): b for b in lm.model.buffers()})
     model: nn.Module = copy.deepcopy(lm.model, shared)
-    return LanguageModel(model, lm.tokenizer, lm.name, lm.revision)
+    return replace(lm, model=model)

@@ -14,6 +14,7 @@ from wanda_core.progress import Steps
 from wanda_ui import compare_tab, scores_tab, setup_panel, texts
 from wanda_ui.events import ENGINE, LIGHT, RESIZE, Room, watched
 from wanda_ui.language import Say, Spoken, label, labels, speaker
+from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.studio import Loaded, Result, Studio
 
@@ -67,13 +68,15 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Column(scale=1, min_width=300, elem_classes="wl-side"):
                 setup = setup_panel.build()
             room = Room(studio, setup.model, key)
-            with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs():
+            with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs() as tabs:
                 with gr.Tab(label("page.tab.compare"), id="compare", elem_id="tab-compare") as compare_side:
                     compare = compare_tab.build()
                 with gr.Tab(label("page.tab.scores"), id="scores", elem_id="tab-scores") as scores_side:
                     scores = scores_tab.build(room)
                 with gr.Tab(label("page.tab.outliers"), id="outliers", elem_id="tab-outliers") as outliers_side:
                     outliers = outliers_tab.build(room)
+                with gr.Tab(label("page.tab.learn"), id="learn", elem_id="tab-learn") as learn_side:
+                    lesson_tab.build(room, page, tabs)
 
         def welcome(request: gr.Request) -> list:
             """The words that stand in the page before anything has happened."""
@@ -179,7 +182,7 @@ def build(studio: Studio) -> gr.Blocks:
         setup.cancel.click(cancelled, room.choice, setup.status, cancels=[pruning, sliding, choosing, *asking], **LIGHT)
         other.click(None, js=OTHER_LANGUAGE, **LIGHT)
         switch.click(None, js=SWITCH, **LIGHT)
-        for side in (compare_side, scores_side, outliers_side):
+        for side in (compare_side, scores_side, outliers_side, learn_side):
             side.select(None, js=RESIZE, **LIGHT)  # a figure drawn while hidden has no width
     page.queue(max_size=20, default_concurrency_limit=4, api_open=False)
     return page

@@ -119,7 +119,7 @@ def build() -> SetupPanel:
     status = gr.HTML("", elem_id="status")
     with gr.Accordion(label("setup.calibration"), open=False, elem_id="calibration"):
         gr.Markdown(label("setup.calibration_what"))
-        file = gr.File(label=label("setup.file"), file_types=[".txt"], height=110, elem_id="calibration-file")
+        file = gr.File(label=label("setup.file"), file_types=[".txt"], height=140, elem_id="calibration-file")
         with gr.Row():
             samples = gr.Number(
                 DEFAULT_SAMPLES, label=label("setup.samples"), precision=0, min_width=70, elem_id="samples"
@@ -179,7 +179,8 @@ def job(
     samples, seq_len, seed = (
         _whole(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
     )
-    if not 0 < samples * seq_len <= MAX_PAGE_TOKENS or samples > MAX_SAMPLES or seq_len > MAX_SEQ_LEN:
+    within = 1 <= samples <= MAX_SAMPLES and 1 <= seq_len <= MAX_SEQ_LEN and samples * seq_len <= MAX_PAGE_TOKENS
+    if not within:
         raise InputError(
             f"{samples} samples of {seq_len} tokens are outside what this page runs "
             f"(1 to {MAX_PAGE_TOKENS:,} tokens in all); choose fewer, or use the command line"
@@ -210,7 +211,9 @@ def _spec(method: str, pattern: str, sparsity: object, group: str, **more: Any) 
 
 
 def _share(percent: Any) -> Any:
-    """Percent as a share; what is no number is left for the recipe to refuse."""
+    """Percent as a share; what is no number is left for the recipe to refuse, which takes None for the usual one."""
+    if percent is None:
+        raise InputError("the sparsity is missing; it is the share of weights to remove, try 50")
     if isinstance(percent, bool) or not isinstance(percent, (int, float)):
         return percent
     return percent / 100

@@ -46,6 +46,7 @@ def done(result: Result, say: Say) -> str:
     more = [
         say("status.measured", windows=result.pruned.windows, seq_len=EVAL_SEQ_LEN),
         say("status.agreement", top1=agreement.top1, kl=agreement.kl, tokens=agreement.tokens),
+        *([say("status.owl", low=min(report.blocks), high=max(report.blocks))] if report.outlier_ratios else []),
         *([say("status.dead", count=dead)] if dead else []),
         *([say("status.experts", count=report.by_magnitude)] if report.by_magnitude else []),
     ]

@@ -1,0 +1,87 @@
+"""The lesson's state in the address: `?lesson=6&guess=one&channel=507`, written by the page and read when it opens.
+
+An address may come from anybody: what is out of bounds, no number or too long is left out, and nothing is run.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wanda_ui.lesson.plan import STEPS, Control, Slider, Text
+
+MOST_CHARACTERS = 400  # of a text; a longer one is not kept in the address
+MOST_WHOLE = 1_000_000  # no model has as many channels or blocks
+HIDEABLE = ("setup", "header", "tabs")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an address enters. step: from 1; guess and values: None for what it does not say."""
+
+    step: int
+    guess: str | None
+    values: tuple[float | str | None, ...]
+
+
+def read(query: Mapping[str, str]) -> Entry | None:
+    """What an address says of the lesson, None where it names no step."""
+    number = _whole(query.get("lesson"))
+    if number is None or not 1 <= number <= len(STEPS):
+        return None
+    step = STEPS[number - 1]
+    guess = query.get("guess")
+    values = tuple(_value(control, query.get(control.name)) for control in step.controls)
+    return Entry(number, guess if guess in step.guesses else None, values)
+
+
+def _value(control: Control, given: str | None) -> float | str | None:
+    if given is None:
+        return None
+    if isinstance(control, Text):
+        return given if given.strip() and len(given) <= MOST_CHARACTERS else None
+    if not isinstance(control, Slider):
+        whole = _whole(given)
+        return None if whole is None else str(whole)
+    try:
+        value = float(given)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and control.low <= value <= control.high else None
+
+
+def _whole(given: str | None) -> int | None:
+    if given is None or not given.isascii() or not given.isdigit() or len(given) > len(str(MOST_WHOLE)):
+        return None
+    return int(given)
+
+
+NAMES = sorted({"guess", *(control.name for step in STEPS for control in step.controls)})
+
+
+def remember(number: int) -> str:
+    """JavaScript of an event with a step's guess and controls as inputs: puts them into the address."""
+    names = ["guess", *(control.name for control in STEPS[number - 1].controls)]
+    return f"""(...values) => {{
+        const [names, address] = [{json.dumps(names)}, new URL(location)];
+        for (const name of {json.dumps(NAMES)}) address.searchParams.delete(name);
+        address.searchParams.set("lesson", "{number}");
+        names.forEach((name, i) => {{
+            const value = values[i] === null || values[i] === undefined ? "" : String(values[i]);
+            if (value && value.length <= {MOST_CHARACTERS}) address.searchParams.set(name, value);
+        }});
+        history.replaceState(history.state, "", address);
+    }}"""
+
+
+HIDE = f"""() => {{
+    const asked = (new URL(location).searchParams.get("hide") || "").split(",");
+    for (const part of {json.dumps(HIDEABLE)}) document.body.classList.toggle("wl-hide-" + part, asked.includes(part));
+}}"""
+# Free play needs all of the page.
+UNHIDE = f"""() => {{
+    const address = new URL(location);
+    for (const name of ["lesson", "hide", ...{json.dumps(NAMES)}]) address.searchParams.delete(name);
+    history.replaceState(history.state, "", address);
+    for (const part of {json.dumps(HIDEABLE)}) document.body.classList.remove("wl-hide-" + part);
+}}"""

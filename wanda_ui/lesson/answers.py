@@ -1,0 +1,46 @@
+"""What a step answers with, and the record of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from wanda_ui.language import Say
+from wanda_ui.studio import Studio
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks: the words of the page's language, the studio, and the name of the chosen model."""
+
+    say: Say
+    studio: Studio
+    model: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """right: the guess that these numbers bear out, None where none does; picture: a figure, or HTML already escaped;
+    numbers: what was measured, by name, for the record; table: the picture's twin for those who do not see it."""
+
+    right: str | None
+    finding: str
+    explanation: str
+    picture: go.Figure | str
+    numbers: Mapping[str, float | int | str]
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A step's last answer as plain values, in a visitor's session."""
+
+    guess: str
+    right: str | None
+    finding: str
+    numbers: Mapping[str, float | int | str]
+    model: str = ""
+
+
+Run = dict[int, Record]  # by step, from 1

@@ -1,0 +1,198 @@
+"""Steps 6 to 8: what an outlier channel carries, where two masks part, and what that costs."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from wanda_core.calibration import BUILTIN_EVALUATION, read_text
+from wanda_core.errors import InputError
+from wanda_core.evaluate import perplexity_steps
+from wanda_core.generate import MAX_PROMPT_CHARACTERS, generate
+from wanda_core.models import LanguageModel
+from wanda_core.outliers.ablation import Ablation, AblationReport, ablate_steps
+from wanda_core.outliers.activations import standing_out
+from wanda_core.outliers.protection import protection
+from wanda_core.progress import Progress, Steps
+from wanda_core.prune import prune_steps
+from wanda_core.recipe import PruneSpec
+from wanda_ui.lesson import figures
+from wanda_ui.lesson.answers import Answer, Asked
+from wanda_ui.lesson.sentences import written
+from wanda_ui.studio import Loaded
+from wanda_ui.texts import number
+
+SEQ_LEN = 256  # tokens of a window of every perplexity here
+ABLATION_WINDOWS, COST_WINDOWS = 2, 1  # what two cores measure seven times in ten seconds, pruning and writing between
+HURTS = 2.0  # times the untouched perplexity
+SPARSITY = 0.5  # of step 7, and the one that step 8 asks about
+SPARSITIES = (0.3, SPARSITY, 0.6)
+METHODS = ("magnitude", "wanda")
+LINE_TOKENS = 10  # of a generated line
+PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
+RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
+
+
+def ablate(asked: Asked, channel: object) -> Steps[Answer]:
+    """One channel set to zero after every block, against one random channel, five times."""
+    say = asked.say
+    loaded = yield from asked.studio.open_steps(asked.model)
+    chosen = _chosen(asked, channel, "channel", loaded.lm.width, strongest(loaded))
+    steps = ablate_steps(
+        loaded.lm, Ablation((chosen,)), read_text(BUILTIN_EVALUATION), seq_len=SEQ_LEN, windows=ABLATION_WINDOWS
+    )
+    report: AblationReport = yield from asked.studio.alone(steps)
+    low, high = report.random_range
+    times = report.chosen.perplexity / report.untouched
+    hurts, others = times >= HURTS, high / report.untouched >= HURTS
+    right = "one" if hurts and not others else "all" if hurts else "none" if not others else None
+    values = {
+        "channel": chosen,
+        "untouched": number(report.untouched),
+        "chosen": number(report.chosen.perplexity),
+        "low": number(low),
+        "high": number(high),
+        "times": number(times),
+    }
+    rows = [[say("lesson.ablate.untouched"), "", number(report.untouched)]]
+    rows += [[say("lesson.ablate.random"), str(one.channels[0]), number(one.perplexity)] for one in report.random]
+    rows += [[say("lesson.ablate.chosen"), str(chosen), number(report.chosen.perplexity)]]
+    columns = [say(f"lesson.column.{name}") for name in ("what", "channel", "perplexity")]
+    measured = {"channel": chosen, "untouched": report.untouched, "chosen": report.chosen.perplexity}
+    return Answer(
+        right,
+        say("lesson.ablate.finding" if hurts else "lesson.ablate.finding_none", **values),
+        say("lesson.ablate.why" if right == "one" else "lesson.ablate.why_none", **values, strongest=strongest(loaded)),
+        figures.ablation_bars(report, say),
+        measured | {f"random_{one.channels[0]}": one.perplexity for one in report.random},
+        pd.DataFrame(rows, columns=columns),
+    )
+
+
+def masks(asked: Asked, block: object) -> Steps[Answer]:
+    """Where magnitude's and Wanda's masks of one linear differ: its columns from the quietest to the loudest input."""
+    say = asked.say
+    loaded = yield from asked.studio.open_steps(asked.model)
+    assert loaded.analysis is not None  # made by open_steps
+    blocks = loaded.lm.linears
+    chosen = _chosen(asked, block, "block", len(blocks), len(blocks) // 2)
+    if not blocks[chosen]:
+        raise InputError(say("lesson.problem.no_linear", block=chosen))
+    linear = blocks[chosen][0]
+    found = protection(linear.weight, loaded.analysis.profile.norms[linear.name], SPARSITY)
+    overall, top = found.parting.overall, found.parting.top
+    right = "large" if top > PARTS * overall else "small" if top * PARTS < overall else "even"
+    bins = found.bins
+    values = {"kind": linear.kind, "block": chosen, "overall": overall, "top": top, "columns": found.parting.columns}
+    loudest = {"magnitude": float(bins.magnitude[-1]), "wanda": float(bins.wanda[-1])}
+    table = pd.DataFrame(
+        [[one.index, f"{one.norm:.2f}", f"{one.magnitude:.0%}", f"{one.wanda:.0%}"] for one in found.top[:8]],
+        columns=[say(f"lesson.column.{name}") for name in ("column", "norm", "cut_magnitude", "cut_wanda")],
+    )
+    return Answer(
+        right,
+        say("lesson.masks.finding", **values),
+        say(f"lesson.masks.why_{right}", **values, **loudest),
+        figures.protection_lines(found, say),
+        {"linear": linear.name, "differ_overall": overall, "differ_loudest_columns": top, **loudest},
+        table,
+    )
+
+
+def cost(asked: Asked, prompt: object) -> Steps[Answer]:
+    """Perplexity and a line of text at rising sparsity, by magnitude and by Wanda. Nothing of it is kept."""
+    say = asked.say
+    words = written(asked, prompt, MAX_PROMPT_CHARACTERS)
+    loaded = yield from asked.studio.open_steps(asked.model)
+    found = yield from asked.studio.alone(_measured(loaded, words))
+    dense = found["dense", 0.0]
+    pair = {method: found[method, SPARSITY][0] for method in METHODS}
+    ratio = pair["magnitude"] / pair["wanda"]
+    values = {
+        "sparsity": SPARSITY,
+        "dense": number(dense[0]),
+        "ratio": number(ratio),
+        **{m: number(p) for m, p in pair.items()},
+    }
+    right = next((name for most, name in RATIOS if ratio < most), "many")
+    rows = [
+        ["—" if method == "dense" else f"{share:.0%}", say(f"lesson.cost.{method}"), number(perplexity), line]
+        for (method, share), (perplexity, line) in found.items()
+    ]
+    columns = [say(f"lesson.column.{name}") for name in ("sparsity", "method", "perplexity", "line")]
+    return Answer(
+        right,
+        say("lesson.cost.finding", **values),
+        say("lesson.cost.why" if ratio > RATIOS[1][0] else "lesson.cost.why_none", **values),
+        figures.cost_lines({key: perplexity for key, (perplexity, _) in found.items()}, say),
+        {f"perplexity_{method}_{share:.0%}": perplexity for (method, share), (perplexity, _) in found.items()},
+        pd.DataFrame(rows, columns=columns),
+    )
+
+
+def strongest(loaded: Loaded) -> int:
+    """The channel of the residual stream that rises highest above the median."""
+    assert loaded.analysis is not None  # the caller opened the model
+    return standing_out(loaded.analysis)[0].channel
+
+
+def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tuple[float, str]]]:
+    """{(method, sparsity): (perplexity, generated line)}, the dense model first."""
+    assert loaded.analysis is not None  # the caller opened the model
+    plans: list[tuple[str, float]] = [("dense", 0.0), *((m, s) for s in SPARSITIES for m in METHODS)]
+    found: dict[tuple[str, float], tuple[float, str]] = {}
+    for number_, (method, share) in enumerate(plans):
+        lm = loaded.lm
+
+        def told(step: Progress, part: float, place: int = number_) -> Progress:
+            done = round(100 * (place + part * step.fraction))
+            return Progress(step.stage, done, 100 * len(plans), step.detail)
+
+        if method != "dense":
+            spec = PruneSpec(method=method, sparsity=share, order="one-shot" if method == "wanda" else "faithful")
+            pruning = prune_steps(loaded.lm, spec, None, loaded.analysis.profile)
+            variant = yield from _within(pruning, lambda step, t=told: t(step, 0.4))
+            lm = variant.lm
+        text = read_text(BUILTIN_EVALUATION)
+        measuring = perplexity_steps(lm, text, seq_len=SEQ_LEN, windows=COST_WINDOWS)
+        perplexity = yield from _within(measuring, lambda step, t=told: t(step, 0.8))
+        line = yield from _line(lm, prompt, told)
+        found[method, share] = perplexity.perplexity, line
+    return found
+
+
+def _line(lm: LanguageModel, prompt: str, told) -> Steps[str]:
+    stream: Iterator = generate(lm, prompt, max_new_tokens=LINE_TOKENS)
+    text = ""
+    try:
+        for count, answer in enumerate(stream, 1):
+            text = answer.text
+            yield told(Progress("answering", count, LINE_TOKENS, ""), 1.0)
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+    return " ".join(text.split())
+
+
+def _within(steps: Steps, told) -> Steps:
+    """Another job's steps as a part of this one's progress."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            yield told(step)
+    finally:
+        steps.close()
+
+
+def _chosen(asked: Asked, given: object, what: str, count: int, otherwise: int) -> int:
+    """A channel or block that exists; left empty, the step's own. Raises InputError for any other."""
+    text = str(given if given is not None else "").strip()
+    if not text:
+        return otherwise
+    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) < count):
+        raise InputError(asked.say(f"lesson.problem.{what}", given=text[:MOST_ECHOED], last=count - 1))
+    return int(text)
+
+
+MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it

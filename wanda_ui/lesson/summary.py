@@ -1,0 +1,100 @@
+"""A run taken away: all results as CSV, and one page to print. Made from plain values, kept nowhere."""
+
+import base64
+import csv
+import io
+from html import escape
+
+import pandas as pd
+
+from wanda_ui.language import Say
+from wanda_ui.lesson.answers import Record, Run
+from wanda_ui.lesson.plan import STEPS
+
+COLUMNS = ["step", "question", "guess", "answer", "guess_fits", "model", "quantity", "value"]
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins with one of them
+PRINT = """body { font: 10.5pt/1.4 system-ui, sans-serif; color: #1c2430; max-width: 180mm; margin: 8mm auto; }
+h1 { font-size: 17pt; margin: 0; } p { margin: 2mm 0 4mm; color: #5b6673; }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; vertical-align: top; padding: 1.6mm 2mm; }
+th { font-weight: 600; border-bottom: 1.5pt solid #1c2430; } td { border-bottom: .5pt solid #dfe3e8; }
+td { overflow-wrap: anywhere; } tr { break-inside: avoid; } .fits { color: #0072b2; font-weight: 600; }
+@page { size: A4; margin: 12mm; } @media print { body { margin: 0; max-width: none; } }"""
+MOST_CHARACTERS = 160  # of a finding on the printed page, so that eight of them stay on one
+
+
+def to_csv(run: Run, say: Say) -> str:
+    """One row for every measured value."""
+    rows = []
+    for number, record in sorted(run.items()):
+        name = STEPS[number - 1].name
+        start = [number, say(f"lesson.{name}.question"), *_guesses(name, record, say), fits(record), record.model]
+        rows += [[*start, quantity, value] for quantity, value in record.numbers.items()]
+    frame = pd.DataFrame([[_plain(cell) for cell in row] for row in rows], columns=COLUMNS)
+    out = io.StringIO()
+    frame.to_csv(out, index=False, quoting=csv.QUOTE_MINIMAL)
+    return out.getvalue()
+
+
+def to_page(run: Run, say: Say) -> str:
+    """A whole HTML document, one A4 page: every step's question, the guess, and what was found."""
+    rows = []
+    for number, record in sorted(run.items()):
+        name = STEPS[number - 1].name
+        guess, _ = _guesses(name, record, say)
+        mark = say("lesson.summary.fits" if fits(record) else "lesson.summary.differs")
+        found = record.finding if len(record.finding) <= MOST_CHARACTERS else record.finding[:MOST_CHARACTERS] + "…"
+        kind = ' class="fits"' if fits(record) else ""
+        rows.append(
+            f"<tr><td>{number}</td><td>{escape(say(f'lesson.{name}.title'))}</td><td>{escape(guess)}</td>"
+            f"<td{kind}>{escape(mark)}</td><td>{escape(found)}</td></tr>"
+        )
+    head = "".join(f"<th>{escape(say(f'lesson.summary.{name}'))}</th>" for name in ("step", "guess", "kind", "found"))
+    models = sorted({record.model for record in run.values() if record.model})
+    right = sum(fits(record) for record in run.values())
+    intro = say("lesson.summary.intro", done=len(run), of=len(STEPS), right=right)
+    made = say("lesson.summary.model", model=", ".join(models)) if models else ""
+    language, title = say("lesson.summary.language"), say("lesson.summary.title")
+    return (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{PRINT}</style></head><body><h1>{escape(title)}</h1><p>{escape(intro)} {escape(made)}</p>"
+        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></body></html>"
+    )
+
+
+def links(run: Run, say: Say) -> str:
+    """How far the run is, and both to take away: in the page itself, so that the server keeps no visitor's file."""
+    done = "".join(
+        f"<li class='{_state(run.get(number))}'><span>{number}</span> {escape(say(f'lesson.{step.name}.title'))}</li>"
+        for number, step in enumerate(STEPS, 1)
+    )
+    told = escape(say("lesson.run.none" if not run else "lesson.run.done", done=len(run), of=len(STEPS)))
+    if not run:
+        return f"<p class='wl-empty'>{told}</p>"
+    files = (
+        ("csv", "wanda-lesson.csv", "text/csv", "\ufeff" + to_csv(run, say)),  # the mark tells Excel that it is UTF-8
+        ("page", "wanda-lesson.html", "text/html", to_page(run, say)),
+    )
+    buttons = "".join(
+        f"<a class='wl-link' id='lesson-{name}' download='{file}' href='data:{kind};charset=utf-8;base64,"
+        f"{base64.b64encode(content.encode()).decode()}'>{escape(say(f'lesson.run.{name}'))}</a>"
+        for name, file, kind, content in files
+    )
+    return f"<div class='wl-run'><p>{told}</p><ol>{done}</ol><div>{buttons}</div></div>"
+
+
+def fits(record: Record) -> bool:
+    """Whether the guess is what the numbers bear out."""
+    return record.right is not None and record.guess == record.right
+
+
+def _state(record: Record | None) -> str:
+    return "" if record is None else "wl-fits" if fits(record) else "wl-differs"
+
+
+def _guesses(name: str, record: Record, say: Say) -> tuple[str, str]:
+    right = say(f"lesson.{name}.guess.{record.right}") if record.right else ""
+    return say(f"lesson.{name}.guess.{record.guess}"), right
+
+
+def _plain(cell: object) -> object:
+    return "'" + cell if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

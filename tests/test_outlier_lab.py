@@ -11,6 +11,7 @@ from browser import figure, open_tab
 from wanda_core.calibration import BUILTIN_EVALUATION, read_text
 from wanda_core.errors import InputError
 from wanda_core.evaluate import perplexity
+from wanda_core.generate import generate
 from wanda_core.outliers.ablation import Ablation, AblationReport, Measured, ablated
 from wanda_core.outliers.features import FeatureCounts, outlier_features
 from wanda_core.outliers.massive import massive
@@ -80,7 +81,7 @@ def test_figures_of_a_long_sentence_and_a_wide_model_stay_small():
     read = planted(tokens=256, width=4096)
     cells, _ = sized(token_channels(read, 3, ENGLISH, 0.0, 0.0))["data"]
     assert (len(cells["z"]), len(cells["z"][0])) == (24, 256)
-    assert len(sized(token_channels(read, 3, ENGLISH))["layout"]["xaxis"]["tickvals"]) <= 48
+    assert len(sized(token_channels(read, 3, ENGLISH))["layout"]["xaxis"]["tickvals"]) <= 32
     (surface,) = sized(token_surface(read, 3, ENGLISH))["data"]
     assert (len(surface["z"]), len(surface["z"][0])) == (24, 64)
 
@@ -404,6 +405,7 @@ class TestInTheBrowser:
         )
         write(lab, "ablation-channels", "507")
         write(lab, "ablation-from", "0")
+        write(lab, "ablation-prompt", "The sky is")
         lab.fill("#ablation-windows input[type=number]", "1")
         lab.click("#ablation-run")
         lab.wait_for_selector("#ablation-status .wl-progress")
@@ -418,6 +420,10 @@ class TestInTheBrowser:
         assert ruined > 100 * plain
         assert len(dots["random channels"]) == 5
         assert max(dots["random channels"]) < 1.2 * plain
+        lines = lab.locator("#ablation-table tbody td:last-child").all_inner_texts()
+        (said,) = {step.text for step in list(generate(lm, "The sky is", max_new_tokens=ablation.LINE_TOKENS))[-1:]}
+        assert lines[0] == " ".join(said.split())
+        assert lines[1] != lines[0]
 
     def test_cancel_stops_an_ablation_and_leaves_the_model_as_it_was(self, lab, lm):
         lab.fill("#ablation-windows input[type=number]", "8")
@@ -425,6 +431,9 @@ class TestInTheBrowser:
         lab.wait_for_selector("#ablation-status .wl-progress")
         lab.click("#ablation-cancel")
         lab.wait_for_function("() => !document.querySelector('#ablation-status .wl-progress')")
+        ends = time.monotonic() + 30  # the window under way is measured to its end
+        while sum(len(m._forward_hooks) for m in lm.model.modules()) and time.monotonic() < ends:
+            time.sleep(0.1)
         assert sum(len(m._forward_hooks) for m in lm.model.modules()) == 0
 
     def test_the_lab_fits_a_phone_and_raised_no_script_error(self, lab):

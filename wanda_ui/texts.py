@@ -106,7 +106,8 @@ def empty(text: str) -> str:
 
 def table(caption: str, frame: pd.DataFrame) -> str:
     """A plain table that scrolls inside itself on a narrow screen."""
-    body = frame.to_html(index=False, border=0, classes="wl-table")
+    with pd.option_context("display.max_colwidth", None):  # a text is never cut
+        body = frame.to_html(index=False, border=0, classes="wl-table")
     return f'<h3 class="wl-finding">{escape(caption)}</h3><div class="wl-scroll">{body}</div>'
 
 

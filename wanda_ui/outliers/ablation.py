@@ -1,6 +1,7 @@
 """What if they are taken away? Chosen channels ablated, against as many random ones."""
 
 import re
+from typing import Any
 
 import gradio as gr
 
@@ -26,7 +27,8 @@ from wanda_ui.studio import EVAL_SEQ_LEN, Loaded
 MOST_DRAWS, MOST_WINDOWS = 12, 8  # on the page, where others wait; the engine takes more
 WINDOWS = 2
 MOST_CHARACTERS = 20_000  # of the list of channels
-COLUMNS = "what channels perplexity times_untouched"
+PROMPT, LINE_TOKENS = "The sky is blue because", 16
+COLUMNS = "what channels perplexity times_untouched line"
 
 
 def build(room: Room) -> gr.Textbox:
@@ -49,16 +51,16 @@ def build(room: Room) -> gr.Textbox:
             value="zero",
             label=label("outliers.ablation.value"),
             elem_id="ablation-value",
-            min_width=210,
+            min_width=160,
         )
         tokens = gr.Radio(
             [(label(f"outliers.ablation.{name}"), name) for name in PLACES],
             value="all",
             label=label("outliers.ablation.tokens"),
             elem_id="ablation-tokens",
-            min_width=340,
+            min_width=260,
         )
-        from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=110)
+        from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=90)
         draws = gr.Slider(
             LEAST_DRAWS,
             MOST_DRAWS,
@@ -67,7 +69,7 @@ def build(room: Room) -> gr.Textbox:
             label=label("outliers.ablation.draws"),
             elem_id="ablation-draws",
             buttons=[],
-            min_width=150,
+            min_width=120,
         )
         windows = gr.Slider(
             1,
@@ -77,25 +79,22 @@ def build(room: Room) -> gr.Textbox:
             label=label("outliers.ablation.windows"),
             elem_id="ablation-windows",
             buttons=[],
-            min_width=150,
+            min_width=120,
         )
+    prompt = prompt_box("ablation")
     status = gr.HTML("", elem_id="ablation-status")
     strip = picture("ablation-strip")
-    table = gr.HTML("", elem_id="ablation-table")
+    table = gr.HTML("", elem_id="ablation-table", elem_classes="wl-lines")
 
-    def steps(name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float) -> Steps:
+    def steps(
+        name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float, prompt: str
+    ) -> Steps[AblationReport]:
         chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]
-        counts = {
-            "draws": _at_most("draws", number(draws), MOST_DRAWS),
-            "windows": _at_most("windows", number(windows), MOST_WINDOWS),
-        }
-        return (
-            yield from room.studio.found_steps(
-                name, ("ablation", chosen, *counts.values()), lambda loaded: _ablated(loaded, chosen, counts)
-            )
-        )
+        settings = page_settings(draws, windows, prompt)
+        key = ("ablation", chosen, *settings.values())
+        return (yield from room.studio.found_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings)))
 
-    inputs = [channels, value, tokens, from_block, draws, windows]
+    inputs = [channels, value, tokens, from_block, draws, windows, prompt]
     section = Section(room, status, run, cancel, [*strip.outputs, table])
     section.wire(steps, show, inputs, again=[channels.submit])
 
@@ -143,31 +142,56 @@ def show(report: AblationReport, say: Say, *_: object) -> list:
     beyond = report.chosen.perplexity > high
     title = say(f"outliers.ablation.{report.ablation.value}_title", **values)
     words = say(f"outliers.ablation.{'more' if beyond else 'same'}_text", **values)
-    rows: list[list[object]] = [[say("outliers.ablation.untouched"), "–", values["untouched"], "1.00"]]
+    rows: list[list[object]] = [
+        [say("outliers.ablation.untouched"), "–", values["untouched"], "1.00", written(report.line)]
+    ]
     runs = [(say("outliers.ablation.chosen"), report.chosen)]
     runs += [(say("outliers.ablation.draw", draw=draw), one) for draw, one in enumerate(report.random, start=1)]
     for what, one in runs:
         ratio = one.perplexity / report.untouched
-        rows.append([what, channel_list(one.channels), perplexity(one.perplexity), perplexity(ratio)])
+        rows.append(
+            [what, channel_list(one.channels), perplexity(one.perplexity), perplexity(ratio), written(one.line)]
+        )
     return [
         *drawn(title, ablation_strip(report, say), f"{words} {say('outliers.ablation.read', **values)}"),
         listed(say, "ablation", COLUMNS, rows),
     ]
 
 
-def _ablated(loaded: Loaded, chosen: Ablation, counts: dict) -> Steps[AblationReport]:
+def prompt_box(name: str) -> gr.Textbox:
+    """What every setting of the model continues by a line, or nothing."""
+    return gr.Textbox(
+        PROMPT, label=label("outliers.ablation.prompt"), elem_id=f"{name}-prompt", max_length=20_000, max_lines=4
+    )
+
+
+def written(line: str | None) -> str:
+    """A generated line as a cell of a table."""
+    return "–" if line is None else " ".join(line.split()) or "–"
+
+
+def page_settings(draws: object, windows: object, prompt: object) -> dict[str, Any]:
+    """How much the page measures. Raises InputError for more than it may; the engine checks the rest."""
+    counts = {"draws": (number(draws), MOST_DRAWS), "windows": (number(windows), MOST_WINDOWS)}
+    for name, (value, most) in counts.items():
+        if isinstance(value, int) and value > most:
+            raise InputError(f"{name} {value} is more than the {most} that the page runs; take the engine for more")
+    line = prompt if isinstance(prompt, str) and prompt.strip() else None
+    return {"draws": counts["draws"][0], "windows": counts["windows"][0], "prompt": line, "line_tokens": LINE_TOKENS}
+
+
+def evaluation(loaded: Loaded) -> tuple[str, int]:
+    """The text that perplexity is measured on, and how long its windows are for this model."""
+    longest = getattr(loaded.lm.model.config, "max_position_embeddings", None) or EVAL_SEQ_LEN
+    return read_text(BUILTIN_EVALUATION), min(EVAL_SEQ_LEN, longest)
+
+
+def _ablated(loaded: Loaded, chosen: Ablation, settings: dict[str, Any]) -> Steps[AblationReport]:
     lm = loaded.lm
     means = None
     chosen.check_fits(lm.width, len(lm.linears))
     if chosen.value == "mean":
         yield Progress("ablation", 0, 1, "reading the channels' means")
         means = channel_means(lm, loaded.calibration or calibrate(lm))
-    text = read_text(BUILTIN_EVALUATION)
-    seq_len = min(EVAL_SEQ_LEN, getattr(lm.model.config, "max_position_embeddings", None) or EVAL_SEQ_LEN)
-    return (yield from ablate_steps(lm, chosen, text, means=means, seq_len=seq_len, **counts))
-
-
-def _at_most(name: str, value: object, most: int) -> object:
-    if isinstance(value, int) and value > most:
-        raise InputError(f"{name} {value} is more than the {most} that the page runs; use the engine for more")
-    return value
+    text, seq_len = evaluation(loaded)
+    return (yield from ablate_steps(lm, chosen, text, means=means, seq_len=seq_len, **settings))

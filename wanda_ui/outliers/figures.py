@@ -32,7 +32,7 @@ from wanda_ui.language import Say
 
 TOKEN_CHANNELS = 24  # rows of the token × channel picture; what lies below the strongest two dozen is even
 SURFACE_TOKENS = 64  # a surface of more is slow to turn without a graphics card
-TICKS = 48  # token texts that can be read side by side
+TICKS = 32  # token texts that can be read side by side
 MOST_DOTS = 2000  # channels of the plane; a dot each
 MOST_RINGS = 200  # under a loose criterion every cell would have one
 FLOOR = 1e-3  # |x| below this looks like this on a log axis
@@ -77,10 +77,12 @@ def token_channels(
         showlegend=bool(rings),
     )
     figure.update_layout(legend={**LEGEND_ABOVE, "x": 1, "xanchor": "right"})
-    figure.update_xaxes(title_text=say("outliers.axis.token"), tickangle=-50, **token_ticks(sentence.tokens))
+    figure.update_xaxes(title_text=say("outliers.axis.token"), tickangle=-60, **token_ticks(sentence.tokens))
     figure.update_yaxes(title_text=say("outliers.axis.channel"), type="category", autorange="reversed", dtick=1)
     figure = styled(figure, 520)
-    return figure.update_xaxes(showgrid=False).update_yaxes(showgrid=False, tickfont={"size": 11})
+    return figure.update_xaxes(showgrid=False, tickfont={"size": 11}).update_yaxes(
+        showgrid=False, tickfont={"size": 11}
+    )
 
 
 def token_surface(sentence: Sentence, block: int, say: Say) -> go.Figure:
@@ -261,7 +263,7 @@ def strip(rows: Sequence[tuple[str, str, str, list[tuple[float, str]]]], say: Sa
             hovertemplate="%{customdata}<br>%{text}<extra></extra>",
         )
         spread = sorted(value for value, _ in dots)
-        left = math.log10(max(xs)) > (low + high) / 2 and high - low > 1
+        left = math.log10(max(xs)) > (low + high) / 2 and high - low > 0.5
         figure.add_annotation(
             x=math.log10(min(xs) if left else max(xs)),
             y=name,

@@ -124,7 +124,7 @@ class Section:
 def buttons(name: str) -> tuple[gr.Button, gr.Button]:
     """The button that runs a section and the one that stops it."""
     run = gr.Button(
-        label(f"outliers.{name}.run"), elem_id=f"{name}-run", variant="primary", scale=0, min_width=130, size="md"
+        label(f"outliers.{name}.run"), elem_id=f"{name}-run", variant="primary", scale=0, min_width=150, size="md"
     )
     cancel = gr.Button(label("outliers.cancel"), elem_id=f"{name}-cancel", scale=0, min_width=90, size="md")
     return run, cancel

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import transformers_as_before  # noqa: F401 - a fixture that applies here too
 from typer.testing import CliRunner
 
 from wanda_core import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("transformers_as_before")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"(?:\S*python3?|torchrun) .*-m wanda_core\b.*")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
@@ -49,7 +49,7 @@ def place(tmp_path_factory, tiny_llama, text) -> Path:
 
 def localised(arguments: list[str], place: Path) -> list[str]:
     """The command with the tiny model for the built-in one, a text for FILE.txt, our task for those of the hub."""
-    mine = {"builtin": "tiny", "FILE.txt": "sample.txt"}
+    mine = {"builtin": "tiny", "FILE.txt": "sample.txt", "507": "7"}  # a channel that the tiny model has
     arguments = [mine.get(argument, argument) for argument in arguments]
     if "--model" not in arguments:
         arguments += ["--model", "tiny"]
@@ -108,7 +108,7 @@ def test_there_is_code_to_run():
 def test_every_option_that_readme_names_is_offered():
     offered = " ".join(
         CliRunner().invoke(cli.app, [command, "--help"]).stdout
-        for command in ("prune", "profile", "perplexity", "generate", "evaluate")
+        for command in ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
     )
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
     assert named

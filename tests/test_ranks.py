@@ -32,7 +32,8 @@ DIFFERING = 1e-4  # of all weights; sums in another order may turn a tie
 UPDATED = {
     "order": "in-flight",
     "update": "least-squares",
-    "solver": Solver(steps=3, damping=0.1, rounds=1, dense_share=0.5),
+    "group": "matrix",
+    "solver": Solver(steps=3, damping=0.1, shrinkage=0.3, rounds=1, dense_share=0.5),
 }
 RECIPES = {
     "faithful": {},

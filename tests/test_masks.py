@@ -174,3 +174,11 @@ def test_without_writes_plus_zero_and_keeps_every_other_bit(dtype, device):
         assert torch.equal(found, by_hand)
         assert torch.equal(found.signbit(), by_hand.signbit())
     assert W[0, 0] == -1.5
+
+
+def test_scores_of_any_type_are_cut_by_their_own_threshold():
+    scores = torch.tensor([[1.0, 1.0 - 1e-12, 2.0, 3.0]], dtype=torch.float64)  # apart in float64 alone
+    assert masks.lowest_per_row(scores, 1).tolist() == [[False, True, False, False]]
+    assert masks.lowest_per_row(scores * 0.1, 2).sum() == 2
+    for kind in (torch.bfloat16, torch.float16, torch.float32):
+        assert masks.lowest_per_row(scores.to(kind), 2).tolist() == [[True, True, False, False]]

@@ -81,7 +81,8 @@ def kth_smallest(scores: Tensor, k: int) -> Tensor:
     NumPy's partition is three times faster than torch.kthvalue on a CPU; a GPU keeps its data.
     """
     if scores.device.type == "cpu":
-        parted = np.partition(scores.to(torch.float32).numpy(), k - 1, axis=1)
+        known = scores if scores.dtype == torch.float64 else scores.float()  # NumPy has no bfloat16
+        parted = np.partition(known.numpy(), k - 1, axis=1)
         return torch.from_numpy(parted[:, k - 1 : k].copy()).to(scores.dtype)
     return torch.kthvalue(scores.contiguous(), k, dim=1, keepdim=True).values
 

@@ -27,6 +27,7 @@ from transformers import (
     OPTForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from wanda_core.models import LanguageModel, load_model
 
@@ -234,3 +235,29 @@ def page(browser, address):
     page.goto(address)
     wait_for(page, "status", "Ready")
     return page
+
+
+@pytest.fixture
+def transformers_as_before():
+    """The command line quiets transformers for the whole process."""
+    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    yield
+    logging.set_verbosity(verbosity)
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory, tiny_llama) -> str:
+    """The folder of a tiny Llama, for commands."""
+    folder = tmp_path_factory.mktemp("models") / "dense"
+    tiny_llama.model.save_pretrained(folder)
+    tiny_llama.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def sample(tmp_path, text) -> Path:
+    """The text as a file."""
+    file = tmp_path / "sample.txt"
+    file.write_text(text, encoding="utf-8")
+    return file

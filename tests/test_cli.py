@@ -5,72 +5,20 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from command_line import ROOT, in_a_process, refused, run
 from safetensors.torch import load_file
-from transformers.utils import logging
-from typer.testing import CliRunner
 
-from wanda_core import calibration, checkpoint, cli, console
+from wanda_core import calibration, checkpoint, cli, console, options
 from wanda_core.errors import StorageError
 from wanda_core.models import load_model
 from wanda_core.progress import Progress
 from wanda_core.recipe import PruneSpec, preset
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--samples", "2", "--seq-len", "16")
-
-
-@pytest.fixture(autouse=True)
-def transformers_as_before():
-    """The command line quiets transformers for the whole process."""
-    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    yield
-    logging.set_verbosity(verbosity)
-    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
-
-
-@pytest.fixture(scope="module")
-def dense(tmp_path_factory, tiny_llama) -> str:
-    folder = tmp_path_factory.mktemp("models") / "dense"
-    tiny_llama.model.save_pretrained(folder)
-    tiny_llama.tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def sample(tmp_path, text) -> Path:
-    file = tmp_path / "sample.txt"
-    file.write_text(text, encoding="utf-8")
-    return file
-
-
-def run(*arguments: object):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def in_a_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "wanda_core", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def refused(result, code: int, message: str) -> None:
-    """One line on stderr, nothing on stdout."""
-    returned = result.exit_code if hasattr(result, "exit_code") else result.returncode
-    assert returned == code, result.stderr
-    assert result.stdout == ""
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("loaded ")]
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    assert message in lines[0]
+pytestmark = pytest.mark.usefixtures("transformers_as_before")
 
 
 def test_prune_writes_a_checkpoint_and_a_summary(dense, sample, tmp_path, device):
@@ -420,6 +368,6 @@ def test_a_data_set_in_a_folder_calibrates(dense, tmp_path, text):
 
 def test_the_papers_preset_reads_c4(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(cli.corpora, "calibration_text", lambda name: asked.append(name) or [""])
+    monkeypatch.setattr(options.corpora, "calibration_text", lambda name: asked.append(name) or [""])
     run("prune", "--preset", "paper", "--model", tmp_path / "nothing", "--output", tmp_path / "out")
     assert asked == ["c4"]

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from wanda_core import checkpoint, corpora, tables
+from wanda_core import checkpoint, cli_outliers, tables
 from wanda_core.console import OneLineErrors, Stopwatch, bar, check_alone, print_json, quiet, say, together
 from wanda_core.errors import InputError
-from wanda_core.options import CalibrationText, Device, HeldIn, Json, Model, load, option
+from wanda_core.options import SAMPLES, SEQ_LEN, CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
 from wanda_core.process import give_back_freed_memory, keep_freed_memory, leave, rank_and_size
 from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
 
-SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.calibration, which imports torch
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
 
 app = typer.Typer(
@@ -136,7 +135,7 @@ def prune(
         calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
             calibration = PAPER_TEXT
-        text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
         profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
@@ -191,7 +190,7 @@ def take_profile(
         from wanda_core.profile import profile as run
         from wanda_core.profile import save_profile
 
-        text, source = _text(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
         lm, seconds = load(model, device, dtype, watch)
         drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         with bar() as on_progress:
@@ -243,7 +242,7 @@ def perplexity(
 
         if windows is not None:
             check_whole("windows", windows, 1, MAX_WINDOWS)
-        found_text, source = _text(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
+        found_text, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
         lm, seconds = load(model, device, dtype, watch)
         with bar() as on_progress:
             result = run(lm, found_text, seq_len=seq_len, windows=windows, on_progress=on_progress)
@@ -339,6 +338,10 @@ def generate(
         say(f"{tokens} tokens in {seconds['generate']:.1f} s")
 
 
+app.command("outliers")(cli_outliers.outliers)
+app.command("ablate")(cli_outliers.ablate)
+
+
 def main() -> None:
     """Run the command line; ends the process."""
     keep_freed_memory()
@@ -374,29 +377,6 @@ def _allocation(given: str | None) -> Any:
     if not isinstance(found, list):
         raise InputError(f"allocation file {given!r} holds no list; write one number a block, such as [0.4, 0.6]")
     return found
-
-
-def _text(given: str | None, builtin: Path, seq_len: int, to_measure: bool = False) -> tuple[Any, str]:
-    """A text, or the documents of a data set, and what to call it, before any model is loaded."""
-    from wanda_core.calibration import MAX_SEQ_LEN, check_whole
-
-    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
-    if given is not None and corpora.is_named(given):
-        return (corpora.evaluation_text(given) if to_measure else corpora.calibration_text(given)), given
-    return _text_file(given, builtin, seq_len)
-
-
-def _text_file(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
-    from wanda_core.calibration import read_text
-
-    source = "built-in text" if file is None else Path(file).name
-    text = read_text(builtin if file is None else file)
-    if len(text.encode()) < seq_len:  # no tokenizer makes more tokens than bytes
-        raise InputError(
-            f"{source} has {len(text.encode())} bytes, too few for a window of {seq_len} tokens; "
-            "give a longer text or a smaller --seq-len"
-        )
-    return text, source
 
 
 def _check_encodable(prompt: str) -> None:

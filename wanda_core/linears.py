@@ -56,6 +56,11 @@ class Linear:
         self.module.weight = nn.Parameter(stored, requires_grad=False)
 
 
+def joint_kind(kind: str) -> str:
+    """The kind that the experts of one layer have in common: `experts.3.down_proj` -> `experts.*.down_proj`."""
+    return re.sub(r"(expert.*)\.\d+\.", r"\1.*.", kind)
+
+
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The list of decoder blocks and its name, found by structure: no class names.
 

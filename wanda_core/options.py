@@ -1,15 +1,21 @@
-"""Options that several commands share, and how they load a model by them."""
+"""Options that several commands share, and how they find a text and load a model by them."""
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wanda_core import corpora
 from wanda_core.console import Stopwatch, say
+from wanda_core.errors import InputError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
     from wanda_core.models import LanguageModel
+
+
+SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.calibration, which imports torch
 
 
 class Dtype(StrEnum):
@@ -69,3 +75,26 @@ def load(
     seconds = watch.lap()
     say(f"{'looked at' if on_disk else 'loaded'} {lm.title} on {lm.device.type} in {seconds:.1f} s")
     return lm, {"load": seconds}
+
+
+def text_of(given: str | None, builtin: Path, seq_len: int, to_measure: bool = False) -> tuple[Any, str]:
+    """A text, or the documents of a data set, and what to call it, before any model is loaded."""
+    from wanda_core.calibration import MAX_SEQ_LEN, check_whole
+
+    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    if given is not None and corpora.is_named(given):
+        return (corpora.evaluation_text(given) if to_measure else corpora.calibration_text(given)), given
+    return _text_file(given, builtin, seq_len)
+
+
+def _text_file(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
+    from wanda_core.calibration import read_text
+
+    source = "built-in text" if file is None else Path(file).name
+    text = read_text(builtin if file is None else file)
+    if len(text.encode()) < seq_len:  # no tokenizer makes more tokens than bytes
+        raise InputError(
+            f"{source} has {len(text.encode())} bytes, too few for a window of {seq_len} tokens; "
+            "give a longer text or a smaller --seq-len"
+        )
+    return text, source

@@ -92,9 +92,17 @@ class AblationReport:
         return spread(one.perplexity for one in self.random)
 
 
-@torch.no_grad()
-def channel_means(lm: LanguageModel, calibration: Calibration) -> Tensor:
+def channel_means(
+    lm: LanguageModel, calibration: Calibration, on_progress: Callable[[Progress], object] | None = None
+) -> Tensor:
     """Mean of every channel at every block's output, the first token apart. -> (B, 2, D) float32, first then others."""
+    return finish(channel_means_steps(lm, calibration), on_progress)
+
+
+@torch.no_grad()
+def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Tensor]:
+    """`channel_means` as a generator that yields progress per sample."""
+    lm.check_length(calibration.seq_len)
     _, blocks = decoder_blocks(lm.model)
     sums = [torch.zeros(2, lm.width, dtype=torch.float64, device="cpu") for _ in blocks]
 
@@ -103,9 +111,11 @@ def channel_means(lm: LanguageModel, calibration: Calibration) -> Tensor:
         sums[index][0] += values[0]
         sums[index][1] += values[1:].mean(dim=0)
 
-    with block_outputs(blocks, add):
-        for sample in calibration.ids:
+    for number, sample in enumerate(calibration.ids):
+        yield Progress("channel means", number, calibration.samples, f"sample {number + 1} of {calibration.samples}")
+        with block_outputs(blocks, add):
             lm.model(sample[None].to(lm.device), use_cache=False)
+    yield Progress("channel means", calibration.samples, calibration.samples, "done")
     return torch.stack(sums).div(calibration.samples).float()
 
 

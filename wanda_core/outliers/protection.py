@@ -4,7 +4,6 @@ Magnitude is compared inside every output row, as Wanda is, so that both cut the
 norm alone makes the difference; `within="matrix"` is the published baseline instead, one threshold for the matrix.
 """
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from wanda_core import masks, scores
 from wanda_core.errors import InputError
-from wanda_core.linears import Linear
+from wanda_core.linears import joint_kind
 from wanda_core.models import LanguageModel
 from wanda_core.profile import Profile, check_matches
 from wanda_core.progress import Progress, Steps, finish
@@ -196,7 +195,7 @@ def model_protection_steps(
                 continue
             X_norm = profile.norms[linear.name]
             pair = two_masks(linear.weight, X_norm, sparsity, within)
-            rows = found.setdefault(_kind(linear), [[] for _ in lm.linears])
+            rows = found.setdefault(joint_kind(linear.kind), [[] for _ in lm.linears])
             rows[index].append(disagreement(*pair, X_norm))
     yield Progress("masks", len(lm.linears), len(lm.linears), "done")
     return ModelProtection(
@@ -207,10 +206,6 @@ def model_protection_steps(
         within,
         left_out,
     )
-
-
-def _kind(linear: Linear) -> str:
-    return re.sub(r"(expert.*)\.\d+\.", r"\1.*.", linear.kind)
 
 
 def _means(rows: list[list[float]]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -202,7 +203,10 @@ def address(studio):
     from wanda_ui.page import build, launch_settings
 
     page = build(studio)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
+    with socket.create_server(("127.0.0.1", 0)) as free:  # Gradio would try its usual ports, which others may hold
+        port = free.getsockname()[1]
+    where = {"server_name": "127.0.0.1", "server_port": port}
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings())
     yield url
     page.close()
 

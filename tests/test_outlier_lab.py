@@ -1,8 +1,11 @@
 """The outlier lab: its figures show the engine's values within bounds, and its sections answer what a person types."""
 
+import base64
 import json
 import math
+import re
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,13 +17,14 @@ from wanda_core.evaluate import perplexity
 from wanda_core.generate import generate
 from wanda_core.outliers.ablation import Ablation, AblationReport, Measured, ablated
 from wanda_core.outliers.features import FeatureCounts, outlier_features
+from wanda_core.outliers.growth import MEASURED_RUNS, Run, Runs, read_runs, runs_csv
 from wanda_core.outliers.massive import massive
 from wanda_core.outliers.protection import ModelProtection, column_detail, protection
 from wanda_core.outliers.sentence import Sentence, read_sentence
 from wanda_core.outliers.sinks import sink_report
 from wanda_core.progress import Progress, finish
 from wanda_ui.language import ENGLISH, LANGUAGES, say
-from wanda_ui.outliers import ablation, features, sentence, sinks
+from wanda_ui.outliers import ablation, features, growth, sentence, sinks
 from wanda_ui.outliers import protection as masks
 from wanda_ui.outliers.figures import (
     ablation_strip,
@@ -30,6 +34,7 @@ from wanda_ui.outliers.figures import (
     token_channels,
     token_surface,
 )
+from wanda_ui.outliers.growth_figures import growth_scatter
 from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
 from wanda_ui.studio import MAX_FOUND, Loaded, Studio
 
@@ -132,6 +137,25 @@ def test_an_infinite_perplexity_is_drawn_beyond_the_others_and_called_infinite()
     (chosen,) = (trace for trace in told["data"] if trace.get("name") == "chosen channels")
     assert chosen["x"] == [pytest.approx(309)]
     assert told["layout"]["annotations"][-1]["text"] == "∞"
+
+
+def run_named(model: str, parameters: int, ratio: float) -> Run:
+    (row, *_) = read_runs(MEASURED_RUNS).rows
+    return replace(row, model=model, parameters=parameters, ratio=ratio)
+
+
+def test_every_analysed_model_is_a_point_and_a_row_of_the_file():
+    rows = (run_named("<i>small</i>", 10_000_000, 20.0), run_named("large", 7_000_000_000, 4000.0))
+    above, below = sized(growth_scatter(rows, ENGLISH))["data"]
+    assert (above["x"], above["y"]) == ([10, 7000], [20, 4000])
+    assert above["text"][0] == "&lt;i&gt;small&lt;/i&gt;"
+    assert below["y"] == [round(100 * row.features_share, 2) for row in rows]
+    title, _, _, table, link = growth.show(Runs(rows, (3,)), ENGLISH)
+    assert "20.0 to 4,000 ×" in title
+    assert table.count("<tr") == 3
+    assert base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode() == runs_csv(rows)
+    assert "a second size is needed" in growth.show(Runs(rows[:1]), ENGLISH)[0]
+    sized(growth_scatter([run_named("m", 10**6 + place, 2.0) for place in range(1000)], ENGLISH))
 
 
 def test_masks_are_shown_with_the_engines_shares_and_all_weights_of_a_column_are_counted():
@@ -295,6 +319,8 @@ class TestInTheBrowser:
         assert lab.get_attribute("#sentence-cells", "aria-label") == lab.inner_text("#sentence-cells-title")
 
     def test_another_block_and_a_stricter_criterion_need_no_new_pass(self, lab, studio):
+        section(lab, "sentence")
+        lab.wait_for_selector("#sentence-table table")
         before = set(studio.models["builtin"].found)
         write(lab, "sentence-ratio", "1e9")
         lab.press("#sentence-ratio input", "Enter")
@@ -354,7 +380,19 @@ class TestInTheBrowser:
         assert sum(key[0] == "features" for key in studio.models["builtin"].found) == 1
         lab.fill("#features-layers input[type=number]", "25")
 
+    def test_the_model_in_the_page_adds_its_row_to_the_users_file(self, lab, lm, tmp_path, monkeypatch):
+        monkeypatch.setenv("WANDA_RUNS", str(tmp_path / "runs.jsonl"))
+        section(lab, "growth")
+        lab.wait_for_selector("#growth-table table")
+        lab.click("#growth-run")
+        lab.wait_for_function("() => !document.querySelector('#growth-status').innerText.trim()")
+        while not (tmp_path / "runs.jsonl").exists():
+            lab.wait_for_timeout(100)
+        (row,) = read_runs(tmp_path / "runs.jsonl").rows
+        assert (row.model, row.parameters, row.channel) == (lm.title, lm.n_parameters, 507)
+
     def test_without_a_magnitude_nothing_is_counted(self, lab):
+        section(lab, "features")
         write(lab, "features-magnitude", "")
         lab.click("#features-run")
         answered(lab, "features", "magnitude None is not a number above 0")

@@ -1,0 +1,111 @@
+"""Does it grow with size? Every analysed model adds a point."""
+
+import base64
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from wanda_core.calibration import calibrate
+from wanda_core.errors import WandaError
+from wanda_core.outliers.features import FEATURE_MAGNITUDE, feature_counts_steps, outlier_features
+from wanda_core.outliers.growth import Run, Runs, add_run, all_runs, run_of, runs_csv
+from wanda_core.progress import Steps
+from wanda_ui import texts
+from wanda_ui.events import LIGHT, Room
+from wanda_ui.language import Say, speaker
+from wanda_ui.outliers.growth_figures import growth_scatter
+from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+
+MOST_ROWS = 100  # of the table; the CSV has them all
+COLUMNS = "model parameters times_median channel at_block features blocks_share text"
+
+
+def build(room: Room, start: Any) -> None:
+    """start: the event that shows the section for the first time."""
+    question("growth")
+    with gr.Row(elem_classes="wl-ask"):
+        run, cancel = buttons("growth")
+    status = gr.HTML("", elem_id="growth-status")
+    plane = picture("growth-plane")
+    table = gr.HTML("", elem_id="growth-table")
+    export = gr.HTML("", elem_id="growth-export")
+
+    def steps(name: str) -> Steps[Runs]:
+        loaded = yield from room.studio.open_steps(name)
+        calibration = loaded.calibration or calibrate(loaded.lm)
+        counts = yield from room.studio.found_steps(
+            name,
+            ("features", FEATURE_MAGNITUDE),
+            lambda loaded: feature_counts_steps(loaded.lm, calibration, FEATURE_MAGNITUDE),
+        )
+        assert loaded.analysis is not None  # made by open_steps
+        row = run_of(loaded.lm, loaded.analysis, outlier_features(counts))
+        if room.studio.local_folders:  # the visitor's own machine, not a public server
+            add_run(row)
+        runs = all_runs()
+        others = tuple(one for one in runs.rows if one.key != row.key)
+        return Runs((*others, row), runs.damaged)
+
+    section = Section(room, status, run, cancel, [*plane.outputs, table, export])
+    section.wire(steps, show, [])
+
+    def first(request: gr.Request, shown: str) -> list:
+        say = speaker(request)
+        if shown:
+            return [gr.skip()] * (1 + len(section.outputs))
+        try:
+            return ["", *show(all_runs(), say)]
+        except WandaError as error:
+            return [texts.problem(str(error)), *[gr.skip()] * len(section.outputs)]
+
+    start(first, plane.title, [status, *section.outputs], **LIGHT)
+
+
+def show(runs: Runs, say: Say) -> list:
+    """The points, a row for each, and all of them as a file."""
+    rows = sorted(runs.rows, key=lambda row: row.parameters)
+    title, words = growth_words(runs, say)
+    told: list[list[object]] = [
+        [
+            row.model,
+            f"{row.parameters / 1e6:,.0f} M",
+            texts.number(row.ratio),
+            row.channel,
+            row.block,
+            row.features,
+            f"{row.features_share:.0%}",
+            f"{row.text}, {row.samples} × {row.seq_len}",
+        ]
+        for row in rows[:MOST_ROWS]
+    ]
+    return [*drawn(title, growth_scatter(rows, say), words), listed(say, "growth", COLUMNS, told), _link(rows, say)]
+
+
+def growth_words(runs: Runs, say: Say) -> tuple[str, str]:
+    """Title and sentence: from the smallest to the largest model, and whether anything can be said yet."""
+    rows = sorted(runs.rows, key=lambda row: row.parameters)
+    sizes = len({row.parameters for row in rows})
+    words = say("outliers.growth.text", count=len(rows), sizes=sizes)
+    if runs.damaged:
+        words += " " + say("outliers.growth.damaged", lines=", ".join(map(str, runs.damaged)))
+    if sizes < 2:
+        return say("outliers.growth.one_title", count=len(rows)), words
+    ends = {
+        "small": rows[0].model,
+        "large": rows[-1].model,
+        "small_ratio": texts.number(rows[0].ratio),
+        "large_ratio": texts.number(rows[-1].ratio),
+        "small_share": rows[0].features_share,
+        "large_share": rows[-1].features_share,
+    }
+    return say("outliers.growth.title", **ends), words
+
+
+def _link(rows: list[Run], say: Say) -> str:
+    """The rows as CSV inside the page: nothing is left on the server."""
+    content = base64.b64encode(runs_csv(rows).encode()).decode()
+    return (
+        f'<a class="wl-download" download="wanda-lab-outliers.csv" href="data:text/csv;base64,{content}">'
+        f"{escape(say('outliers.growth.export'))}</a>"
+    )

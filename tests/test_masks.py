@@ -176,6 +176,11 @@ def test_without_writes_plus_zero_and_keeps_every_other_bit(dtype, device):
     assert W[0, 0] == -1.5
 
 
+@pytest.mark.parametrize("spec", [PruneSpec(), PruneSpec(group="row:128"), PruneSpec("magnitude", group="row")])
+def test_no_rows_give_no_mask(spec):
+    assert masks.removal_mask(torch.zeros(0, 256), spec).shape == (0, 256)
+
+
 def test_scores_of_any_type_are_cut_by_their_own_threshold():
     scores = torch.tensor([[1.0, 1.0 - 1e-12, 2.0, 3.0]], dtype=torch.float64)  # apart in float64 alone
     assert masks.lowest_per_row(scores, 1).tolist() == [[False, True, False, False]]

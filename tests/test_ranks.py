@@ -64,6 +64,7 @@ COMMANDS = (
     f"generate {MODEL} --prompt a",
 )
 CASES = [("Llama", name) for name in RECIPES] + [("Mixtral", name) for name in OF_EXPERTS]
+CASES += [("Qwen3Next", "faithful"), ("Qwen3Next", "in-flight")]  # with a linear of one row: a process has none of it
 
 PROGRAM = """
 import sys
@@ -152,7 +153,7 @@ def start(*command: object, processes: int = 2, **environment: str) -> subproces
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tokenizer) -> Path:
     place = tmp_path_factory.mktemp("ranks")
-    for family in ("Llama", "Mixtral"):
+    for family in ("Llama", "Mixtral", "Qwen3Next"):
         lm = tiny(family, tokenizer, torch.device("cpu"))
         lm.model.save_pretrained(place / family)
         tokenizer.save_pretrained(place / family)
@@ -334,7 +335,7 @@ def test_alone_everything_is_given_back():
         assert ranks.total(x) is x
         assert ranks.whole(x, 3) is x
         assert ranks.each(2.0) == ()
-        assert (ranks.least(4), ranks.count(4)) == (4, 4)
+        assert (ranks.least(4), ranks.sum_of(4)) == (4, 4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here processes would get GPUs")

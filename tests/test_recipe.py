@@ -179,6 +179,7 @@ def test_only_methods_that_look_at_weights_alone_need_no_calibration():
         ({"allocation": 3}, "allocation 3 is not offered"),
         ({"update": "sgd"}, "update 'sgd' is not offered"),
         ({"solver": Solver(dense_share=0.5)}, "needs order in-flight"),
+        ({"method": "sparsegpt", "update": "least-squares", "solver": Solver(rounds=1)}, "has its own sweep for that"),
         ({"seed": -1}, "seed -1 is not a whole number"),
     ],
 )

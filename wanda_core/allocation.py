@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from wanda_core import scores
 from wanda_core.errors import InputError
 from wanda_core.recipe import MAX_SPARSITY, PruneSpec
+from wanda_core.statistics import wide
 from wanda_core.walk import Walk
 
 OWL_LAMBDA = 0.08  # the published range around the target
@@ -40,7 +40,7 @@ def outlier_ratio(block: list[tuple[Tensor, Tensor]], m: float = OWL_M) -> float
     """
     found = [scores.wanda(W.float(), X_norm.to(W.device)) for W, X_norm in block]
     count = sum(S.numel() for S in found)
-    mean = sum(float(S.sum(dtype=torch.float64)) for S in found) / count
+    mean = sum(float(S.sum(dtype=wide(S.device))) for S in found) / count
     return sum(int(S.gt(m * mean).sum()) for S in found) / count
 
 

@@ -39,7 +39,7 @@ def _shape(value: Any) -> Any:
 
 
 def hidden_states(output: Any) -> Tensor:
-    """A block's output: a tensor in transformers 5, the first of a tuple elsewhere. -> (1, L, D)."""
+    """A block's output: a tensor in transformers 5, the first of a tuple elsewhere. -> (B, L, D)."""
     return output[0] if isinstance(output, (tuple, list)) else output
 
 

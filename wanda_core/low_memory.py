@@ -91,8 +91,7 @@ class _WalkOnDisk(Walk):
         return calls, self.job.carried(self.role, self.shelf.device) if self.first else hidden
 
     def carried(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        singly = (one for x in stream for one in x.split(1))
-        return self.job.carry(self.role, singly, self.count, self.shelf.device, keep=self.role != "read")
+        return self.job.carry(self.role, stream, self.count, self.shelf.device, keep=self.role != "read")
 
 
 def load_model(
@@ -242,8 +241,14 @@ def _about(
 
 
 def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibration | None, target: Path) -> None:
-    """All shards, and the hidden states that enter a block and leave it, of two streams with the dense one beside."""
+    """In memory two blocks, where the dense one runs beside. On the disk all shards, and the hidden states that enter a
+    block and leave it, of two streams with the dense one beside."""
     streams = 2 * (1 + bool(spec.solver.dense_share))
     hidden = calibration.ids.numel() * lm.width * lm.dtype.itemsize * streams if calibration else 0
     assert lm.job is not None
+    if spec.solver.dense_share:
+        blocks = [size for part, size in lm.shelf.sizes(lm.model).items() if part != REST]
+        check_memory(
+            2 * max(blocks), lm.title, [lm.place], "one block and the dense one beside", "choose no preset best"
+        )
     checkpoint.check_free(sum(lm.shelf.sizes(lm.model).values()) + hidden - lm.job.size, target)

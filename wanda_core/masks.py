@@ -128,13 +128,13 @@ def lowest_in_blocks(scores: Tensor, share: float, size: int) -> Tensor:
 
     (R, C) -> bool (R, C).
     """
+    mask = torch.zeros_like(scores, dtype=torch.bool)
     whole = scores.shape[1] - scores.shape[1] % size
-    parts = []
-    for part, width in ((scores[:, :whole], size), (scores[:, whole:], scores.shape[1] - whole)):
-        if part.numel():
-            mask = lowest_per_row(part.reshape(-1, width), int(width * share))
-            parts.append(mask.reshape(part.shape))
-    return torch.cat(parts, dim=1)
+    for part, width in ((slice(whole), size), (slice(whole, None), scores.shape[1] - whole)):
+        here = scores[:, part]
+        if here.numel():  # of several processes one may have no row
+            mask[:, part] = lowest_per_row(here.reshape(-1, width), int(width * share)).reshape(here.shape)
+    return mask
 
 
 def up_to_a_share_of_the_sum(scores: Tensor, sparsity: float) -> Tensor:

@@ -203,7 +203,7 @@ class Seen:
         # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
         each = [column_squares(x, _sequences(x)) for x in xs] or [zeros]
         squares = ranks.total(torch.cat(each).sum(dim=0, dtype=wide(zeros.device))) / self.sequences
-        found = InputNorms(squares.float(), self.sequences, ranks.count(sum(rows(x) for x in xs)))
+        found = InputNorms(squares.float(), self.sequences, ranks.sum_of(sum(rows(x) for x in xs)))
         self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
         self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import wanda_core
 from wanda_core import experts, ranks
-from wanda_core.batches import batched
+from wanda_core.batches import regrouped, singly
 from wanda_core.blocks import BlockCall
 from wanda_core.calibration import Calibration
 from wanda_core.errors import InputError, StorageError
@@ -65,7 +65,7 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
         call = calls[index]
         yield Progress("profile", index, len(blocks), f"block {index + 1} of {len(blocks)}")
         recorder = NormRecorder(linears)
-        inputs = list(batched(hidden, batches.size(block, call, linears, hidden)))
+        inputs = regrouped(hidden, batches.size(block, call, linears, singly(hidden)))
         with recorder.recording():
             hidden = blocks.carried(_outputs(block, call, inputs, recorder))
         found.update(recorder.join().found())
@@ -74,10 +74,10 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
 
 
 def _outputs(block: nn.Module, call: BlockCall, inputs: list[Tensor], recorder: NormRecorder) -> Iterator[Tensor]:
-    """A block over all sequences, its linears' inputs recorded. inputs: tensors (B, L, D) -> N tensors (1, L, D)."""
+    """A block over all sequences, its linears' inputs recorded. inputs: calls (B, L, D) -> likewise."""
     for x in inputs:
         recorder.sequences = len(x)
-        yield from call.run(block, x).split(1)
+        yield call.run(block, x)
 
 
 def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, InputNorms]) -> Profile:

@@ -141,7 +141,7 @@ class Work:
         if not self.spec.by_row:
             W = ranks.whole(W, height)
         S = self._score(W, X_norm)
-        if X_norm is not None and self.spec.needs_norms and bool((X_norm == 0).any()):
+        if X_norm is not None and self.spec.needs_norms:
             S = scores.dead_columns_by_magnitude(S, W, X_norm)
         mask = masks.removal_mask(_finite(S, linear.name), self.spec, self.shares[linear.block])
         return mask if self.spec.by_row else mask[ranks.part(height)]
@@ -220,7 +220,7 @@ def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, wo
                 continue
             S = _finite(scores.magnitude(linear.weight), linear.name)
             none = torch.zeros_like(S, dtype=torch.bool)
-            work.put_masked(linear, none if threshold is None else masks.at_or_below(S, threshold.to(S.device)))
+            work.put_masked(linear, none if threshold is None else masks.at_or_below(S.float(), threshold.to(S.device)))
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
 
 

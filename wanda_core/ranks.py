@@ -130,7 +130,7 @@ def least(value: int) -> int:
     return _agreed(value, dist.ReduceOp.MIN)
 
 
-def count(value: int) -> int:
+def sum_of(value: int) -> int:
     """The sum of the values the processes have."""
     return _agreed(value, dist.ReduceOp.SUM)
 

@@ -139,6 +139,11 @@ class PruneSpec:
             raise InputError(
                 "sparsegpt updates the kept weights as it goes, so update 'none' does not apply; leave it out"
             )
+        if self.method == "sparsegpt" and self.solver.rounds:
+            raise InputError(
+                f"rounds {self.solver.rounds} choose the mask anew by a score; sparsegpt has its own sweep for that, "
+                "so leave the rounds out or choose wanda"
+            )
         if self.order == "one-shot" and self.update != "none":
             raise InputError(
                 f"update {self.update!r} needs the inputs themselves, and order one-shot has their norms alone; "
@@ -216,7 +221,8 @@ def preset(name: str, **given: Any) -> PruneSpec:
     wanted: dict[str, Any] = {"method": "wanda", "order": "faithful"}
     if name == "best":
         wanted |= {"order": "in-flight", "update": "least-squares"}
-        wanted["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5)
+        rounds = 0 if given.get("method") == "sparsegpt" else 2  # its masks come from its own sweep
+        wanted["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=rounds, dense_share=0.5)
         free = given.get("pattern", "unstructured") == "unstructured"
         if free and "matrix" in GROUPS.get(str(given.get("method", "wanda")), ()):  # N:M compares within its M weights
             wanted["group"] = "matrix"

@@ -42,7 +42,8 @@ def dead_columns_by_magnitude(scores: Tensor, W: Tensor, X_norm: Tensor) -> Tens
     Their scores all tie at zero, so the metric cannot choose among them. scores, W (C_out, C_in),
     X_norm (C_in,) -> (C_out, C_in); a dead weight becomes -1/|W|, which is lower for a smaller |W|.
     """
-    return scores.where(X_norm > 0, -1 / (W.abs().to(scores.dtype) + TINY))
+    alive = X_norm > 0
+    return scores if bool(alive.all()) else scores.where(alive, -1 / (W.abs().to(scores.dtype) + TINY))
 
 
 TINY = 1e-30  # keeps a quotient finite when all weights beside it are zero

@@ -27,7 +27,7 @@ from transformers.modeling_utils import LoadStateDictConfig, remove_tied_weights
 from transformers.utils import logging
 
 from wanda_core import experts
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, StorageError
 from wanda_core.linears import decoder_blocks
 from wanda_core.models import check_complete, first_line
 
@@ -165,7 +165,11 @@ class Shelf:
             with ExitStack() as stack:
                 paths = {self._files[name] for name in self._tensors[part]}
                 yield {path: stack.enter_context(safe_open(path, framework="pt", backend="pread")) for path in paths}
-        except (OSError, SafetensorError) as error:
+        except OSError as error:  # of a disk that may answer again; what is finished stays
+            raise StorageError(
+                f"the weights of {self.name!r} could not be read: {first_line(error)}; check the disk and start again"
+            ) from error
+        except SafetensorError as error:
             raise ModelError(
                 f"the weights of {self.name!r} could not be read: {first_line(error)}; give a complete checkpoint"
             ) from error

@@ -163,10 +163,6 @@ class NormRecorder:
             self._last = (x, version, column_squares(x, self.sequences), products)
         return self._last[2], self._last[3]
 
-    def forget_stop(self) -> None:
-        """Let the next passes run to their end again."""
-        self.stop_before = None
-
     def stop_at_last_call(self) -> None:
         """After one whole pass: if every linear was called exactly once, later passes may end at the last one,
         whose own product nothing needs."""
@@ -200,10 +196,6 @@ class NormRecorder:
         linears = list(self.linears)
         check_reached(linears, self.stats)
         return {linear.name: checked(self.stats.get(linear.name), linear) for linear in linears}
-
-    def checked_norms(self) -> dict[str, Tensor]:
-        """The norms of every linear, (C_in,) float32 each. Raises as `found` does."""
-        return {name: found.norms for name, found in self.found().items()}
 
 
 def checked(found: InputNorms | None, linear: Linear) -> InputNorms:

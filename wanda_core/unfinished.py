@@ -67,19 +67,22 @@ class Unfinished:
         self.others[path.name] = _digest(path)
 
     def carry(self, role: str, stream: Iterable[Tensor], count: int, device: torch.device, keep: bool) -> list[Tensor]:
-        """What enters the next block, `count` tensors (1, L, D) as they come: in memory if there is room, else in a
-        file that is read as needed. keep: whether a later run may need it, so that it is in a file anyway."""
+        """What enters the next block, calls (B, L, D) of `count` sequences in all, as they come: in memory if there is
+        room, else in a file that is read as needed. keep: whether a later run may need it, so that it is in a file
+        anyway."""
         kept: list[Tensor] = []
         path, digest = self.folder / f"{role}-{self.done + 1}-{time.monotonic_ns()}.hidden", hashlib.sha256()
         shape: list[int] = []
+        calls: list[int] = []  # sequences in each
         dtype, mapped = torch.float32, False
         with contextlib.ExitStack() as stack:
             file: Any = None
             for x in stream:
                 if not shape:
                     shape, dtype = [count, *x.shape[1:]], x.dtype
-                    mapped = device.type == "cpu" and x.nbytes * count > _free() * MAPPED_SHARE
+                    mapped = device.type == "cpu" and x.nbytes // len(x) * count > _free() * MAPPED_SHARE
                     file = stack.enter_context(path.open("wb")) if keep or mapped else None
+                calls.append(len(x))
                 if file is not None:
                     data: Any = x.detach().cpu().contiguous().view(torch.uint8).numpy()
                     file.write(data)
@@ -89,22 +92,22 @@ class Unfinished:
         if keep:
             _flush(path)
             about = {"file": path.name, "sha256": digest.hexdigest(), "shape": shape, "dtype": str(dtype)[6:]}
-            self.streams[role] = about
+            self.streams[role] = about | {"calls": calls}
         if not mapped:
             return kept
-        rows = list(_map(path, shape, dtype).split(1))
+        found = list(_map(path, shape, dtype).split(calls))
         if not keep:
             with contextlib.suppress(OSError):  # the map keeps it alive where the system can
                 path.unlink()
-        return rows
+        return found
 
     def carried(self, role: str, device: torch.device) -> list[Tensor]:
         """What enters the next block, as an earlier run left it."""
         about = self.streams[role]
         whole = _map(self.folder / about["file"], about["shape"], getattr(torch, about["dtype"]))
         if device.type == "cpu" and whole.nbytes > _free() * MAPPED_SHARE:
-            return list(whole.split(1))
-        return [x.clone().to(device) for x in whole.split(1)]
+            return list(whole.split(about["calls"]))
+        return [x.clone().to(device) for x in whole.split(about["calls"])]
 
     def commit(self, done: int) -> None:
         """From now on `done` blocks are finished, whatever happens."""

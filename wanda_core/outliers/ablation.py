@@ -129,7 +129,7 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
     ablation.check_fits(lm.width, len(blocks))
     if ablation.value == "mean" and means is None:
         raise InputError("the value 'mean' needs the channels' means; take them with channel_means")
-    channels = torch.tensor(ablation.channels, device=lm.device)
+    channels = list(ablation.channels)
     begins = deque([True], maxlen=1)  # whether the pass under way begins at the first token
 
     def change(index: int, hidden: Tensor) -> Tensor | None:

@@ -97,7 +97,7 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
         stream.append(_column_norms(hidden))
     yield Progress("analysis", len(blocks), len(blocks), "done")
     profile = profile_of(lm, calibration, found)
-    return Analysis(profile, *(torch.stack(part).cpu() for part in (top, median, largest, stream)))
+    return Analysis(profile, *(torch.stack([one.cpu() for one in part]) for part in (top, median, largest, stream)))
 
 
 def standing_out(analysis: Analysis, least: int = 5) -> list[StandOut]:

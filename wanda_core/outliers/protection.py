@@ -120,9 +120,7 @@ def two_masks(W: Tensor, X_norm: Tensor, sparsity: float, within: str = "row") -
             f"{tuple(X_norm.shape)} input norms are given for {W.shape[1]} columns; give one norm a column"
         )
     X_norm = X_norm.to(W.device)
-    S = scores.wanda(W, X_norm)
-    if bool((X_norm == 0).any()):
-        S = scores.dead_columns_by_magnitude(S, W, X_norm)
+    S = scores.dead_columns_by_magnitude(scores.wanda(W, X_norm), W, X_norm)
     by_magnitude = masks.removal_mask(scores.magnitude(W), PruneSpec("magnitude", sparsity, group=within))
     return by_magnitude, masks.removal_mask(S, PruneSpec("wanda", sparsity))
 

@@ -22,6 +22,7 @@ from wanda_core.outliers.massive import massive
 from wanda_core.outliers.protection import ModelProtection, column_detail, protection
 from wanda_core.outliers.sentence import Sentence, read_sentence
 from wanda_core.outliers.sinks import sink_report
+from wanda_core.outliers.super_weight import SuperWeightReport, ZeroedWeight
 from wanda_core.progress import Progress, finish
 from wanda_ui.language import ENGLISH, LANGUAGES, say
 from wanda_ui.outliers import ablation, features, growth, sentence, sinks
@@ -31,6 +32,7 @@ from wanda_ui.outliers.figures import (
     channel_list,
     feature_plane,
     sink_heatmap,
+    super_strip,
     token_channels,
     token_surface,
 )
@@ -156,6 +158,17 @@ def test_every_analysed_model_is_a_point_and_a_row_of_the_file():
     assert base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode() == runs_csv(rows)
     assert "a second size is needed" in growth.show(Runs(rows[:1]), ENGLISH)[0]
     sized(growth_scatter([run_named("m", 10**6 + place, 2.0) for place in range(1000)], ENGLISH))
+
+
+def test_one_weight_stands_beside_the_largest_other_and_random_ones():
+    def zeroed(place: int, perplexity: float) -> ZeroedWeight:
+        return ZeroedWeight("model.layers.11.mlp.down_proj", 507, place, 5.88, perplexity)
+
+    draws = tuple(zeroed(place, 30.0 + place / 100) for place in range(5))
+    told = sized(super_strip(SuperWeightReport(30.0, zeroed(1229, 300.0), zeroed(9, 30.5), draws, 512, 2), ENGLISH))
+    dots = [trace for trace in told["data"] if trace["mode"] == "markers"]
+    assert [trace["x"] for trace in dots] == [[30], [30, 30.01, 30.02, 30.03, 30.04], [30.5], [300]]
+    assert dots[3]["text"] == ["11.mlp.down_proj[507, 1229]"]
 
 
 def test_masks_are_shown_with_the_engines_shares_and_all_weights_of_a_column_are_counted():

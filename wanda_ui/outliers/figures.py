@@ -4,6 +4,7 @@ Bounded, whatever the model: at most 200 KB and 5,000 marks a figure.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -17,10 +18,12 @@ from wanda_core.outliers.features import FeatureCounts, FeatureReport, outlier_f
 from wanda_core.outliers.massive import massive_mask, top_channels
 from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import Sinks
+from wanda_core.outliers.super_weight import SuperWeightReport
 from wanda_ui.drawing import (
     DENSE,
     GREY,
     LEGEND_ABOVE,
+    PURPLE,
     VERMILLION,
     bar,
     decades,
@@ -235,6 +238,20 @@ def ablation_strip(report: AblationReport, say: Say) -> go.Figure:
     )
 
 
+def super_strip(report: SuperWeightReport, say: Say) -> go.Figure:
+    """Perplexity on a log axis: untouched, single random weights at zero, the largest other one, and the chosen one."""
+    rows = [
+        ("outliers.super_weight.random", GREY, "circle", list(report.random)),
+        ("outliers.super_weight.largest", PURPLE, "square", [report.largest]),
+        ("outliers.super_weight.chosen", VERMILLION, "diamond", [report.chosen]),
+    ]
+    dots = [
+        (say(key), colour, symbol, [(one.perplexity, weight_name(one.linear, one.row, one.column)) for one in runs])
+        for key, colour, symbol, runs in rows
+    ]
+    return strip([(say("outliers.ablation.untouched"), DENSE, "circle", [(report.untouched, "")]), *dots], say)
+
+
 def strip(rows: Sequence[tuple[str, str, str, list[tuple[float, str]]]], say: Say) -> go.Figure:
     """A row of dots for each (name, colour, symbol, [(perplexity, what it is)]), the values written beside them."""
     finite = [value for *_, dots in rows for value, _ in dots if math.isfinite(value)]
@@ -284,6 +301,12 @@ def perplexity(value: float) -> str:
     if not math.isfinite(value):
         return "∞"
     return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
+
+
+def weight_name(linear: str, row: int, column: int) -> str:
+    """A weight by its block, its linear and its place: `11.mlp.down_proj[507, 1229]`."""
+    inside = re.search(r"\d+\..*", linear)
+    return f"{inside[0] if inside else linear}[{row}, {column}]"
 
 
 def channel_list(channels: Sequence[int], most: int = 8) -> str:

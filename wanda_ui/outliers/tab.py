@@ -6,7 +6,7 @@ import gradio as gr
 
 from wanda_ui.events import LIGHT, RESIZE, Room
 from wanda_ui.language import Say, label
-from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream
+from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream, super_weight
 from wanda_ui.outliers.stream import StreamSection
 from wanda_ui.studio import Loaded
 
@@ -50,6 +50,8 @@ def build(room: Room) -> OutliersTab:
             channels = ablation.build(room)
         with side("protection") as shown:
             protection.build(room, shown.select)
+        with side("super_weight"):
+            super_weight.build(room)
         with side("growth") as shown:
             growth.build(room, shown.select)
     for one in sides.values():

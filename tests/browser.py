@@ -19,6 +19,11 @@ def wait_for(page, element, words):
     )
 
 
+def wait_for_address(page, words, there=True):
+    """The address is written by events of their own, some time after what they follow."""
+    page.wait_for_function("([words, there]) => location.search.includes(words) === there", arg=[words, there])
+
+
 def open_tab(page, name, figure):
     page.click(f"#tab-{name}-button")
     page.wait_for_selector(f"#{figure} .js-plotly-plot .main-svg", state="visible")

@@ -214,8 +214,9 @@ def address(studio):
 @pytest.fixture(scope="module")
 def browser():
     """Chromium: the system's, or the one `playwright install chromium` brought."""
-    from playwright.sync_api import Error, sync_playwright
+    from playwright.sync_api import Error, expect, sync_playwright
 
+    expect.set_options(timeout=MINUTE)
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)

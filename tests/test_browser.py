@@ -4,6 +4,7 @@ import math
 
 import pytest
 from browser import MINUTE, figure, open_tab, wait_for
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin]
 
@@ -40,9 +41,9 @@ def test_compare_streams_two_answers_and_marks_where_they_part(page):
     page.fill("#prompt textarea", "Name three colours.")
     page.click("#compare")
     wait_for(page, "verdict", "part at")
-    assert page.locator("#dense-output mark").count() == 1
-    assert page.locator("#pruned-output mark").count() == 1
     page.wait_for_function("() => !document.querySelector('.wl-cursor')")
+    expect(page.locator("#dense-output mark")).to_have_count(1)
+    expect(page.locator("#pruned-output mark")).to_have_count(1)
     dense, pruned = (page.inner_text(f"#{which}-output .wl-text") for which in ("dense", "pruned"))
     assert len(dense) > 20
     assert dense != pruned

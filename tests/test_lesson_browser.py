@@ -5,7 +5,8 @@ import csv
 import io
 
 import pytest
-from browser import MINUTE, figure, wait_for
+from browser import MINUTE, figure, wait_for, wait_for_address
+from playwright.sync_api import expect
 
 from wanda_core.calibration import BUILTIN_EVALUATION, read_text
 from wanda_core.evaluate import perplexity
@@ -45,10 +46,11 @@ def guess(page, step, name):
 
 def see(page, step):
     """Press See; -> finding and explanation."""
-    page.evaluate(f"() => document.querySelector('#lesson-{step}-finding .wl-finding')?.remove()")
+    shown = [f"#lesson-{step}-finding .wl-finding", f"#lesson-{step}-explanation .wl-explained"]
+    page.evaluate("shown => document.querySelectorAll(shown).forEach(one => one.remove())", ", ".join(shown))
     page.click(f"#lesson-{step}-see")
-    page.wait_for_selector(f"#lesson-{step}-finding .wl-finding")
-    page.wait_for_selector(f"#lesson-{step}-explanation .wl-explained")
+    for one in shown:
+        page.wait_for_selector(one)
     return page.inner_text(f"#lesson-{step}-finding"), page.inner_text(f"#lesson-{step}-explanation")
 
 
@@ -71,8 +73,8 @@ def test_step_1_asks_for_a_guess_first_and_then_answers_at_every_slider(learner)
     learner.fill("#lesson-1-x1 input[type=number]", "1")
     learner.press("#lesson-1-x1 input[type=number]", "Tab")
     wait_for(learner, "lesson-1-explanation", "Your guess fits")
-    assert "x1=1" in learner.url
-    assert "guess=first" in learner.url
+    wait_for_address(learner, "x1=1&")
+    wait_for_address(learner, "guess=first")
 
 
 def test_step_2_shows_the_four_ways(learner):
@@ -83,8 +85,8 @@ def test_step_2_shows_the_four_ways(learner):
     assert f"{choose(W, X, 'wanda', 'row').mean_share:.0%}" in finding
     assert f"{choose(W, X, 'magnitude', 'matrix').mean_share:.0%}" in finding
     assert "Your guess fits" in explanation
-    assert learner.locator("#lesson-2-picture .wl-matrix").count() == 4
-    assert learner.locator("#lesson-2-picture .wl-cut").count() == 4 * 12
+    expect(learner.locator("#lesson-2-picture .wl-matrix")).to_have_count(4)
+    expect(learner.locator("#lesson-2-picture .wl-cut")).to_have_count(4 * 12)
 
 
 def test_step_3_meets_the_outlier_of_this_model(learner, loaded):
@@ -130,13 +132,24 @@ def test_step_6_switches_the_outlier_off_and_leaves_the_model_as_it_was(learner,
     learner.click("#lesson-6-see")
     learner.wait_for_selector("#lesson-6-status .wl-progress")
     wait_for(learner, "lesson-6-finding", "Without channel 507")
-    assert "the outlier ruins it" in learner.inner_text("#lesson-6-explanation")
+    wait_for(learner, "lesson-6-explanation", "the outlier ruins it")
     (bars,) = figure(learner, "lesson-6-picture")
     text, settings = read_text(BUILTIN_EVALUATION), {"seq_len": SEQ_LEN, "windows": 2}
     with ablated(loaded.lm, Ablation((507,))):
         assert bars["x"][-1] == pytest.approx(perplexity(loaded.lm, text, **settings).perplexity, rel=1e-3)
     assert bars["x"][0] == pytest.approx(perplexity(loaded.lm, text, **settings).perplexity, rel=1e-3)
     assert len(bars["x"]) == 7
+
+
+def test_cancel_in_step_6_has_the_last_word_and_keeps_what_was_found(learner):
+    finding = learner.inner_text("#lesson-6-finding")
+    learner.click("#lesson-6-see")
+    learner.wait_for_selector("#lesson-6-status .wl-progress")
+    learner.click("#lesson-6-cancel")
+    learner.wait_for_selector("#lesson-6-status .wl-empty >> text=Cancelled")
+    learner.wait_for_timeout(700)
+    assert "Cancelled" in learner.inner_text("#lesson-6-status")
+    assert learner.inner_text("#lesson-6-finding") == finding
 
 
 def test_step_7_finds_where_the_masks_part(learner, loaded):
@@ -167,12 +180,12 @@ def test_step_8_measures_both_methods_and_keeps_nothing(learner, loaded, studio)
     text = read_text(BUILTIN_EVALUATION)
     assert f"Wanda {number(perplexity(variant.lm, text, **settings).perplexity)}" in finding
     assert f"dense {number(perplexity(loaded.lm, text, **settings).perplexity)}" in finding
-    assert learner.locator("#lesson-8-table tbody tr").count() == 7
+    expect(learner.locator("#lesson-8-table tbody tr")).to_have_count(7)
     assert list(studio.results) == before
 
 
 def test_the_whole_run_can_be_taken_away(browser, learner):
-    assert "8 of 8" in learner.inner_text("#lesson-run")
+    wait_for(learner, "lesson-run", "8 of 8")
     content = {}
     for name in ("csv", "page"):
         _, _, data = learner.get_attribute(f"#lesson-{name}", "href").partition("base64,")
@@ -191,7 +204,7 @@ def test_the_whole_run_can_be_taken_away(browser, learner):
 def test_free_play_goes_to_the_tab_where_it_can_be_explored(learner):
     learner.click("#lesson-8-free")
     learner.wait_for_selector("#prompt", state="visible")
-    assert "lesson=" not in learner.url
+    wait_for_address(learner, "lesson=", there=False)
     learner.click("#tab-learn-button")
     learner.wait_for_selector("#lesson-8-see", state="visible")
 
@@ -219,10 +232,10 @@ def test_an_address_opens_a_step_with_its_state_and_without_the_rest_of_the_page
     visitor.goto(f"{address}?lesson=6&guess=one&channel=12&hide=setup,header,tabs")
     visitor.wait_for_selector("#lesson-6-see", state="visible")
     wait_until_checked(visitor, 6, "one")
-    assert visitor.input_value("#lesson-6-channel input, #lesson-6-channel textarea") == "12"
+    expect(visitor.locator("#lesson-6-channel input, #lesson-6-channel textarea")).to_have_value("12")
     for hidden in ("#prune", "#head", "#tab-compare-button"):
         assert not visitor.is_visible(hidden)
-    assert "하나 끄기" in visitor.inner_text("#lesson-6")
+    wait_for(visitor, "lesson-6", "하나 끄기")
     assert visitor.evaluate("() => document.documentElement.scrollWidth") <= 400
     visitor.click("#lesson-6-free")
     visitor.wait_for_selector("#prune", state="visible")

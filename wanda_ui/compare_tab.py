@@ -1,6 +1,6 @@
 """Compare: one prompt, two answers, streamed side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -102,6 +102,7 @@ def invitation(result: Result, say: Say) -> tuple[str, str, str]:
 def answers(
     studio: Studio,
     say: Say,
+    stop: Callable[[], bool],
     name: str,
     key: str,
     prompt: str,
@@ -110,21 +111,30 @@ def answers(
     temperature: float,
     seed: float,
 ) -> Iterator[tuple[str, str, str]]:
-    """Both answers as they grow. A variant that the server no longer keeps is said, and the dense one answers."""
+    """Both answers as they grow. A variant that the server no longer keeps is said, and the dense one answers.
+
+    stop: whether they are to end where they are.
+    """
     result = studio.results.get(key)
     try:
         steps = studio.model_steps(name)
         while True:
             try:
                 yield texts.progress(next(steps), say), "", ""
-            except StopIteration as stop:
-                lm = stop.value.lm
+            except StopIteration as loaded:
+                lm = loaded.value.lm
                 break
+            if stop():
+                steps.close()
+                yield welcome(say)
+                return
         if result is not None and result.loaded.lm is not lm:
             result = None
         settings = {"max_new_tokens": _number(length), "temperature": temperature, "seed": _number(seed), "chat": chat}
         last: tuple[Generated, Generated] = (NOTHING, NOTHING)
         for pair in _turns(studio, lm, result, prompt, settings):
+            if stop():
+                break
             if isinstance(pair, Progress):
                 yield texts.progress(pair, say), "", ""
                 continue

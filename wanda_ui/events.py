@@ -1,7 +1,7 @@
 """What the tabs' events have in common: how they are queued, and how a long job is shown while it runs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,20 +49,53 @@ class Room:
         return loaded, result if result is not None and result.loaded is loaded else None
 
 
-def watched(steps: Steps, keep: list, say: Say) -> Iterator[str]:
+class Cancel:
+    """What a Cancel button does: the visitor's jobs that it belongs to look, step by step, whether it was pressed.
+
+    So a job says itself that it was cancelled. Were it ended from outside, its progress could still arrive after that.
+    """
+
+    MOST_VISITORS = 1000  # remembered; no job of an older one goes on
+
+    def __init__(self) -> None:
+        self._pressed: dict[str, float] = {}  # by visitor
+
+    def press(self, request: gr.Request) -> None:
+        """The button's event."""
+        visitor = str(request.session_hash)
+        self._pressed.pop(visitor, None)
+        self._pressed[visitor] = time.monotonic()
+        while len(self._pressed) > self.MOST_VISITORS:
+            del self._pressed[next(iter(self._pressed))]
+
+    def since(self, request: gr.Request) -> Callable[[], bool]:
+        """Whether this visitor has pressed it since now."""
+        visitor, began = str(request.session_hash), time.monotonic()
+        return lambda: self._pressed.get(visitor, 0.0) > began
+
+
+def watched(
+    steps: Steps, keep: list, say: Say, stop: Callable[[], bool] | None = None, word: Callable[[], str] | None = None
+) -> Iterator[str]:
     """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
 
+    stop: says between two steps whether the job is to end; then `word()` is the last that is yielded.
     Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
     """
     last = 0.0
     try:
         while True:
             step: Progress = next(steps)
+            if stop is not None and stop():
+                steps.close()
+                if word is not None:
+                    yield word()
+                return
             if time.monotonic() - last >= TICK:
                 last = time.monotonic()
                 yield texts.progress(step, say)
-    except StopIteration as stop:
-        keep.append(stop.value)
+    except StopIteration as finished:
+        keep.append(finished.value)
     except WandaError as error:
         yield texts.problem(str(error))
     finally:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from wanda_core.errors import WandaError
 from wanda_core.process import keep_freed_memory
 from wanda_core.progress import Steps
 from wanda_ui import compare_tab, scores_tab, setup_panel, texts
-from wanda_ui.events import ENGINE, LIGHT, RESIZE, Room, watched
+from wanda_ui.events import ENGINE, LIGHT, RESIZE, Cancel, Room, watched
 from wanda_ui.language import Say, Spoken, label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
@@ -60,6 +61,7 @@ def build(studio: Studio) -> gr.Blocks:
     """The page over a studio, its queue set; nothing is launched."""
     with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
+        cancel = Cancel()
         with gr.Row(elem_classes="wl-top"):
             head = gr.HTML("", elem_id="head")
             other = gr.Button(label("page.other_language"), size="sm", elem_id="language-switch", scale=0, min_width=90)
@@ -93,7 +95,8 @@ def build(studio: Studio) -> gr.Blocks:
             """Load a model and say that it is ready."""
             say = speaker(request)
             kept: list[Loaded] = []
-            for html in watched(studio.model_steps(name), kept, say):
+            word = partial(cancelled, say, name, "")
+            for html in watched(studio.model_steps(name), kept, say, cancel.since(request), word):
                 yield [html, gr.skip(), gr.skip()]
             if kept:
                 yield [texts.ready(kept[0], say), "", texts.header(kept[0], say)]
@@ -123,15 +126,16 @@ def build(studio: Studio) -> gr.Blocks:
 
         def prune(request: gr.Request, held: str, *recipe: object) -> Iterator[list]:
             """Prune and measure; a failed run keeps the variant that was there."""
-            yield from pruned_by(setup_panel.job, speaker(request), held, *recipe)
+            yield from pruned_by(setup_panel.job, request, held, *recipe)
 
         def slide(request: gr.Request, held: str, *recipe: object) -> Iterator[list]:
             """The same at once, from norms that are already known."""
-            yield from pruned_by(setup_panel.slide, speaker(request), held, *recipe)
+            yield from pruned_by(setup_panel.slide, request, held, *recipe)
 
         def pruned_by(
-            make: Callable[..., Steps[Result] | None], say: Say, held: str, *recipe: object
+            make: Callable[..., Steps[Result] | None], request: gr.Request, held: str, *recipe: object
         ) -> Iterator[list]:
+            say, stop = speaker(request), cancel.since(request)
             rest = [gr.skip()] * 4
             kept: list[Result] = []
             try:
@@ -141,15 +145,16 @@ def build(studio: Studio) -> gr.Blocks:
                 return
             if steps is None:
                 return
-            for html in watched(steps, kept, say):
+            word = partial(cancelled, say, str(recipe[0]), held)
+            for html in watched(steps, kept, say, stop, word):
                 yield [html, held, *rest]
             if kept:
                 result = kept[0]
                 head = texts.header(result.loaded, say)
                 yield [texts.done(result, say), result.key, head, *compare_tab.invitation(result, say)]
 
-        def cancelled(request: gr.Request, name: str, held: str) -> str:
-            say = speaker(request)
+        def cancelled(say: Say, name: str, held: str) -> str:
+            """What there is after all."""
             loaded = studio.models.get(name)
             result = studio.results.get(held)
             if loaded is None:
@@ -157,7 +162,7 @@ def build(studio: Studio) -> gr.Blocks:
             return texts.done(result, say) if result is not None else texts.ready(loaded, say, "status.cancelled")
 
         def answers(request: gr.Request, *inputs: object) -> Iterator[tuple[str, str, str]]:
-            yield from compare_tab.answers(studio, speaker(request), *inputs)  # type: ignore[arg-type]
+            yield from compare_tab.answers(studio, speaker(request), cancel.since(request), *inputs)  # type: ignore[arg-type]
 
         opened = [setup.status, key, head]
         seen = [*room.choice, scores.kind, scores.block]
@@ -178,8 +183,9 @@ def build(studio: Studio) -> gr.Blocks:
             read = done.success(analyse_scores, setup.model, scores.grid_title, **ENGINE)
             read.success(fill_scores, seen, scores.outputs, **LIGHT)
         asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
-        asking = [compare.button.click(answers, **asked), compare.prompt.submit(answers, **asked)]
-        setup.cancel.click(cancelled, room.choice, setup.status, cancels=[pruning, sliding, choosing, *asking], **LIGHT)
+        for asking in (compare.button.click, compare.prompt.submit):
+            asking(answers, **asked)
+        setup.cancel.click(cancel.press, None, None, **LIGHT)
         other.click(None, js=OTHER_LANGUAGE, **LIGHT)
         switch.click(None, js=SWITCH, **LIGHT)
         for side in (compare_side, scores_side, outliers_side, learn_side):

@@ -10,7 +10,7 @@ import gradio as gr
 
 from wanda_core.progress import Steps
 from wanda_ui import texts
-from wanda_ui.events import ENGINE, LIGHT, RESIZE, Room, watched
+from wanda_ui.events import ENGINE, LIGHT, RESIZE, Cancel, Room, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.lesson import address, consequences, sentences, summary, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run
@@ -149,14 +149,17 @@ def _control(number: int, words: str, control: Control) -> Any:
 def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledger: gr.HTML) -> None:
     """See, Cancel, and sliders that answer at once after the first See."""
 
+    cancel = Cancel()
+
     def work(request: gr.Request, name: str, before: Run, guess: str | None, *values: object) -> Iterator[list]:
-        say = speaker(request)
+        say, stop = speaker(request), cancel.since(request)
         rest = [gr.skip()] * (len(parts.outputs) - 1 + 2)
         if guess not in step.guesses:
             yield [texts.problem(say("lesson.problem.guess")), *rest]
             return
         kept: list[Answer] = []
-        for html in watched(ANSWERS[step.name](Asked(say, room.studio, name), *values), kept, say):
+        steps = ANSWERS[step.name](Asked(say, room.studio, name), *values)
+        for html in watched(steps, kept, say, stop, lambda: texts.empty(say("lesson.cancelled"))):
             yield [html, *rest]
         if not kept:
             return
@@ -171,19 +174,17 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
         if number in before:
             yield from work(request, name, before, guess, *values)
 
-    def stopped(request: gr.Request) -> str:
-        return texts.empty(speaker(request)("lesson.cancelled"))
-
     inputs = [room.model, run, *parts.inputs]
     settings: dict[str, Any] = {"outputs": [*parts.outputs, run, ledger], **(ENGINE if step.needs_model else LIGHT)}
-    running: list[Any] = [parts.see.click(work, inputs, **settings)]
+    parts.see.click(work, inputs, **settings)
     if step.needs_model:
-        running += [control.submit(work, inputs, **settings) for control in parts.controls]
+        for control in parts.controls:
+            control.submit(work, inputs, **settings)
     else:
         for control in parts.controls:
             control.change(moved, inputs, trigger_mode="always_last", **settings)
     if parts.cancel is not None:
-        parts.cancel.click(stopped, None, parts.outputs[0], cancels=running, **LIGHT)
+        parts.cancel.click(cancel.press, None, None, **LIGHT)
 
 
 def _shown(step: Step, record: Record, answer: Answer, say: Say) -> list:

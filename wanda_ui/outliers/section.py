@@ -10,7 +10,7 @@ import pandas as pd
 from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import texts
-from wanda_ui.events import ENGINE, LIGHT, Room, watched
+from wanda_ui.events import ENGINE, LIGHT, Cancel, Room, watched
 from wanda_ui.language import Say, label, speaker
 
 T = TypeVar("T")
@@ -87,11 +87,13 @@ class Section:
         shown yet. A chosen model empties the section.
         """
 
+        cancel = Cancel()
+
         def work(request: gr.Request, name: str, *given: object) -> Iterator[list]:
-            say = speaker(request)
+            say, stop = speaker(request), cancel.since(request)
             kept: list[T] = []
             rest = [gr.skip()] * len(self.outputs)
-            for html in watched(steps(name, *given), kept, say):
+            for html in watched(steps(name, *given), kept, say, stop, lambda: texts.empty(say("outliers.cancelled"))):
                 yield [html, *rest]
             if kept:
                 try:
@@ -103,9 +105,6 @@ class Section:
             if not shown and name in self.room.studio.models:
                 yield from work(request, name, *given)
 
-        def stopped(request: gr.Request) -> str:
-            return texts.empty(speaker(request)("outliers.cancelled"))
-
         asked: dict[str, Any] = {"outputs": [self.status, *self.outputs], **ENGINE}
         running: list[Any] = [self.run.click(work, [self.room.model, *inputs], **asked)]
         for event in again or []:
@@ -113,7 +112,7 @@ class Section:
         title = next(one for one in self.outputs if isinstance(one, gr.HTML))
         for event in start or []:
             running.append(event(first, [self.room.model, title, *inputs], **asked))
-        self.cancel.click(stopped, None, self.status, cancels=running, **LIGHT)
+        self.cancel.click(cancel.press, None, None, **LIGHT)
         blank = [
             None if isinstance(one, gr.Plot) else gr.skip() if isinstance(one, gr.Dropdown) else ""
             for one in self.outputs

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from wanda_core.calibration import MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.models import LanguageModel
+from wanda_core.products import Sooner
 from wanda_core.progress import Progress, Steps, finish
 
 MAX_WINDOWS = 100_000
@@ -112,7 +113,7 @@ def agreement_steps(
     divergence, same = 0.0, 0
     for index, window in enumerate(ids):
         yield Progress("agreement", index, len(ids), f"window {index + 1} of {len(ids)}")
-        p, q = (one.model(window[None].to(one.device), use_cache=False).logits[0, :-1] for one in (dense, lm))
+        p, q = (_logits(one, window[None].to(one.device)) for one in (dense, lm))
         if p.shape != q.shape:
             raise InputError(
                 f"{dense.title} predicts {p.shape[-1]} tokens and {lm.title} {q.shape[-1]}, so they cannot be "
@@ -147,13 +148,19 @@ def token_windows(lm: LanguageModel, text: str, seq_len: int, windows: int | Non
 
 def _mean_cross_entropy(lm: LanguageModel, ids: Tensor) -> float:
     """ids int64 (1, L) -> mean over the L - 1 predicted tokens, in nats."""
-    logits = lm.model(ids, use_cache=False).logits[0, :-1]  # (L - 1, V)
+    logits = _logits(lm, ids)
     targets = ids[0, 1:]
     loss = 0.0
     for start in range(0, len(targets), LOSS_CHUNK):
         part = slice(start, start + LOSS_CHUNK)
         loss += cross_entropy(logits[part].float(), targets[part], reduction="sum").item()
     return loss / len(targets)
+
+
+def _logits(lm: LanguageModel, ids: Tensor) -> Tensor:
+    """ids int64 (1, L) -> what is predicted after each token but the last, (L - 1, V)."""
+    with Sooner():
+        return lm.model(ids, use_cache=False).logits[0, :-1]
 
 
 def _exp(mean: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wanda_core import ranks
+from wanda_core import products, ranks
 from wanda_core.blocks import BlockCall
 from wanda_core.linears import Linear
 from wanda_core.statistics import StopForward
@@ -29,7 +29,8 @@ def at_once(block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor,
 
     def hook(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def told(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            arrive(linear, [args[0]])
+            with products.apart():
+                arrive(linear, [args[0]])
 
         return told
 

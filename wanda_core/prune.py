@@ -12,6 +12,7 @@ from wanda_core.calibration import Calibration, calibrate
 from wanda_core.errors import InputError, ModelError
 from wanda_core.linears import Linear
 from wanda_core.models import LanguageModel
+from wanda_core.products import matmul
 from wanda_core.profile import Profile, check_matches, profile_steps
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.recipe import PruneSpec
@@ -180,7 +181,7 @@ class Work:
         solver = self.spec.solver
         H = updates.damped(gram, solver.damping, solver.shrinkage)
         # B - W H, B being W H and, in part, what the dense model's own inputs add to it
-        R = torch.zeros_like(W) if cross is None else W @ ((cross - gram) * solver.dense_share)
+        R = torch.zeros_like(W) if cross is None else matmul(W, (cross - gram) * solver.dense_share)
         keep = ~(self._obs_mask(W, gram, linear) if self.spec.method == "sparsegpt" else self._mask(W, X_norm, linear))
         for _ in range(solver.rounds):
             W, R = updates.least_squares(W, keep, H, R, (solver.steps + 1) // 2)  # only the mask is taken from it

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wanda_core import ranks
 from wanda_core.errors import ModelError
 from wanda_core.linears import Linear
+from wanda_core.products import apart, matmul
 
 
 @dataclass
@@ -96,9 +97,9 @@ def column_products(x: Tensor, y: Tensor | None = None, sequences: int = 1) -> T
     """
     left = x.reshape(sequences, -1, x.shape[-1]).to(torch.float32)  # (B, L, C_in)
     right = left if y is None or y is x else y.reshape(sequences, -1, y.shape[-1]).to(torch.float32)
-    total = (left[0].t() @ right[0]).to(wide(x.device))
+    total = matmul(left[0].t(), right[0]).to(wide(x.device))
     for a, b in zip(left[1:], right[1:], strict=True):
-        total += a.t() @ b
+        total += matmul(a.t(), b)
     return total
 
 
@@ -142,18 +143,21 @@ class NormRecorder:
 
     def _hook(self, name: str):
         def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0]
-            squares, products = self._measured(x)
-            if name not in self.stats:
-                self.stats[name] = InputNorms(torch.zeros_like(squares[0]))
-            self.stats[name].add(squares, rows(x))
-            if products is not None:
-                self.grams[name] = self.grams[name] + products if name in self.grams else products
+            with apart():
+                self._add(name, args[0])
             self.calls.append(name)
             if name == self.stop_before:
                 raise StopForward
 
         return record
+
+    def _add(self, name: str, x: Tensor) -> None:
+        squares, products = self._measured(x)
+        if name not in self.stats:
+            self.stats[name] = InputNorms(torch.zeros_like(squares[0]))
+        self.stats[name].add(squares, rows(x))
+        if products is not None:
+            self.grams[name] = self.grams[name] + products if name in self.grams else products
 
     def _measured(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """q, k and v read the same tensor: measure it once."""

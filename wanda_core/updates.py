@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.errors import ModelError
+from wanda_core.products import matmul
 
 OBS_COLUMNS = 128  # of one block in SparseGPT's sweep
 OBS_DAMPING = 0.01  # of the mean diagonal, as published
@@ -32,14 +33,13 @@ def least_squares(W: Tensor, keep: Tensor, H: Tensor, residual: Tensor, steps: i
     kept = keep.to(W.dtype)
     dropped = W * (1 - kept)
     W = W - dropped
-    R = torch.addmm(residual, dropped, H)
+    R = residual + matmul(dropped, H)
     over = kept / H.diagonal()  # the preconditioner, projected on the mask
     P = R * over
     room = torch.empty_like(W)  # for products that are only summed
     rz = torch.mul(R, P, out=room).sum(dim=1, keepdim=True)
-    HP = dropped  # its memory
     for step in range(1, steps + 1):
-        torch.mm(P, H, out=HP)
+        HP = matmul(P, H)
         alpha = rz / torch.mul(P, HP, out=room).sum(dim=1, keepdim=True).clamp_min(1e-30)  # (C_out, 1)
         W.addcmul_(P, alpha)
         R.addcmul_(HP, alpha, value=-1)
@@ -91,7 +91,7 @@ def obs(
             error[:, i] = lost / inside[i, i]
             part[:, i:] -= error[:, i : i + 1] * inside[i, i:]
         W[:, start:end] = part.masked_fill(mask[:, start:end], 0)
-        W[:, end:] -= error @ U[start:end, end:]
+        W[:, end:] -= matmul(error, U[start:end, end:])
     return W, mask
 
 

@@ -21,6 +21,7 @@ from wanda_core.linears import decoder_blocks
 from wanda_core.models import LanguageModel
 from wanda_core.outliers.hooks import block_outputs, passes_begin
 from wanda_core.outliers.trials import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
+from wanda_core.products import Sooner
 from wanda_core.progress import Progress, Steps, finish
 
 VALUES = ("zero", "mean")
@@ -113,7 +114,7 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
 
     for number, sample in enumerate(calibration.ids):
         yield Progress("channel means", number, calibration.samples, f"sample {number + 1} of {calibration.samples}")
-        with block_outputs(blocks, add):
+        with block_outputs(blocks, add), Sooner():
             lm.model(sample[None].to(lm.device), use_cache=False)
     yield Progress("channel means", calibration.samples, calibration.samples, "done")
     return torch.stack(sums).div(calibration.samples).float()

@@ -1,0 +1,155 @@
+"""Matrix products of a forward pass, sooner on some CPUs and the same in every bit.
+
+torch multiplies float32 matrices on a CPU by Intel's MKL, which leaves half the width of other makers' processors
+unused; oneDNN, which torch carries too, does not. Each adds up along the inputs in pieces, MKL often of 192, and rounds
+where a piece ends. Handed MKL's pieces one after the other, oneDNN ends with MKL's bits. Nobody promises that, so every
+shape is tried on random numbers first: only equal bits that come sooner are used, and else torch's own product.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+LEAST_ROWS = 64  # of x; fewer are over before anything is gained
+MOST_SHAPES = 256  # that are remembered: experts see another number of tokens every time
+SOONER, TIMES = 0.85, 10  # of torch's own time, the least of so many
+MOST_OUTPUTS = 32_768  # of W; a vocabulary has more, and trying it out would take hundreds of megabytes
+LENGTHS = (192, 256, 384, 128)  # of a piece, in the order they are tried
+
+# What a product depends on, but for the numbers in it: rows of x, (C_out, C_in), layouts, bias, threads.
+Shape = tuple[Any, ...]
+_once: set[Shape] = set()  # came once
+_ends: dict[Shape, list[int] | None] = {}  # came again -> where its pieces end, None for torch's own product
+
+
+def linear(x: Tensor, W: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + bias, bit for bit as `torch.nn.functional.linear` has it.
+
+    x (…, C_in), W (C_out, C_in), bias (C_out,) -> (…, C_out). A shape is tried when it comes for the second time.
+    """
+    if not _fit(x, W, bias):
+        return nn.functional.linear(x, W, bias)
+    flat = x.reshape(-1, x.shape[-1])
+    shape = (len(flat), *W.shape, flat.stride(), W.stride(), bias is not None, torch.get_num_threads())
+    if shape not in _ends and shape in _once:
+        _ends[shape] = _tried(flat, W, bias)
+    ends = _ends.get(shape)
+    if ends is None:
+        if len(_once) < MOST_SHAPES:
+            _once.add(shape)
+        return nn.functional.linear(x, W, bias)
+    return _in_pieces(flat, W, bias, ends).view(*x.shape[:-1], len(W))
+
+
+def matmul(A: Tensor, B: Tensor) -> Tensor:
+    """A B, bit for bit as torch has it. A (M, K), B (K, N) -> (M, N)."""
+    return linear(A, B.t())
+
+
+def _fit(x: Tensor, W: Tensor, bias: Tensor | None) -> bool:
+    """Whether oneDNN could take this product: float32 on a CPU, nothing to differentiate, and enough of it."""
+    given = (x, W) if bias is None else (x, W, bias)
+    return (
+        _onednn is not None
+        and all(type(one) in (Tensor, nn.Parameter) and one.dtype == torch.float32 for one in given)
+        and all(one.device.type == "cpu" and one.layout == torch.strided for one in given)
+        and W.dim() == 2
+        and (x.is_contiguous() if x.dim() > 2 else x.dim() == 2)
+        and x.numel() >= LEAST_ROWS * x.shape[-1] > 0
+        and 1 < len(W) <= MOST_OUTPUTS
+        and not (torch.is_grad_enabled() and any(one.requires_grad for one in given))
+    )
+
+
+def _found_onednn() -> Callable[..., Tensor] | None:
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        return torch.ops.mkldnn._linear_pointwise.default  # what torch's own compiler calls; it has no public name
+    except AttributeError:
+        return None
+
+
+_onednn = _found_onednn()
+
+
+def _in_pieces(x: Tensor, W: Tensor, bias: Tensor | None, ends: list[int]) -> Tensor:
+    """x Wᵀ + bias by oneDNN, added up piece by piece. x (T, C_in), W (C_out, C_in) -> (T, C_out)."""
+    assert _onednn is not None
+    y: Tensor | None = None
+    for start, end in zip([0, *ends], ends, strict=False):
+        part = _onednn(_dense(x[:, start:end]), _dense(W[:, start:end]), bias if y is None else None, "none", [], "")
+        y = part if y is None else y.add_(part)
+    assert y is not None
+    return y
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Without gaps between rows, or between columns where it is stored by columns: oneDNN crawls over gaps."""
+    return x if x.t().is_contiguous() else x.contiguous()
+
+
+def _tried(x: Tensor, W: Tensor, bias: Tensor | None) -> list[int] | None:
+    """Where pieces must end to give torch's own bits for products of this shape, None when none do."""
+    if not _pays(torch.get_num_threads()):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    x, W = (torch.empty_strided(one.shape, one.stride()).normal_(generator=generator) for one in (x, W))
+    bias = None if bias is None else torch.empty_like(bias).normal_(generator=generator)
+    own = nn.functional.linear(x, W, bias)
+    return next((ends for ends in _ways(x.shape[1]) if torch.equal(_in_pieces(x, W, bias, ends), own)), None)
+
+
+@cache
+def _pays(threads: int) -> bool:
+    """Whether oneDNN takes clearly less time here, on so many threads, pieces and all."""
+    generator = torch.Generator().manual_seed(0)
+    x, W = (torch.randn(rows, 3 * LENGTHS[0], generator=generator) for rows in (2048, 512))
+    ends = next(_ways(x.shape[1]))
+    try:
+        own, pieces = (_seconds(product) for product in (lambda: x @ W.t(), lambda: _in_pieces(x, W, None, ends)))
+    except (RuntimeError, TypeError):  # another torch, whose function takes other things
+        return False
+    return pieces < SOONER * own
+
+
+def _seconds(product: Callable[[], Tensor]) -> float:
+    """The least of several times: the first ones also prepare what later ones find ready."""
+    spent = []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        product()
+        spent.append(time.perf_counter() - started)
+    return min(spent)
+
+
+def _ways(columns: int) -> Iterator[list[int]]:
+    """Where the pieces of a row may end: pieces of one length and a rest, two halves, or the whole row."""
+    for length in LENGTHS:
+        if length < columns:
+            yield [*range(length, columns, length), columns]
+    if columns % 2 == 0:
+        yield [columns // 2, columns]
+    yield [columns]
+
+
+class Sooner(TorchFunctionMode):
+    """Inside, in this thread, every `torch.nn.functional.linear` is `products.linear`."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is nn.functional.linear and not (kwargs or {}).keys() - {"bias"}:
+            return linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def apart() -> AbstractContextManager[Any]:
+    """Inside, `Sooner` does not look: for the many small operations of a hook, each of which would pay for it."""
+    return torch._C.DisableTorchFunction()

@@ -187,3 +187,20 @@ def test_scores_of_any_type_are_cut_by_their_own_threshold():
     assert masks.lowest_per_row(scores * 0.1, 2).sum() == 2
     for kind in (torch.bfloat16, torch.float16, torch.float32):
         assert masks.lowest_per_row(scores.to(kind), 2).tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("columns", range(2, 9))
+def test_the_kth_of_many_short_rows_is_that_of_a_sort_ties_included(columns):
+    generator = torch.Generator().manual_seed(columns)
+    for scores in (
+        torch.randn(5000, columns, generator=generator),
+        torch.randint(0, 3, (5000, columns), generator=generator).float(),
+        torch.zeros(5000, columns),
+    ):
+        ordered = scores.sort(dim=1).values
+        for k in range(1, columns + 1):
+            assert torch.equal(masks.kth_smallest(scores, k), ordered[:, k - 1 : k])
+            if k < columns:
+                places = scores.argsort(dim=1, stable=True)[:, :k]
+                lowest = torch.zeros_like(scores).scatter(1, places, 1).bool()
+                assert torch.equal(masks.lowest_per_row(scores, k), lowest)

@@ -1,5 +1,7 @@
 """Products by oneDNN: bit for bit torch's own, or not used at all."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import linear
@@ -40,6 +42,27 @@ def test_every_product_has_torchs_own_bits_from_the_first_on(pays, shape, output
         x = drawn(*shape, seed=seed + 10)
         assert torch.equal(products.linear(x, W, bias), linear(x, W, bias))
     assert len(products._ends) == 1
+
+
+SPECIAL = {
+    "zeros": lambda x: x * 0,
+    "few that are not zero": lambda x: x * (x > 2),
+    "denormals": lambda x: x * 1e-42,
+    "overflow": lambda x: x * 1e38,
+    "infinities": lambda x: x.masked_fill(x > 3, math.inf),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@torch.no_grad()
+def test_numbers_at_the_edge_keep_their_bits(pays, name):
+    """Shapes are tried on ordinary numbers; the others must not differ."""
+    W = drawn(40, 576, seed=1)
+    for seed in range(3):
+        x = SPECIAL[name](drawn(100, 576, seed=seed + 10))
+        found, own = products.linear(x, W), linear(x, W)
+        assert torch.equal(found.isnan(), own.isnan())
+        assert torch.equal(found.nan_to_num().view(torch.int32), own.nan_to_num().view(torch.int32))
 
 
 @torch.no_grad()
@@ -99,9 +122,10 @@ def test_a_torch_whose_function_takes_other_things_multiplies_by_itself(monkeypa
         (drawn(64), drawn(48, 64)),
         (drawn(80, 64), drawn(1, 64)),
         (drawn(80, 0), drawn(48, 0)),
+        (drawn(64).expand(80, 64), drawn(48, 64)),
         (drawn(80, 64).requires_grad_(), drawn(48, 64)),
     ],
-    ids=["float64", "bfloat16", "few rows", "a vector", "one output", "no inputs", "a gradient is wanted"],
+    ids=["float64", "bfloat16", "few rows", "a vector", "one output", "no inputs", "one row", "a gradient is wanted"],
 )
 def test_what_does_not_fit_is_left_to_torch(pays, monkeypatch, x, W):
     monkeypatch.setattr(products, "_onednn", lambda *args: pytest.fail("left to torch"))

@@ -61,6 +61,7 @@ def _fit(x: Tensor, W: Tensor, bias: Tensor | None) -> bool:
         and all(one.device.type == "cpu" and one.layout == torch.strided for one in given)
         and W.dim() == 2
         and (x.is_contiguous() if x.dim() > 2 else x.dim() == 2)
+        and 0 not in (*x.stride(), *W.stride())  # rows that lie in one place, as after `expand`
         and x.numel() >= LEAST_ROWS * x.shape[-1] > 0
         and 1 < len(W) <= MOST_OUTPUTS
         and not (torch.is_grad_enabled() and any(one.requires_grad for one in given))

@@ -139,6 +139,18 @@ def test_after_bad_input_nothing_is_lost(page):
     page.wait_for_function("() => !document.querySelector('.wl-cursor')")
 
 
+def test_cancel_stops_both_answers_where_they_are(page):
+    page.fill("#length input[type=number]", "256")
+    page.fill("#prompt textarea", "Tell me a long story.")
+    page.click("#compare")
+    page.wait_for_selector("#pruned-output .wl-cursor")
+    page.click("#cancel")
+    page.wait_for_function("() => !document.querySelector('.wl-cursor')")
+    assert "Wanda 50%" in page.inner_text("#pruned-output")
+    assert page.inner_text("#verdict") == ""
+    page.fill("#length input[type=number]", "48")
+
+
 def test_a_moved_slider_prunes_at_once_from_known_norms(page):
     box = page.locator("#sparsity input[type=range]").bounding_box()
     page.mouse.click(box["x"] + 0.63 * box["width"], box["y"] + box["height"] / 2)

@@ -29,7 +29,7 @@ def at_once(block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor,
 
     def hook(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def told(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            with products.apart():
+            with products.unwatched():
                 arrive(linear, [args[0]])
 
         return told

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wanda_core import ranks
 from wanda_core.errors import ModelError
 from wanda_core.linears import Linear
-from wanda_core.products import apart, matmul
+from wanda_core.products import matmul, unwatched
 
 
 @dataclass
@@ -143,7 +143,7 @@ class NormRecorder:
 
     def _hook(self, name: str):
         def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            with apart():
+            with unwatched():
                 self._add(name, args[0])
             self.calls.append(name)
             if name == self.stop_before:

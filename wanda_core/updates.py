@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.errors import ModelError
-from wanda_core.products import matmul
+from wanda_core.products import matmul, times_symmetric
 
 OBS_COLUMNS = 128  # of one block in SparseGPT's sweep
 OBS_DAMPING = 0.01  # of the mean diagonal, as published
@@ -33,13 +33,13 @@ def least_squares(W: Tensor, keep: Tensor, H: Tensor, residual: Tensor, steps: i
     kept = keep.to(W.dtype)
     dropped = W * (1 - kept)
     W = W - dropped
-    R = residual + matmul(dropped, H)
+    R = residual + times_symmetric(dropped, H)
     over = kept / H.diagonal()  # the preconditioner, projected on the mask
     P = R * over
     room = torch.empty_like(W)  # for products that are only summed
     rz = torch.mul(R, P, out=room).sum(dim=1, keepdim=True)
     for step in range(1, steps + 1):
-        HP = matmul(P, H)
+        HP = times_symmetric(P, H)
         alpha = rz / torch.mul(P, HP, out=room).sum(dim=1, keepdim=True).clamp_min(1e-30)  # (C_out, 1)
         W.addcmul_(P, alpha)
         R.addcmul_(HP, alpha, value=-1)

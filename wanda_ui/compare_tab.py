@@ -1,6 +1,7 @@
 """Compare: one prompt, two answers, streamed side by side."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -12,6 +13,7 @@ from wanda_core.generate import Generated, common_tokens, generate
 from wanda_core.models import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_ui import texts
+from wanda_ui.events import Stop
 from wanda_ui.language import Say, label
 from wanda_ui.studio import Result, Studio
 
@@ -102,7 +104,7 @@ def invitation(result: Result, say: Say) -> tuple[str, str, str]:
 def answers(
     studio: Studio,
     say: Say,
-    stop: Callable[[], bool],
+    stop: Stop,
     name: str,
     key: str,
     prompt: str,
@@ -124,7 +126,7 @@ def answers(
             except StopIteration as loaded:
                 lm = loaded.value.lm
                 break
-            if stop():
+            if stop() is not None:
                 steps.close()
                 yield welcome(say)
                 return
@@ -132,22 +134,34 @@ def answers(
             result = None
         settings = {"max_new_tokens": _number(length), "temperature": temperature, "seed": _number(seed), "chat": chat}
         last: tuple[Generated, Generated] = (NOTHING, NOTHING)
-        for pair in _turns(studio, lm, result, prompt, settings):
-            if stop():
-                break
-            if isinstance(pair, Progress):
-                yield texts.progress(pair, say), "", ""
-                continue
-            last = pair
-            yield _columns(lm, result, *pair, say, running=True)
+        with closing(_turns(studio, lm, result, prompt, settings)) as turns:
+            for pair in turns:
+                if stop() is not None:
+                    yield _stopped(lm, result, last, say)
+                    return
+                if isinstance(pair, Progress):
+                    yield texts.progress(pair, say), "", ""
+                    continue
+                last = pair
+                yield _columns(lm, result, *pair, say, running=True)
         yield _columns(lm, result, *last, say, running=False)
     except WandaError as error:
         yield gr.skip(), gr.skip(), texts.problem(str(error))  # type: ignore[misc]
 
 
+def _stopped(
+    lm: LanguageModel, result: Result | None, last: tuple[Generated, Generated], say: Say
+) -> tuple[str, str, str]:
+    """The columns as far as they came; what differs later nobody knows."""
+    if last == (NOTHING, NOTHING):
+        return welcome(say) if result is None else invitation(result, say)
+    dense, pruned, _ = _columns(lm, result, *last, say, running=False)
+    return dense, pruned, ""
+
+
 def _turns(
     studio: Studio, lm: LanguageModel, result: Result | None, prompt: str, settings: dict
-) -> Iterator[Progress | tuple[Generated, Generated]]:
+) -> Generator[Progress | tuple[Generated, Generated], None, None]:
     """Token by token from both models, holding the engine. Closing it stops both."""
     pairs: list[tuple[Generated, Generated]] = []
 

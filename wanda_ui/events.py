@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -13,10 +14,11 @@ from wanda_ui import texts
 from wanda_ui.language import Say
 from wanda_ui.studio import Loaded, Result, Studio
 
-# Jobs wait for the studio's own lock, where they can say so; more than these wait in Gradio's queue.
+# Jobs wait for the studio's own lock, where they can say so and be cancelled; as many may begin as the queue holds.
+MOST_JOBS = 20
 ENGINE: dict[str, Any] = {
     "concurrency_id": "engine",
-    "concurrency_limit": 8,
+    "concurrency_limit": MOST_JOBS,
     "show_progress": "hidden",
     "api_visibility": "undocumented",
 }
@@ -49,47 +51,51 @@ class Room:
         return loaded, result if result is not None and result.loaded is loaded else None
 
 
+Stop = Callable[[], str | None]  # what a job says last if it is to end now, else None
+AT_ONCE: dict[str, Any] = {**LIGHT, "queue": False}  # a press must not wait behind what it ends
+
+
 class Cancel:
     """What a Cancel button does: the visitor's jobs that it belongs to look, step by step, whether it was pressed.
 
     So a job says itself that it was cancelled. Were it ended from outside, its progress could still arrive after that.
     """
 
-    MOST_VISITORS = 1000  # remembered; no job of an older one goes on
+    MOST_VISITORS = 1000  # remembered, the latest; jobs of the others have ended by then
 
     def __init__(self) -> None:
         self._pressed: dict[str, float] = {}  # by visitor
+        self._lock = Lock()
 
     def press(self, request: gr.Request) -> None:
         """The button's event."""
         visitor = str(request.session_hash)
-        self._pressed.pop(visitor, None)
-        self._pressed[visitor] = time.monotonic()
-        while len(self._pressed) > self.MOST_VISITORS:
-            del self._pressed[next(iter(self._pressed))]
+        with self._lock:
+            self._pressed.pop(visitor, None)
+            self._pressed[visitor] = time.monotonic()
+            while len(self._pressed) > self.MOST_VISITORS:
+                del self._pressed[next(iter(self._pressed))]
 
-    def since(self, request: gr.Request) -> Callable[[], bool]:
-        """Whether this visitor has pressed it since now."""
+    def since(self, request: gr.Request, word: Callable[[], str]) -> Stop:
+        """For a job that begins now: `word()` once this visitor has pressed."""
         visitor, began = str(request.session_hash), time.monotonic()
-        return lambda: self._pressed.get(visitor, 0.0) > began
+        return lambda: word() if self._pressed.get(visitor, 0.0) > began else None
 
 
-def watched(
-    steps: Steps, keep: list, say: Say, stop: Callable[[], bool] | None = None, word: Callable[[], str] | None = None
-) -> Iterator[str]:
+def watched(steps: Steps, keep: list, say: Say, stop: Stop | None = None) -> Iterator[str]:
     """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
 
-    stop: says between two steps whether the job is to end; then `word()` is the last that is yielded.
+    stop: asked between two steps; what it answers is the last that is yielded.
     Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
     """
     last = 0.0
     try:
         while True:
             step: Progress = next(steps)
-            if stop is not None and stop():
+            word = stop() if stop is not None else None
+            if word is not None:
                 steps.close()
-                if word is not None:
-                    yield word()
+                yield word
                 return
             if time.monotonic() - last >= TICK:
                 last = time.monotonic()

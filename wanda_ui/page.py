@@ -13,7 +13,7 @@ from wanda_core.errors import WandaError
 from wanda_core.process import keep_freed_memory
 from wanda_core.progress import Steps
 from wanda_ui import compare_tab, scores_tab, setup_panel, texts
-from wanda_ui.events import ENGINE, LIGHT, RESIZE, Cancel, Room, watched
+from wanda_ui.events import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Room, Stop, watched
 from wanda_ui.language import Say, Spoken, label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
@@ -92,11 +92,17 @@ def build(studio: Studio) -> gr.Blocks:
             ]
 
         def open_model(request: gr.Request, name: str) -> Iterator[list]:
-            """Load a model and say that it is ready."""
+            """Load the model that a page begins with, and say that it is ready."""
+            yield from opened_by(request, name, None)
+
+        def choose_model(request: gr.Request, name: str) -> Iterator[list]:
+            """The same for one that was chosen; Cancel ends it."""
+            yield from opened_by(request, name, cancel.since(request, partial(cancelled, speaker(request), name, "")))
+
+        def opened_by(request: gr.Request, name: str, stop: Stop | None) -> Iterator[list]:
             say = speaker(request)
             kept: list[Loaded] = []
-            word = partial(cancelled, say, name, "")
-            for html in watched(studio.model_steps(name), kept, say, cancel.since(request), word):
+            for html in watched(studio.model_steps(name), kept, say, stop):
                 yield [html, gr.skip(), gr.skip()]
             if kept:
                 yield [texts.ready(kept[0], say), "", texts.header(kept[0], say)]
@@ -135,7 +141,8 @@ def build(studio: Studio) -> gr.Blocks:
         def pruned_by(
             make: Callable[..., Steps[Result] | None], request: gr.Request, held: str, *recipe: object
         ) -> Iterator[list]:
-            say, stop = speaker(request), cancel.since(request)
+            say = speaker(request)
+            stop = cancel.since(request, partial(cancelled, say, str(recipe[0]), held))
             rest = [gr.skip()] * 4
             kept: list[Result] = []
             try:
@@ -145,8 +152,7 @@ def build(studio: Studio) -> gr.Blocks:
                 return
             if steps is None:
                 return
-            word = partial(cancelled, say, str(recipe[0]), held)
-            for html in watched(steps, kept, say, stop, word):
+            for html in watched(steps, kept, say, stop):
                 yield [html, held, *rest]
             if kept:
                 result = kept[0]
@@ -162,11 +168,11 @@ def build(studio: Studio) -> gr.Blocks:
             return texts.done(result, say) if result is not None else texts.ready(loaded, say, "status.cancelled")
 
         def answers(request: gr.Request, *inputs: object) -> Iterator[tuple[str, str, str]]:
-            yield from compare_tab.answers(studio, speaker(request), cancel.since(request), *inputs)  # type: ignore[arg-type]
+            yield from compare_tab.answers(studio, speaker(request), cancel.since(request, str), *inputs)  # type: ignore[arg-type]
 
         opened = [setup.status, key, head]
         seen = [*room.choice, scores.kind, scores.block]
-        choosing = setup.model.change(open_model, setup.model, opened, **ENGINE)
+        choosing = setup.model.change(choose_model, setup.model, opened, **ENGINE)
         waiting = [scores.grid_title, outliers.lines_title]
         welcomed = page.load(welcome, None, [head, setup.status, *compare.outputs, *waiting], **LIGHT)
         for opening in (welcomed.then(open_model, setup.model, opened, **ENGINE), choosing):
@@ -185,12 +191,12 @@ def build(studio: Studio) -> gr.Blocks:
         asked: dict[str, Any] = {"inputs": [setup.model, key, *compare.inputs], "outputs": compare.outputs, **ENGINE}
         for asking in (compare.button.click, compare.prompt.submit):
             asking(answers, **asked)
-        setup.cancel.click(cancel.press, None, None, **LIGHT)
+        setup.cancel.click(cancel.press, None, None, **AT_ONCE)
         other.click(None, js=OTHER_LANGUAGE, **LIGHT)
         switch.click(None, js=SWITCH, **LIGHT)
         for side in (compare_side, scores_side, outliers_side, learn_side):
             side.select(None, js=RESIZE, **LIGHT)  # a figure drawn while hidden has no width
-    page.queue(max_size=20, default_concurrency_limit=4, api_open=False)
+    page.queue(max_size=MOST_JOBS, default_concurrency_limit=4, api_open=False)
     return page
 
 

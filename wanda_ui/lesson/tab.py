@@ -10,7 +10,7 @@ import gradio as gr
 
 from wanda_core.progress import Steps
 from wanda_ui import texts
-from wanda_ui.events import ENGINE, LIGHT, RESIZE, Cancel, Room, watched
+from wanda_ui.events import AT_ONCE, ENGINE, LIGHT, RESIZE, Cancel, Room, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.lesson import address, consequences, sentences, summary, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run
@@ -152,14 +152,15 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
     cancel = Cancel()
 
     def work(request: gr.Request, name: str, before: Run, guess: str | None, *values: object) -> Iterator[list]:
-        say, stop = speaker(request), cancel.since(request)
+        say = speaker(request)
+        stop = cancel.since(request, lambda: texts.empty(say("lesson.cancelled")))
         rest = [gr.skip()] * (len(parts.outputs) - 1 + 2)
         if guess not in step.guesses:
             yield [texts.problem(say("lesson.problem.guess")), *rest]
             return
         kept: list[Answer] = []
         steps = ANSWERS[step.name](Asked(say, room.studio, name), *values)
-        for html in watched(steps, kept, say, stop, lambda: texts.empty(say("lesson.cancelled"))):
+        for html in watched(steps, kept, say, stop):
             yield [html, *rest]
         if not kept:
             return
@@ -184,7 +185,7 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
         for control in parts.controls:
             control.change(moved, inputs, trigger_mode="always_last", **settings)
     if parts.cancel is not None:
-        parts.cancel.click(cancel.press, None, None, **LIGHT)
+        parts.cancel.click(cancel.press, None, None, **AT_ONCE)
 
 
 def _shown(step: Step, record: Record, answer: Answer, say: Say) -> list:

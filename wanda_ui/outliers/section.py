@@ -10,7 +10,7 @@ import pandas as pd
 from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import texts
-from wanda_ui.events import ENGINE, LIGHT, Cancel, Room, watched
+from wanda_ui.events import AT_ONCE, ENGINE, LIGHT, Cancel, Room, watched
 from wanda_ui.language import Say, label, speaker
 
 T = TypeVar("T")
@@ -90,10 +90,11 @@ class Section:
         cancel = Cancel()
 
         def work(request: gr.Request, name: str, *given: object) -> Iterator[list]:
-            say, stop = speaker(request), cancel.since(request)
+            say = speaker(request)
+            stop = cancel.since(request, lambda: texts.empty(say("outliers.cancelled")))
             kept: list[T] = []
             rest = [gr.skip()] * len(self.outputs)
-            for html in watched(steps(name, *given), kept, say, stop, lambda: texts.empty(say("outliers.cancelled"))):
+            for html in watched(steps(name, *given), kept, say, stop):
                 yield [html, *rest]
             if kept:
                 try:
@@ -112,7 +113,7 @@ class Section:
         title = next(one for one in self.outputs if isinstance(one, gr.HTML))
         for event in start or []:
             running.append(event(first, [self.room.model, title, *inputs], **asked))
-        self.cancel.click(cancel.press, None, None, **LIGHT)
+        self.cancel.click(cancel.press, None, None, **AT_ONCE)
         blank = [
             None if isinstance(one, gr.Plot) else gr.skip() if isinstance(one, gr.Dropdown) else ""
             for one in self.outputs

@@ -39,17 +39,21 @@ def linear(x: Tensor, W: Tensor, bias: Tensor | None = None) -> Tensor:
         return nn.functional.linear(x, W, bias)
     flat = x.reshape(-1, x.shape[-1])
     shape = (*_lie(flat), *_lie(W), bias is not None, torch.get_num_threads())
+    ends = _ends.get(shape)
     if shape not in _ends:
-        while len(_ends) >= MOST_SHAPES:
-            _ends.pop(next(iter(_ends)), None)
-        _ends[shape] = []
-        return nn.functional.linear(x, W, bias)
-    if _ends[shape] == []:
-        _ends[shape] = _tried(flat, W, bias)
-    ends = _ends[shape]
-    if ends is None:
+        _remember(shape, [])
+    elif ends == []:
+        ends = _tried(flat, W, bias)
+        _remember(shape, ends)
+    if not ends:
         return nn.functional.linear(x, W, bias)
     return _in_pieces(flat, W, bias, ends).view(*x.shape[:-1], len(W))
+
+
+def _remember(shape: Shape, ends: list[int] | None) -> None:
+    while shape not in _ends and len(_ends) >= MOST_SHAPES:
+        _ends.pop(next(iter(_ends)), None)  # the oldest, unless another thread was first
+    _ends[shape] = ends
 
 
 def matmul(A: Tensor, B: Tensor) -> Tensor:

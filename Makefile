@@ -18,11 +18,11 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(APP) ## Install what is missing, bring the built-in model, start the app
-	@$(PY) -m wanda_core.builtin
+	@$(PY) -m wanda_core.model.builtin
 	@exec $(PY) app.py
 
 test: lint browser ## Lint, then every test
-	@$(PY) -m wanda_core.builtin
+	@$(PY) -m wanda_core.model.builtin
 	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest
 
 lint: $(DEV) ## ruff and mypy
@@ -31,11 +31,11 @@ lint: $(DEV) ## ruff and mypy
 	$(PY) -m mypy
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
-	@$(PY) -m wanda_core.builtin
+	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m benchmarks.bench $(if $(WIKITEXT),--wikitext '$(WIKITEXT)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)')
 
 soak: $(DEV) ## Prune with random recipes for ten minutes (MINUTES=10) and watch for leaks
-	@$(PY) -m wanda_core.builtin
+	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## Remove the environment and caches; the built-in model stays in the user's cache folder

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks import memory
-from wanda_core import builtin
+from wanda_core.model import builtin
 
 BLOCKS = (12, 24, 48)
 WIDTH = 1024  # channels: a block takes 50 MB in float32, 48 of them 2.4 GB

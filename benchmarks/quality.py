@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import memory
-from wanda_core.calibration import BUILTIN_EVALUATION, Calibration
-from wanda_core.evaluate import perplexity
-from wanda_core.models import LanguageModel
-from wanda_core.profile import profile
-from wanda_core.prune import prune
+from wanda_core.calibration.profile import profile
+from wanda_core.evaluation.perplexity import perplexity
+from wanda_core.model.loading import LanguageModel
+from wanda_core.pruning.prune import prune
 from wanda_core.recipe import GROUPS, ORDERS, PruneSpec, preset
+from wanda_core.text.windows import BUILTIN_EVALUATION, Calibration
 
 WINDOWS, WINDOW_TOKENS = 16, 512  # of evaluation
 AMOUNTS: dict[str, dict[str, Any]] = {

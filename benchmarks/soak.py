@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from wanda_core.calibration import Calibration, calibrate
-from wanda_core.models import LanguageModel, load_model
-from wanda_core.prune import prune_steps
+from wanda_core.model.loading import LanguageModel, load_model
+from wanda_core.pruning.prune import prune_steps
+from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import GROUPS, METHODS, ORDERS, PruneSpec
-from wanda_core.variant import Variant
+from wanda_core.text.windows import Calibration, calibrate
 
 SPAN = 6  # prunes; allocators keep some memory for a while, so only the least of as many tells
 MOST_GROWTH = 0.3e9  # bytes; about half of one pruned model, so that a single one kept shows

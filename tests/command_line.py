@@ -7,13 +7,13 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from wanda_core import cli
+from wanda_core.cli import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*arguments: object):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(commands.app, [str(argument) for argument in arguments])
 
 
 def in_a_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess:

@@ -3,15 +3,12 @@
 import copy
 import os
 import socket
-import sys
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before anything imports gradio
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # Before torch: its threads would otherwise spin while they wait, ten times slower on cores that others use too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# So that plain `pytest` finds the packages, as `python -m pytest` does.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pytest
 import torch
@@ -29,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from wanda_core.models import LanguageModel, load_model
+from wanda_core.model.loading import LanguageModel, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -190,7 +187,7 @@ def builtin_head(builtin_lm) -> LanguageModel:
 @pytest.fixture(scope="module")
 def studio():
     """What the server of a file of tests keeps."""
-    from wanda_ui.studio import Studio
+    from wanda_ui.app_state import Studio
 
     studio = Studio()
     studio.start()

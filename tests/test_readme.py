@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wanda_core import cli
+from wanda_core.cli.commands import app
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.usefixtures("transformers_as_before")
@@ -55,7 +55,7 @@ def localised(arguments: list[str], place: Path) -> list[str]:
         arguments += ["--model", "tiny"]
     if "--tasks" in arguments:
         pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installed")
-        from test_tasks import write_task
+        from lm_eval_task import write_task
 
         arguments[arguments.index("--tasks") + 1] = "colours"
         if not (place / "yaml").exists():
@@ -74,7 +74,7 @@ def test_every_command_line_runs(place, monkeypatch):
         launch, arguments = command[:start], localised(command[start:], place)
         assert not any(PLACEHOLDER.search(word) for word in arguments), f"what stands for this? {command}"
         if launch == ["python", "-m", "wanda_core"]:
-            result = CliRunner().invoke(cli.app, arguments)
+            result = CliRunner().invoke(app, arguments)
             code, said = result.exit_code, result.output
         else:
             before = ["torch.distributed.run", "--standalone"] if launch[0] == "torchrun" else []
@@ -107,7 +107,7 @@ def test_there_is_code_to_run():
 
 def test_every_option_that_readme_names_is_offered():
     offered = " ".join(
-        CliRunner().invoke(cli.app, [command, "--help"]).stdout
+        CliRunner().invoke(app, [command, "--help"]).stdout
         for command in ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
     )
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}

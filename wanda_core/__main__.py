@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from wanda_core.cli import main
+    from wanda_core.cli.commands import main
 
     main()
 except KeyboardInterrupt:  # before or after a command; the commands handle their own

@@ -10,14 +10,16 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from wanda_core.errors import WandaError
-from wanda_core.process import keep_freed_memory
+from wanda_core.machine.process import keep_freed_memory
 from wanda_core.progress import Steps
-from wanda_ui import compare_tab, scores_tab, setup_panel, texts
-from wanda_ui.events import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Room, Stop, watched
+from wanda_ui import markup, setup_panel
+from wanda_ui.app_state import Loaded, Result, Studio
+from wanda_ui.compare import tab as compare_tab
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Room, Stop, watched
 from wanda_ui.language import Say, Spoken, label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
-from wanda_ui.studio import Loaded, Result, Studio
+from wanda_ui.scores import tab as scores_tab
 
 STYLE = Path(__file__).resolve().parent.parent / "assets" / "style.css"
 OTHER_LANGUAGE = """() => {
@@ -84,11 +86,11 @@ def build(studio: Studio) -> gr.Blocks:
             """The words that stand in the page before anything has happened."""
             say = speaker(request)
             return [
-                texts.header(None, say),
-                texts.empty(say("setup.starting")),
+                markup.header(None, say),
+                markup.empty(say("setup.starting")),
                 *compare_tab.welcome(say),
-                texts.empty(say("scores.waiting")),
-                texts.empty(say("outliers.stream.waiting")),
+                markup.empty(say("scores.waiting")),
+                markup.empty(say("outliers.stream.waiting")),
             ]
 
         def open_model(request: gr.Request, name: str) -> Iterator[list]:
@@ -105,7 +107,7 @@ def build(studio: Studio) -> gr.Blocks:
             for html in watched(studio.model_steps(name), kept, say, stop):
                 yield [html, gr.skip(), gr.skip()]
             if kept:
-                yield [texts.ready(kept[0], say), "", texts.header(kept[0], say)]
+                yield [markup.ready(kept[0], say), "", markup.header(kept[0], say)]
 
         def analyse(request: gr.Request, name: str) -> Iterator[list]:
             """Read the activations that the tabs show; meanwhile their first lines say so."""
@@ -148,7 +150,7 @@ def build(studio: Studio) -> gr.Blocks:
             try:
                 steps = make(studio, *recipe)
             except WandaError as error:
-                yield [texts.problem(str(error)), held, *rest]
+                yield [markup.problem(str(error)), held, *rest]
                 return
             if steps is None:
                 return
@@ -156,16 +158,16 @@ def build(studio: Studio) -> gr.Blocks:
                 yield [html, held, *rest]
             if kept:
                 result = kept[0]
-                head = texts.header(result.loaded, say)
-                yield [texts.done(result, say), result.key, head, *compare_tab.invitation(result, say)]
+                head = markup.header(result.loaded, say)
+                yield [markup.done(result, say), result.key, head, *compare_tab.invitation(result, say)]
 
         def cancelled(say: Say, name: str, held: str) -> str:
             """What there is after all."""
             loaded = studio.models.get(name)
             result = studio.results.get(held)
             if loaded is None:
-                return texts.empty(say("status.cancelled"))
-            return texts.done(result, say) if result is not None else texts.ready(loaded, say, "status.cancelled")
+                return markup.empty(say("status.cancelled"))
+            return markup.done(result, say) if result is not None else markup.ready(loaded, say, "status.cancelled")
 
         def answers(request: gr.Request, *inputs: object) -> Iterator[tuple[str, str, str]]:
             yield from compare_tab.answers(studio, speaker(request), cancel.since(request, str), *inputs)  # type: ignore[arg-type]

@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from wanda_core import builtin
-from wanda_core.calibration import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, read_text
 from wanda_core.errors import InputError
+from wanda_core.model import builtin
 from wanda_core.progress import Steps
 from wanda_core.recipe import MAX_SPARSITY, PruneSpec, preset
+from wanda_core.text.windows import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, read_text
+from wanda_ui.app_state import Result, Studio
 from wanda_ui.language import label
-from wanda_ui.studio import Result, Studio
 
 MODELS = [
     (label("setup.model_builtin"), builtin.NAME),

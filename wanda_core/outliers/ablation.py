@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wanda_core.calibration import Calibration, check_whole
 from wanda_core.errors import InputError
-from wanda_core.linears import decoder_blocks
-from wanda_core.models import LanguageModel
+from wanda_core.machine.matmul import Sooner
+from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.loading import LanguageModel
 from wanda_core.outliers.hooks import block_outputs, passes_begin
-from wanda_core.outliers.trials import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
-from wanda_core.products import Sooner
+from wanda_core.outliers.interventions import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
 from wanda_core.progress import Progress, Steps, finish
+from wanda_core.text.windows import Calibration, check_whole
 
 VALUES = ("zero", "mean")
 PLACES = ("all", "first", "others")

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wanda_core import experts
-from wanda_core.blocks import block_calls, first_block_inputs
-from wanda_core.calibration import Calibration
 from wanda_core.errors import InputError, ModelError
-from wanda_core.linears import Linear, decoder_blocks
-from wanda_core.models import LanguageModel
+from wanda_core.model import experts
+from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.linears import Linear, decoder_blocks
+from wanda_core.model.loading import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
+from wanda_core.text.windows import Calibration
 
 FEATURE_MAGNITUDE = 6.0
 LAYER_SHARE = 0.25

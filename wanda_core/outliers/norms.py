@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from wanda_core.linears import joint_kind
-from wanda_core.models import LanguageModel
-from wanda_core.profile import Profile, check_matches
+from wanda_core.calibration.profile import Profile, check_matches
+from wanda_core.model.linears import joint_kind
+from wanda_core.model.loading import LanguageModel
 
 
 @dataclass(frozen=True)

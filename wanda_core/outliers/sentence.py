@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wanda_core.blocks import BlockCall, block_calls, first_block_inputs
 from wanda_core.errors import InputError, ModelError
-from wanda_core.linears import decoder_blocks
-from wanda_core.models import LanguageModel
+from wanda_core.model.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.loading import LanguageModel
 from wanda_core.outliers.hooks import attention_weights, eager_attention
 from wanda_core.progress import Progress, Steps, finish
 

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wanda_core import experts
-from wanda_core.blocks import block_calls, first_block_inputs
-from wanda_core.calibration import check_whole
 from wanda_core.errors import InputError, ModelError
-from wanda_core.linears import Linear, decoder_blocks
-from wanda_core.models import LanguageModel
+from wanda_core.model import experts
+from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.linears import Linear, decoder_blocks
+from wanda_core.model.loading import LanguageModel
+from wanda_core.outliers.interventions import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
 from wanda_core.outliers.sentence import sentence_tokens
-from wanda_core.outliers.trials import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
 from wanda_core.progress import Progress, Steps, finish
+from wanda_core.text.windows import check_whole
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 import plotly.graph_objects as go
 
+from wanda_ui.app_state import Studio
 from wanda_ui.language import Say
-from wanda_ui.studio import Studio
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,22 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from wanda_core.calibration import BUILTIN_EVALUATION, read_text
 from wanda_core.errors import InputError
-from wanda_core.evaluate import perplexity_steps
-from wanda_core.generate import MAX_PROMPT_CHARACTERS, generate
-from wanda_core.models import LanguageModel
+from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS, generate
+from wanda_core.evaluation.perplexity import perplexity_steps
+from wanda_core.explain.mask_comparison import protection
+from wanda_core.model.loading import LanguageModel
 from wanda_core.outliers.ablation import Ablation, AblationReport, ablate_steps
-from wanda_core.outliers.activations import standing_out
-from wanda_core.outliers.protection import protection
+from wanda_core.outliers.analysis import standing_out
 from wanda_core.progress import Progress, Steps
-from wanda_core.prune import prune_steps
+from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
+from wanda_core.text.windows import BUILTIN_EVALUATION, read_text
+from wanda_ui.app_state import Loaded
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.sentences import written
-from wanda_ui.studio import Loaded
-from wanda_ui.texts import number
+from wanda_ui.markup import number
 
 SEQ_LEN = 256  # tokens of a window of every perplexity here
 ABLATION_WINDOWS, COST_WINDOWS = 2, 1  # what two cores measure seven times in ten seconds, pruning and writing between

@@ -9,12 +9,12 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from wanda_core.motivation import Choice, TwoWeights
+from wanda_core.explain.mask_comparison import Protection
+from wanda_core.explain.toy_example import Choice, TwoWeights
 from wanda_core.outliers.ablation import AblationReport
-from wanda_core.outliers.protection import Protection
 from wanda_core.outliers.sinks import Sinks
-from wanda_ui.drawing import DENSE, GREY, LEGEND_ABOVE, PRUNED, VERMILLION, decades, rounded, styled
 from wanda_ui.language import Say
+from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PRUNED, VERMILLION, decades, rounded, styled
 
 MOST_POINTS = 1200  # of a line over channels; above that each point is the largest of a few neighbours
 HATCH = {"shape": "/", "size": 6, "solidity": 0.25, "fillmode": "overlay", "fgcolor": "#8a5a00"}

@@ -11,7 +11,7 @@ from wanda_core.progress import Steps
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.plan import SENTENCE
-from wanda_ui.texts import number
+from wanda_ui.markup import number
 
 COMPARED = 3  # strongest channels of either sentence
 SIZES = ((30, "ten"), (300, "hundred"), (3_000, "thousand"))  # up to 30 × the median is nearest to ten times, ...

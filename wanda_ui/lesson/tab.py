@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from wanda_core.progress import Steps
-from wanda_ui import texts
-from wanda_ui.events import AT_ONCE, ENGINE, LIGHT, RESIZE, Cancel, Room, watched
+from wanda_ui import markup
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, RESIZE, Cancel, Room, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.lesson import address, consequences, sentences, summary, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run
@@ -153,10 +153,10 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
 
     def work(request: gr.Request, name: str, before: Run, guess: str | None, *values: object) -> Iterator[list]:
         say = speaker(request)
-        stop = cancel.since(request, lambda: texts.empty(say("lesson.cancelled")))
+        stop = cancel.since(request, lambda: markup.empty(say("lesson.cancelled")))
         rest = [gr.skip()] * (len(parts.outputs) - 1 + 2)
         if guess not in step.guesses:
-            yield [texts.problem(say("lesson.problem.guess")), *rest]
+            yield [markup.problem(say("lesson.problem.guess")), *rest]
             return
         kept: list[Answer] = []
         steps = ANSWERS[step.name](Asked(say, room.studio, name), *values)
@@ -202,10 +202,10 @@ def _shown(step: Step, record: Record, answer: Answer, say: Say) -> list:
         f"<div role='status'><p class='wl-verdict wl-{kind}'>{escape(verdict)}</p>"
         f"<p class='wl-explained'>{escape(answer.explanation)}</p></div>"
     )
-    table = "" if answer.table.empty else texts.table(say("lesson.table"), answer.table)
+    table = "" if answer.table.empty else markup.table(say("lesson.table"), answer.table)
     if table:
         caption, _, rest = table.partition("</h3>")
         inside = caption.removeprefix('<h3 class="wl-finding">')
         opened = " open" if step.name == "cost" else ""  # there the lines of text are the point
         table = f"<details class='wl-twin'{opened}><summary>{inside}</summary>{rest}</details>"
-    return [texts.figure_title(answer.finding), answer.picture, words, table]
+    return [markup.figure_title(answer.finding), answer.picture, words, table]

@@ -5,7 +5,15 @@ import math
 import pandas as pd
 
 from wanda_core.errors import InputError
-from wanda_core.motivation import GROUPS, LOUD_INPUT, METRICS, choose, example_inputs, example_matrix, two_weights
+from wanda_core.explain.toy_example import (
+    GROUPS,
+    LOUD_INPUT,
+    METRICS,
+    choose,
+    example_inputs,
+    example_matrix,
+    two_weights,
+)
 from wanda_core.progress import Steps
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked

@@ -5,7 +5,6 @@ from typing import Any
 
 import gradio as gr
 
-from wanda_core.calibration import BUILTIN_EVALUATION, calibrate, read_text
 from wanda_core.errors import InputError
 from wanda_core.outliers.ablation import (
     LEAST_DRAWS,
@@ -16,13 +15,14 @@ from wanda_core.outliers.ablation import (
     ablate_steps,
     channel_means,
 )
-from wanda_core.outliers.activations import Analysis, standing_out
+from wanda_core.outliers.analysis import Analysis, standing_out
 from wanda_core.progress import Progress, Steps
-from wanda_ui.events import LIGHT, Room
+from wanda_core.text.windows import BUILTIN_EVALUATION, calibrate, read_text
+from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
+from wanda_ui.jobs import LIGHT, Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures import ablation_strip, channel_list, perplexity
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, number, picture, question
-from wanda_ui.studio import EVAL_SEQ_LEN, Loaded
 
 MOST_DRAWS, MOST_WINDOWS = 12, 8  # on the page, where others wait; the engine takes more
 WINDOWS = 2

@@ -4,7 +4,6 @@ from typing import Any
 
 import gradio as gr
 
-from wanda_core.calibration import calibrate
 from wanda_core.outliers.features import (
     FEATURE_MAGNITUDE,
     LAYER_SHARE,
@@ -15,11 +14,12 @@ from wanda_core.outliers.features import (
     outlier_features,
 )
 from wanda_core.progress import Steps
-from wanda_ui.events import Room
+from wanda_core.text.windows import calibrate
+from wanda_ui.app_state import Loaded
+from wanda_ui.jobs import Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures import channel_list, feature_plane
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
-from wanda_ui.studio import Loaded
 
 MOST_ROWS = 40
 COLUMNS = "channel blocks_share positions_share sign"

@@ -13,25 +13,14 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from wanda_core.outliers.ablation import AblationReport, Measured
-from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO
+from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO
 from wanda_core.outliers.features import FeatureCounts, FeatureReport, outlier_features
 from wanda_core.outliers.massive import massive_mask, top_channels
 from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import Sinks
 from wanda_core.outliers.super_weight import SuperWeightReport
-from wanda_ui.drawing import (
-    DENSE,
-    GREY,
-    LEGEND_ABOVE,
-    PURPLE,
-    VERMILLION,
-    bar,
-    decades,
-    powers,
-    rounded,
-    styled,
-)
 from wanda_ui.language import Say
+from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PURPLE, VERMILLION, bar, decades, powers, rounded, styled
 
 TOKEN_CHANNELS = 24  # rows of the token × channel picture; what lies below the strongest two dozen is even
 SURFACE_TOKENS = 64  # a surface of more is slow to turn without a graphics card

@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from wanda_core.calibration import calibrate
 from wanda_core.errors import WandaError
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, feature_counts_steps, outlier_features
-from wanda_core.outliers.growth import Run, Runs, add_run, all_runs, run_of, runs_csv
+from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, runs_csv
 from wanda_core.progress import Steps
-from wanda_ui import texts
-from wanda_ui.events import LIGHT, Room
+from wanda_core.text.windows import calibrate
+from wanda_ui import markup
+from wanda_ui.jobs import LIGHT, Room
 from wanda_ui.language import Say, speaker
 from wanda_ui.outliers.growth_figures import growth_scatter
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
@@ -57,7 +57,7 @@ def build(room: Room, start: Any) -> None:
         try:
             return ["", *show(all_runs(), say)]
         except WandaError as error:
-            return [texts.problem(str(error)), *[gr.skip()] * len(section.outputs)]
+            return [markup.problem(str(error)), *[gr.skip()] * len(section.outputs)]
 
     start(first, plane.title, [status, *section.outputs], **LIGHT)
 
@@ -70,7 +70,7 @@ def show(runs: Runs, say: Say) -> list:
         [
             row.model,
             f"{row.parameters / 1e6:,.0f} M",
-            texts.number(row.ratio),
+            markup.number(row.ratio),
             row.channel,
             row.block,
             row.features,
@@ -94,8 +94,8 @@ def growth_words(runs: Runs, say: Say) -> tuple[str, str]:
     ends = {
         "small": rows[0].model,
         "large": rows[-1].model,
-        "small_ratio": texts.number(rows[0].ratio),
-        "large_ratio": texts.number(rows[-1].ratio),
+        "small_ratio": markup.number(rows[0].ratio),
+        "large_ratio": markup.number(rows[-1].ratio),
         "small_share": rows[0].features_share,
         "large_share": rows[-1].features_share,
     }

@@ -6,9 +6,9 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from wanda_core.outliers.growth import Run
-from wanda_ui.drawing import GREEN, VERMILLION, decades, styled
+from wanda_core.outliers.run_log import Run
 from wanda_ui.language import Say
+from wanda_ui.plot_style import GREEN, VERMILLION, decades, styled
 
 MOST_NAMES = 12  # model names that can be read beside their points
 

@@ -4,9 +4,9 @@ import math
 
 import plotly.graph_objects as go
 
-from wanda_core.outliers.protection import ColumnDetail, ModelProtection, Protection
-from wanda_ui.drawing import DENSE, GREEN, GREY, LEGEND_ABOVE, PURPLE, VERMILLION, bar, decades, rounded, styled
+from wanda_core.explain.mask_comparison import ColumnDetail, ModelProtection, Protection
 from wanda_ui.language import Say
+from wanda_ui.plot_style import DENSE, GREEN, GREY, LEGEND_ABOVE, PURPLE, VERMILLION, bar, decades, rounded, styled
 
 MAGNITUDE, WANDA = PURPLE, GREEN
 

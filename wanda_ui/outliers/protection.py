@@ -6,8 +6,7 @@ from typing import Any
 import gradio as gr
 
 from wanda_core.errors import InputError
-from wanda_core.linears import Linear
-from wanda_core.outliers.protection import (
+from wanda_core.explain.mask_comparison import (
     WITHIN,
     ColumnDetail,
     ModelProtection,
@@ -16,13 +15,14 @@ from wanda_core.outliers.protection import (
     model_protection_steps,
     protection,
 )
+from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
-from wanda_ui.events import LIGHT, Room
+from wanda_ui.app_state import Loaded
+from wanda_ui.jobs import LIGHT, Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
-from wanda_ui.scores_tab import choices, kinds_of, of_kind
-from wanda_ui.studio import Loaded
+from wanda_ui.scores.tab import choices, kinds_of, of_kind
 
 SPARSITY = 50  # percent
 MOST_ROWS = 20  # columns told one by one; the engine has more

@@ -9,8 +9,8 @@ import pandas as pd
 
 from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
-from wanda_ui import texts
-from wanda_ui.events import AT_ONCE, ENGINE, LIGHT, Cancel, Room, watched
+from wanda_ui import markup
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Room, watched
 from wanda_ui.language import Say, label, speaker
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def picture(name: str) -> Picture:
 
 def drawn(title: str, figure: object, text: str) -> list:
     """Values for a picture's outputs."""
-    return [texts.figure_title(title), figure, texts.sentence(text)]
+    return [markup.figure_title(title), figure, markup.sentence(text)]
 
 
 def question(name: str) -> None:
@@ -60,7 +60,7 @@ def question(name: str) -> None:
 def listed(say: Say, section: str, columns: str, rows: list[list[object]]) -> str:
     """The table of a section; `columns` are the ends of its keys, divided by blanks. Nothing where there is no row."""
     names = [say(f"outliers.column.{column}") for column in columns.split()]
-    return texts.table(say(f"outliers.{section}.table"), pd.DataFrame(rows, columns=names)) if rows else ""
+    return markup.table(say(f"outliers.{section}.table"), pd.DataFrame(rows, columns=names)) if rows else ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Section:
 
         def work(request: gr.Request, name: str, *given: object) -> Iterator[list]:
             say = speaker(request)
-            stop = cancel.since(request, lambda: texts.empty(say("outliers.cancelled")))
+            stop = cancel.since(request, lambda: markup.empty(say("outliers.cancelled")))
             kept: list[T] = []
             rest = [gr.skip()] * len(self.outputs)
             for html in watched(steps(name, *given), kept, say, stop):
@@ -100,7 +100,7 @@ class Section:
                 try:
                     yield ["", *show(kept[0], say, *given)]
                 except WandaError as error:
-                    yield [texts.problem(str(error)), *rest]
+                    yield [markup.problem(str(error)), *rest]
 
         def first(request: gr.Request, name: str, shown: str, *given: object) -> Iterator[list]:
             if not shown and name in self.room.studio.models:

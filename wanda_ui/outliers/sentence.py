@@ -2,12 +2,12 @@
 
 import gradio as gr
 
-from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO
+from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO
 from wanda_core.outliers.massive import MOST_LISTED, Massive, massive, top_and_median, top_channels
 from wanda_core.outliers.sentence import Sentence, read_sentence_steps
 from wanda_core.progress import Steps
-from wanda_ui import texts
-from wanda_ui.events import Room
+from wanda_ui import markup
+from wanda_ui.jobs import Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures import token_channels, token_surface
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
@@ -82,13 +82,13 @@ def show(
     title, words = _cells_words(sentence, found, block, {"magnitude": magnitude, "times": ratio}, say)
     rise = int(top[:, 0].argmax())
     values = {
-        "top_span": texts.number(float(top[:, 0].max() / top[:, 0].min().clamp_min(1e-12))),
-        "median_span": texts.number(float(median.max() / median.min().clamp_min(1e-12))),
-        "largest": texts.number(float(top[rise, 0])),
+        "top_span": markup.number(float(top[:, 0].max() / top[:, 0].min().clamp_min(1e-12))),
+        "median_span": markup.number(float(median.max() / median.min().clamp_min(1e-12))),
+        "largest": markup.number(float(top[rise, 0])),
         "rise": rise,
         "rise_median": float(median[rise]),
         "block": block,
-        "tops": " · ".join(texts.number(value) for value in top[block].tolist()),
+        "tops": " · ".join(markup.number(value) for value in top[block].tolist()),
         "median": float(median[block]),
     }
     return [
@@ -116,8 +116,8 @@ def _cells_words(
         "token": sentence.tokens[token],
         "channel": channel,
         "block": block,
-        "value": texts.number(value),
-        "ratio": texts.number(abs(value) / max(median, 1e-12)),
+        "value": markup.number(value),
+        "ratio": markup.number(abs(value) / max(median, 1e-12)),
         "scalars": sentence.hidden.numel(),
         "count": len(found),
         "tokens": ", ".join(f"“{sentence.tokens[t]}”" for t in sorted({m.token for m in found})[:MOST_NAMED]),
@@ -133,6 +133,6 @@ def _cells_words(
 
 def _rows(sentence: Sentence, found: list[Massive]) -> list[list[object]]:
     return [
-        [m.block, m.token, sentence.tokens[m.token], m.channel, texts.number(m.value), texts.number(m.ratio)]
+        [m.block, m.token, sentence.tokens[m.token], m.channel, markup.number(m.value), markup.number(m.ratio)]
         for m in found[:MOST_ROWS]
     ]

@@ -7,8 +7,8 @@ import gradio as gr
 from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import Sinks, sink_report
 from wanda_core.progress import Steps
-from wanda_ui import texts
-from wanda_ui.events import Room
+from wanda_ui import markup
+from wanda_ui.jobs import Room
 from wanda_ui.language import Say
 from wanda_ui.outliers.figures import sink_heatmap
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
@@ -47,7 +47,7 @@ def show(sentence: Sentence, say: Say, text: str) -> list:
                 block,
                 f"{share:.1%}" if known else "–",
                 f"{max(known):.1%}" if known else "–",
-                texts.number(size) if math.isfinite(size) else "–",
+                markup.number(size) if math.isfinite(size) else "–",
             ]
         )
     title, words = sinks_words(sinks, sentence, say)

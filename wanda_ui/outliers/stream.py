@@ -6,14 +6,14 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from wanda_core.outliers.activations import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut, standing_out
-from wanda_ui import texts
-from wanda_ui.events import LIGHT, Room
+from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut, standing_out
+from wanda_ui import markup
+from wanda_ui.app_state import Loaded
+from wanda_ui.jobs import LIGHT, Room
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.outliers.section import Picture, drawn, listed, picture, question
 from wanda_ui.outliers.stream_figures import magnitude_lines, norm_heatmap
-from wanda_ui.scores_tab import kinds_of, of_kind
-from wanda_ui.studio import Loaded
+from wanda_ui.scores.tab import kinds_of, of_kind
 
 STREAM = ""  # the value that stands for the residual stream; a kind of linear has a name
 COLUMNS = "channel high massive largest times_median at_block"
@@ -77,7 +77,7 @@ def show_lines(analysis: Analysis, say: Say) -> tuple[list, str]:
     found = standing_out(analysis)
     title, text = lines_words(analysis, found, say)
     rows: list[list[object]] = [
-        [f.channel, _span(f.blocks), _span(f.massive), texts.number(f.largest), texts.number(f.ratio), f.block]
+        [f.channel, _span(f.blocks), _span(f.massive), markup.number(f.largest), markup.number(f.ratio), f.block]
         for f in found
     ]
     figure = magnitude_lines(analysis.top, analysis.median, say)
@@ -90,8 +90,8 @@ def lines_words(analysis: Analysis, found: list[StandOut], say: Say) -> tuple[st
     values = {
         "channel": first.channel,
         "block": first.block,
-        "ratio": texts.number(first.ratio),
-        "largest": texts.number(first.largest),
+        "ratio": markup.number(first.ratio),
+        "largest": markup.number(first.largest),
         "magnitude": MASSIVE_MAGNITUDE,
         "times": MASSIVE_RATIO,
     }
@@ -110,7 +110,7 @@ def show_norms(loaded: Loaded, where: str, say: Say) -> list:
     values = {
         "channel": channel,
         "block": block,
-        "ratio": texts.number(float(ratio[block, channel])),
+        "ratio": markup.number(float(ratio[block, channel])),
         "what": what,
         "leads": int((ratio.argmax(dim=1) == channel).sum()),
         "blocks": len(norms),

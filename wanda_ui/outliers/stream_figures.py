@@ -4,9 +4,9 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from wanda_core.outliers.activations import MASSIVE_RATIO
-from wanda_ui.drawing import DENSE, GREY, LEGEND_ABOVE, PRUNED, PURPLE, VERMILLION, bar, powers, rounded, styled
+from wanda_core.outliers.analysis import MASSIVE_RATIO
 from wanda_ui.language import Say
+from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PRUNED, PURPLE, VERMILLION, bar, powers, rounded, styled
 
 TOP_CHANNELS = 64  # columns a screen can hold; the others are shown as bands
 BANDS = (0.99, 0.9, 0.5, 0.1)  # quantiles of the channels that have no column of their own

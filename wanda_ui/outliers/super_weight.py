@@ -12,14 +12,14 @@ from wanda_core.outliers.super_weight import (
     super_weights_steps,
 )
 from wanda_core.progress import Steps
-from wanda_ui import texts
-from wanda_ui.events import Room
+from wanda_ui import markup
+from wanda_ui.app_state import Loaded
+from wanda_ui.jobs import Room
 from wanda_ui.language import Say
 from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box, written
 from wanda_ui.outliers.figures import perplexity, super_strip, weight_name
 from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
 from wanda_ui.outliers.sentence import SENTENCE
-from wanda_ui.studio import Loaded
 
 DRAWS = 5
 MOST_ROWS = 5  # candidates, the strongest first
@@ -68,7 +68,7 @@ def show(found: Found, say: Say, *_: object) -> list:
         "weight": first.weight,
         "millions": of / 1e6,
         "share": first.share,
-        "spike": texts.number(first.spike),
+        "spike": markup.number(first.spike),
         "block": first.block,
         "token": first.token,
         "untouched": perplexity(report.untouched),
@@ -97,9 +97,9 @@ def show(found: Found, say: Say, *_: object) -> list:
             one.block,
             weight_name(one.linear, one.row, one.column),
             f"{one.weight:.3g}",
-            texts.number(one.spike),
+            markup.number(one.spike),
             f"{one.share:.0%}",
-            texts.number(one.ratio),
+            markup.number(one.ratio),
         ]
         for one in weights[:MOST_ROWS]
     ]

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from wanda_ui.events import LIGHT, RESIZE, Room
+from wanda_ui.app_state import Loaded
+from wanda_ui.jobs import LIGHT, RESIZE, Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream, super_weight
 from wanda_ui.outliers.stream import StreamSection
-from wanda_ui.studio import Loaded
 
 
 @dataclass(frozen=True)

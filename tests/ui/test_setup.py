@@ -1,0 +1,93 @@
+"""The set-up of the page: what its controls mean as a recipe, and what is said for what they must not say."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from wanda_core.errors import InputError
+from wanda_core.progress import Progress
+from wanda_core.recipe import METHODS, PruneSpec, preset
+from wanda_ui import markup, setup_panel
+from wanda_ui.language import LANGUAGES, speaker
+
+RECORDER = SimpleNamespace(prune_steps=lambda name, spec, draw: (spec, draw), slide_steps=lambda name, spec: spec)
+
+
+def chosen(**controls):
+    usual = {
+        "name": "builtin",
+        "method": "wanda",
+        "pattern": "unstructured",
+        "sparsity": 50,
+        "group": "default",
+        "order": "default",
+        "allocation": "uniform",
+        "update": "default",
+        "file": None,
+    }
+    draw = controls.pop("draw", (16, 256, 0))
+    return setup_panel.job(RECORDER, *(usual | controls).values(), *draw)
+
+
+def values(choices):
+    return [value for _, value in choices]
+
+
+def test_untouched_controls_are_the_default_recipe_on_the_default_text():
+    spec, draw = chosen()
+    assert spec == PruneSpec()
+    assert draw == {"text": None, "source": None, "samples": 16, "seq_len": 256, "seed": 0}
+
+
+def test_the_page_offers_every_method_and_the_preset_best():
+    assert set(values(setup_panel.METHOD_CHOICES)) == set(METHODS)
+    assert chosen(update="best", sparsity=60)[0] == preset("best", sparsity=0.6)
+    assert chosen(update="best", pattern="2:4")[0] == preset("best", pattern="2:4")
+    with pytest.raises(InputError, match=r"dense_share .* needs order in-flight"):
+        chosen(update="best", order="faithful")
+
+
+def test_every_choice_makes_a_recipe_or_is_refused_in_a_sentence():
+    refused = []
+    groups = (setup_panel.METHOD_CHOICES, setup_panel.GROUP_CHOICES, setup_panel.ORDER_CHOICES)
+    more = (setup_panel.ALLOCATION_CHOICES, setup_panel.UPDATE_CHOICES)
+    for method, group, order, allocation, update in itertools.product(*map(values, (*groups, *more))):
+        try:
+            spec, _ = chosen(method=method, group=group, order=order, allocation=allocation, update=update)
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        assert spec.method == method
+        assert group in ("default", spec.group)
+        assert order in ("default", spec.order)
+        assert update in ("default", "best", spec.update)
+    assert refused
+    assert all("; " in sentence for sentence in refused)
+
+
+@pytest.mark.parametrize("sparsity", [None, float("nan"), "50", 96, -1, True])
+def test_a_sparsity_that_is_none_is_refused(sparsity):
+    with pytest.raises(InputError, match="share of weights to remove"):
+        chosen(sparsity=sparsity)
+
+
+@pytest.mark.parametrize("draw", [(0, 256, 0), (16, None, 0), (16, 256, 0.5), (1000, 1000, 0), (-1, -1, 0)])
+def test_a_draw_that_cannot_be_is_refused(draw):
+    with pytest.raises(InputError):
+        chosen(draw=draw)
+
+
+def test_the_slider_prunes_from_known_norms_where_that_can_be():
+    assert setup_panel.slide(RECORDER, "builtin", "ria", "unstructured", 30, "row").order == "one-shot"
+    assert setup_panel.slide(RECORDER, "builtin", "wanda", "2:4", 30, "row") is None
+    assert setup_panel.slide(RECORDER, "builtin", "sparsegpt", "unstructured", 30, "default") is None
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_progress_is_told_in_the_readers_language(language):
+    request = SimpleNamespace(query_params={"lang": language}, headers={})
+    html = markup.progress(Progress("outlier features", 2, 30, "block 3 of 30"), speaker(request))
+    assert 'aria-valuenow="7"' in html
+    assert ("block 3 of 30" in html) == (language == "en")
+    assert ("블록 30개 중 3번째" in html) == (language == "ko")

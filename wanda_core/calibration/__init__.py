@@ -1,0 +1,1 @@
+"""Running calibration text through the blocks, and what is measured there."""

@@ -1,0 +1,1 @@
+"""Writing a pruned model to a folder that others can load."""

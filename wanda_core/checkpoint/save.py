@@ -1,0 +1,168 @@
+"""Saving a pruned model as an ordinary Hugging Face folder that says how it was made."""
+
+import errno
+import importlib.metadata
+import json
+import math
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+import wanda_core
+from wanda_core.checkpoint import atomic_folder
+from wanda_core.checkpoint.model_card import card
+from wanda_core.errors import StorageError, WandaError
+
+if TYPE_CHECKING:  # checking a target must not wait for torch
+    from torch import Tensor, nn
+
+    from wanda_core.evaluation.perplexity import Perplexity
+    from wanda_core.model.loading import LanguageModel
+    from wanda_core.pruning.variant import Variant
+
+RECORD = "wanda.json"
+FORMAT = 1  # of that file; raise it when a key changes its meaning
+ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
+SHARD = "5GB"  # weights up to this are one file; weights on a GPU are copied to memory one file at a time
+
+
+def check_target(folder: str | Path) -> Path:
+    """The absolute path of a folder that `save` may write: a new or empty one, or an earlier checkpoint of ours.
+
+    Raises InputError for a name that is no path, StorageError for what must not be replaced.
+    """
+    return atomic_folder.checked_target(folder, RECORD)
+
+
+def check_room(model: "nn.Module", target: Path) -> None:
+    """Raises StorageError when the disk of `target` has no room for the model's files."""
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}  # tied ones once
+    check_free(sum(tensors.values()), target)
+
+
+def check_free(weights: int, target: Path) -> None:
+    """Raises StorageError when the disk of `target` has no room for as many bytes of weights and the files beside."""
+    needed = weights + ROOM
+    parent = atomic_folder.existing_parent(target)
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise StorageError(
+            f"the checkpoint takes {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in {str(parent)!r}; "
+            "free some space or choose another folder"
+        )
+
+
+def save(
+    variant: "Variant",
+    folder: str | Path,
+    *,
+    dense_perplexity: "Perplexity | None" = None,
+    pruned_perplexity: "Perplexity | None" = None,
+) -> Path:
+    """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; its absolute path.
+
+    folder: made if missing, with the folders above it; replaced in one step if it is empty or holds a
+        `wanda.json`, an earlier checkpoint. Anything else is refused.
+    dense_perplexity, pruned_perplexity: noted in `wanda.json` and the model card when given.
+    Raises StorageError when the folder must not be replaced or cannot be written; it is then as before.
+    """
+    target = check_target(folder)
+    try:
+        check_room(variant.lm.model, target)
+        with atomic_folder.replacement(target, RECORD) as fresh:
+            _write(variant, fresh, record(variant, dense_perplexity, pruned_perplexity))
+    except WandaError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise not_written(error, target) from error
+    return target
+
+
+def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perplexity | None" = None) -> dict[str, Any]:
+    """What `wanda.json` holds: everything needed to make the checkpoint again, and what came of it."""
+    report = variant.report
+    return {
+        "format": FORMAT,
+        "label": variant.spec.label,
+        "base": _base(variant.lm),
+        "recipe": variant.spec.to_dict(),
+        "calibration": report.calibration,
+        "sparsity": report.sparsity,
+        "prunable_weights": report.n_prunable,
+        "zeros": sum(linear.zeros for linear in report.linears),
+        "seconds": round(report.seconds, 3),
+        "processes": [{"seconds": round(spent, 3), "waited": round(lost, 3)} for spent, lost in report.processes],
+        "dtype": str(variant.lm.dtype).removeprefix("torch."),
+        "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
+        "versions": {
+            "wanda_core": wanda_core.__version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        },
+        "blocks": [
+            {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
+            for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
+        ],
+        "linears": [
+            {
+                "name": linear.name,
+                "shape": list(linear.shape),
+                "zeros": linear.zeros,
+                "sparsity": linear.sparsity,
+                "dead_columns": linear.dead_columns,
+                "by_magnitude": linear.by_magnitude,
+            }
+            for linear in report.linears
+        ],
+    }
+
+
+def _base(lm: "LanguageModel") -> dict[str, str]:
+    """A checkpoint travels: of a local folder it tells the name, not where it lay."""
+    local = lm.revision == "local"
+    return {"name": lm.title if local else lm.name, "title": lm.title, "revision": lm.revision}
+
+
+def _perplexity(found: "Perplexity | None") -> dict[str, Any] | None:
+    """JSON has no infinity; null stands for it."""
+    if found is None:
+        return None
+    values = found.to_dict()
+    return {**values, "perplexity": found.perplexity if math.isfinite(found.perplexity) else None}
+
+
+def _write(variant: "Variant", folder: Path, found: dict[str, Any]) -> None:
+    write_beside_weights(variant, folder, found, variant.lm.model.state_dict())
+
+
+def write_beside_weights(
+    variant: "Variant", folder: Path, found: dict[str, Any], weights: "dict[str, Tensor] | None" = None
+) -> None:
+    """Every file of a checkpoint but the weights, which may lie there already; with them where they are given."""
+    lm = variant.lm
+    model: Any = lm.model
+    model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
+    model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
+    lm.tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card(found), encoding="utf-8")
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+
+
+def not_written(error: Exception, target: Path) -> StorageError:
+    """Why a checkpoint could not be written, in one sentence."""
+    return StorageError(_why(error, target))
+
+
+def _why(error: Exception, target: Path) -> str:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    if full:
+        return f"the disk became full while writing {str(target)!r}; free some space or choose another folder"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return (
+        f"{str(target)!r} could not be written ({' '.join(reason.split())[:300].rstrip('.')}); "
+        "check that you may write there or choose another folder"
+    )

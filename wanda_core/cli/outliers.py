@@ -1,0 +1,165 @@
+"""The commands of the outlier lab: what stands out in a model, and what happens when channels are taken away."""
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from wanda_core.cli import tables
+from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say
+from wanda_core.cli.options import SAMPLES, SEQ_LEN, CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
+from wanda_core.errors import InputError
+
+if TYPE_CHECKING:
+    from wanda_core.outliers.sentence import Sentence
+
+SENTENCE = "The sky is blue because sunlight is scattered by the air."
+
+
+def outliers(
+    model: Model = "builtin",
+    sentence: Annotated[
+        str, option("A short text whose massive activations and attention sinks are looked at.", metavar="TEXT")
+    ] = SENTENCE,
+    calibration: CalibrationText = None,
+    samples: Annotated[int, option("Windows of calibration text.")] = SAMPLES,
+    seq_len: Annotated[int, option("Tokens in a window.")] = SEQ_LEN,
+    seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
+    keep: Annotated[
+        bool, option("Add the model's row to the file of runs (WANDA_RUNS names another).", "--keep")
+    ] = False,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Show what stands out: massive activations, LLM.int8() outlier features and input norms, each by itself."""
+    check_alone("outliers")
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core.outliers.analysis import analyse
+        from wanda_core.outliers.features import find_outlier_features
+        from wanda_core.outliers.massive import massive
+        from wanda_core.outliers.norms import largest_norms
+        from wanda_core.outliers.run_log import add_run, run_of
+        from wanda_core.outliers.sentence import read_sentence
+        from wanda_core.outliers.super_weight import super_weights
+        from wanda_core.text import windows as calibrations
+
+        text, source = text_of(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        lm, seconds = load(model, device, dtype, watch)
+        read = read_sentence(lm, sentence)
+        scalars, sinks = massive(read.hidden), _sinks(read)
+        candidate = next(iter(super_weights(lm, sentence)), None)
+        seconds["sentence"] = watch.lap()
+        drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        with bar() as on_progress:
+            analysis = analyse(lm, drawn, on_progress)
+        with bar() as on_progress:
+            features = find_outlier_features(lm, drawn, on_progress=on_progress)
+        norms = largest_norms(lm, analysis.profile)
+        run = run_of(lm, analysis, features)
+        if keep:
+            say(f"kept in {add_run(run)}")
+        seconds["calibration text"] = watch.lap()
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "blocks": len(lm.linears),
+                "width": lm.width,
+                "sentence": {"text": sentence, "tokens": read.tokens},
+                "massive_activations": [asdict(one) for one in scalars],
+                "attention_sinks": sinks,
+                "super_weight": asdict(candidate) if candidate else None,
+                "outlier_features": asdict(features),
+                "input_norms": [asdict(one) for one in norms],
+                "run": asdict(run),
+                "seconds": seconds,
+            }
+        )
+    else:
+        tables.massive(scalars, read.tokens)
+        tables.sinks(sinks)
+        tables.super_weight(candidate)
+        tables.features(features, f"{source}, {drawn.samples} × {drawn.seq_len} tokens")
+        tables.input_norms(norms)
+
+
+def ablate(
+    channels: Annotated[
+        str, option("Channels of the residual stream, with commas between: 507,12. Counted from 0.", metavar="NUMBERS")
+    ],
+    model: Model = "builtin",
+    value: Annotated[
+        str, option("What they become: zero, or mean, each channel's over the calibration text.", metavar="NAME")
+    ] = "zero",
+    tokens: Annotated[str, option("At which tokens: all, first or others.", metavar="NAME")] = "all",
+    from_block: Annotated[int, option("The first block after which they are changed.")] = 0,
+    draws: Annotated[int, option("Random sets of as many channels to compare with, at least 5.")] = 5,
+    text: Annotated[
+        str | None,
+        option(
+            "What perplexity is measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
+            "Left out: built-in evaluation text.",
+            metavar="FILE|NAME",
+        ),
+    ] = None,
+    seq_len: Annotated[int, option("Tokens in a window of that text.")] = 512,
+    windows: Annotated[int, option("Windows from its start.")] = 8,
+    prompt: Annotated[str | None, option("Let the model continue this in every setting too.", metavar="TEXT")] = None,
+    calibration: CalibrationText = None,
+    seed: Annotated[int, option("Seed of the draws.")] = 0,
+    device: Device = None,
+    dtype: HeldIn = None,
+    as_json: Json = False,
+) -> None:
+    """Take channels of the residual stream away and measure, beside as many channels drawn at random."""
+    check_alone("ablate")
+    watch = Stopwatch()
+    with quiet():
+        from wanda_core.evaluation.perplexity import MAX_WINDOWS
+        from wanda_core.outliers import ablation, interventions
+        from wanda_core.text import windows as calibrations
+
+        plan = ablation.Ablation(_channels(channels), value, tokens, from_block)
+        calibrations.check_whole("draws", draws, interventions.LEAST_DRAWS, interventions.MOST_DRAWS)
+        calibrations.check_whole("windows", windows, 1, MAX_WINDOWS)
+        calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
+        measured_on, source = text_of(text, calibrations.BUILTIN_EVALUATION, seq_len, to_measure=True)
+        lm, seconds = load(model, device, dtype, watch)
+        plan.check_fits(lm.width, len(lm.linears))
+        means = None
+        if value == "mean":
+            drawn_from, name = text_of(calibration, calibrations.BUILTIN_CALIBRATION, SEQ_LEN)
+            drawn = calibrations.calibrate(lm, drawn_from, source=name)
+            with bar() as on_progress:
+                means = ablation.channel_means(lm, drawn, on_progress)
+            seconds["means"] = watch.lap()
+        elif calibration is not None:
+            say("note: the value zero needs no means, so --calibration is not used")
+        settings: dict[str, Any] = {"draws": draws, "seed": seed, "seq_len": seq_len, "windows": windows}
+        with bar() as on_progress:
+            report = ablation.ablate(
+                lm, plan, measured_on, means=means, prompt=prompt, on_progress=on_progress, **settings
+            )
+        seconds["ablation"] = watch.lap()
+    if as_json:
+        print_json({"model": model, "text": source, **asdict(report), "seconds": seconds})
+    else:
+        tables.ablation(report, f"{source}: {report.windows} windows of {report.seq_len} tokens")
+
+
+def _sinks(read: "Sentence") -> dict[str, Any]:
+    """Attention to the first token per block, or why there is none to read."""
+    from wanda_core.outliers.sinks import sink_report
+
+    if read.to_first is None:
+        return {"to_first": None, "correlation": None, "why": read.why_no_attention}
+    report = sink_report(read)
+    return {"to_first": report.per_block.tolist(), "correlation": report.correlation, "why": ""}
+
+
+def _channels(given: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in given.split(",")]
+    if not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
+        raise InputError(f"channels {given!r} are no whole numbers with commas between; write them as 507 or 507,12")
+    return tuple(int(part) for part in parts)

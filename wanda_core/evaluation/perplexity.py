@@ -1,0 +1,167 @@
+"""Perplexity by the reference protocol: windows of L tokens without overlap, the remainder dropped."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div
+
+from wanda_core.errors import InputError, ModelError
+from wanda_core.machine.matmul import Sooner
+from wanda_core.model.loading import LanguageModel
+from wanda_core.progress import Progress, Steps, finish
+from wanda_core.text.windows import MAX_SEQ_LEN, check_whole
+
+MAX_WINDOWS = 100_000
+LOSS_CHUNK = 512  # positions whose float32 log-softmax is held at once
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp of the mean cross-entropy in nats. tokens: positions that were predicted, windows · (L - 1)."""
+
+    perplexity: float
+    seq_len: int
+    windows: int
+    tokens: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """The fields as plain values, for JSON."""
+        return asdict(self)
+
+
+def perplexity(
+    lm: LanguageModel,
+    text: str,
+    *,
+    seq_len: int = 512,
+    windows: int | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Perplexity:
+    """Perplexity of a model on a text.
+
+    seq_len: L, tokens a window; windows: how many from the start, all when left out.
+    Raises InputError when the text does not fill one window.
+    """
+    return finish(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), on_progress)
+
+
+@torch.no_grad()
+def perplexity_steps(
+    lm: LanguageModel, text: str, *, seq_len: int = 512, windows: int | None = None
+) -> Steps[Perplexity]:
+    """`perplexity` as a generator that yields progress."""
+    ids = token_windows(lm, text, seq_len, windows)
+    total = 0.0
+    for index, window in enumerate(ids):
+        yield Progress("perplexity", index, len(ids), f"window {index + 1} of {len(ids)}")
+        total += _mean_cross_entropy(lm, window[None].to(lm.device))
+    yield Progress("perplexity", len(ids), len(ids), "done")
+    mean = total / len(ids)
+    if not math.isfinite(mean):
+        raise ModelError("the model's predictions are not finite, so there is no perplexity; load it in float32")
+    return Perplexity(_exp(mean), seq_len, len(ids), len(ids) * (seq_len - 1))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one model's next-token distributions are from another's, mean over positions.
+
+    kl: KL(other ‖ model) in nats; top1: share of positions where both find the same token likeliest.
+    """
+
+    kl: float
+    top1: float
+    seq_len: int
+    windows: int
+    tokens: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """The fields as plain values, for JSON."""
+        return asdict(self)
+
+
+def agreement(
+    dense: LanguageModel,
+    lm: LanguageModel,
+    text: str,
+    *,
+    seq_len: int = 512,
+    windows: int | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Agreement:
+    """How far `lm` predicts otherwise than `dense`, on the windows that `perplexity` reads.
+
+    Raises InputError when the two do not share their tokens.
+    """
+    return finish(agreement_steps(dense, lm, text, seq_len=seq_len, windows=windows), on_progress)
+
+
+@torch.no_grad()
+def agreement_steps(
+    dense: LanguageModel, lm: LanguageModel, text: str, *, seq_len: int = 512, windows: int | None = None
+) -> Steps[Agreement]:
+    """`agreement` as a generator that yields progress."""
+    ids = token_windows(lm, text, seq_len, windows)
+    if not torch.equal(ids, token_windows(dense, text, seq_len, windows)):
+        raise InputError(
+            f"{dense.title} and {lm.title} cut the text into different tokens, so their predictions cannot be "
+            "compared; choose models with the same tokenizer"
+        )
+    divergence, same = 0.0, 0
+    for index, window in enumerate(ids):
+        yield Progress("agreement", index, len(ids), f"window {index + 1} of {len(ids)}")
+        p, q = (_logits(one, window[None].to(one.device)) for one in (dense, lm))
+        if p.shape != q.shape:
+            raise InputError(
+                f"{dense.title} predicts {p.shape[-1]} tokens and {lm.title} {q.shape[-1]}, so they cannot be "
+                "compared; choose models with the same vocabulary"
+            )
+        for start in range(0, len(p), LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            ours, theirs = q[part].to(p.device).float(), p[part].float()
+            divergence += kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum").item()
+            same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    yield Progress("agreement", len(ids), len(ids), "done")
+    positions = len(ids) * (seq_len - 1)
+    if not math.isfinite(divergence):
+        raise ModelError("predictions are not finite, so they cannot be compared; load both models in float32")
+    return Agreement(max(0.0, divergence / positions), same / positions, seq_len, len(ids), positions)
+
+
+def token_windows(lm: LanguageModel, text: str, seq_len: int, windows: int | None) -> Tensor:
+    """The text's windows, int64 (K, L)."""
+    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    lm.check_length(seq_len)
+    tokens = lm.encode(text)
+    available = len(tokens) // seq_len
+    if not available:
+        raise InputError(
+            f"the text has {len(tokens)} tokens and one window takes {seq_len}; give a longer text or a smaller length"
+        )
+    wanted = available if windows is None else check_whole("windows", windows, 1, MAX_WINDOWS)
+    count = min(available, wanted)
+    return torch.tensor(tokens[: count * seq_len], dtype=torch.int64).reshape(count, seq_len)
+
+
+def _mean_cross_entropy(lm: LanguageModel, ids: Tensor) -> float:
+    """ids int64 (1, L) -> mean over the L - 1 predicted tokens, in nats."""
+    logits = _logits(lm, ids)
+    targets = ids[0, 1:]
+    loss = 0.0
+    for start in range(0, len(targets), LOSS_CHUNK):
+        part = slice(start, start + LOSS_CHUNK)
+        loss += cross_entropy(logits[part].float(), targets[part], reduction="sum").item()
+    return loss / len(targets)
+
+
+def _logits(lm: LanguageModel, ids: Tensor) -> Tensor:
+    """ids int64 (1, L) -> what is predicted after each token but the last, (L - 1, V)."""
+    with Sooner():
+        return lm.model(ids, use_cache=False).logits[0, :-1]
+
+
+def _exp(mean: float) -> float:
+    return math.exp(mean) if mean < 700 else math.inf

@@ -1,0 +1,1 @@
+"""Small pictures of why Wanda keeps what it keeps."""

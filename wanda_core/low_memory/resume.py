@@ -1,0 +1,233 @@
+"""What a run that prunes from disk to disk has done so far: enough to go on after a kill, and nothing that is torn.
+
+It lies in a hidden folder beside the target. Every file is written under another name, flushed to the disk and renamed;
+`state.json` is written last, names all others with their sha256, and is believed only where they match.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wanda_core.checkpoint import atomic_folder
+from wanda_core.errors import InputError, ModelError, StorageError
+from wanda_core.pruning.variant import LinearReport
+
+STATE, OWNER, MODEL = "state.json", "owner", "model"
+MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are read from their file as they are needed
+
+
+@dataclass
+class Unfinished:
+    """One run's state. about: the job, as plain values; done: blocks finished; reports: of their linears; shards: file
+    -> sha256 and the tensors in it; streams: role of a walk -> the file with what enters its next block; others:
+    further files -> sha256; tried: see `Batches`; seconds: spent so far; note: one sentence about what an earlier run
+    left, or nothing."""
+
+    folder: Path
+    about: dict[str, Any]
+    done: int = 0
+    reports: list[LinearReport] = field(default_factory=list)
+    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    streams: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+    tried: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    note: str = ""
+    _since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def model(self) -> Path:
+        """The folder that becomes the target."""
+        return self.folder / MODEL
+
+    def add_shard(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Write one file of weights."""
+        part = self.folder / f"{name}.part"
+        save_file(tensors, part, metadata={"format": "pt"})
+        _flush(part)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        self.shards[name] = {"sha256": _digest(part), "bytes": size, "tensors": sorted(tensors)}
+        part.replace(self.model / name)
+
+    def add(self, path: Path) -> None:
+        """Keep another file of the folder for a later run."""
+        _flush(path)
+        self.others[path.name] = _digest(path)
+
+    def carry(self, role: str, stream: Iterable[Tensor], count: int, device: torch.device, keep: bool) -> list[Tensor]:
+        """What enters the next block, calls (B, L, D) of `count` sequences in all, as they come: in memory if there is
+        room, else in a file that is read as needed. keep: whether a later run may need it, so that it is in a file
+        anyway."""
+        kept: list[Tensor] = []
+        path, digest = self.folder / f"{role}-{self.done + 1}-{time.monotonic_ns()}.hidden", hashlib.sha256()
+        shape: list[int] = []
+        calls: list[int] = []  # sequences in each
+        dtype, mapped = torch.float32, False
+        with contextlib.ExitStack() as stack:
+            file: Any = None
+            for x in stream:
+                if not shape:
+                    shape, dtype = [count, *x.shape[1:]], x.dtype
+                    mapped = device.type == "cpu" and x.nbytes // len(x) * count > _free() * MAPPED_SHARE
+                    file = stack.enter_context(path.open("wb")) if keep or mapped else None
+                calls.append(len(x))
+                if file is not None:
+                    data: Any = x.detach().cpu().contiguous().view(torch.uint8).numpy()
+                    file.write(data)
+                    digest.update(data)
+                if not mapped:
+                    kept.append(x)
+        if keep:
+            _flush(path)
+            about = {"file": path.name, "sha256": digest.hexdigest(), "shape": shape, "dtype": str(dtype)[6:]}
+            self.streams[role] = about | {"calls": calls}
+        if not mapped:
+            return kept
+        found = list(_map(path, shape, dtype).split(calls))
+        if not keep:
+            with contextlib.suppress(OSError):  # the map keeps it alive where the system can
+                path.unlink()
+        return found
+
+    def carried(self, role: str, device: torch.device) -> list[Tensor]:
+        """What enters the next block, as an earlier run left it."""
+        about = self.streams[role]
+        whole = _map(self.folder / about["file"], about["shape"], getattr(torch, about["dtype"]))
+        if device.type == "cpu" and whole.nbytes > _free() * MAPPED_SHARE:
+            return list(whole.split(about["calls"]))
+        return [x.clone().to(device) for x in whole.split(about["calls"])]
+
+    def commit(self, done: int) -> None:
+        """From now on `done` blocks are finished, whatever happens."""
+        self.done = done
+        self.lap()
+        keys = ("about", "done", "shards", "streams", "others", "tried", "seconds")
+        state = {key: getattr(self, key) for key in keys} | {"reports": [asdict(report) for report in self.reports]}
+        part = self.folder / f"{STATE}.part"
+        part.write_text(json.dumps(state), encoding="utf-8")
+        _flush(part)
+        part.replace(self.folder / STATE)
+        needed = {about["file"] for about in self.streams.values()}
+        for path in self.folder.glob("*.hidden"):
+            if path.name not in needed:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def lap(self) -> float:
+        """Seconds spent so far, by earlier runs too."""
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        return self.seconds
+
+    @property
+    def size(self) -> int:
+        """Bytes that lie there already."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def opened(target: Path, about: dict[str, Any]) -> Iterator[Unfinished]:
+    """What an earlier run of the same job left, checked, or a fresh beginning, which `note` tells.
+
+    When the block ends the folder goes. When it fails, or is interrupted, finished blocks stay for the next run, unless
+    the input or the model is at fault. Raises StorageError while another process is at the same target.
+    """
+    folder = target.with_name(f".{target.name}.unfinished")
+    above = atomic_folder.make_parents(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _take(folder, target)
+    keep = False
+    try:
+        found = _read(folder, about)
+        yield found
+    except BaseException as error:
+        keep = (folder / STATE).is_file() and not isinstance(error, (InputError, ModelError))
+        raise
+    finally:
+        if keep:
+            (folder / OWNER).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            for path in above:
+                with contextlib.suppress(OSError):  # in use by now
+                    path.rmdir()
+
+
+def _take(folder: Path, target: Path) -> None:
+    """Two processes must not work in one folder."""
+    owner = folder / OWNER
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(owner.read_text())
+        if pid != os.getpid() and not atomic_folder.is_gone(pid, owner):
+            raise StorageError(
+                f"process {pid} is writing {str(target)!r} already; wait until it ends or choose another folder"
+            )
+    owner.write_text(str(os.getpid()))
+
+
+def _read(folder: Path, about: dict[str, Any]) -> Unfinished:
+    fresh = Unfinished(folder, json.loads(json.dumps(about)))
+    why = ""
+    if (folder / STATE).exists():
+        try:
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            why = _difference(state["about"], fresh.about) or _damage(folder, state)
+            if not why:
+                reports = [LinearReport(**{**one, "shape": tuple(one["shape"])}) for one in state["reports"]]
+                found = Unfinished(folder, **{**state, "reports": reports})
+                after = f"block {found.done}" if found.done else "the input norms"
+                found.note = f"going on after {after}, the last that an earlier run finished"
+                return found
+        except (OSError, ValueError, KeyError, TypeError):
+            why = "cannot be read"
+    for path in folder.iterdir():
+        if path.name != OWNER:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    fresh.model.mkdir()
+    fresh.note = f"what an earlier run left {why}, so this one begins afresh" if why else ""
+    return fresh
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    other = [key for key in ours if theirs.get(key) != ours[key]]
+    return f"had another {' and another '.join(other)}" if other else ""
+
+
+def _damage(folder: Path, state: dict[str, Any]) -> str:
+    named = [(folder / MODEL / file, found["sha256"]) for file, found in state["shards"].items()]
+    named += [(folder / found["file"], found["sha256"]) for found in state["streams"].values()]
+    named += [(folder / file, sha256) for file, sha256 in state["others"].items()]
+    broken = [path.name for path, sha256 in named if not path.is_file() or _digest(path) != sha256]
+    return f"is damaged ({broken[0]})" if broken else ""
+
+
+def _map(path: Path, shape: list[int], dtype: torch.dtype) -> Tensor:
+    """A file's numbers, read as they are used; what is written to them stays in memory."""
+    count = torch.Size(shape).numel()
+    return torch.from_file(str(path), shared=False, size=count, dtype=dtype).view(shape)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _free() -> int:
+    return psutil.virtual_memory().available

@@ -1,0 +1,1 @@
+"""Processors, processes and memory."""

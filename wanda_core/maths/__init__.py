@@ -1,0 +1,1 @@
+"""Scores, masks and updates: tensors in, tensors out."""

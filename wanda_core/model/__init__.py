@@ -1,0 +1,1 @@
+"""Loading a model, and finding what is in it."""

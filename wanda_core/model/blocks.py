@@ -1,0 +1,120 @@
+"""Running decoder blocks one at a time, each called the way the whole model calls it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wanda_core.calibration.input_norms import StopForward
+from wanda_core.errors import ModelError
+from wanda_core.model import experts
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """What a block is given besides hidden states: masks and rotary embeddings, per block because they may
+    differ by layer type."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        """One block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
+        with experts.watched(block):
+            return hidden_states(block(hidden, *self.args, **self.kwargs))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What kernels are chosen by: shapes and types of the tensors among the arguments."""
+        return tuple(_shape(value) for value in (*self.args, *self.kwargs.values()))
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype
+    return tuple(map(_shape, value)) if isinstance(value, (tuple, list)) else type(value)
+
+
+def hidden_states(output: Any) -> Tensor:
+    """A block's output: a tensor in transformers 5, the first of a tuple elsewhere. -> (B, L, D)."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, BlockCall]:
+    if args:
+        return args[0], BlockCall(args[1:], dict(kwargs))
+    rest = dict(kwargs)
+    return rest.pop("hidden_states"), BlockCall((), rest)
+
+
+def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[BlockCall]:
+    """How the model calls each block for one sequence. ids int64 (1, L), on the model's device.
+
+    Only the first block computes; the others hand on what they are given, for the arguments do not depend on it.
+    No cache is kept: replaying a captured live cache would corrupt every later sample.
+    """
+    calls: dict[int, BlockCall] = {}
+    first: list[Any] = []  # what a block returns: a tensor, or a tuple that begins with one
+
+    def instead(index: int, forward: Any) -> Any:
+        def note(*args: Any, **kwargs: Any) -> Any:
+            hidden, calls[index] = _split(args, kwargs)
+            if index == len(blocks) - 1:
+                raise StopForward
+            if not first:
+                first.append(forward(*args, **kwargs))
+            return (hidden, *first[0][1:]) if isinstance(first[0], (tuple, list)) else hidden
+
+        return note
+
+    with _forwards(blocks, instead):
+        _run_until_stopped(model, ids)
+    missing = [index for index in range(len(blocks)) if index not in calls]
+    if missing:
+        raise ModelError(
+            f"block {missing[0]} was never called in a forward pass, so its inputs are unknown; choose another model"
+        )
+    return [calls[index] for index in range(len(blocks))]
+
+
+def first_block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Tensor]:
+    """What enters the first block, sample by sample. ids int64 (N, L) -> N tensors (1, L, D)."""
+    inputs: list[Tensor] = []
+
+    def instead(index: int, forward: Any) -> Any:
+        def note(*args: Any, **kwargs: Any) -> None:
+            inputs.append(_split(args, kwargs)[0])
+            raise StopForward
+
+        return note
+
+    with _forwards(blocks[:1], instead):
+        for sample in ids:
+            _run_until_stopped(model, sample[None])
+    return inputs
+
+
+@contextmanager
+def _forwards(blocks: Any, make: Any) -> Iterator[None]:
+    """Inside, `make(index, forward)` runs in place of each block's forward."""
+    before = [block.__dict__.get("forward") for block in blocks]  # accelerate puts its own there
+    try:
+        for index, block in enumerate(blocks):
+            block.forward = make(index, block.forward)
+        yield
+    finally:
+        for block, forward in zip(blocks, before, strict=True):
+            block.__dict__.pop("forward", None)
+            if forward is not None:
+                block.forward = forward
+
+
+def _run_until_stopped(model: nn.Module, ids: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            model(ids, use_cache=False)
+    except StopForward:
+        pass

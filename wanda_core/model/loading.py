@@ -1,0 +1,344 @@
+"""Loading a causal language model: the built-in one, a local folder, or a Hugging Face hub id.
+
+Safetensors only, no remote code, and every reason to refuse is found before weights are read.
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from wanda_core.errors import InputError, ModelError
+from wanda_core.model import builtin, experts, hub
+from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
+from wanda_core.model.walk import Role, Walk
+
+AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
+MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model ready to run, with its tokenizer.
+
+    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored in."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def width(self) -> int:
+        """D, channels of the residual stream: what an embedded token has, where nothing widens it afterwards."""
+        model = cast(PreTrainedModel, self.model)
+        size = getattr(model.config.get_text_config(), "hidden_size", None)
+        return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
+
+    @property
+    def title(self) -> str:
+        """The name people know it by."""
+        return builtin.TITLE if self.name == builtin.NAME else Path(self.name).name
+
+    @property
+    def linears(self) -> list[list[Linear]]:
+        """Per decoder block, its prunable linears."""
+        return prunable_linears(self.model)
+
+    def walk(self, role: Role) -> Walk:
+        """A way through the decoder blocks, one at a time. role: what it is for."""
+        return Walk(self.model)
+
+    def check_length(self, seq_len: int) -> None:
+        """Raise InputError for a window of more tokens than the model has positions for."""
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(most, int) and seq_len > most:
+            raise InputError(
+                f"seq_len {seq_len} is more than the {most} tokens {self.title} can read; choose a smaller one"
+            )
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with the special tokens the tokenizer adds by itself."""
+        if not isinstance(text, str):
+            raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
+        return self.tokenizer(text, verbose=False)["input_ids"]
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    """A device that is really here. Raises InputError otherwise."""
+    name = str(device)
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
+        raise InputError(
+            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
+        )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} needs a CUDA GPU and torch sees none here; leave the device out")
+    place = torch.device(name)
+    if place.index is not None and place.type == "cuda" and place.index >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name!r} is not here, torch sees {torch.cuda.device_count()} CUDA GPUs; leave the device out"
+        )
+    return place
+
+
+def default_device() -> torch.device:
+    """CUDA, then Apple's MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that computes in it, float32 elsewhere (bfloat16 is many times slower on most CPUs)."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def load_model(
+    name: str = builtin.NAME,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    on_progress: Callable[[str, float], object] | None = None,
+    local_folders: bool = True,
+) -> LanguageModel:
+    """Load a model for inference.
+
+    name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
+    device: a torch device, or `auto`, which spreads the blocks over all GPUs; left out, a GPU if there is one.
+    on_progress: told (what, share done) while files are brought.
+    local_folders: whether a path of this machine is accepted; a public server says no.
+    Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
+    """
+    found = locate(name, device, dtype, on_progress, local_folders)
+    folder, config, place, kind = found.folder, found.config, found.device, found.dtype
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    spread = str(device) == AUTO and len(gpus) > 1
+    _check_fits(config, name, gpus if spread else [place], kind)
+    try:
+        tokenizer = found.tokenizer()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=kind,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            device_map=AUTO if spread else None,
+        )
+    except Exception as error:  # a stranger's files: their readers raise types of their own
+        raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
+    model, told = loaded
+    check_complete(name, told["missing_keys"])
+    model.requires_grad_(False)
+    if spread:
+        _check_on_gpus(model, name)
+    else:
+        model.to(place)
+    return LanguageModel(model.eval(), tokenizer, name, found.revision)
+
+
+def _check_on_gpus(model: Any, name: str) -> None:
+    """Raise ModelError when accelerate had to leave a part of the model elsewhere: its weights come and go with every
+    call then, and pruned ones would be lost."""
+    places: dict[str, Any] = getattr(model, "hf_device_map", {})  # none where one GPU holds all
+    elsewhere = {str(place) for place in places.values()} & {"cpu", "disk"}
+    if elsewhere:
+        raise ModelError(
+            f"{name!r} does not fit on the {torch.cuda.device_count()} GPUs here, a part of it went to the "
+            f"{' and the '.join(sorted(elsewhere))}; prune it with --low-memory or choose a smaller model"
+        )
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model that is on this machine, and what was asked of it, before any weight is read."""
+
+    folder: Path
+    revision: str
+    config: PreTrainedConfig
+    device: torch.device
+    dtype: torch.dtype
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer. Raises whatever the reader of a stranger's files raises."""
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+
+
+def locate(
+    name: str,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    on_progress: Callable[[str, float], object] | None = None,
+    local_folders: bool = True,
+) -> Located:
+    """Bring a model's files here, unless they are, and look at everything but the weights. Raises as `load_model`."""
+    place = default_device() if device is None or str(device) == AUTO else _checked_device(device)
+    folder, revision = _locate(name, on_progress, local_folders)
+    config = _checked_config(folder, name)
+    return Located(folder, revision, config, place, dtype or default_dtype(place))
+
+
+def check_complete(name: str, missing: Collection[str]) -> None:
+    """Raise ModelError for weights a checkpoint lacks: transformers would fill them with random numbers."""
+    if missing:
+        raise ModelError(
+            f"{name!r} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete checkpoint"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, as the beginning of one sentence."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text.rstrip(".")[:300]
+
+
+def _locate(name: str, on_progress: Callable[[str, float], object] | None, local_folders: bool) -> tuple[Path, str]:
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"model {name!r} is no name; give 'builtin', a folder or a hub id such as gpt2")
+    name = name.strip()
+    if name == builtin.NAME:
+        return builtin.ensure(on_progress), builtin.GGUF_SHA256
+    looks_like_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
+    if looks_like_path and not local_folders:
+        raise InputError(f"model {name!r} is a path, and this server loads hub ids only; give a hub id")
+    try:
+        folder = Path(name).expanduser()
+        is_folder = local_folders and folder.is_dir()
+    except (OSError, RuntimeError):  # a name longer than the system takes, a ~user it does not know
+        is_folder = False
+    if looks_like_path or is_folder:
+        if not is_folder:
+            raise InputError(f"model folder {name!r} does not exist; give 'builtin', a folder or a hub id")
+        return folder, "local"
+    return hub.download(name, on_progress)
+
+
+def _checked_config(folder: Path, name: str) -> PreTrainedConfig:
+    """The configuration, after every refusal that can be told from the folder alone."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{name!r} is an adapter (LoRA or the like), not a whole model; merge it into its base model first"
+        )
+    if not (folder / "config.json").exists():
+        raise InputError(f"{name!r} holds no config.json, so it is not a model folder; give one that does")
+    if not any(folder.glob("*.safetensors")):
+        other = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".gguf", ".h5"})
+        found = f"only {', '.join(other[:3])}" if other else "no weights"
+        raise ModelError(
+            f"{name!r} holds {found}, and weights are read from safetensors only (pickled files can run code); "
+            "give a model saved with save_pretrained"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # a stranger's file: its checks raise types of their own
+        raise ModelError(
+            f"{name!r} has a configuration that cannot be used: {first_line(error)}; "
+            "repair config.json or choose another model"
+        ) from error
+    if getattr(config, "is_encoder_decoder", False):  # BART would load, half of it, as a decoder
+        raise ModelError(
+            f"{name!r} ({config.model_type}) is an encoder-decoder, and only causal language models are pruned; "
+            "choose a decoder-only model"
+        )
+    quantised = getattr(config, "quantization_config", None)
+    if quantised:
+        how = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise ModelError(
+            f"{name!r} is quantised ({how or 'unknown method'}), and Wanda compares unquantised weights; "
+            "give the original checkpoint"
+        )
+    return config
+
+
+def _check_fits(config: PreTrainedConfig, name: str, devices: list[torch.device], dtype: torch.dtype) -> None:
+    with torch.device("meta"):
+        built = skeleton(config, name)
+    check_memory(sum(p.numel() for p in built.parameters()) * dtype.itemsize, name, devices)
+
+
+def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
+    """The model as transformers builds it, under whatever context keeps its weights out of memory.
+
+    Raises ModelError for what is no decoder, or none that can be pruned.
+    """
+    try:
+        built = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+    except Exception as error:  # sizes that make no model raise whatever arithmetic they break
+        kind = getattr(config, "model_type", "unknown")
+        raise ModelError(
+            f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}; "
+            "choose one that is"
+        ) from error
+    _, blocks = decoder_blocks(built)
+    strange = experts.unknown(blocks)
+    if strange:
+        raise ModelError(
+            f"{name!r} holds its experts' weights in a form that is not supported ({strange}), and none is left out "
+            "silently; choose another model"
+        )
+    return built
+
+
+def check_memory(
+    needed: int,
+    name: str,
+    devices: list[torch.device],
+    what: str = "its weights",
+    remedy: str = "choose a smaller model or prune it with --low-memory",
+) -> None:
+    """Raise ModelError when so many bytes are not free on the devices together."""
+    free = sum(free_memory(device) for device in devices)
+    if needed > free * MEMORY_SHARE:
+        raise ModelError(
+            f"{name!r} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
+            f"on {devices[0].type}; {remedy}"
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # bytes; for machines whose limit psutil cannot see
+    free = psutil.virtual_memory().available
+    return min(free, limit) if limit else free

@@ -1,0 +1,111 @@
+"""The same measurement with the model changed in several ways: perplexity and, when asked for, a generated line.
+
+A change is on only while the model computes: between two steps anybody may use the model and finds it as it was.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+from wanda_core.errors import InputError
+from wanda_core.evaluation.generation import greedy_steps, prompt_ids
+from wanda_core.evaluation.perplexity import Perplexity, perplexity_steps
+from wanda_core.model.loading import LanguageModel
+from wanda_core.progress import Progress, Steps
+from wanda_core.text.windows import check_whole
+
+LEAST_DRAWS, MOST_DRAWS = 5, 50  # fewer draws show no spread
+MAX_PROMPT_TOKENS = 256  # every token of a line is a pass over all before it
+LINE_TOKENS, MAX_LINE_TOKENS = 24, 128
+PERPLEXITY_PERCENT = 80  # of a trial's progress, when a line is generated after it
+
+T = TypeVar("T")
+Change = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """name: what progress calls it; change: makes a context in which the model runs changed."""
+
+    name: str
+    change: Change = nullcontext
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trial gave. line: what the changed model writes after the prompt, None without one."""
+
+    perplexity: Perplexity
+    line: str | None
+
+
+def trials_steps(
+    lm: LanguageModel,
+    text: str,
+    trials: Sequence[Trial],
+    *,
+    stage: str,
+    seq_len: int = 512,
+    windows: int = 8,
+    prompt: str | None = None,
+    line_tokens: int = LINE_TOKENS,
+) -> Steps[list[Outcome]]:
+    """Every trial's outcome, in order. Raises InputError for a prompt that cannot be read, before anything is run."""
+    if prompt is not None:
+        check_prompt(lm, prompt, line_tokens)
+    found = []
+    for number, trial in enumerate(trials):
+        measuring = changed_steps(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), trial.change)
+        percent = 100 if prompt is None else PERPLEXITY_PERCENT
+        measured = yield from _told(measuring, stage, trial.name, number, len(trials), 0, percent)
+        line = None
+        if prompt is not None:
+            writing = changed_steps(greedy_steps(lm, prompt, line_tokens), trial.change)
+            line = yield from _told(writing, stage, trial.name, number, len(trials), percent, 100 - percent)
+        found.append(Outcome(measured, line))
+    return found
+
+
+def check_prompt(lm: LanguageModel, prompt: str, line_tokens: int) -> None:
+    """Raise InputError for a prompt that is empty or too long, or a length out of range."""
+    check_whole("line_tokens", line_tokens, 1, MAX_LINE_TOKENS)
+    length = prompt_ids(lm, prompt, chat=False).shape[1]
+    if length > MAX_PROMPT_TOKENS:
+        raise InputError(
+            f"the prompt has {length:,} tokens and {MAX_PROMPT_TOKENS} are read at most for a line; shorten it"
+        )
+
+
+def changed_steps(steps: Steps[T], change: Change) -> Steps[T]:
+    """The same job with the change on during each of its steps, and off between them and after the last."""
+    try:
+        while True:
+            try:
+                with change():
+                    step = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            yield step
+    finally:
+        steps.close()
+
+
+def spread(perplexities: Iterable[float]) -> tuple[float, float]:
+    """The smallest and the largest."""
+    found = list(perplexities)
+    return min(found), max(found)
+
+
+def _told(steps: Steps[T], stage: str, name: str, number: int, total: int, start: int, percent: int) -> Steps[T]:
+    """A job as `percent` of trial `number` of `total`."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            done = number * 100 + start + round(percent * step.fraction)
+            yield Progress(stage, done, total * 100, f"{name}: {step.detail}")
+    finally:
+        steps.close()

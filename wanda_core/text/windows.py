@@ -1,0 +1,166 @@
+"""Calibration text as tokens: the reference's draw, no padding."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wanda_core.errors import InputError
+from wanda_core.model.loading import LanguageModel
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+BUILTIN_CALIBRATION = ASSETS / "text" / "calibration.txt"
+BUILTIN_EVALUATION = ASSETS / "text" / "evaluation.txt"
+DEFAULT_SAMPLES = 16
+DEFAULT_SEQ_LEN = 256
+MAX_SAMPLES = 4096  # thirty times the paper's 128
+MAX_SEQ_LEN = 32768  # tokens
+MAX_SEED = 2**63 - 1
+MAX_TEXT_BYTES = 64 * 2**20  # read into memory and tokenised whole
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Token windows that statistics are taken on.
+
+    ids: int64 (N, L), on the CPU; source: where the text came from; n_tokens: tokens of the whole text.
+    """
+
+    ids: Tensor
+    source: str
+    seed: int
+    n_tokens: int
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return self.ids.shape[0]
+
+    @property
+    def seq_len(self) -> int:
+        """L, in tokens."""
+        return self.ids.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the drawn tokens: two calibrations with the same one give the same statistics."""
+        return hashlib.sha256(self.ids.numpy().tobytes() + str(tuple(self.ids.shape)).encode()).hexdigest()
+
+
+def draw(
+    tokens: Sequence[int],
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seq_len: int = DEFAULT_SEQ_LEN,
+    seed: int = 0,
+    source: str = "tokens",
+) -> Calibration:
+    """N windows of L tokens at random places of one long text, as the published code draws them.
+
+    Raises InputError for a text that is too short or a number out of range.
+    """
+    check_whole("samples", samples, 1, MAX_SAMPLES)
+    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    check_whole("seed", seed, 0, MAX_SEED)
+    if len(tokens) < seq_len + 1:
+        raise InputError(
+            f"the calibration text ({source}) has {len(tokens)} tokens and {seq_len + 1} are needed for windows "
+            f"of {seq_len}; give a longer text or a smaller length"
+        )
+    rng = random.Random(seed)
+    starts = [rng.randint(0, len(tokens) - seq_len - 1) for _ in range(samples)]
+    ids = torch.tensor([list(tokens[start : start + seq_len]) for start in starts], dtype=torch.int64)
+    return Calibration(ids, source, seed, len(tokens))
+
+
+def draw_from_documents(
+    lm: LanguageModel,
+    documents: Sequence[str],
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seq_len: int = DEFAULT_SEQ_LEN,
+    seed: int = 0,
+    source: str = "documents",
+) -> Calibration:
+    """N windows of L tokens, each from a document drawn at random among those longer than L, as the published code
+    draws from C4. Raises InputError when no document is long enough: each is tried once, not for ever."""
+    check_whole("samples", samples, 1, MAX_SAMPLES)
+    check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
+    check_whole("seed", seed, 0, MAX_SEED)
+    rng = random.Random(seed)
+    too_short: set[int] = set()
+    windows: list[list[int]] = []
+    read = 0
+    while len(windows) < samples:
+        if len(too_short) == len(documents):
+            raise InputError(
+                f"none of the {len(documents)} documents of {source} has more than {seq_len} tokens, so no window "
+                f"of {seq_len} can be drawn; choose a smaller length or longer documents"
+            )
+        index = rng.randint(0, len(documents) - 1)
+        if index in too_short:
+            continue
+        tokens = lm.encode(documents[index])
+        if len(tokens) <= seq_len:
+            too_short.add(index)
+            continue
+        start = rng.randint(0, len(tokens) - seq_len - 1)
+        windows.append(tokens[start : start + seq_len])
+        read += len(tokens)
+    return Calibration(torch.tensor(windows, dtype=torch.int64), source, seed, read)
+
+
+def calibrate(
+    lm: LanguageModel,
+    text: str | Sequence[str] | None = None,
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seq_len: int = DEFAULT_SEQ_LEN,
+    seed: int = 0,
+    source: str | None = None,
+) -> Calibration:
+    """Tokenise a text (the built-in one when left out) and draw windows from it; of several documents, each window
+    lies within one."""
+    if text is None:
+        text, source = read_text(BUILTIN_CALIBRATION), source or "built-in text"
+    settings: dict[str, Any] = {"samples": samples, "seq_len": seq_len, "seed": seed, "source": source or "given text"}
+    if isinstance(text, str):
+        calibration = draw(lm.encode(text), **settings)
+    else:
+        calibration = draw_from_documents(lm, text, **settings)
+    lm.check_length(seq_len)
+    return calibration
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file, whole. Raises InputError when it is missing, too large, empty or not text."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_TEXT_BYTES:
+            raise InputError(
+                f"{path.name} is {size / 2**20:.0f} MB and texts up to {MAX_TEXT_BYTES // 2**20} MB are read; "
+                "give a part of it"
+            )
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}); give the path of a text file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as plain UTF-8 text") from error
+    if "\0" in text:
+        raise InputError(f"{path.name} holds zero bytes, so it is not plain text; save it as plain UTF-8 text")
+    if not text.strip():
+        raise InputError(f"{path.name} is empty; give a file with text in it")
+    return text
+
+
+def check_whole(what: str, value: object, least: int, most: int) -> int:
+    """`value` if it is a whole number within [least, most]; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{what} {value!r} is not a whole number from {least} to {most}; choose one in that range")
+    return value

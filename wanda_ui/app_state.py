@@ -1,0 +1,196 @@
+"""What the server keeps for all visitors: loaded models, their analyses and a few variants, behind one lock."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from wanda_core.errors import InputError
+from wanda_core.evaluation.perplexity import Agreement, Perplexity, agreement_steps, perplexity_steps
+from wanda_core.model import builtin
+from wanda_core.model.loading import LanguageModel, load_model
+from wanda_core.outliers.analysis import Analysis, analyse_steps
+from wanda_core.progress import Progress, Steps
+from wanda_core.pruning.prune import prune_steps
+from wanda_core.pruning.variant import Variant
+from wanda_core.recipe import PruneSpec
+from wanda_core.text.windows import BUILTIN_EVALUATION, Calibration, calibrate, read_text
+
+T = TypeVar("T")
+
+MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
+MAX_VARIANTS = 2  # pruned copies kept at once, each about as large as the model's linears
+EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
+EVAL_SEQ_LEN = 512
+AGREEMENT_WINDOWS = 1  # it runs both models
+MAX_FOUND = 8  # results of looking at a model that are kept with it; a sentence of a large model is 100 MB
+POLL = 0.2  # seconds between looks at a job in another thread
+
+
+@dataclass
+class Loaded:
+    """A model and what has been found out about it."""
+
+    lm: LanguageModel
+    analysis: Analysis | None = None
+    calibration: Calibration | None = None  # what the analysis was made on
+    dense: Perplexity | None = None
+    analysing: threading.Lock = field(default_factory=threading.Lock)
+    found: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned model as the page shows it. key: what a visitor's session holds instead of the model."""
+
+    key: str
+    loaded: Loaded
+    variant: Variant
+    dense: Perplexity
+    pruned: Perplexity
+    agreement: Agreement
+
+
+@dataclass
+class Studio:
+    """One per server. Jobs that run a model hold the lock, however they are called."""
+
+    local_folders: bool = True
+    models: "OrderedDict[str, Loaded]" = field(default_factory=OrderedDict)
+    results: "OrderedDict[str, Result]" = field(default_factory=OrderedDict)
+    _engine: threading.Lock = field(default_factory=threading.Lock)
+    _loads: dict[str, Future[LanguageModel]] = field(default_factory=dict)
+    _told: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "load"))
+
+    def start(self) -> None:
+        """Begin to load the built-in model without waiting for it."""
+        self._load(builtin.NAME)
+
+    def model_steps(self, name: str) -> Steps[Loaded]:
+        """A model, loaded by the first who asks; others wait for the same load."""
+        if not isinstance(name, str) or not name.strip():
+            raise InputError("no model is chosen; take one from the list or type a Hugging Face id")
+        if name in self.models:
+            self.models.move_to_end(name)
+            return self.models[name]
+        future = self._load(name)
+        while not future.done():
+            what, share = self._told.get(name, (f"loading {name}", 0.0))
+            yield Progress("loading", round(share * 100), 100, what)
+            threading.Event().wait(POLL)
+        self._loads.pop(name, None)
+        if name not in self.models:
+            self.models[name] = Loaded(future.result())
+            while len(self.models) > MAX_MODELS:
+                self.models.popitem(last=False)
+        return self.models[name]
+
+    def open_steps(self, name: str) -> Steps[Loaded]:
+        """A model with the analysis the Scores and Outliers tabs show before anything is pruned."""
+        loaded = yield from self.model_steps(name)
+        if loaded.analysis is None:
+            yield from _holding(loaded.analysing, self._analyse(loaded))
+        return loaded
+
+    def prune_steps(self, name: str, spec: PruneSpec, draw: dict[str, object]) -> Steps[Result]:
+        """Prune and measure. draw: text, source, samples, seq_len and seed of the calibration."""
+        loaded = yield from self.model_steps(name)
+        calibration = calibrate(loaded.lm, **draw) if spec.needs_calibration else None  # type: ignore[arg-type]
+        key = f"{name}|{spec}|{calibration.fingerprint if calibration else ''}"
+        return (yield from self._kept(key, loaded, spec, calibration))
+
+    def _kept(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
+        """A result that is there, or a new one; the one unused longest goes."""
+        if key not in self.results:
+            result = yield from self._alone(self._prune(key, loaded, spec, calibration))
+            self.results[key] = result
+            while len(self.results) > MAX_VARIANTS:
+                self.results.popitem(last=False)
+        self.results.move_to_end(key)
+        return self.results[key]
+
+    def slide_steps(self, name: str, spec: PruneSpec) -> Steps[Result]:
+        """Prune from the norms the tabs already show, without running the model, and measure."""
+        loaded = yield from self.open_steps(name)
+        return (yield from self._kept(f"{name}|{spec}|analysis", loaded, spec, None))
+
+    def found_steps(self, name: str, key: Hashable, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
+        """What looking at a model gave, now or before; the result unused longest goes. key: what it depends on."""
+        loaded = yield from self.model_steps(name)
+        if key not in loaded.found:
+            loaded.found[key] = yield from self._alone(make(loaded))
+            while len(loaded.found) > MAX_FOUND:
+                loaded.found.popitem(last=False)
+        result: T = loaded.found[key]  # type: ignore[assignment]
+        loaded.found.move_to_end(key)
+        return result
+
+    def alone(self, steps: Steps[T]) -> Steps[T]:
+        """Run steps while nobody else runs a model here."""
+        return self._alone(steps)
+
+    def _load(self, name: str) -> Future[LanguageModel]:
+        if name not in self._loads:
+            self._loads[name] = self._loader.submit(
+                load_model,
+                name,
+                on_progress=lambda what, share: self._told.__setitem__(name, (what, share)),
+                local_folders=self.local_folders,
+            )
+        return self._loads[name]
+
+    def _alone(self, steps: Steps[T]) -> Steps[T]:
+        return _holding(self._engine, steps)
+
+    def _analyse(self, loaded: Loaded) -> Steps[None]:
+        """Nobody asked for this, so the engine is let go after every block: whoever presses Prune goes first."""
+        if loaded.analysis is not None:  # someone else did it while we waited
+            return
+        calibration = calibrate(loaded.lm)
+        steps = analyse_steps(loaded.lm, calibration)
+        while True:
+            while not self._engine.acquire(timeout=POLL):
+                yield Progress("waiting", 0, 1)
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                loaded.analysis, loaded.calibration = stop.value, calibration
+                return
+            finally:
+                self._engine.release()
+            yield step
+
+    def _prune(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
+        profile = loaded.analysis.profile if calibration is None and loaded.analysis else None
+        variant = yield from prune_steps(loaded.lm, spec, calibration, profile)
+        text = read_text(BUILTIN_EVALUATION)
+        if loaded.dense is None:
+            loaded.dense = yield from _measure(loaded.lm, text, "dense")
+        pruned = yield from _measure(variant.lm, text, "pruned")
+        beside = yield from agreement_steps(
+            loaded.lm, variant.lm, text, seq_len=EVAL_SEQ_LEN, windows=AGREEMENT_WINDOWS
+        )
+        return Result(key, loaded, variant, loaded.dense, pruned, beside)
+
+
+def _holding(lock: threading.Lock, steps: Steps[T]) -> Steps[T]:
+    """Run steps while holding a lock; until it is free, progress says that it is waited for."""
+    while not lock.acquire(timeout=POLL):
+        yield Progress("waiting", 0, 1)
+    try:
+        return (yield from steps)
+    finally:
+        lock.release()
+
+
+def _measure(lm: LanguageModel, text: str, which: str) -> Steps[Perplexity]:
+    steps = perplexity_steps(lm, text, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        yield Progress(which, step.done, step.total, step.detail)

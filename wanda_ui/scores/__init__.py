@@ -1,0 +1,1 @@
+"""Scores: what Wanda gave every weight."""

@@ -25,10 +25,11 @@ test: lint browser ## Lint, then every test
 	@$(PY) -m wanda_core.model.builtin
 	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest
 
-lint: $(DEV) ## ruff and mypy
+lint: $(DEV) ## ruff, mypy and the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
 	@$(PY) -m wanda_core.model.builtin

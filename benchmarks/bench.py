@@ -21,16 +21,17 @@ from transformers.utils import logging
 
 from benchmarks import low_memory, memory, plain, processes, quality
 from wanda_core.calibration.batching import BATCH_TOKENS, batched
-from wanda_core.calibration.input_norms import StopForward
 from wanda_core.calibration.profile import Profile, profile
 from wanda_core.errors import WandaError
 from wanda_core.machine.process import keep_freed_memory
-from wanda_core.model.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core.model.blocks import BlockCall, StopForward, block_calls, first_block_inputs
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import LanguageModel, load_model
+from wanda_core.model.loading import load_model
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import Calibration, calibrate, read_text
+from wanda_core.text.files import read_text
+from wanda_core.text.windows import Calibration, calibrate
 
 ROUNDS = 3
 BUSY = 1.2  # slowest round / fastest; on an idle machine it is below 1.05

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import memory
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import profile
 from wanda_core.evaluation.perplexity import perplexity
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import GROUPS, ORDERS, PruneSpec, preset
-from wanda_core.text.windows import BUILTIN_EVALUATION, Calibration
+from wanda_core.recipe import ORDERS, PruneSpec, preset
+from wanda_core.text.windows import Calibration
 
 WINDOWS, WINDOW_TOKENS = 16, 512  # of evaluation
 AMOUNTS: dict[str, dict[str, Any]] = {
@@ -118,7 +119,7 @@ def judged(found: Mapping[str, Mapping[str, Row]]) -> bool:
 
 def recipe_name(spec: PruneSpec, known_as: str = "") -> str:
     """The recipe's label, with what tells it from its neighbours in the table."""
-    group = f" per {spec.group}" if spec.group != GROUPS[spec.method][0] and not spec.n_of_m else ""
+    group = f" per {spec.group}" if spec.group != spec.definition.groups[0] and not spec.n_of_m else ""
     return spec.label + (" (best)" if known_as == "best" else "") + group
 
 

@@ -26,7 +26,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from wanda_core.model.loading import LanguageModel, load_model
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.loading import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -185,21 +186,21 @@ def builtin_head(builtin_lm) -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def studio():
+def state():
     """What the server of a file of tests keeps."""
-    from wanda_ui.app_state import Studio
+    from wanda_ui.app_state import AppState
 
-    studio = Studio()
-    studio.start()
-    return studio
+    state = AppState()
+    state.start()
+    return state
 
 
 @pytest.fixture(scope="module")
-def address(studio):
-    """The page over that studio, on loopback."""
+def address(state):
+    """The page over that state, on loopback."""
     from wanda_ui.page import build, launch_settings
 
-    page = build(studio)
+    page = build(state)
     with socket.create_server(("127.0.0.1", 0)) as free:  # Gradio would try its usual ports, which others may hold
         port = free.getsockname()[1]
     where = {"server_name": "127.0.0.1", "server_port": port}

@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 
 USUAL = {
     "hidden_size": 32,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import wanda_core
-from wanda_core.text.windows import BUILTIN_CALIBRATION, BUILTIN_EVALUATION, read_text
+from wanda_core.assets import BUILTIN_CALIBRATION, BUILTIN_EVALUATION
+from wanda_core.text.files import read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path for path in Path(wanda_core.__file__).parent.rglob("*.py"))

@@ -12,12 +12,25 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wanda_core.cli.commands import app
+from wanda_core.methods import METHODS
+from wanda_ui.command import commands as all_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.usefixtures("transformers_as_before")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMAND = re.compile(r"(?:\S*python3?|torchrun) .*-m wanda_core\b.*")
+COMMAND = re.compile(r"(?:(?:\S*python3?|torchrun) .*-m wanda_core|wanda-lab)\b.*")
+# Commands that install or start things: which test stands for them.
+ELSEWHERE = {
+    "make run": "the targets of the Makefile",
+    "make test": "the targets of the Makefile",
+    "pip install .": "test_wheel.py",
+    "python3 -m venv .venv": "the Makefile does the same",
+    ".venv/bin/pip install -r requirements.txt -c constraints.txt": "the Makefile does the same",
+    ".venv/bin/python app.py": "the Makefile does the same",
+    "py -m venv .venv": "Windows",
+    r".venv\Scripts\pip install -r requirements.txt -c constraints.txt": "Windows",
+    r".venv\Scripts\python app.py": "Windows",
+}
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
 
 
@@ -51,7 +64,7 @@ def localised(arguments: list[str], place: Path) -> list[str]:
     """The command with the tiny model for the built-in one, a text for FILE.txt, our task for those of the hub."""
     mine = {"builtin": "tiny", "FILE.txt": "sample.txt", "507": "7"}  # a channel that the tiny model has
     arguments = [mine.get(argument, argument) for argument in arguments]
-    if "--model" not in arguments:
+    if "--model" not in arguments and arguments[:1] != ["app"]:
         arguments += ["--model", "tiny"]
     if "--tasks" in arguments:
         pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installed")
@@ -67,14 +80,16 @@ def localised(arguments: list[str], place: Path) -> list[str]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
+    served = []
+    monkeypatch.setattr("wanda_ui.page.serve", lambda host, port: served.append((host, port)))  # else it never ends
     found = commands()
     assert {"prune", "perplexity", "generate", "profile"} <= {word for command in found for word in command}
     for command in found:
-        start = command.index("wanda_core") + 1
+        start = 1 if command[0] == "wanda-lab" else command.index("wanda_core") + 1
         launch, arguments = command[:start], localised(command[start:], place)
         assert not any(PLACEHOLDER.search(word) for word in arguments), f"what stands for this? {command}"
-        if launch == ["python", "-m", "wanda_core"]:
-            result = CliRunner().invoke(app, arguments)
+        if launch in (["wanda-lab"], ["python", "-m", "wanda_core"]):
+            result = CliRunner().invoke(all_commands.app, arguments)
             code, said = result.exit_code, result.output
         else:
             before = ["torch.distributed.run", "--standalone"] if launch[0] == "torchrun" else []
@@ -88,6 +103,23 @@ def test_every_command_line_runs(place, monkeypatch):
             )
             code, said = done.returncode, done.stderr
         assert code == 0, f"{shlex.join(command)}: {said}"
+    assert served == [(None, None)]
+
+
+def test_every_other_line_of_code_is_known_and_its_targets_exist():
+    shell = code()[-1].splitlines()
+    rest = [line.split("#")[0].strip() for line in shell if line.strip() and not COMMAND.match(line.strip())]
+    assert set(rest) == set(ELSEWHERE)
+    made = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {line.split()[1] for line in rest if line.startswith("make ")} <= set(made)
+
+
+def test_the_table_of_methods_is_the_engines():
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (.*?) \| ([\w:, -]+) \|$", README.split("## Methods")[1].split("\n\n")[1], re.MULTILINE
+    )
+    found = {name: (formula.replace("\\|", "|"), tuple(groups.split(", "))) for name, formula, groups in rows}
+    assert found == {method.name: (method.formula, method.groups) for method in METHODS.values()}
 
 
 @pytest.mark.parametrize("number", range(len(re.findall(r"^```python$", README, re.MULTILINE))))
@@ -107,7 +139,7 @@ def test_there_is_code_to_run():
 
 def test_every_option_that_readme_names_is_offered():
     offered = " ".join(
-        CliRunner().invoke(app, [command, "--help"]).stdout
+        CliRunner().invoke(all_commands.app, [command, "--help"]).stdout
         for command in ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
     )
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}

@@ -1,3 +1,94 @@
-"""Wanda: pruning language models by |W|·‖X‖₂, without retraining. Usable without any user interface."""
+"""Wanda: pruning language models by |W|·‖X‖₂, without retraining. Usable without any user interface.
 
-__version__ = "0.1.0"
+`import wanda_core` is all a program needs; torch is imported when the first of these names is used that needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from wanda_core.version import __version__
+
+if TYPE_CHECKING:
+    from wanda_core.calibration.profile import Profile, load_profile, profile, save_profile
+    from wanda_core.checkpoint.save import save
+    from wanda_core.errors import InputError, ModelError, ProcessError, StorageError, WandaError
+    from wanda_core.evaluation.generation import Generated, generate
+    from wanda_core.evaluation.perplexity import Agreement, Perplexity, agreement, perplexity
+    from wanda_core.methods import METHODS, Method
+    from wanda_core.model.language_model import LanguageModel
+    from wanda_core.model.loading import load_model
+    from wanda_core.progress import Progress
+    from wanda_core.pruning.prune import prune
+    from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
+    from wanda_core.recipe import PruneSpec, Solver, preset
+    from wanda_core.text.files import read_text
+    from wanda_core.text.windows import Calibration, calibrate
+
+# Where each public name lives. Rooms import each other, never this face, so it must not import them either.
+_HOMES = {
+    "calibration.profile": ("Profile", "load_profile", "profile", "save_profile"),
+    "checkpoint.save": ("save",),
+    "errors": ("InputError", "ModelError", "ProcessError", "StorageError", "WandaError"),
+    "evaluation.generation": ("Generated", "generate"),
+    "evaluation.perplexity": ("Agreement", "Perplexity", "agreement", "perplexity"),
+    "methods": ("METHODS", "Method"),
+    "model.language_model": ("LanguageModel",),
+    "model.loading": ("load_model",),
+    "progress": ("Progress",),
+    "pruning.prune": ("prune",),
+    "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
+    "recipe": ("PruneSpec", "Solver", "preset"),
+    "text.files": ("read_text",),
+    "text.windows": ("Calibration", "calibrate"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "METHODS",
+    "Agreement",
+    "Calibration",
+    "Generated",
+    "InputError",
+    "LanguageModel",
+    "LinearReport",
+    "Method",
+    "ModelError",
+    "Perplexity",
+    "ProcessError",
+    "Profile",
+    "Progress",
+    "PruneReport",
+    "PruneSpec",
+    "Solver",
+    "StorageError",
+    "Variant",
+    "WandaError",
+    "__version__",
+    "agreement",
+    "calibrate",
+    "generate",
+    "load_model",
+    "load_profile",
+    "perplexity",
+    "preset",
+    "profile",
+    "prune",
+    "read_text",
+    "save",
+    "save_profile",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Bring a public name from its room when it is first asked for."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, brought or not."""
+    return sorted({*globals(), *__all__})

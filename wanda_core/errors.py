@@ -19,3 +19,9 @@ class StorageError(WandaError):
 
 class ProcessError(WandaError):
     """One of several processes that work together has gone, so the others cannot go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, as the beginning of one sentence."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text.rstrip(".")[:300]

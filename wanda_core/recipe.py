@@ -7,26 +7,15 @@ from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any
 
+from wanda_core.checks import MAX_SEED, MAX_SPARSITY
 from wanda_core.errors import InputError
+from wanda_core.methods import METHODS, Method
 
-MAX_SPARSITY = 0.95  # beyond it every method leaves noise; a slip of the slider is likelier than intent
 MAX_GROUP_SIZE = 32  # M of N:M; hardware and the literature stop well below
-MAX_SEED = 2**63 - 1
-METHODS = ("wanda", "wanda-variant", "magnitude", "ria", "sparsegpt", "random")
-_ANY = ("row", "matrix", "column", "row:128", "column:128")
-GROUPS = {  # the first is the default
-    "wanda": _ANY,
-    "wanda-variant": ("row",),
-    "magnitude": ("matrix", "row", "column", "row:128", "column:128", "model"),
-    "ria": _ANY,
-    "sparsegpt": ("matrix:128",),
-    "random": _ANY,
-}
 ORDERS = ("faithful", "in-flight", "one-shot")
 ALLOCATIONS = ("uniform", "owl")
 UPDATES = ("none", "obs", "least-squares")
 PRESETS = ("paper", "best")
-TITLES = {"wanda-variant": "Wanda variant", "ria": "RIA", "sparsegpt": "SparseGPT"}
 
 
 @dataclass(frozen=True)
@@ -88,9 +77,9 @@ class PruneSpec:
 
     def __post_init__(self) -> None:
         """Check every field and fill in what follows from the others."""
-        _one_of("method", self.method, METHODS)
+        _one_of("method", self.method, tuple(METHODS))
         _one_of("order", self.order, ORDERS)
-        update = self.update or ("obs" if self.method == "sparsegpt" else "none")
+        update = self.update or self.definition.default_update
         _one_of("update", update, UPDATES)
         object.__setattr__(self, "update", update)
         if isinstance(self.solver, Mapping):  # as it comes back from JSON
@@ -110,8 +99,9 @@ class PruneSpec:
         """Sparsity and group, from what was given and the pattern."""
         n_of_m = parse_pattern(self.pattern)
         if n_of_m is None:
-            group = GROUPS[self.method][0] if self.group is None else self.group
-            _one_of(f"group for {self.method}", group, GROUPS[self.method])
+            groups = self.definition.groups
+            group = groups[0] if self.group is None else self.group
+            _one_of(f"group for {self.method}", group, groups)
             return _checked_sparsity(0.5 if self.sparsity is None else self.sparsity), group
         n, m = n_of_m
         implied = 1 - n / m
@@ -125,8 +115,8 @@ class PruneSpec:
                 f"group {self.group!r} cannot be combined with pattern {self.pattern}, "
                 f"which compares within every {m} weights; leave the group out"
             )
-        if self.method == "wanda-variant":
-            raise InputError(f"wanda-variant has no pattern {self.pattern}, it cuts rows unevenly; choose wanda")
+        if not self.definition.takes_patterns:
+            raise InputError(f"{self.method} has no pattern {self.pattern}, it cuts rows unevenly; choose wanda")
         if self.allocation != "uniform":
             raise InputError(
                 f"allocation {self.allocation!r} cannot be combined with pattern {self.pattern}, "
@@ -135,14 +125,14 @@ class PruneSpec:
         return implied, "row"
 
     def _check_combination(self) -> None:
-        if self.method == "sparsegpt" and self.update == "none":
+        if self.definition.sweeps and self.update == "none":
             raise InputError(
-                "sparsegpt updates the kept weights as it goes, so update 'none' does not apply; leave it out"
+                f"{self.method} updates the kept weights as it goes, so update 'none' does not apply; leave it out"
             )
-        if self.method == "sparsegpt" and self.solver.rounds:
+        if self.definition.sweeps and self.solver.rounds:
             raise InputError(
-                f"rounds {self.solver.rounds} choose the mask anew by a score; sparsegpt has its own sweep for that, "
-                "so leave the rounds out or choose wanda"
+                f"rounds {self.solver.rounds} choose the mask anew by a score; {self.method} has its own sweep for "
+                "that, so leave the rounds out or choose wanda"
             )
         if self.order == "one-shot" and self.update != "none":
             raise InputError(
@@ -163,6 +153,11 @@ class PruneSpec:
             raise InputError("allocation owl has nothing to allot at sparsity 0; choose a sparsity above 0")
 
     @property
+    def definition(self) -> Method:
+        """What is particular to the method."""
+        return METHODS[self.method]
+
+    @property
     def target(self) -> float:
         """The share of zeros asked for, 0 to 1."""
         assert self.sparsity is not None  # filled in when made
@@ -176,7 +171,7 @@ class PruneSpec:
     @property
     def needs_norms(self) -> bool:
         """Whether the score looks at activations."""
-        return self.method not in ("magnitude", "random")
+        return self.definition.needs_norms
 
     @property
     def needs_gram(self) -> bool:
@@ -191,7 +186,7 @@ class PruneSpec:
     @property
     def by_row(self) -> bool:
         """Whether a row's mask follows from that row alone."""
-        return self.method in ("wanda", "magnitude", "sparsegpt") and str(self.group).startswith("row")
+        return self.definition.by_row and str(self.group).startswith("row")
 
     @property
     def label(self) -> str:
@@ -199,9 +194,9 @@ class PruneSpec:
         amount = f"{self.target:.0%}" if self.n_of_m is None else self.pattern
         owl = " OWL" if self.allocation == "owl" else ""
         extra = {"obs": " + OBS", "least-squares": " + least squares"}.get(str(self.update), "")
-        if self.method == "sparsegpt" and self.update == "obs":
+        if self.update == self.definition.default_update:
             extra = ""
-        return f"{TITLES.get(self.method, self.method.capitalize())} {amount}{owl}{extra}"
+        return f"{self.definition.title} {amount}{owl}{extra}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for JSON."""
@@ -221,10 +216,11 @@ def preset(name: str, **given: Any) -> PruneSpec:
     wanted: dict[str, Any] = {"method": "wanda", "order": "faithful"}
     if name == "best":
         wanted |= {"order": "in-flight", "update": "least-squares"}
-        rounds = 0 if given.get("method") == "sparsegpt" else 2  # its masks come from its own sweep
+        method = METHODS.get(str(given.get("method", "wanda")))  # an unknown one is refused below
+        rounds = 0 if method and method.sweeps else 2  # masks of a sweep come from it alone
         wanted["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=rounds, dense_share=0.5)
         free = given.get("pattern", "unstructured") == "unstructured"
-        if free and "matrix" in GROUPS.get(str(given.get("method", "wanda")), ()):  # N:M compares within its M weights
+        if free and method and "matrix" in method.groups:  # N:M compares within its M weights
             wanted["group"] = "matrix"
     return PruneSpec(**wanted | given)
 

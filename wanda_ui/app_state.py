@@ -7,16 +7,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.evaluation.perplexity import Agreement, Perplexity, agreement_steps, perplexity_steps
 from wanda_core.model import builtin
-from wanda_core.model.loading import LanguageModel, load_model
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.loading import load_model
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import BUILTIN_EVALUATION, Calibration, calibrate, read_text
+from wanda_core.text.files import read_text
+from wanda_core.text.windows import Calibration, calibrate
 
 T = TypeVar("T")
 
@@ -54,7 +57,7 @@ class Result:
 
 
 @dataclass
-class Studio:
+class AppState:
     """One per server. Jobs that run a model hold the lock, however they are called."""
 
     local_folders: bool = True

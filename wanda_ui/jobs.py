@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -11,10 +10,9 @@ import gradio as gr
 from wanda_core.errors import WandaError
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
-from wanda_ui.app_state import Loaded, Result, Studio
 from wanda_ui.language import Say
 
-# Jobs wait for the studio's own lock, where they can say so and be cancelled; as many may begin as the queue holds.
+# Jobs wait for the state's own lock, where they can say so and be cancelled; as many may begin as the queue holds.
 MOST_JOBS = 20
 ENGINE: dict[str, Any] = {
     "concurrency_id": "engine",
@@ -27,28 +25,6 @@ RESIZE = (
     "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"  # for a figure drawn while hidden
 )
 TICK = 0.15  # seconds between updates of the progress bar
-
-
-@dataclass(frozen=True)
-class Room:
-    """What every tab works with. model: the name of the chosen one; key: of the variant this visitor made."""
-
-    studio: Studio
-    model: gr.Dropdown
-    key: gr.State
-
-    @property
-    def choice(self) -> list[gr.components.Component]:
-        """The inputs of an event that looks at this visitor's model and variant."""
-        return [self.model, self.key]
-
-    def current(self, name: str, key: str) -> tuple[Loaded | None, Result | None]:
-        """What a visitor looks at: the model if it is ready and analysed, the variant if it belongs to that model."""
-        loaded = self.studio.models.get(name)
-        result = self.studio.results.get(key)
-        if loaded is None or loaded.analysis is None:
-            return None, None
-        return loaded, result if result is not None and result.loaded is loaded else None
 
 
 Stop = Callable[[], str | None]  # what a job says last if it is to end now, else None

@@ -3,25 +3,26 @@
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from wanda_core.assets import ASSETS
 from wanda_core.errors import WandaError
 from wanda_core.machine.process import keep_freed_memory
 from wanda_core.progress import Steps
 from wanda_ui import markup, setup_panel
-from wanda_ui.app_state import Loaded, Result, Studio
+from wanda_ui.app_state import AppState, Loaded, Result
 from wanda_ui.compare import tab as compare_tab
-from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Room, Stop, watched
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Stop, watched
 from wanda_ui.language import Say, Spoken, label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.scores import tab as scores_tab
+from wanda_ui.tab_context import TabContext
 
-STYLE = Path(__file__).resolve().parent.parent / "assets" / "style.css"
+STYLE = ASSETS / "style.css"
 OTHER_LANGUAGE = """() => {
     const [here, to] = [document.documentElement.lang, new URL(location)];
     to.searchParams.set("lang", here === "ko" ? "en" : "ko");
@@ -59,8 +60,8 @@ def launch_settings() -> dict[str, Any]:
     }
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """The page over a studio, its queue set; nothing is launched."""
+def build(state: AppState) -> gr.Blocks:
+    """The page over a state, its queue set; nothing is launched."""
     with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
         cancel = Cancel()
@@ -71,16 +72,16 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Row(elem_classes="wl-main"):
             with gr.Column(scale=1, min_width=300, elem_classes="wl-side"):
                 setup = setup_panel.build()
-            room = Room(studio, setup.model, key)
+            context = TabContext(state, setup.model, key)
             with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs() as tabs:
                 with gr.Tab(label("page.tab.compare"), id="compare", elem_id="tab-compare") as compare_side:
                     compare = compare_tab.build()
                 with gr.Tab(label("page.tab.scores"), id="scores", elem_id="tab-scores") as scores_side:
-                    scores = scores_tab.build(room)
+                    scores = scores_tab.build(context)
                 with gr.Tab(label("page.tab.outliers"), id="outliers", elem_id="tab-outliers") as outliers_side:
-                    outliers = outliers_tab.build(room)
+                    outliers = outliers_tab.build(context)
                 with gr.Tab(label("page.tab.learn"), id="learn", elem_id="tab-learn") as learn_side:
-                    lesson_tab.build(room, page, tabs)
+                    lesson_tab.build(context, page, tabs)
 
         def welcome(request: gr.Request) -> list:
             """The words that stand in the page before anything has happened."""
@@ -104,20 +105,20 @@ def build(studio: Studio) -> gr.Blocks:
         def opened_by(request: gr.Request, name: str, stop: Stop | None) -> Iterator[list]:
             say = speaker(request)
             kept: list[Loaded] = []
-            for html in watched(studio.model_steps(name), kept, say, stop):
+            for html in watched(state.model_steps(name), kept, say, stop):
                 yield [html, gr.skip(), gr.skip()]
             if kept:
                 yield [markup.ready(kept[0], say), "", markup.header(kept[0], say)]
 
         def analyse(request: gr.Request, name: str) -> Iterator[list]:
             """Read the activations that the tabs show; meanwhile their first lines say so."""
-            if name in studio.models:
-                for html in watched(studio.open_steps(name), [], speaker(request)):
+            if name in state.models:
+                for html in watched(state.open_steps(name), [], speaker(request)):
                     yield [html, html]
 
         def fill(request: gr.Request, name: str, held: str, kind: str | None, block: int | None) -> list:
             """What the analysis shows, and the variant that this visitor may have made meanwhile."""
-            loaded, result = room.current(name, held)
+            loaded, result = context.current(name, held)
             if loaded is None:
                 return [gr.skip()] * (len(scores.outputs) + len(outliers.outputs))
             say = speaker(request)
@@ -148,7 +149,7 @@ def build(studio: Studio) -> gr.Blocks:
             rest = [gr.skip()] * 4
             kept: list[Result] = []
             try:
-                steps = make(studio, *recipe)
+                steps = make(state, *recipe)
             except WandaError as error:
                 yield [markup.problem(str(error)), held, *rest]
                 return
@@ -163,17 +164,17 @@ def build(studio: Studio) -> gr.Blocks:
 
         def cancelled(say: Say, name: str, held: str) -> str:
             """What there is after all."""
-            loaded = studio.models.get(name)
-            result = studio.results.get(held)
+            loaded = state.models.get(name)
+            result = state.results.get(held)
             if loaded is None:
                 return markup.empty(say("status.cancelled"))
             return markup.done(result, say) if result is not None else markup.ready(loaded, say, "status.cancelled")
 
         def answers(request: gr.Request, *inputs: object) -> Iterator[tuple[str, str, str]]:
-            yield from compare_tab.answers(studio, speaker(request), cancel.since(request, str), *inputs)  # type: ignore[arg-type]
+            yield from compare_tab.answers(state, speaker(request), cancel.since(request, str), *inputs)  # type: ignore[arg-type]
 
         opened = [setup.status, key, head]
-        seen = [*room.choice, scores.kind, scores.block]
+        seen = [*context.choice, scores.kind, scores.block]
         choosing = setup.model.change(choose_model, setup.model, opened, **ENGINE)
         waiting = [scores.grid_title, outliers.lines_title]
         welcomed = page.load(welcome, None, [head, setup.status, *compare.outputs, *waiting], **LIGHT)
@@ -202,11 +203,14 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def serve() -> None:
-    """Start the studio and serve the page until stopped; the address is printed."""
+def serve(host: str | None = None, port: int | None = None) -> None:
+    """Start the state and serve the page until stopped; the address is printed.
+
+    host, port: where to listen; Gradio's own settings when None.
+    """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     keep_freed_memory()
     on_space = bool(os.environ.get("SPACE_ID"))
-    studio = Studio(local_folders=not on_space)
-    studio.start()
-    build(studio).launch(**launch_settings())  # type: ignore[arg-type]
+    state = AppState(local_folders=not on_space)
+    state.start()
+    build(state).launch(server_name=host, server_port=port, **launch_settings())  # type: ignore[arg-type]

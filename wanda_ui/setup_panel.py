@@ -5,12 +5,13 @@ from typing import Any
 
 import gradio as gr
 
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, MAX_SPARSITY
 from wanda_core.errors import InputError
 from wanda_core.model import builtin
 from wanda_core.progress import Steps
-from wanda_core.recipe import MAX_SPARSITY, PruneSpec, preset
-from wanda_core.text.windows import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, read_text
-from wanda_ui.app_state import Result, Studio
+from wanda_core.recipe import PruneSpec, preset
+from wanda_core.text.files import read_text
+from wanda_ui.app_state import AppState, Result
 from wanda_ui.language import label
 
 MODELS = [
@@ -162,7 +163,7 @@ def build() -> SetupPanel:
 
 
 def job(
-    studio: Studio,
+    state: AppState,
     name: str,
     method: str,
     pattern: str,
@@ -188,16 +189,16 @@ def job(
     text = read_text(file) if file else None
     source = "uploaded text" if file else None
     settings: dict[str, object] = {"text": text, "source": source, "samples": samples, "seq_len": seq_len, "seed": seed}
-    return studio.prune_steps(name, spec, settings)
+    return state.prune_steps(name, spec, settings)
 
 
 def slide(
-    studio: Studio, name: str, method: str, pattern: str, sparsity: object, group: str, *others: object
+    state: AppState, name: str, method: str, pattern: str, sparsity: object, group: str, *others: object
 ) -> Steps[Result] | None:
     """What a moved slider shows at once: the same recipe from the dense model's norms; None where that cannot be."""
     if pattern != "unstructured" or method == "sparsegpt":
         return None
-    return studio.slide_steps(name, _spec(method, pattern, sparsity, group, order="one-shot"))
+    return state.slide_steps(name, _spec(method, pattern, sparsity, group, order="one-shot"))
 
 
 def _spec(method: str, pattern: str, sparsity: object, group: str, **more: Any) -> PruneSpec:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from wanda_core.calibration.input_norms import InputNorms, NormRecorder, StopForward, column_squares
+from wanda_core.calibration.input_norms import InputNorms, NormRecorder, column_squares
 from wanda_core.errors import ModelError
-from wanda_core.model.blocks import block_calls, first_block_inputs, hidden_states
+from wanda_core.model.blocks import StopForward, block_calls, first_block_inputs, hidden_states
 from wanda_core.model.linears import Linear, decoder_blocks
 
 

@@ -9,9 +9,10 @@ from oracle import catch_first_block, mask_rows, matrices_of, put_back, scaler_r
 from wanda_core.calibration import batching, orders
 from wanda_core.calibration.profile import Profile, check_matches, load_profile, profile, save_profile
 from wanda_core.errors import InputError
+from wanda_core.methods import METHODS
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.pruning.prune import prune, prune_steps
-from wanda_core.recipe import METHODS, PruneSpec, Solver, preset
+from wanda_core.recipe import PruneSpec, Solver, preset
 from wanda_core.text.windows import draw
 
 

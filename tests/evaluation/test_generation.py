@@ -11,7 +11,7 @@ import torch
 
 from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.generation import common_tokens, generate, prompt_ids
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 

@@ -13,7 +13,8 @@ from wanda_core.evaluation.perplexity import agreement, perplexity, perplexity_s
 from wanda_core.progress import finish
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import calibrate, read_text
+from wanda_core.text.files import read_text
+from wanda_core.text.windows import calibrate
 
 WIKITEXT = os.environ.get("WANDA_WIKITEXT")
 

@@ -230,8 +230,8 @@ def cut_off(tokenizer, calibration, tmp_path, monkeypatch):
         lm = low_memory.load_model(name, device="cpu", dtype=torch.float32)
         with monkeypatch.context() as patch:
             if fail:
-                add = resume.Unfinished.add_shard
-                patch.setattr(resume.Unfinished, "add_shard", lambda job, *a: full() if job.done else add(job, *a))
+                add = resume.RunState.add_shard
+                patch.setattr(resume.RunState, "add_shard", lambda job, *a: full() if job.done else add(job, *a))
             low_memory.prune_to_folder(lm, spec or PruneSpec(), target, calibration, say=said.append)
         return said
 

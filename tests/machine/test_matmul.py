@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import linear
 
 from wanda_core.machine import matmul as matmul_module
-from wanda_core.machine.matmul import Sooner, matmul
+from wanda_core.machine.matmul import FasterLinear, matmul
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +207,7 @@ def test_a_model_inside_gives_the_bits_it_gives_outside(pays, tiny_llama, tiny_o
         ids = torch.arange(96, device=lm.device)[None] % 64
         outside = lm.model(ids, use_cache=False).logits
         for _ in range(3):
-            with Sooner():
+            with FasterLinear():
                 assert torch.equal(lm.model(ids, use_cache=False).logits, outside)
         assert (lm.device.type == "cpu") == any(ends != [] for ends in matmul_module._ends.values())
 

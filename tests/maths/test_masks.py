@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import mask_groups, mask_matrix, mask_rows
+from recipes import removal_mask
 
-from wanda_core.maths import masks
+from wanda_core.maths import masks, selection
 from wanda_core.recipe import PruneSpec
 
 
@@ -21,7 +22,7 @@ def test_rows_of_very_different_scale_lose_the_same_count(device):
 
 def test_per_matrix_the_small_row_goes_first(device):
     S = on(device, [[1.0, 4.0, 2.0, 3.0], [1000.0, 4000.0, 3000.0, 2000.0]])
-    by_matrix = masks.removal_mask(S, PruneSpec(method="wanda", sparsity=0.5, group="matrix"))
+    by_matrix = removal_mask(S, PruneSpec(method="wanda", sparsity=0.5, group="matrix"))
     assert by_matrix.tolist() == [[True] * 4, [False] * 4]
 
 
@@ -63,32 +64,32 @@ def test_magnitude_per_matrix_takes_the_threshold_and_its_ties_too(device):
     S = on(device, [[1.0, 2.0], [2.0, 3.0]])
     spec = PruneSpec(method="magnitude", sparsity=0.25)
     # place int(4 * 0.25) = 1 of 1, 2, 2, 3 holds 2: three weights go, not one
-    assert masks.removal_mask(S, spec).tolist() == [[True, True], [True, False]]
+    assert removal_mask(S, spec).tolist() == [[True, True], [True, False]]
 
 
 def test_wanda_per_matrix_cuts_the_exact_count(device):
     S = on(device, [[1.0, 2.0], [2.0, 3.0]])
     spec = PruneSpec(method="wanda", sparsity=0.5, group="matrix")
-    assert masks.removal_mask(S, spec).tolist() == [[True, True], [False, False]]
+    assert removal_mask(S, spec).tolist() == [[True, True], [False, False]]
 
 
 @pytest.mark.parametrize("method", ["wanda", "magnitude"])
 @pytest.mark.parametrize("group", ["row", "matrix"])
 def test_sparsity_zero_removes_nothing(device, method, group):
     spec = PruneSpec(method=method, sparsity=0, group=group)
-    assert not masks.removal_mask(on(device, [[0.0, 1.0], [2.0, 0.0]]), spec).any()
+    assert not removal_mask(on(device, [[0.0, 1.0], [2.0, 0.0]]), spec).any()
 
 
 def test_the_count_per_row_is_rounded_down(device):
     S = on(device, [[3.0, 1.0, 2.0]])
-    assert int(masks.removal_mask(S, PruneSpec(sparsity=0.5)).sum()) == 1
-    assert int(masks.removal_mask(S, PruneSpec(sparsity=0.3)).sum()) == 0
+    assert int(removal_mask(S, PruneSpec(sparsity=0.5)).sum()) == 1
+    assert int(removal_mask(S, PruneSpec(sparsity=0.3)).sum()) == 0
 
 
 def test_a_mask_follows_a_matrix_that_is_a_transposed_view(device):
     stored = torch.rand(12, 8, generator=torch.Generator().manual_seed(0)).to(device)
     for spec in (PruneSpec(), PruneSpec(pattern="2:4"), PruneSpec(group="matrix"), PruneSpec(method="magnitude")):
-        assert torch.equal(masks.removal_mask(stored.t(), spec), masks.removal_mask(stored.t().contiguous(), spec))
+        assert torch.equal(removal_mask(stored.t(), spec), removal_mask(stored.t().contiguous(), spec))
 
 
 def random_scores(rows: int, columns: int, seed: int, ties: bool) -> torch.Tensor:
@@ -103,7 +104,7 @@ grids = st.builds(random_scores, st.integers(1, 7), st.integers(1, 40), st.integ
 
 @given(grids, st.floats(0, 0.95))
 def test_a_row_mask_is_the_stable_sort_and_exact_in_every_row(device, S, sparsity):
-    cut = masks.removal_mask(S.to(device), PruneSpec(sparsity=sparsity)).cpu()
+    cut = removal_mask(S.to(device), PruneSpec(sparsity=sparsity)).cpu()
     assert cut.sum(dim=1).tolist() == [int(S.shape[1] * sparsity)] * S.shape[0]
     assert torch.equal(cut, mask_rows(S, sparsity))
 
@@ -112,7 +113,7 @@ def test_a_row_mask_is_the_stable_sort_and_exact_in_every_row(device, S, sparsit
 def test_n_of_m_holds_in_every_group(device, rows, groups, m, data, seed, ties):
     n = data.draw(st.integers(1, m - 1))
     S = random_scores(rows, groups * m, seed, ties)
-    cut = masks.removal_mask(S.to(device), PruneSpec(pattern=f"{n}:{m}")).cpu()
+    cut = removal_mask(S.to(device), PruneSpec(pattern=f"{n}:{m}")).cpu()
     assert (~cut).reshape(-1, m).sum(dim=1).tolist() == [n] * (rows * groups)
     assert torch.equal(cut, mask_groups(S, n, m))
 
@@ -122,12 +123,12 @@ def test_magnitude_per_matrix_is_the_plain_sort(device, S, sparsity):
     if int(S.numel() * sparsity) == 0:
         return  # nothing was asked for; the published code would still cut one
     spec = PruneSpec(method="magnitude", sparsity=sparsity)
-    assert torch.equal(masks.removal_mask(S.to(device), spec).cpu(), mask_matrix(S, sparsity))
+    assert torch.equal(removal_mask(S.to(device), spec).cpu(), mask_matrix(S, sparsity))
 
 
 @given(grids, st.floats(0, 0.95))
 def test_wanda_per_matrix_is_one_stable_sort_of_all(device, S, sparsity):
-    cut = masks.removal_mask(S.to(device), PruneSpec(sparsity=sparsity, group="matrix")).cpu()
+    cut = removal_mask(S.to(device), PruneSpec(sparsity=sparsity, group="matrix")).cpu()
     assert torch.equal(cut, mask_rows(S.reshape(1, -1), sparsity).reshape(S.shape))
 
 
@@ -135,8 +136,8 @@ def test_wanda_per_matrix_is_one_stable_sort_of_all(device, S, sparsity):
 def test_a_higher_sparsity_removes_all_that_a_lower_one_does(device, S, one, other):
     low, high = sorted((one, other))
     S = S.to(device)
-    gone = masks.removal_mask(S, PruneSpec(sparsity=low))
-    assert bool((gone <= masks.removal_mask(S, PruneSpec(sparsity=high))).all())
+    gone = removal_mask(S, PruneSpec(sparsity=low))
+    assert bool((gone <= removal_mask(S, PruneSpec(sparsity=high))).all())
 
 
 @given(st.lists(grids, min_size=1, max_size=4), st.data())
@@ -146,12 +147,12 @@ def test_the_kth_of_all_is_the_kth_of_the_joined_sort(device, parts, data):
     parts[0] = torch.cat([parts[0].flatten(), torch.tensor([0.0, -0.0, -0.0], device=device)])
     joined = torch.cat([S.flatten() for S in parts]).abs().sort().values
     k = data.draw(st.integers(0, len(joined) - 1))
-    assert masks.kth_of_all(lambda: iter(parts), k).item() == joined[k].item()
+    assert selection.kth_of_all(lambda: iter(parts), k).item() == joined[k].item()
 
 
 def test_the_kth_of_all_counts_ties_and_negative_zeros(device):
     parts = [on(device, [2.0, -0.0]), on(device, [[2.0], [1.0]]), on(device, [2.0, 0.0])]
-    found = [masks.kth_of_all(lambda: iter(parts), k).item() for k in range(6)]
+    found = [selection.kth_of_all(lambda: iter(parts), k).item() for k in range(6)]
     assert found == [0.0, 0.0, 1.0, 2.0, 2.0, 2.0]
     assert str(found[0]) == "0.0"
 
@@ -160,9 +161,9 @@ def test_the_kth_of_all_counts_ties_and_negative_zeros(device):
 def test_half_precision_scores_are_cut_like_their_float32_values(device, dtype):
     S = torch.rand(6, 40, generator=torch.Generator().manual_seed(3)).to(dtype).to(device)
     for spec in (PruneSpec(), PruneSpec(pattern="4:8"), PruneSpec(method="magnitude", sparsity=0.4)):
-        assert torch.equal(masks.removal_mask(S, spec), masks.removal_mask(S.float(), spec))
+        assert torch.equal(removal_mask(S, spec), removal_mask(S.float(), spec))
     parts = [S, S[:2]]
-    assert masks.kth_of_all(lambda: iter(parts), 77).item() == torch.cat(parts).float().flatten().sort().values[77]
+    assert selection.kth_of_all(lambda: iter(parts), 77).item() == torch.cat(parts).float().flatten().sort().values[77]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -178,7 +179,7 @@ def test_without_writes_plus_zero_and_keeps_every_other_bit(dtype, device):
 
 @pytest.mark.parametrize("spec", [PruneSpec(), PruneSpec(group="row:128"), PruneSpec("magnitude", group="row")])
 def test_no_rows_give_no_mask(spec):
-    assert masks.removal_mask(torch.zeros(0, 256), spec).shape == (0, 256)
+    assert removal_mask(torch.zeros(0, 256), spec).shape == (0, 256)
 
 
 def test_scores_of_any_type_are_cut_by_their_own_threshold():
@@ -199,7 +200,7 @@ def test_the_kth_of_many_short_rows_is_that_of_a_sort_ties_included(columns):
     ):
         ordered = scores.sort(dim=1).values
         for k in range(1, columns + 1):
-            assert torch.equal(masks.kth_smallest(scores, k), ordered[:, k - 1 : k])
+            assert torch.equal(selection.kth_smallest(scores, k), ordered[:, k - 1 : k])
             if k < columns:
                 places = scores.argsort(dim=1, stable=True)[:, :k]
                 lowest = torch.zeros_like(scores).scatter(1, places, 1).bool()

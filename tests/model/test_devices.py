@@ -9,7 +9,8 @@ from accelerate import dispatch_model
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import ModelError
 from wanda_core.model import loading
-from wanda_core.model.loading import LanguageModel, load_model
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.loading import load_model
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.text.windows import draw

@@ -4,12 +4,13 @@ import pytest
 import torch
 from families import tiny
 
+from wanda_core.calibration.input_norms import LEAST_TOKENS
 from wanda_core.calibration.profile import load_profile, profile, save_profile
 from wanda_core.errors import ModelError
 from wanda_core.maths.masks import lowest_per_row
 from wanda_core.model import experts
 from wanda_core.model.linears import Linear, decoder_blocks
-from wanda_core.pruning.prune import LEAST_TOKENS, prune
+from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.text.windows import draw
 

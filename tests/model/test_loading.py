@@ -10,9 +10,11 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, T5Config
 
-from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.errors import InputError, ModelError, WandaError, first_line
 from wanda_core.model import hub
-from wanda_core.model.loading import LanguageModel, default_device, default_dtype, first_line, free_memory, load_model
+from wanda_core.model.devices import default_device, default_dtype, free_memory
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.loading import load_model
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wanda_core.errors import InputError, StorageError
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers import run_log
 from wanda_core.outliers.analysis import analyse
 from wanda_core.outliers.features import find_outlier_features

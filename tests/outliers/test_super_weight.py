@@ -13,8 +13,8 @@ from torch import nn
 from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import perplexity
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
-from wanda_core.model.loading import LanguageModel
 from wanda_core.outliers.super_weight import (
     candidate,
     largest_weight,

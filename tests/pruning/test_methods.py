@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from recipes import removal_mask
 
 from wanda_core.errors import InputError, ModelError
-from wanda_core.maths import masks, scores, updates
-from wanda_core.pruning.allocation import block_sparsities, outlier_ratio, owl
+from wanda_core.maths import scores, updates
+from wanda_core.maths.owl import outlier_ratio, owl
+from wanda_core.pruning.allocation import block_sparsities
 from wanda_core.recipe import PruneSpec
 
 
@@ -30,9 +32,12 @@ def test_ria_by_hand():
 
 def test_random_scores_depend_on_the_seed_and_the_linear_alone():
     W = torch.zeros(5, 7)
-    assert torch.equal(scores.random(W, 3, 0), scores.random(W + 1, 3, 0))
-    assert not torch.equal(scores.random(W, 3, 0), scores.random(W, 3, 1))
-    assert not torch.equal(scores.random(W, 3, 0), scores.random(W, 4, 0))
+    here, there, other = (
+        scores.seed_of(seed, name) for seed, name in ((3, "layers.0.q"), (3, "layers.1.q"), (4, "layers.0.q"))
+    )
+    assert torch.equal(scores.random(W, here), scores.random(W + 1, here))
+    assert not torch.equal(scores.random(W, here), scores.random(W, there))
+    assert not torch.equal(scores.random(W, here), scores.random(W, other))
 
 
 # groups
@@ -48,7 +53,7 @@ def lowest_by_python(values: list[float], share: float) -> list[bool]:
 @pytest.mark.parametrize("shape", [(5, 300), (260, 7), (128, 128)])
 def test_every_group_loses_its_own_lowest(group, shape):
     S = noise(*shape).abs()
-    mask = masks.removal_mask(S, PruneSpec("wanda", 0.4, group=group))
+    mask = removal_mask(S, PruneSpec("wanda", 0.4, group=group))
     along, _, size = group.partition(":")
     lines = [S.flatten()] if along == "matrix" else list(S.t() if along == "column" else S)
     cut = [mask.flatten()] if along == "matrix" else list(mask.t() if along == "column" else mask)
@@ -64,14 +69,14 @@ def test_every_group_loses_its_own_lowest(group, shape):
 def test_per_input_column_any_scale_of_the_columns_cancels(seed, rows, columns):
     W = noise(rows, columns, seed=seed)
     X_norm = noise(columns, seed=seed + 1).abs() + 0.01
-    by_wanda = masks.removal_mask(scores.wanda(W, X_norm), PruneSpec("wanda", 0.5, group="column"))
-    by_magnitude = masks.removal_mask(scores.magnitude(W), PruneSpec("magnitude", 0.5, group="column"))
+    by_wanda = removal_mask(scores.wanda(W, X_norm), PruneSpec("wanda", 0.5, group="column"))
+    by_magnitude = removal_mask(scores.magnitude(W), PruneSpec("magnitude", 0.5, group="column"))
     assert torch.equal(by_wanda, by_magnitude)
 
 
 def test_the_variant_cuts_up_to_one_share_of_every_rows_sum():
     S = noise(40, 64).abs() * torch.linspace(0.1, 10, 40)[:, None]
-    mask = masks.removal_mask(S, PruneSpec("wanda-variant", 0.5))
+    mask = removal_mask(S, PruneSpec("wanda-variant", 0.5))
     assert abs(float(mask.float().mean()) - 0.5) < 0.01
     shares = []
     for row, cut in zip(S, mask, strict=True):
@@ -82,7 +87,7 @@ def test_the_variant_cuts_up_to_one_share_of_every_rows_sum():
 
 def test_the_variant_leaves_a_row_alone_whose_first_score_is_already_too_much():
     S = torch.cat([torch.ones(1, 2), torch.tensor([[0.001, 1000.0]])])
-    mask = masks.removal_mask(S, PruneSpec("wanda-variant", 0.25))
+    mask = removal_mask(S, PruneSpec("wanda-variant", 0.25))
     assert mask.tolist() == [[False, False], [True, False]]
 
 

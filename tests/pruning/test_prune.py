@@ -7,8 +7,8 @@ import torch
 from oracle import prune_magnitude, prune_wanda
 
 from wanda_core.errors import InputError, ModelError
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import LanguageModel
 from wanda_core.progress import Progress, finish
 from wanda_core.pruning.prune import prune, prune_steps
 from wanda_core.recipe import PruneSpec
@@ -357,8 +357,10 @@ def test_progress_never_goes_back_and_ends_at_the_end(tiny_llama, calibration, s
 
 @pytest.mark.builtin
 def test_wanda_beats_magnitude_on_the_built_in_model(builtin_lm):
+    from wanda_core.assets import BUILTIN_EVALUATION
     from wanda_core.evaluation.perplexity import perplexity
-    from wanda_core.text.windows import BUILTIN_EVALUATION, calibrate, read_text
+    from wanda_core.text.files import read_text
+    from wanda_core.text.windows import calibrate
 
     text = read_text(BUILTIN_EVALUATION)
     calibration = calibrate(builtin_lm, samples=2, seq_len=64)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from wanda_core.errors import InputError
 from wanda_core.text import windows
-from wanda_core.text.windows import calibrate, draw, read_text
+from wanda_core.text.files import read_text
+from wanda_core.text.windows import calibrate, draw
 
 
 @given(st.integers(0, 2**40), st.integers(1, 9), st.integers(2, 30), st.integers(1, 400))

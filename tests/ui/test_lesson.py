@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wanda_core.errors import InputError
 from wanda_core.progress import finish
-from wanda_ui.app_state import Studio
+from wanda_ui.app_state import AppState
 from wanda_ui.language import LANGUAGES, say, words
 from wanda_ui.lesson import address, summary
 from wanda_ui.lesson.answers import Asked, Record
@@ -25,7 +25,7 @@ SPEAKERS = [partial(say, language) for language in LANGUAGES]
 
 
 def asked(language="en"):
-    return Asked(partial(say, language), Studio(), "builtin")
+    return Asked(partial(say, language), AppState(), "builtin")
 
 
 def answer(name, *values, language="en"):

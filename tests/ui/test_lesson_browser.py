@@ -8,6 +8,7 @@ import pytest
 from browser import MINUTE, figure, wait_for, wait_for_address
 from playwright.sync_api import expect
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.explain.mask_comparison import protection
 from wanda_core.explain.toy_example import choose, example_inputs, example_matrix, two_weights
@@ -16,7 +17,7 @@ from wanda_core.outliers.sentence import read_sentence
 from wanda_core.outliers.sinks import sink_report
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import BUILTIN_EVALUATION, read_text
+from wanda_core.text.files import read_text
 from wanda_ui.lesson.consequences import COST_WINDOWS, SEQ_LEN, SPARSITY
 from wanda_ui.lesson.plan import SENTENCE, STEPS
 from wanda_ui.markup import number
@@ -25,11 +26,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.builtin]
 
 
 @pytest.fixture(scope="module")
-def loaded(studio, page):
+def loaded(state, page):
     """The page's own model, analysed."""
     from wanda_core.progress import finish
 
-    return finish(studio.open_steps("builtin"))
+    return finish(state.open_steps("builtin"))
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +167,10 @@ def test_step_7_finds_where_the_masks_part(learner, loaded):
     assert magnitude["y"][-1] > wanda["y"][-1]
 
 
-def test_step_8_measures_both_methods_and_keeps_nothing(learner, loaded, studio):
+def test_step_8_measures_both_methods_and_keeps_nothing(learner, loaded, state):
     onward(learner, 7)
     guess(learner, 8, "many")
-    before = list(studio.results)
+    before = list(state.results)
     learner.click("#lesson-8-see")
     learner.wait_for_selector("#lesson-8-status .wl-progress")
     wait_for(learner, "lesson-8-finding", "At 50% zeros")
@@ -181,7 +182,7 @@ def test_step_8_measures_both_methods_and_keeps_nothing(learner, loaded, studio)
     assert f"Wanda {number(perplexity(variant.lm, text, **settings).perplexity)}" in finding
     assert f"dense {number(perplexity(loaded.lm, text, **settings).perplexity)}" in finding
     expect(learner.locator("#lesson-8-table tbody tr")).to_have_count(7)
-    assert list(studio.results) == before
+    assert list(state.results) == before
 
 
 def test_the_whole_run_can_be_taken_away(browser, learner):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from browser import figure, open_tab
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import perplexity
@@ -23,8 +24,8 @@ from wanda_core.outliers.sentence import Sentence, read_sentence
 from wanda_core.outliers.sinks import sink_report
 from wanda_core.outliers.super_weight import SuperWeightReport, ZeroedWeight
 from wanda_core.progress import Progress, finish
-from wanda_core.text.windows import BUILTIN_EVALUATION, read_text
-from wanda_ui.app_state import MAX_FOUND, Loaded, Studio
+from wanda_core.text.files import read_text
+from wanda_ui.app_state import MAX_FOUND, AppState, Loaded
 from wanda_ui.language import ENGLISH, LANGUAGES, say
 from wanda_ui.outliers import ablation, features, growth, sentence, sinks
 from wanda_ui.outliers import protection as masks
@@ -258,8 +259,8 @@ def test_signs_and_lists_are_told_shortly():
 
 
 def test_what_was_found_is_found_again_without_a_pass_and_the_oldest_goes(tiny_llama):
-    studio = Studio()
-    loaded = studio.models["tiny"] = Loaded(tiny_llama)
+    state = AppState()
+    loaded = state.models["tiny"] = Loaded(tiny_llama)
     passes = []
 
     def steps(key):
@@ -268,7 +269,7 @@ def test_what_was_found_is_found_again_without_a_pass_and_the_oldest_goes(tiny_l
         return key * 2
 
     def find(key):
-        return finish(studio.found_steps("tiny", key, lambda loaded: steps(key)))
+        return finish(state.found_steps("tiny", key, lambda loaded: steps(key)))
 
     assert [find(1), find(1), find(2)] == [2, 2, 4]
     assert passes == [1, 2]
@@ -292,8 +293,8 @@ def lab(page):
 
 
 @pytest.fixture
-def lm(studio):
-    return studio.models["builtin"].lm
+def lm(state):
+    return state.models["builtin"].lm
 
 
 def section(lab, name):
@@ -331,14 +332,14 @@ class TestInTheBrowser:
         assert lab.locator("#sentence-table tbody tr").count() == len(found)
         assert lab.get_attribute("#sentence-cells", "aria-label") == lab.inner_text("#sentence-cells-title")
 
-    def test_another_block_and_a_stricter_criterion_need_no_new_pass(self, lab, studio):
+    def test_another_block_and_a_stricter_criterion_need_no_new_pass(self, lab, state):
         section(lab, "sentence")
         lab.wait_for_selector("#sentence-table table")
-        before = set(studio.models["builtin"].found)
+        before = set(state.models["builtin"].found)
         write(lab, "sentence-ratio", "1e9")
         lab.press("#sentence-ratio input", "Enter")
         lab.wait_for_selector("#sentence-cells-text >> text=shows no massive activation")
-        assert set(studio.models["builtin"].found) == before
+        assert set(state.models["builtin"].found) == before
         write(lab, "sentence-ratio", "")
         lab.press("#sentence-ratio input", "Enter")
         answered(lab, "sentence", "ratio None is not a number")
@@ -378,10 +379,10 @@ class TestInTheBrowser:
         assert f"r = {found.correlation:.2f}" in lab.inner_text("#sinks-heatmap-text")
         assert lab.locator("#sinks-table tbody tr").count() == 30
 
-    def test_features_are_counted_once_and_the_shares_then_move_freely(self, lab, studio):
+    def test_features_are_counted_once_and_the_shares_then_move_freely(self, lab, state):
         section(lab, "features")
         lab.wait_for_selector("#features-table table")
-        (counts,) = (value for key, value in studio.models["builtin"].found.items() if key[0] == "features")
+        (counts,) = (value for key, value in state.models["builtin"].found.items() if key[0] == "features")
         report = outlier_features(counts)
         assert report.meets
         assert f"{len(report.features)} of 576 channels" in lab.inner_text("#features-plane-title")
@@ -390,7 +391,7 @@ class TestInTheBrowser:
         lab.fill("#features-layers input[type=number]", "99")
         lab.wait_for_selector("#features-plane-title >> text=none of 576 channels")
         assert time.monotonic() - began < 5
-        assert sum(key[0] == "features" for key in studio.models["builtin"].found) == 1
+        assert sum(key[0] == "features" for key in state.models["builtin"].found) == 1
         lab.fill("#features-layers input[type=number]", "25")
 
     def test_the_model_in_the_page_adds_its_row_to_the_users_file(self, lab, lm, tmp_path, monkeypatch):
@@ -410,10 +411,10 @@ class TestInTheBrowser:
         lab.click("#features-run")
         answered(lab, "features", "magnitude None is not a number above 0")
 
-    def test_masks_are_those_of_the_engine_and_a_typed_column_is_shown(self, lab, studio):
+    def test_masks_are_those_of_the_engine_and_a_typed_column_is_shown(self, lab, state):
         section(lab, "protection")
         lab.wait_for_selector("#protection-table table")
-        loaded = studio.models["builtin"]
+        loaded = state.models["builtin"]
         linear = next(x for x in loaded.lm.linears[15] if x.kind == "self_attn.q_proj")
         found = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
         title = lab.inner_text("#protection-curve-title")

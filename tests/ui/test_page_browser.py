@@ -184,10 +184,10 @@ def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 1440, "height": 1000})
 
 
-def test_prune_pressed_before_the_tabs_are_filled_goes_first_and_is_shown(browser, address, studio, page):
+def test_prune_pressed_before_the_tabs_are_filled_goes_first_and_is_shown(browser, address, state, page):
     page.close()  # one visitor at a time: what is looked at is the order of one visitor's jobs
-    studio.models["builtin"].analysis = None
-    studio.results.clear()
+    state.models["builtin"].analysis = None
+    state.results.clear()
     hasty = browser.new_page(viewport={"width": 1440, "height": 1000})
     hasty.set_default_timeout(3 * MINUTE)
     hasty.goto(address)

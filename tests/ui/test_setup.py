@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from wanda_core.errors import InputError
+from wanda_core.methods import METHODS
 from wanda_core.progress import Progress
-from wanda_core.recipe import METHODS, PruneSpec, preset
+from wanda_core.recipe import PruneSpec, preset
 from wanda_ui import markup, setup_panel
 from wanda_ui.language import LANGUAGES, speaker
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
-from wanda_core.machine.matmul import matmul, unwatched
+from wanda_core.machine.matmul import matmul, unwatched, wide
+from wanda_core.model.blocks import StopForward
 from wanda_core.model.linears import Linear
 
 
@@ -83,10 +84,15 @@ def _einsum_gives_the_same_bits() -> bool:
 
 @dataclass
 class Moments:
-    """What is known of one linear's inputs. norms: ‖X_j‖; gram: Σ xᵀx (C_in, C_in) float32, where it is wanted."""
+    """What is known of one linear's inputs X, which come from the stream that is being pruned.
+
+    norms: ‖X_j‖; gram: XᵀX (C_in, C_in) float32, where it is wanted; cross: XᵈᵀX, likewise, Xᵈ being the dense model's
+    own inputs of that linear, where they are known too.
+    """
 
     norms: InputNorms
     gram: Tensor | None = None
+    cross: Tensor | None = None
 
 
 def column_products(x: Tensor, y: Tensor | None = None, sequences: int = 1) -> Tensor:
@@ -101,11 +107,6 @@ def column_products(x: Tensor, y: Tensor | None = None, sequences: int = 1) -> T
     for a, b in zip(left[1:], right[1:], strict=True):
         total += matmul(a.t(), b)
     return total
-
-
-def wide(device: torch.device) -> torch.dtype:
-    """What sums over sequences are kept in, so that their order leaves no trace in float32. MPS has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @dataclass
@@ -242,5 +243,4 @@ def rows(x: Tensor) -> int:
     return x.numel() // x.shape[-1]
 
 
-class StopForward(Exception):  # noqa: N818 - a signal, not an error
-    """Ends a forward pass whose remaining work nobody needs."""
+LEAST_TOKENS = 16  # of an expert: the norms of fewer say more about these tokens than about the expert

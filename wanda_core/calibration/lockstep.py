@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wanda_core.calibration.input_norms import StopForward
 from wanda_core.machine import distributed, matmul
-from wanda_core.model.blocks import BlockCall
+from wanda_core.model.blocks import BlockCall, StopForward
 from wanda_core.model.linears import Linear
 
 Arrive = Callable[[Linear, list[Tensor]], object]

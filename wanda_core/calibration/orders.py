@@ -10,32 +10,30 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from wanda_core.calibration.batching import joined, regrouped, singly
+from wanda_core.calibration.batching import Batches, joined, regrouped, singly
 from wanda_core.calibration.input_norms import (
     InputNorms,
     Moments,
     NormRecorder,
-    StopForward,
     check_reached,
     checked,
     column_products,
     column_squares,
     rows,
-    wide,
 )
 from wanda_core.calibration.lockstep import Arrive, Lockstep, at_once
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
-from wanda_core.model.blocks import BlockCall
+from wanda_core.machine.matmul import wide
+from wanda_core.model.blocks import BlockCall, StopForward
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
-from wanda_core.model.loading import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_core.text.windows import Calibration
 
 AT_ONCE_TOKENS = 8192  # a set up to this goes through a block in one call
 
-# (linear, its inputs' moments, products of the dense model's inputs with these where that is wanted)
-Visit = Callable[[Linear, Moments, Tensor | None], object]
+Visit = Callable[[Linear, Moments], object]  # (linear, its inputs' moments)
 
 
 def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bool) -> Steps[dict[str, Tensor]]:
@@ -48,9 +46,9 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     blocks = lm.walk("prune")
     ids = distributed.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
-    calls, inputs = blocks.begun(ids)
+    calls, inputs = blocks.start(ids)
     norms: dict[str, Tensor] = {}
-    batches = blocks.batches
+    batches = Batches(blocks.tried)
     ends: dict[object, str] = {}  # shape of a block -> the kind of linear it calls last, once it is known
     for index, block, linears in blocks:
         call, where = calls[index], f"block {index + 1} of {len(blocks)}"
@@ -61,10 +59,10 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
         for number, linear in enumerate(linears, 1):
             yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
             products = recorder.grams.get(linear.name)
-            visit(linear, Moments(found[linear.name], None if products is None else products.float()), None)
+            visit(linear, Moments(found[linear.name], None if products is None else products.float()))
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
-            inputs = blocks.carried(call.run(block, x) for x in inputs)
+            inputs = blocks.carry(call.run(block, x) for x in inputs)
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 
@@ -105,10 +103,10 @@ def in_flight(
     blocks, theirs = lm.walk("prune"), dense.walk("beside") if dense else None
     ids = distributed.share(calibration.ids).to(lm.device)
     yield Progress("pruning", 0, len(blocks), "reading the calibration text")
-    calls, hidden = blocks.begun(ids)
-    beside = theirs.begun(ids)[1] if theirs else []
+    calls, hidden = blocks.start(ids)
+    beside = theirs.start(ids)[1] if theirs else []
     norms: dict[str, Tensor] = {}
-    batches = blocks.batches
+    batches = Batches(blocks.tried)
     for (index, block, linears), other in zip(blocks, theirs or repeat(None)):  # noqa: B905 - one is endless
         call, where = calls[index], f"block {index + 1} of {len(blocks)}"
         yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
@@ -123,7 +121,7 @@ def in_flight(
                 )
             seen.read(linear, xs, ds)
             norms[linear.name] = checked(seen.moments.norms, linear).norms.cpu()
-            visit(linear, seen.moments, seen.cross)
+            visit(linear, seen.moments)
 
         own = other[1:] if other else None
         if distributed.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
@@ -150,10 +148,10 @@ def in_flight(
         for linear in (linear for linear in linears if linear.name not in norms):
             nothing = checked(None, linear)  # an expert without tokens, else an error
             norms[linear.name] = nothing.norms.cpu()
-            visit(linear, Moments(nothing), None)
+            visit(linear, Moments(nothing))
         if index + 1 < len(blocks):
-            hidden = blocks.carried(hidden)
-            beside = theirs.carried(beside) if theirs else []
+            hidden = blocks.carry(hidden)
+            beside = theirs.carry(beside) if theirs else []
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return norms
 
@@ -191,7 +189,6 @@ class Seen:
     gram: bool
     xs: list[Tensor] = field(default_factory=list)
     moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0))))
-    cross: Tensor | None = None
 
     def read(self, linear: Linear, xs: list[Tensor], ds: list[Tensor] | None) -> None:
         """Measure, unless it is what was read before. Without inputs here, another process has them."""
@@ -204,8 +201,9 @@ class Seen:
         each = [column_squares(x, _sequences(x)) for x in xs] or [zeros]
         squares = distributed.total(torch.cat(each).sum(dim=0, dtype=wide(zeros.device))) / self.sequences
         found = InputNorms(squares.float(), self.sequences, distributed.sum_of(sum(rows(x) for x in xs)))
-        self.moments = Moments(found, _products(xs or [zeros], xs or [zeros]) if self.gram else None)
-        self.cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
+        gram = _products(xs or [zeros], xs or [zeros]) if self.gram else None
+        cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None
+        self.moments = Moments(found, gram, cross)
 
 
 def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
@@ -231,6 +229,6 @@ def one_shot(
             where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
             yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
             squares = torch.square(norms[linear.name].to(linear.weight.device))  # blocks may lie on several GPUs
-            visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))), None)
+            visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))))
     yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
     return dict(norms)

@@ -12,16 +12,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import wanda_core
-from wanda_core.calibration.batching import regrouped, singly
+from wanda_core.calibration.batching import Batches, regrouped, singly
 from wanda_core.calibration.input_norms import InputNorms, NormRecorder
 from wanda_core.errors import InputError, StorageError
 from wanda_core.machine import distributed
 from wanda_core.model import experts
 from wanda_core.model.blocks import BlockCall
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
+from wanda_core.version import __version__
 
 FORMAT = "wanda-profile-1"
 
@@ -59,16 +59,16 @@ def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]
 
 def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     blocks = lm.walk("read")
-    calls, hidden = blocks.begun(distributed.share(calibration.ids).to(lm.device))
+    calls, hidden = blocks.start(distributed.share(calibration.ids).to(lm.device))
     found: dict[str, InputNorms] = {}
-    batches = blocks.batches
+    batches = Batches(blocks.tried)
     for index, block, linears in blocks:
         call = calls[index]
         yield Progress("profile", index, len(blocks), f"block {index + 1} of {len(blocks)}")
         recorder = NormRecorder(linears)
         inputs = regrouped(hidden, batches.size(block, call, linears, singly(hidden)))
         with recorder.recording():
-            hidden = blocks.carried(_outputs(block, call, inputs, recorder))
+            hidden = blocks.carry(_outputs(block, call, inputs, recorder))
         found.update(recorder.join().found())
     yield Progress("profile", len(blocks), len(blocks), "done")
     return profile_of(lm, calibration, found)
@@ -112,13 +112,13 @@ def load_profile(path: str | Path) -> Profile:
         with safe_open(Path(path).expanduser(), framework="pt") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
-                raise InputError(f"{str(path)!r} is no profile of this version; make one with `wanda_core profile`")
+                raise InputError(f"{str(path)!r} is no profile of this version; make one with `wanda-lab profile`")
             norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             source, tokens = json.loads(about["source"]), json.loads(about["tokens"])
             return Profile(norms, about["calibration"], about["order"], source, tokens)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
-            f"profile {str(path)!r} cannot be read ({error}); make one with `wanda_core profile`"
+            f"profile {str(path)!r} cannot be read ({error}); make one with `wanda-lab profile`"
         ) from error
 
 
@@ -148,7 +148,7 @@ def source_of(lm: LanguageModel, calibration: Calibration) -> dict[str, Any]:
         "seq_len": calibration.seq_len,
         "seed": calibration.seed,
         "dtype": str(lm.dtype).removeprefix("torch."),
-        "wanda_lab": wanda_core.__version__,
+        "wanda_lab": __version__,
         "torch": torch.__version__,
         "transformers": importlib.metadata.version("transformers"),
     }

@@ -14,8 +14,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from wanda_core.errors import InputError, StorageError
 
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
@@ -192,6 +190,8 @@ def _sweep(target: Path) -> None:
 
 def is_gone(pid: int, path: Path) -> bool:
     """Whether the process that made `path` has ended; one with its number that began later is another."""
+    import psutil  # slow to import, and the command line's first answers must not wait
+
     try:
         return psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK
     except psutil.NoSuchProcess:

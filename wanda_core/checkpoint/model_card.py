@@ -3,18 +3,10 @@
 import json
 from typing import Any
 
+from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 
 BUILTIN_HUB_ID = f"HuggingFaceTB/{builtin.TITLE}"
-METHODS = {
-    "wanda": "Wanda (Sun et al., 2023): a weight's score is |W| · ‖X‖₂, its size times the norm of its input",
-    "wanda-variant": "Wanda's variant (Sun et al., 2023): of every output row the lowest |W| · ‖X‖₂, up to one share "
-    "of the row's sum",
-    "magnitude": "magnitude: a weight's score is its size |W|",
-    "ria": "RIA (Zhang et al., 2024): relative importance of a weight in its row and column, times ‖X‖₂ to the ½",
-    "sparsegpt": "SparseGPT (Frantar and Alistarh, 2023): weights chosen and the others updated by the inverse Hessian",
-    "random": "random: for comparison only",
-}
 GROUPS = {
     "row": "each output row",
     "matrix": "each weight matrix",
@@ -33,7 +25,7 @@ UPDATES = {
 def card(record: dict[str, Any]) -> str:
     """README.md for the record that `wanda.json` holds: YAML front matter, then what was done and what it means."""
     recipe, base = record["recipe"], record["base"]
-    method = METHODS.get(recipe["method"], recipe["method"])
+    method = METHODS[recipe["method"]].citation
     lines = [
         *_front_matter(base),
         f"# {base['title']}, pruned: {record['label']}",

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-import wanda_core
 from wanda_core.checkpoint import atomic_folder
 from wanda_core.checkpoint.model_card import card
 from wanda_core.errors import StorageError, WandaError
+from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
     from torch import Tensor, nn
 
     from wanda_core.evaluation.perplexity import Perplexity
-    from wanda_core.model.loading import LanguageModel
+    from wanda_core.model.language_model import LanguageModel
     from wanda_core.pruning.variant import Variant
 
 RECORD = "wanda.json"
@@ -98,7 +98,7 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
         "dtype": str(variant.lm.dtype).removeprefix("torch."),
         "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
         "versions": {
-            "wanda_core": wanda_core.__version__,
+            "wanda_core": __version__,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         },

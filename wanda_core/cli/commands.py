@@ -8,25 +8,43 @@ from typing import Annotated, Any
 
 import typer
 
+from wanda_core.assets import BUILTIN_CALIBRATION, BUILTIN_EVALUATION
 from wanda_core.checkpoint import save
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, check_whole
 from wanda_core.cli import outliers, tables
 from wanda_core.cli.console import OneLineErrors, Stopwatch, bar, check_alone, print_json, quiet, say, together
-from wanda_core.cli.options import SAMPLES, SEQ_LEN, CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
+from wanda_core.cli.options import CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
 from wanda_core.errors import InputError
 from wanda_core.machine.process import give_back_freed_memory, keep_freed_memory, leave, rank_and_size
-from wanda_core.recipe import ALLOCATIONS, GROUPS, METHODS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
+from wanda_core.methods import METHODS
+from wanda_core.recipe import ALLOCATIONS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
+from wanda_core.version import __version__
 
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
 
 app = typer.Typer(
     cls=OneLineErrors,
-    name="wanda_core",
+    name="wanda-lab",
     help="Prune language models with Wanda: no retraining, the weights with the smallest |W|·‖X‖₂ become zero.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-_GROUPS = "; ".join(f"{', '.join(groups)} for {method}" for method, groups in GROUPS.items())
+_GROUPS = "; ".join(f"{', '.join(method.groups)} for {name}" for name, method in METHODS.items())
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wanda-lab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -85,8 +103,8 @@ def prune(
         option("Input norms saved by `profile`; with order one-shot nothing is run.", "--profile", metavar="FILE"),
     ] = None,
     calibration: CalibrationText = None,
-    samples: Annotated[int | None, option(f"Windows of calibration text. Left out: {SAMPLES}.")] = None,
-    seq_len: Annotated[int | None, option(f"Tokens in a window. Left out: {SEQ_LEN}.")] = None,
+    samples: Annotated[int | None, option(f"Windows of calibration text. Left out: {DEFAULT_SAMPLES}.")] = None,
+    seq_len: Annotated[int | None, option(f"Tokens in a window. Left out: {DEFAULT_SEQ_LEN}.")] = None,
     seed: Annotated[int, option("Seed of the draw of windows, and of the method random.")] = 0,
     low_memory: Annotated[
         bool,
@@ -116,7 +134,7 @@ def prune(
     }
     given = {name: value for name, value in given.items() if value is not None}
     spec = preset(recipe, **given) if recipe is not None else PruneSpec(**given)
-    usual = PAPER_DRAW if recipe == "paper" else (SAMPLES, SEQ_LEN)
+    usual = PAPER_DRAW if recipe == "paper" else (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN)
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     if rank_and_size()[1] == 1:
         save.check_target(output)  # before torch is imported
@@ -129,21 +147,21 @@ def prune(
         from wanda_core.machine import distributed
         from wanda_core.pruning.prune import needs_text
         from wanda_core.pruning.prune import prune as run
-        from wanda_core.text import windows as calibrations
+        from wanda_core.text.windows import calibrate
 
         target = save.check_target(output) if distributed.first() else Path(output)
-        calibrations.check_whole("samples", samples, 1, calibrations.MAX_SAMPLES)
-        calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
+        check_whole("samples", samples, 1, MAX_SAMPLES)
+        check_whole("seed", seed, 0, MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
             calibration = PAPER_TEXT
-        text, source = text_of(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
         profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
         lm, seconds = load(model, device, dtype, watch, low_memory)
         drawn = None
         if needs_text(spec, profile):
-            drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+            drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         if low_memory:
             variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile), target
             seconds["prune"] = watch.lap()
@@ -176,8 +194,8 @@ def take_profile(
     output: Annotated[str, option("File to write, such as norms.safetensors.", metavar="FILE")],
     model: Model = "builtin",
     calibration: CalibrationText = None,
-    samples: Annotated[int, option("Windows of calibration text.")] = SAMPLES,
-    seq_len: Annotated[int, option("Tokens in a window.")] = SEQ_LEN,
+    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
+    seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
     device: Device = None,
     dtype: HeldIn = None,
@@ -189,11 +207,11 @@ def take_profile(
         from wanda_core.calibration.profile import profile as run
         from wanda_core.calibration.profile import save_profile
         from wanda_core.machine import distributed
-        from wanda_core.text import windows as calibrations
+        from wanda_core.text.windows import calibrate
 
-        text, source = text_of(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
         lm, seconds = load(model, device, dtype, watch)
-        drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         with bar() as on_progress:
             found = run(lm, drawn, on_progress)
         if not distributed.first():
@@ -239,7 +257,6 @@ def perplexity(
     with quiet():
         from wanda_core.evaluation.perplexity import MAX_WINDOWS, agreement
         from wanda_core.evaluation.perplexity import perplexity as run
-        from wanda_core.text.windows import BUILTIN_EVALUATION, check_whole
 
         if windows is not None:
             check_whole("windows", windows, 1, MAX_WINDOWS)

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, say
 from wanda_core.errors import InputError
 from wanda_core.text import corpora
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
-    from wanda_core.model.loading import LanguageModel
-
-
-SAMPLES, SEQ_LEN = 16, 256  # as in wanda_core.text.windows, which imports torch
+    from wanda_core.model.language_model import LanguageModel
 
 
 class Dtype(StrEnum):
@@ -80,7 +78,6 @@ def load(
 
 def text_of(given: str | None, builtin: Path, seq_len: int, to_measure: bool = False) -> tuple[Any, str]:
     """A text, or the documents of a data set, and what to call it, before any model is loaded."""
-    from wanda_core.text.windows import MAX_SEQ_LEN, check_whole
 
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
     if given is not None and corpora.is_named(given):
@@ -89,7 +86,7 @@ def text_of(given: str | None, builtin: Path, seq_len: int, to_measure: bool = F
 
 
 def _text_file(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
-    from wanda_core.text.windows import read_text
+    from wanda_core.text.files import read_text
 
     source = "built-in text" if file is None else Path(file).name
     text = read_text(builtin if file is None else file)

@@ -4,9 +4,11 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
+from wanda_core.assets import BUILTIN_CALIBRATION, BUILTIN_EVALUATION
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SEED, check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say
-from wanda_core.cli.options import SAMPLES, SEQ_LEN, CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
+from wanda_core.cli.options import CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
 from wanda_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ def outliers(
         str, option("A short text whose massive activations and attention sinks are looked at.", metavar="TEXT")
     ] = SENTENCE,
     calibration: CalibrationText = None,
-    samples: Annotated[int, option("Windows of calibration text.")] = SAMPLES,
-    seq_len: Annotated[int, option("Tokens in a window.")] = SEQ_LEN,
+    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
+    seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
     keep: Annotated[
         bool, option("Add the model's row to the file of runs (WANDA_RUNS names another).", "--keep")
@@ -42,15 +44,15 @@ def outliers(
         from wanda_core.outliers.run_log import add_run, run_of
         from wanda_core.outliers.sentence import read_sentence
         from wanda_core.outliers.super_weight import super_weights
-        from wanda_core.text import windows as calibrations
+        from wanda_core.text.windows import calibrate
 
-        text, source = text_of(calibration, calibrations.BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
         lm, seconds = load(model, device, dtype, watch)
         read = read_sentence(lm, sentence)
         scalars, sinks = massive(read.hidden), _sinks(read)
         candidate = next(iter(super_weights(lm, sentence)), None)
         seconds["sentence"] = watch.lap()
-        drawn = calibrations.calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         with bar() as on_progress:
             analysis = analyse(lm, drawn, on_progress)
         with bar() as on_progress:
@@ -118,19 +120,19 @@ def ablate(
     with quiet():
         from wanda_core.evaluation.perplexity import MAX_WINDOWS
         from wanda_core.outliers import ablation, interventions
-        from wanda_core.text import windows as calibrations
+        from wanda_core.text.windows import calibrate
 
         plan = ablation.Ablation(_channels(channels), value, tokens, from_block)
-        calibrations.check_whole("draws", draws, interventions.LEAST_DRAWS, interventions.MOST_DRAWS)
-        calibrations.check_whole("windows", windows, 1, MAX_WINDOWS)
-        calibrations.check_whole("seed", seed, 0, calibrations.MAX_SEED)
-        measured_on, source = text_of(text, calibrations.BUILTIN_EVALUATION, seq_len, to_measure=True)
+        check_whole("draws", draws, interventions.LEAST_DRAWS, interventions.MOST_DRAWS)
+        check_whole("windows", windows, 1, MAX_WINDOWS)
+        check_whole("seed", seed, 0, MAX_SEED)
+        measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
         lm, seconds = load(model, device, dtype, watch)
         plan.check_fits(lm.width, len(lm.linears))
         means = None
         if value == "mean":
-            drawn_from, name = text_of(calibration, calibrations.BUILTIN_CALIBRATION, SEQ_LEN)
-            drawn = calibrations.calibrate(lm, drawn_from, source=name)
+            drawn_from, name = text_of(calibration, BUILTIN_CALIBRATION, DEFAULT_SEQ_LEN)
+            drawn = calibrate(lm, drawn_from, source=name)
             with bar() as on_progress:
                 means = ablation.channel_means(lm, drawn, on_progress)
             seconds["means"] = watch.lap()

@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from wanda_core.errors import InputError, ModelError
-from wanda_core.model.loading import LanguageModel, first_line
+from wanda_core.checks import MAX_SEED, check_whole
+from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
-from wanda_core.text.windows import MAX_SEED, check_whole
 
 MAX_NEW_TOKENS = 1024
 MAX_PROMPT_CHARACTERS = 20_000

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wanda_core.errors import InputError, ModelError
-from wanda_core.model.loading import LanguageModel, first_line
-from wanda_core.text.windows import check_whole
+from wanda_core.checks import check_whole
+from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.model.language_model import LanguageModel
 
 MAX_LIMIT = 10**9
 MAX_BATCH = 4096

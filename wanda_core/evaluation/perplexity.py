@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 
+from wanda_core.assets import BUILTIN_EVALUATION
+from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, ModelError
-from wanda_core.machine.matmul import Sooner
-from wanda_core.model.loading import LanguageModel
+from wanda_core.machine.matmul import FasterLinear
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.text.windows import MAX_SEQ_LEN, check_whole
+from wanda_core.text.files import read_text
 
 MAX_WINDOWS = 100_000
 LOSS_CHUNK = 512  # positions whose float32 log-softmax is held at once
@@ -34,7 +36,7 @@ class Perplexity:
 
 def perplexity(
     lm: LanguageModel,
-    text: str,
+    text: str | None = None,
     *,
     seq_len: int = 512,
     windows: int | None = None,
@@ -42,7 +44,8 @@ def perplexity(
 ) -> Perplexity:
     """Perplexity of a model on a text.
 
-    seq_len: L, tokens a window; windows: how many from the start, all when left out.
+    text: the built-in evaluation text when None; seq_len: L, tokens a window; windows: how many from the start, all
+    when None.
     Raises InputError when the text does not fill one window.
     """
     return finish(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), on_progress)
@@ -50,7 +53,7 @@ def perplexity(
 
 @torch.no_grad()
 def perplexity_steps(
-    lm: LanguageModel, text: str, *, seq_len: int = 512, windows: int | None = None
+    lm: LanguageModel, text: str | None = None, *, seq_len: int = 512, windows: int | None = None
 ) -> Steps[Perplexity]:
     """`perplexity` as a generator that yields progress."""
     ids = token_windows(lm, text, seq_len, windows)
@@ -86,7 +89,7 @@ class Agreement:
 def agreement(
     dense: LanguageModel,
     lm: LanguageModel,
-    text: str,
+    text: str | None = None,
     *,
     seq_len: int = 512,
     windows: int | None = None,
@@ -101,7 +104,12 @@ def agreement(
 
 @torch.no_grad()
 def agreement_steps(
-    dense: LanguageModel, lm: LanguageModel, text: str, *, seq_len: int = 512, windows: int | None = None
+    dense: LanguageModel,
+    lm: LanguageModel,
+    text: str | None = None,
+    *,
+    seq_len: int = 512,
+    windows: int | None = None,
 ) -> Steps[Agreement]:
     """`agreement` as a generator that yields progress."""
     ids = token_windows(lm, text, seq_len, windows)
@@ -131,11 +139,11 @@ def agreement_steps(
     return Agreement(max(0.0, divergence / positions), same / positions, seq_len, len(ids), positions)
 
 
-def token_windows(lm: LanguageModel, text: str, seq_len: int, windows: int | None) -> Tensor:
-    """The text's windows, int64 (K, L)."""
+def token_windows(lm: LanguageModel, text: str | None, seq_len: int, windows: int | None) -> Tensor:
+    """The windows of a text, the built-in one when None. -> int64 (K, L)."""
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
     lm.check_length(seq_len)
-    tokens = lm.encode(text)
+    tokens = lm.encode(read_text(BUILTIN_EVALUATION) if text is None else text)
     available = len(tokens) // seq_len
     if not available:
         raise InputError(
@@ -159,7 +167,7 @@ def _mean_cross_entropy(lm: LanguageModel, ids: Tensor) -> float:
 
 def _logits(lm: LanguageModel, ids: Tensor) -> Tensor:
     """ids int64 (1, L) -> what is predicted after each token but the last, (L - 1, V)."""
-    with Sooner():
+    with FasterLinear():
         return lm.model(ids, use_cache=False).logits[0, :-1]
 
 

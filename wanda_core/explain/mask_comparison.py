@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wanda_core.calibration.input_norms import LEAST_TOKENS
 from wanda_core.calibration.profile import Profile, check_matches
 from wanda_core.errors import InputError
 from wanda_core.explain.histograms import Disagreement, disagreement
 from wanda_core.maths import masks, scores
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import joint_kind
-from wanda_core.model.loading import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.pruning.prune import LEAST_TOKENS
 from wanda_core.recipe import PruneSpec
 
 WITHIN = ("row", "matrix")  # what magnitude is compared within
@@ -121,8 +121,12 @@ def two_masks(W: Tensor, X_norm: Tensor, sparsity: float, within: str = "row") -
         )
     X_norm = X_norm.to(W.device)
     S = scores.dead_columns_by_magnitude(scores.wanda(W, X_norm), W, X_norm)
-    by_magnitude = masks.removal_mask(scores.magnitude(W), PruneSpec("magnitude", sparsity, group=within))
-    return by_magnitude, masks.removal_mask(S, PruneSpec("wanda", sparsity))
+    by_magnitude = _removed(scores.magnitude(W), PruneSpec("magnitude", sparsity, group=within))
+    return by_magnitude, _removed(S, PruneSpec("wanda", sparsity))
+
+
+def _removed(S: Tensor, spec: PruneSpec) -> Tensor:
+    return masks.removal_mask(S, spec.target, group=str(spec.group), rule=spec.definition.mask_rule)
 
 
 def protection(W: Tensor, X_norm: Tensor, sparsity: float, within: str = "row") -> Protection:

@@ -59,7 +59,8 @@ def choose(W: Tensor, X: Tensor, metric: str, group: str = "row", sparsity: floa
         raise InputError("a weight or an input is not a finite number; choose numbers")
     S = score(W, X, metric)
     # Wanda's rule for both, so that both cut equally many: published magnitude cuts one more per matrix
-    cut = removal_mask(S, PruneSpec(method="wanda", sparsity=sparsity, group=group))
+    spec = PruneSpec(method="wanda", sparsity=sparsity, group=group)
+    cut = removal_mask(S, spec.target, group=group, rule=spec.definition.mask_rule)
     errors, shares = output_errors(W, without(W, cut), X)
     return Choice(metric, group, S, cut, errors, shares)
 

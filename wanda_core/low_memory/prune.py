@@ -25,21 +25,22 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-import wanda_core
 from wanda_core.calibration.profile import Profile, load_profile, profile_steps, save_profile
 from wanda_core.checkpoint import atomic_folder, save
-from wanda_core.errors import ModelError, StorageError, WandaError
-from wanda_core.low_memory.resume import Unfinished, opened
-from wanda_core.low_memory.weight_loader import REST, Shelf
-from wanda_core.model.blocks import BlockCall
+from wanda_core.errors import ModelError, StorageError, WandaError, first_line
+from wanda_core.low_memory.resume import RunState, opened
+from wanda_core.low_memory.weight_loader import REST, WeightLoader
+from wanda_core.model.blocks import BlockCall, BlockWalk, Role
+from wanda_core.model.devices import check_memory
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
-from wanda_core.model.loading import LanguageModel, check_memory, first_line, locate, skeleton
-from wanda_core.model.walk import Role, Walk
+from wanda_core.model.loading import locate, skeleton
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning import prune
 from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration, calibrate
+from wanda_core.version import __version__
 
 PROFILE = "profile.safetensors"
 
@@ -48,51 +49,51 @@ PROFILE = "profile.safetensors"
 class LanguageModelOnDisk(LanguageModel):
     """A model whose weights stay on the disk until its blocks are walked through.
 
-    shelf: where they lie; place: the device they are brought to; job: the run that prunes it, while there is one.
+    loader: where they lie; place: the device they are brought to; job: the run that prunes it, while there is one.
     """
 
-    shelf: Shelf
+    loader: WeightLoader
     place: torch.device
-    job: Unfinished | None = None
+    job: RunState | None = None
 
     @property
     def device(self) -> torch.device:
         """Where a block at hand is."""
         return self.place
 
-    def walk(self, role: Role) -> Walk:
+    def walk(self, role: Role) -> BlockWalk:
         """A way through the blocks that brings each from the disk."""
         assert self.job is not None  # `prune_steps` begins one
-        return _WalkOnDisk(self.model, self.shelf, self.job, role)
+        return _BlockWalkOnDisk(self.model, self.loader, self.job, role)
 
 
-class _WalkOnDisk(Walk):
+class _BlockWalkOnDisk(BlockWalk):
     """One that goes on where an earlier run was cut off, unless it only reads."""
 
-    def __init__(self, model: nn.Module, shelf: Shelf, job: Unfinished, role: Role) -> None:
+    def __init__(self, model: nn.Module, loader: WeightLoader, job: RunState, role: Role) -> None:
         super().__init__(model)
-        self.shelf, self.job, self.role = shelf, job, role
+        self.loader, self.job, self.role = loader, job, role
         self.first = 0 if role == "read" else job.done
         self.count = 0
         if role != "read":
-            self.batches.tried = job.tried
+            self.tried = job.tried
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module, list[Linear]]]:
         for index in range(self.first, len(self)):
-            with self.shelf.at_hand(self.model, index):
+            with self.loader.at_hand(self.model, index):
                 yield index, self.blocks[index], self.linears[index]
                 if self.role == "prune":
-                    self.job.add_shard(_file(index + 1, len(self) + 1), self.shelf.as_saved(self.model, index))
+                    self.job.add_shard(_file(index + 1, len(self) + 1), self.loader.as_saved(self.model, index))
                     self.job.commit(index + 1)
 
-    def begun(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
+    def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
         self.count = len(ids)
-        with self.shelf.at_hand(self.model, REST), self.shelf.at_hand(self.model, 0):
-            calls, hidden = super().begun(ids if not self.first else ids[:1])
-        return calls, self.job.carried(self.role, self.shelf.device) if self.first else hidden
+        with self.loader.at_hand(self.model, REST), self.loader.at_hand(self.model, 0):
+            calls, hidden = super().start(ids if not self.first else ids[:1])
+        return calls, self.job.restored(self.role, self.loader.device) if self.first else hidden
 
-    def carried(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        return self.job.carry(self.role, stream, self.count, self.shelf.device, keep=self.role != "read")
+    def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
+        return self.job.carry(self.role, stream, self.count, self.loader.device, keep=self.role != "read")
 
 
 def load_model(
@@ -115,15 +116,15 @@ def load_model(
             model.generation_config = GenerationConfig.from_pretrained(found.folder)
     except Exception as error:  # a stranger's files: their readers raise types of their own
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
-    shelf = Shelf(found.folder, name, model, found.device, found.dtype)
-    sizes = shelf.sizes(model)
+    loader = WeightLoader(found.folder, name, model, found.device, found.dtype)
+    sizes = loader.sizes(model)
     needed = sizes.pop(REST, 0) + max(sizes.values())
     check_memory(needed, name, [found.device], "its embeddings and one block", "choose a smaller model")
     for module in model.modules():
         for own, buffer in module._buffers.items():
             module._buffers[own] = buffer.to(found.device) if buffer is not None and not buffer.is_meta else buffer
     model.requires_grad_(False)
-    return LanguageModelOnDisk(model.eval(), tokenizer, name, found.revision, shelf, found.device)
+    return LanguageModelOnDisk(model.eval(), tokenizer, name, found.revision, loader, found.device)
 
 
 def prune_to_folder(
@@ -175,7 +176,7 @@ def prune_steps(
 
 def _pruned(
     lm: LanguageModelOnDisk,
-    job: Unfinished,
+    job: RunState,
     spec: PruneSpec,
     target: Path,
     calibration: Calibration | None,
@@ -184,8 +185,8 @@ def _pruned(
     total = len(lm.walk("read")) + 1
     if _file(0, total) not in job.shards:
         yield Progress("pruning", 0, total - 1, "embeddings")
-        with lm.shelf.at_hand(lm.model, REST):
-            job.add_shard(_file(0, total), lm.shelf.as_saved(lm.model, REST))
+        with lm.loader.at_hand(lm.model, REST):
+            job.add_shard(_file(0, total), lm.loader.as_saved(lm.model, REST))
     if profile is None and calibration is not None and (spec.order == "one-shot" or spec.allocation == "owl"):
         profile = yield from _profiled(lm, job, calibration)
     variant = yield from prune.prune_steps(lm, spec, calibration, profile, job.reports)
@@ -195,7 +196,7 @@ def _pruned(
     return variant
 
 
-def _profiled(lm: LanguageModelOnDisk, job: Unfinished, calibration: Calibration) -> Steps[Profile]:
+def _profiled(lm: LanguageModelOnDisk, job: RunState, calibration: Calibration) -> Steps[Profile]:
     """The dense model's norms, taken in a walk of their own; once, also if the run is cut off afterwards."""
     path = job.folder / PROFILE
     if PROFILE in job.others:
@@ -207,7 +208,7 @@ def _profiled(lm: LanguageModelOnDisk, job: Unfinished, calibration: Calibration
     return found
 
 
-def _finish_folder(variant: Variant, job: Unfinished) -> None:
+def _finish_folder(variant: Variant, job: RunState) -> None:
     """Everything but the shards."""
     model: Any = variant.lm.model
     with tempfile.TemporaryDirectory(dir=job.folder) as apart:  # transformers clears a folder of shards
@@ -229,7 +230,7 @@ def _about(
     lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibration | None, profile: Profile | None
 ) -> dict[str, Any]:
     """What two runs must have in common to go on with each other's work, by the word that names a difference."""
-    files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in lm.shelf.files]
+    files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in lm.loader.files]
     norms = [[name, float(norm.double().sum())] for name, norm in profile.norms.items()] if profile else []
     return {
         "model": [lm.name, lm.revision, files],
@@ -237,7 +238,7 @@ def _about(
         "calibration": calibration.fingerprint if calibration else None,
         "profile": norms,
         "dtype or device": [str(lm.dtype), lm.place.type],
-        "version": [wanda_core.__version__, torch.__version__, transformers.__version__],
+        "version": [__version__, torch.__version__, transformers.__version__],
     }
 
 
@@ -248,8 +249,8 @@ def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibrati
     hidden = calibration.ids.numel() * lm.width * lm.dtype.itemsize * streams if calibration else 0
     assert lm.job is not None
     if spec.solver.dense_share:
-        blocks = [size for part, size in lm.shelf.sizes(lm.model).items() if part != REST]
+        blocks = [size for part, size in lm.loader.sizes(lm.model).items() if part != REST]
         check_memory(
             2 * max(blocks), lm.title, [lm.place], "one block and the dense one beside", "choose no preset best"
         )
-    save.check_free(sum(lm.shelf.sizes(lm.model).values()) + hidden - lm.job.size, target)
+    save.check_free(sum(lm.loader.sizes(lm.model).values()) + hidden - lm.job.size, target)

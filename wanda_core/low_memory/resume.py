@@ -29,7 +29,7 @@ MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are rea
 
 
 @dataclass
-class Unfinished:
+class RunState:
     """One run's state. about: the job, as plain values; done: blocks finished; reports: of their linears; shards: file
     -> sha256 and the tensors in it; streams: role of a walk -> the file with what enters its next block; others:
     further files -> sha256; tried: see `Batches`; seconds: spent so far; note: one sentence about what an earlier run
@@ -101,7 +101,7 @@ class Unfinished:
                 path.unlink()
         return found
 
-    def carried(self, role: str, device: torch.device) -> list[Tensor]:
+    def restored(self, role: str, device: torch.device) -> list[Tensor]:
         """What enters the next block, as an earlier run left it."""
         about = self.streams[role]
         whole = _map(self.folder / about["file"], about["shape"], getattr(torch, about["dtype"]))
@@ -138,7 +138,7 @@ class Unfinished:
 
 
 @contextlib.contextmanager
-def opened(target: Path, about: dict[str, Any]) -> Iterator[Unfinished]:
+def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
     """What an earlier run of the same job left, checked, or a fresh beginning, which `note` tells.
 
     When the block ends the folder goes. When it fails, or is interrupted, finished blocks stay for the next run, unless
@@ -177,8 +177,8 @@ def _take(folder: Path, target: Path) -> None:
     owner.write_text(str(os.getpid()))
 
 
-def _read(folder: Path, about: dict[str, Any]) -> Unfinished:
-    fresh = Unfinished(folder, json.loads(json.dumps(about)))
+def _read(folder: Path, about: dict[str, Any]) -> RunState:
+    fresh = RunState(folder, json.loads(json.dumps(about)))
     why = ""
     if (folder / STATE).exists():
         try:
@@ -186,7 +186,7 @@ def _read(folder: Path, about: dict[str, Any]) -> Unfinished:
             why = _difference(state["about"], fresh.about) or _damage(folder, state)
             if not why:
                 reports = [LinearReport(**{**one, "shape": tuple(one["shape"])}) for one in state["reports"]]
-                found = Unfinished(folder, **{**state, "reports": reports})
+                found = RunState(folder, **{**state, "reports": reports})
                 after = f"block {found.done}" if found.done else "the input norms"
                 found.note = f"going on after {after}, the last that an earlier run finished"
                 return found

@@ -26,15 +26,15 @@ from transformers.core_model_loading import (
 from transformers.modeling_utils import LoadStateDictConfig, remove_tied_weights_from_state_dict
 from transformers.utils import logging
 
-from wanda_core.errors import ModelError, StorageError
+from wanda_core.errors import ModelError, StorageError, first_line
 from wanda_core.model import experts
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import check_complete, first_line
+from wanda_core.model.loading import check_complete
 
 REST = -1  # the part that is no block
 
 
-class Shelf:
+class WeightLoader:
     """The tensors of a checkpoint folder, by parts of a model.
 
     model: built by transformers with every parameter on the meta device and every buffer computed; it stays so.

@@ -166,6 +166,24 @@ def whole(rows: Tensor, height: int) -> Tensor:
     return matrix
 
 
+@dataclass(frozen=True)
+class RowShare:
+    """The rows of a matrix that are this process's; called with them, it gives the whole matrix.
+
+    height: C_out of the whole. In a single process both are the matrix itself.
+    """
+
+    height: int
+
+    def own(self, matrix: Tensor) -> Tensor:
+        """(C_out, C) -> the rows of this process, about (C_out / size, C), a view."""
+        return matrix[part(self.height)]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """The rows of every process -> (C_out, C), bit for bit."""
+        return whole(rows, self.height)
+
+
 @contextmanager
 def _exchanging() -> Iterator[None]:
     started = time.perf_counter()

@@ -184,7 +184,7 @@ def _ways(columns: int) -> Iterator[list[int]]:
     yield [columns]
 
 
-class Sooner(TorchFunctionMode):
+class FasterLinear(TorchFunctionMode):
     """Inside, in this thread, every `torch.nn.functional.linear` is `products.linear`."""
 
     def __torch_function__(
@@ -196,5 +196,10 @@ class Sooner(TorchFunctionMode):
 
 
 def unwatched() -> AbstractContextManager[Any]:
-    """Inside, `Sooner` does not look: for the many small operations of a hook, each of which would pay for it."""
+    """Inside, `FasterLinear` does not look: for the many small operations of a hook, each of which would pay for it."""
     return torch._C.DisableTorchFunction()
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """What sums over sequences are kept in, so that their order leaves no trace in float32. MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,12 +1,10 @@
 """From scores to masks: which weights go. Pure functions; True marks a weight that is removed."""
 
-from collections.abc import Callable, Iterable
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from wanda_core.recipe import PruneSpec
+from wanda_core.maths.selection import how_many, kth_smallest
+from wanda_core.methods import MaskRule
 
 
 def lowest_per_row(scores: Tensor, k: int) -> Tensor:
@@ -31,11 +29,6 @@ def lowest_per_row(scores: Tensor, k: int) -> Tensor:
     return cut
 
 
-def how_many(flags: Tensor) -> int:
-    """How many are True. On a CPU NumPy counts bytes thirty times faster than a sum over bool."""
-    return int(np.count_nonzero(flags.numpy()) if flags.device.type == "cpu" else flags.sum())
-
-
 def lowest_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
     """N:M: in every M consecutive columns the M - N lowest go.
 
@@ -47,62 +40,6 @@ def lowest_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
 def at_or_below(scores: Tensor, threshold: Tensor) -> Tensor:
     """Everything up to and with the threshold: the reference's rule for magnitude per matrix."""
     return scores <= threshold
-
-
-def kth_of_all(matrices: Callable[[], Iterable[Tensor]], k: int) -> Tensor:
-    """The value at 0-based place k of all the matrices sorted together, without joining them.
-
-    matrices: called twice; each time yields tensors of any shape, scores >= 0 -> () float32.
-    Non-negative float32 sort like their bits read as integers, so a count over the upper 16 bits
-    finds the one bin that holds the value, and only that bin is sorted.
-    """
-    counts: Tensor | int = 0
-    for matrix in matrices():
-        counts = counts + torch.bincount((_bits(matrix) >> 16).flatten(), minlength=1 << 15).cpu()
-    assert isinstance(counts, Tensor)
-    running = counts.cumsum(0)
-    bin_index = int(torch.searchsorted(running, k, right=True))
-    before = int(running[bin_index - 1]) if bin_index else 0
-    members = []
-    for matrix in matrices():
-        bits = _bits(matrix).flatten()
-        members.append(bits[(bits >> 16) == bin_index].cpu())
-    return torch.cat(members).sort().values[k - before].view(torch.float32)
-
-
-def _bits(scores: Tensor) -> Tensor:
-    # abs() turns -0.0 into 0.0, whose bits would otherwise sort as the largest
-    return scores.to(torch.float32).abs().contiguous().view(torch.int32)
-
-
-def kth_smallest(scores: Tensor, k: int) -> Tensor:
-    """k-th smallest of each row, k from 1. (R, C) -> (R, 1).
-
-    NumPy's partition is three times faster than torch.kthvalue on a CPU; a GPU keeps its data. Many short rows, as N:M
-    has them, go through `_kth_of_few`.
-    """
-    if scores.device.type == "cpu":
-        if scores.shape[1] <= FEW_COLUMNS and len(scores) >= MANY_ROWS:
-            return _kth_of_few(scores, k)
-        known = scores if scores.dtype == torch.float64 else scores.float()  # NumPy has no bfloat16
-        parted = np.partition(known.numpy(), k - 1, axis=1)
-        return torch.from_numpy(parted[:, k - 1 : k].copy()).to(scores.dtype)
-    return torch.kthvalue(scores.contiguous(), k, dim=1, keepdim=True).values
-
-
-FEW_COLUMNS, MANY_ROWS = 8, 4096
-
-
-def _kth_of_few(scores: Tensor, k: int) -> Tensor:
-    """The same by k passes over all rows at once, each of which carries the smallest that is left to the front."""
-    columns = scores.shape[1]
-    if 2 * k > columns + 1:  # fewer passes from the other end
-        return -_kth_of_few(-scores, columns + 1 - k)
-    lanes = list(scores.t().contiguous())  # C of (R,)
-    for front in range(k):
-        for i in range(columns - 1, front, -1):
-            lanes[i - 1], lanes[i] = torch.minimum(lanes[i - 1], lanes[i]), torch.maximum(lanes[i - 1], lanes[i])
-    return lanes[k - 1][:, None]
 
 
 def without(W: Tensor, mask: Tensor) -> Tensor:
@@ -118,24 +55,26 @@ def without(W: Tensor, mask: Tensor) -> Tensor:
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
-def removal_mask(scores: Tensor, spec: PruneSpec, sparsity: float | None = None) -> Tensor:
-    """The mask of one linear under a recipe. scores (C_out, C_in) -> bool (C_out, C_in).
+def removal_mask(
+    scores: Tensor, share: float, n_of_m: tuple[int, int] | None = None, group: str = "row", rule: MaskRule = "lowest"
+) -> Tensor:
+    """Which weights of one linear go. scores (C_out, C_in) finite -> bool (C_out, C_in).
 
-    sparsity: what the allocation gives this linear, else the recipe's. Inside every group the `int(size * sparsity)`
-    lowest go; only magnitude per matrix cuts everything up to and with the value at that place, as published.
+    share: of weights to remove, 0 to 1; n_of_m: (N, M), which fixes it; group: what scores are compared within, as
+    recipes name it; rule: see `methods.MaskRule`. Of every group the `int(size * share)` lowest go; by
+    `at-or-below` per matrix everything up to and with the value at that place, as magnitude is published.
     """
-    share = spec.target if sparsity is None else sparsity
-    if spec.n_of_m is not None:
-        return lowest_n_of_m(scores, *spec.n_of_m)
-    if spec.method == "wanda-variant":
+    if n_of_m is not None:
+        return lowest_n_of_m(scores, *n_of_m)
+    if rule == "share-of-sum":
         return up_to_a_share_of_the_sum(scores, share)
-    if spec.group == "matrix":
+    if group == "matrix":
         flat = scores.reshape(1, -1)
         k = int(flat.shape[1] * share)
-        if spec.method == "magnitude":
+        if rule == "at-or-below":
             return at_or_below(scores, kth_smallest(flat, k + 1)) if k else torch.zeros_like(scores, dtype=torch.bool)
         return lowest_per_row(flat, k).reshape(scores.shape)
-    along, _, size = str(spec.group).partition(":")
+    along, _, size = group.partition(":")
     lines = scores.t() if along == "column" else scores
     mask = lowest_in_blocks(lines, share, int(size) if size else lines.shape[1])
     return mask.t() if along == "column" else mask

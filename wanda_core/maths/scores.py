@@ -1,5 +1,9 @@
 """How much each weight matters: pure functions of tensors."""
 
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,12 +31,12 @@ def ria(W: Tensor, X_norm: Tensor, a: float = 0.5) -> Tensor:
     return (A / per_column.clamp_min(TINY) + A / per_row.clamp_min(TINY)) * X_norm**a
 
 
-def random(W: Tensor, seed: int, number: int) -> Tensor:
-    """Scores drawn evenly from [0, 1), the same on every device. number: of the linear, so that masks differ.
+def random(W: Tensor, seed: int) -> Tensor:
+    """Scores drawn evenly from [0, 1), the same on every device. seed: 0 to 2⁶³ - 1.
 
     W (C_out, C_in) -> (C_out, C_in) float32.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
+    generator = torch.Generator().manual_seed(seed)
     return torch.rand(W.shape, generator=generator).to(W.device)
 
 
@@ -47,3 +51,19 @@ def dead_columns_by_magnitude(scores: Tensor, W: Tensor, X_norm: Tensor) -> Tens
 
 
 TINY = 1e-30  # keeps a quotient finite when all weights beside it are zero
+
+
+def seed_of(seed: int, name: str) -> int:
+    """A seed for one linear, from the recipe's and the linear's name: masks differ, whatever was pruned before."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # 0 to 2⁶³ - 1
+
+
+# By method: (W, ‖X‖ where it needs norms, a seed of the linear's own) -> S. SparseGPT has none, its sweep decides.
+SCORES: Mapping[str, Callable[[Tensor, Any, int], Tensor]] = {
+    "wanda": lambda W, X_norm, seed: wanda(W, X_norm),
+    "wanda-variant": lambda W, X_norm, seed: wanda(W, X_norm),
+    "magnitude": lambda W, X_norm, seed: magnitude(W),
+    "ria": lambda W, X_norm, seed: ria(W, X_norm),
+    "random": lambda W, X_norm, seed: random(W, seed),
+}

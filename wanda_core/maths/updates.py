@@ -65,7 +65,8 @@ def obs(
     W (C_out, C_in) float32; gram XᵀX (C_in, C_in) float32, of any scale; choose: given the weights of the next
     `every` columns as they stand, the diagonal of the inverse's Cholesky factor there and the first of these
     columns, which go, bool.
-    -> new weights and mask, (C_out, C_in). Raises ModelError when XᵀX cannot be inverted.
+    -> new weights and mask, (C_out, C_in); columns that were never fed are removed. Raises ModelError when XᵀX cannot
+    be inverted.
     """
     W = W.clone()
     H = gram.clone()
@@ -92,6 +93,7 @@ def obs(
             part[:, i:] -= error[:, i : i + 1] * inside[i, i:]
         W[:, start:end] = part.masked_fill(mask[:, start:end], 0)
         W[:, end:] -= matmul(error, U[start:end, end:])
+    mask[:, dead] = True
     return W, mask
 
 

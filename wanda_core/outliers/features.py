@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
 from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
-from wanda_core.model.loading import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 

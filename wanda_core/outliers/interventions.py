@@ -8,24 +8,24 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
+from wanda_core.checks import check_whole
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import greedy_steps, prompt_ids
 from wanda_core.evaluation.perplexity import Perplexity, perplexity_steps
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
-from wanda_core.text.windows import check_whole
 
 LEAST_DRAWS, MOST_DRAWS = 5, 50  # fewer draws show no spread
 MAX_PROMPT_TOKENS = 256  # every token of a line is a pass over all before it
 LINE_TOKENS, MAX_LINE_TOKENS = 24, 128
-PERPLEXITY_PERCENT = 80  # of a trial's progress, when a line is generated after it
+PERPLEXITY_PERCENT = 80  # of an intervention's progress, when a line is generated after it
 
 T = TypeVar("T")
 Change = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class Intervention:
     """name: what progress calls it; change: makes a context in which the model runs changed."""
 
     name: str
@@ -34,16 +34,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trial gave. line: what the changed model writes after the prompt, None without one."""
+    """What one intervention gave. line: what the changed model writes after the prompt, None without one."""
 
     perplexity: Perplexity
     line: str | None
 
 
-def trials_steps(
+def interventions_steps(
     lm: LanguageModel,
     text: str,
-    trials: Sequence[Trial],
+    interventions: Sequence[Intervention],
     *,
     stage: str,
     seq_len: int = 512,
@@ -51,18 +51,20 @@ def trials_steps(
     prompt: str | None = None,
     line_tokens: int = LINE_TOKENS,
 ) -> Steps[list[Outcome]]:
-    """Every trial's outcome, in order. Raises InputError for a prompt that cannot be read, before anything is run."""
+    """Measure under each intervention. -> outcomes in order. Raises InputError for a bad prompt, before any is run."""
     if prompt is not None:
         check_prompt(lm, prompt, line_tokens)
     found = []
-    for number, trial in enumerate(trials):
-        measuring = changed_steps(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), trial.change)
+    for number, intervention in enumerate(interventions):
+        measuring = changed_steps(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), intervention.change)
         percent = 100 if prompt is None else PERPLEXITY_PERCENT
-        measured = yield from _told(measuring, stage, trial.name, number, len(trials), 0, percent)
+        measured = yield from _told(measuring, stage, intervention.name, number, len(interventions), 0, percent)
         line = None
         if prompt is not None:
-            writing = changed_steps(greedy_steps(lm, prompt, line_tokens), trial.change)
-            line = yield from _told(writing, stage, trial.name, number, len(trials), percent, 100 - percent)
+            writing = changed_steps(greedy_steps(lm, prompt, line_tokens), intervention.change)
+            line = yield from _told(
+                writing, stage, intervention.name, number, len(interventions), percent, 100 - percent
+            )
         found.append(Outcome(measured, line))
     return found
 
@@ -98,7 +100,7 @@ def spread(perplexities: Iterable[float]) -> tuple[float, float]:
 
 
 def _told(steps: Steps[T], stage: str, name: str, number: int, total: int, start: int, percent: int) -> Steps[T]:
-    """A job as `percent` of trial `number` of `total`."""
+    """A job as `percent` of intervention `number` of `total`."""
     try:
         while True:
             try:

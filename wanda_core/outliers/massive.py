@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.errors import InputError
-from wanda_core.maths.masks import kth_smallest
+from wanda_core.maths.selection import kth_smallest
 from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, TOP
 
 MOST_LISTED = 500  # scalars; under a loose criterion millions pass

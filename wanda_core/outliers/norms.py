@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from wanda_core.calibration.profile import Profile, check_matches
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import joint_kind
-from wanda_core.model.loading import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
+from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, LAYER_SHARE, POSITION_SHARE, FeatureReport
-from wanda_core.text.windows import ASSETS
 
 MEASURED_RUNS = ASSETS / "runs.jsonl"  # rows that come with the lab, measured by its own command
 MOST_RUNS = 1000  # rows kept; the oldest go first

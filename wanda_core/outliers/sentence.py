@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import LanguageModel
 from wanda_core.outliers.hooks import attention_weights, eager_attention
 from wanda_core.progress import Progress, Steps, finish
 

@@ -15,15 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
 from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
-from wanda_core.model.loading import LanguageModel
-from wanda_core.outliers.interventions import LEAST_DRAWS, LINE_TOKENS, MOST_DRAWS, Outcome, Trial, spread, trials_steps
+from wanda_core.outliers.interventions import (
+    LEAST_DRAWS,
+    LINE_TOKENS,
+    MOST_DRAWS,
+    Intervention,
+    Outcome,
+    interventions_steps,
+    spread,
+)
 from wanda_core.outliers.sentence import sentence_tokens
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.text.windows import check_whole
 
 
 @dataclass(frozen=True)
@@ -213,10 +221,10 @@ def super_weight_steps(
     places = [chosen, largest_weight(lm, chosen)]
     places += [(linear, *place) for place in random_places(_named(lm, linear).shape, (row, column), draws, seed)]
     names = ["chosen", "largest other", *(f"random weight {number} of {draws}" for number in range(1, draws + 1))]
-    trials = [Trial(name, partial(zeroed, lm, *place)) for name, place in zip(names, places, strict=True)]
+    interventions = [Intervention(name, partial(zeroed, lm, *place)) for name, place in zip(names, places, strict=True)]
     settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "prompt": prompt, "line_tokens": line_tokens}
-    untouched, *outcomes = yield from trials_steps(
-        lm, text, [Trial("untouched"), *trials], stage="super weight", **settings
+    untouched, *outcomes = yield from interventions_steps(
+        lm, text, [Intervention("untouched"), *interventions], stage="super weight", **settings
     )
 
     def measured(place: tuple[str, int, int], outcome: Outcome) -> ZeroedWeight:

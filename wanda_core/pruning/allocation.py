@@ -4,18 +4,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from wanda_core.calibration.input_norms import wide
 from wanda_core.errors import InputError
-from wanda_core.maths import scores
-from wanda_core.model.walk import Walk
-from wanda_core.recipe import MAX_SPARSITY, PruneSpec
-
-OWL_LAMBDA = 0.08  # the published range around the target
-OWL_M = 5.0  # a score above so many times its block's mean is an outlier, as published
+from wanda_core.maths.owl import outlier_ratio, owl
+from wanda_core.model.blocks import BlockWalk
+from wanda_core.recipe import PruneSpec
 
 
 def block_sparsities(
-    spec: PruneSpec, blocks: Walk, norms: Mapping[str, Tensor] | None
+    spec: PruneSpec, blocks: BlockWalk, norms: Mapping[str, Tensor] | None
 ) -> tuple[list[float], list[float] | None]:
     """The sparsity of every block, and OWL's outlier ratios where they decided.
 
@@ -31,25 +27,3 @@ def block_sparsities(
         return [spec.target] * len(blocks), None
     ratios = [outlier_ratio([(linear.weight, norms[linear.name]) for linear in linears]) for _, _, linears in blocks]
     return owl(ratios, spec.target), ratios
-
-
-def outlier_ratio(block: list[tuple[Tensor, Tensor]], m: float = OWL_M) -> float:
-    """Share of a block's Wanda scores above m times their mean (Yin et al. 2024).
-
-    block: per linear W (C_out, C_in) and ‖X‖ (C_in,). -> 0 to 1.
-    """
-    found = [scores.wanda(W.float(), X_norm.to(W.device)) for W, X_norm in block]
-    count = sum(S.numel() for S in found)
-    mean = sum(float(S.sum(dtype=wide(S.device))) for S in found) / count
-    return sum(int(S.gt(m * mean).sum()) for S in found) / count
-
-
-def owl(ratios: list[float], sparsity: float, width: float = OWL_LAMBDA) -> list[float]:
-    """Sparsities within ±`width` of the target, lower where the outlier ratio is higher, their mean the target.
-
-    The published formula: ratios scaled to [0, 2λ], their mean taken away, the rest added to the kept share.
-    """
-    low, high = min(ratios), max(ratios)
-    scaled = [(ratio - low) / (high - low) * 2 * width if high > low else 0.0 for ratio in ratios]
-    mean = sum(scaled) / len(scaled)
-    return [min(max(sparsity - (value - mean), 0.0), MAX_SPARSITY) for value in scaled]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wanda_core.calibration.profile import Profile
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.recipe import PruneSpec
 
 

@@ -4,24 +4,16 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wanda_core.assets import BUILTIN_CALIBRATION
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError
-from wanda_core.model.loading import LanguageModel
-
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-BUILTIN_CALIBRATION = ASSETS / "text" / "calibration.txt"
-BUILTIN_EVALUATION = ASSETS / "text" / "evaluation.txt"
-DEFAULT_SAMPLES = 16
-DEFAULT_SEQ_LEN = 256
-MAX_SAMPLES = 4096  # thirty times the paper's 128
-MAX_SEQ_LEN = 32768  # tokens
-MAX_SEED = 2**63 - 1
-MAX_TEXT_BYTES = 64 * 2**20  # read into memory and tokenised whole
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.text.files import read_text
 
 
 @dataclass(frozen=True)
@@ -135,32 +127,3 @@ def calibrate(
         calibration = draw_from_documents(lm, text, **settings)
     lm.check_length(seq_len)
     return calibration
-
-
-def read_text(path: str | Path) -> str:
-    """A UTF-8 text file, whole. Raises InputError when it is missing, too large, empty or not text."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > MAX_TEXT_BYTES:
-            raise InputError(
-                f"{path.name} is {size / 2**20:.0f} MB and texts up to {MAX_TEXT_BYTES // 2**20} MB are read; "
-                "give a part of it"
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}); give the path of a text file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as plain UTF-8 text") from error
-    if "\0" in text:
-        raise InputError(f"{path.name} holds zero bytes, so it is not plain text; save it as plain UTF-8 text")
-    if not text.strip():
-        raise InputError(f"{path.name} is empty; give a file with text in it")
-    return text
-
-
-def check_whole(what: str, value: object, least: int, most: int) -> int:
-    """`value` if it is a whole number within [least, most]; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{what} {value!r} is not a whole number from {least} to {most}; choose one in that range")
-    return value

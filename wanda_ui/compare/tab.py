@@ -10,10 +10,10 @@ import gradio as gr
 from wanda_core.errors import WandaError
 from wanda_core.evaluation.generation import Generated, common_tokens, generate
 from wanda_core.evaluation.perplexity import Perplexity
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
-from wanda_ui.app_state import Result, Studio
+from wanda_ui.app_state import AppState, Result
 from wanda_ui.jobs import Stop
 from wanda_ui.language import Say, label
 
@@ -102,7 +102,7 @@ def invitation(result: Result, say: Say) -> tuple[str, str, str]:
 
 
 def answers(
-    studio: Studio,
+    state: AppState,
     say: Say,
     stop: Stop,
     name: str,
@@ -117,9 +117,9 @@ def answers(
 
     stop: whether they are to end where they are.
     """
-    result = studio.results.get(key)
+    result = state.results.get(key)
     try:
-        steps = studio.model_steps(name)
+        steps = state.model_steps(name)
         while True:
             try:
                 yield markup.progress(next(steps), say), "", ""
@@ -134,7 +134,7 @@ def answers(
             result = None
         settings = {"max_new_tokens": _number(length), "temperature": temperature, "seed": _number(seed), "chat": chat}
         last: tuple[Generated, Generated] = (NOTHING, NOTHING)
-        with closing(_turns(studio, lm, result, prompt, settings)) as turns:
+        with closing(_turns(state, lm, result, prompt, settings)) as turns:
             for pair in turns:
                 if stop() is not None:
                     yield _stopped(lm, result, last, say)
@@ -160,7 +160,7 @@ def _stopped(
 
 
 def _turns(
-    studio: Studio, lm: LanguageModel, result: Result | None, prompt: str, settings: dict
+    state: AppState, lm: LanguageModel, result: Result | None, prompt: str, settings: dict
 ) -> Generator[Progress | tuple[Generated, Generated], None, None]:
     """Token by token from both models, holding the engine. Closing it stops both."""
     pairs: list[tuple[Generated, Generated]] = []
@@ -179,7 +179,7 @@ def _turns(
             for stream in streams:
                 stream.close()  # type: ignore[attr-defined]
 
-    steps = studio.alone(both())
+    steps = state.alone(both())
     try:
         for step in steps:
             yield pairs[-1] if pairs else step

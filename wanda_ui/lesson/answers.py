@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 import pandas as pd
 import plotly.graph_objects as go
 
-from wanda_ui.app_state import Studio
+from wanda_ui.app_state import AppState
 from wanda_ui.language import Say
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asks: the words of the page's language, the studio, and the name of the chosen model."""
+    """Who asks: the words of the page's language, the state, and the name of the chosen model."""
 
     say: Say
-    studio: Studio
+    state: AppState
     model: str
 
 

@@ -4,17 +4,18 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS, generate
 from wanda_core.evaluation.perplexity import perplexity_steps
 from wanda_core.explain.mask_comparison import protection
-from wanda_core.model.loading import LanguageModel
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.ablation import Ablation, AblationReport, ablate_steps
 from wanda_core.outliers.analysis import standing_out
 from wanda_core.progress import Progress, Steps
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import BUILTIN_EVALUATION, read_text
+from wanda_core.text.files import read_text
 from wanda_ui.app_state import Loaded
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
@@ -35,12 +36,12 @@ RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity
 def ablate(asked: Asked, channel: object) -> Steps[Answer]:
     """One channel set to zero after every block, against one random channel, five times."""
     say = asked.say
-    loaded = yield from asked.studio.open_steps(asked.model)
+    loaded = yield from asked.state.open_steps(asked.model)
     chosen = _chosen(asked, channel, "channel", loaded.lm.width, strongest(loaded))
     steps = ablate_steps(
         loaded.lm, Ablation((chosen,)), read_text(BUILTIN_EVALUATION), seq_len=SEQ_LEN, windows=ABLATION_WINDOWS
     )
-    report: AblationReport = yield from asked.studio.alone(steps)
+    report: AblationReport = yield from asked.state.alone(steps)
     low, high = report.random_range
     times = report.chosen.perplexity / report.untouched
     hurts, others = times >= HURTS, high / report.untouched >= HURTS
@@ -71,7 +72,7 @@ def ablate(asked: Asked, channel: object) -> Steps[Answer]:
 def masks(asked: Asked, block: object) -> Steps[Answer]:
     """Where magnitude's and Wanda's masks of one linear differ: its columns from the quietest to the loudest input."""
     say = asked.say
-    loaded = yield from asked.studio.open_steps(asked.model)
+    loaded = yield from asked.state.open_steps(asked.model)
     assert loaded.analysis is not None  # made by open_steps
     blocks = loaded.lm.linears
     chosen = _chosen(asked, block, "block", len(blocks), len(blocks) // 2)
@@ -102,8 +103,8 @@ def cost(asked: Asked, prompt: object) -> Steps[Answer]:
     """Perplexity and a line of text at rising sparsity, by magnitude and by Wanda. Nothing of it is kept."""
     say = asked.say
     words = written(asked, prompt, MAX_PROMPT_CHARACTERS)
-    loaded = yield from asked.studio.open_steps(asked.model)
-    found = yield from asked.studio.alone(_measured(loaded, words))
+    loaded = yield from asked.state.open_steps(asked.model)
+    found = yield from asked.state.alone(_measured(loaded, words))
     dense = found["dense", 0.0]
     pair = {method: found[method, SPARSITY][0] for method in METHODS}
     ratio = pair["magnitude"] / pair["wanda"]

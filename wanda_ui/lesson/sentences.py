@@ -130,11 +130,11 @@ def largest(sentence: Sentence) -> tuple[int, int, int, float, float]:
 def _read(asked: Asked, text: object) -> Steps[Sentence]:
     """The sentence through the model, refused in the reader's language where that can be known before."""
     given = written(asked, text, MAX_SENTENCE_CHARACTERS)
-    loaded = yield from asked.studio.model_steps(asked.model)
+    loaded = yield from asked.state.model_steps(asked.model)
     tokens = len(loaded.lm.encode(given))
     if tokens > MAX_SENTENCE_TOKENS:
         raise InputError(asked.say("lesson.problem.tokens", given=tokens, most=MAX_SENTENCE_TOKENS))
-    return (yield from asked.studio.alone(read_sentence_steps(loaded.lm, given)))
+    return (yield from asked.state.alone(read_sentence_steps(loaded.lm, given)))
 
 
 def written(asked: Asked, text: object, most: int) -> str:

@@ -10,11 +10,12 @@ import gradio as gr
 
 from wanda_core.progress import Steps
 from wanda_ui import markup
-from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, RESIZE, Cancel, Room, watched
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, RESIZE, Cancel, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.lesson import address, consequences, sentences, summary, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run
 from wanda_ui.lesson.plan import STEPS, Control, Slider, Step, Text
+from wanda_ui.tab_context import TabContext
 
 ANSWERS: dict[str, Callable[..., Steps[Answer]]] = {
     "two": weights.two,
@@ -60,7 +61,7 @@ class Parts:
         return [self.guess, *self.controls]
 
 
-def build(room: Room, page: gr.Blocks, tabs: gr.Tabs) -> None:
+def build(context: TabContext, page: gr.Blocks, tabs: gr.Tabs) -> None:
     """Lay the lesson out and wire it. tabs: those that free play chooses from."""
     run = gr.State({})
     with gr.Walkthrough(selected=1, elem_id="lesson") as walk:
@@ -71,7 +72,7 @@ def build(room: Room, page: gr.Blocks, tabs: gr.Tabs) -> None:
                 sides.append(side)
     ledger = gr.HTML("", elem_id="lesson-run")
     for number, (step, parts, side) in enumerate(zip(STEPS, laid, sides, strict=True), 1):
-        _wire(room, number, step, parts, run, ledger)
+        _wire(context, number, step, parts, run, ledger)
         remembered: dict[str, Any] = {"inputs": parts.inputs, "js": address.remember(number), **LIGHT}
         for control in parts.inputs:
             control.change(None, **remembered)
@@ -146,7 +147,7 @@ def _control(number: int, words: str, control: Control) -> Any:
     return gr.Textbox("", label=name, lines=1, max_lines=1, elem_id=ident)  # a gr.Number that is empty sends 0
 
 
-def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledger: gr.HTML) -> None:
+def _wire(context: TabContext, number: int, step: Step, parts: Parts, run: gr.State, ledger: gr.HTML) -> None:
     """See, Cancel, and sliders that answer at once after the first See."""
 
     cancel = Cancel()
@@ -159,13 +160,13 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
             yield [markup.problem(say("lesson.problem.guess")), *rest]
             return
         kept: list[Answer] = []
-        steps = ANSWERS[step.name](Asked(say, room.studio, name), *values)
+        steps = ANSWERS[step.name](Asked(say, context.state, name), *values)
         for html in watched(steps, kept, say, stop):
             yield [html, *rest]
         if not kept:
             return
         answer = kept[0]
-        loaded = room.studio.models.get(name) if step.needs_model else None
+        loaded = context.state.models.get(name) if step.needs_model else None
         model = loaded.lm.title if loaded else ""
         record = Record(guess, answer.right, answer.finding, dict(answer.numbers), model)
         after = {**before, number: record}
@@ -175,7 +176,7 @@ def _wire(room: Room, number: int, step: Step, parts: Parts, run: gr.State, ledg
         if number in before:
             yield from work(request, name, before, guess, *values)
 
-    inputs = [room.model, run, *parts.inputs]
+    inputs = [context.model, run, *parts.inputs]
     settings: dict[str, Any] = {"outputs": [*parts.outputs, run, ledger], **(ENGINE if step.needs_model else LIGHT)}
     parts.see.click(work, inputs, **settings)
     if step.needs_model:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.outliers.ablation import (
     LEAST_DRAWS,
@@ -17,12 +18,15 @@ from wanda_core.outliers.ablation import (
 )
 from wanda_core.outliers.analysis import Analysis, standing_out
 from wanda_core.progress import Progress, Steps
-from wanda_core.text.windows import BUILTIN_EVALUATION, calibrate, read_text
+from wanda_core.text.files import read_text
+from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
-from wanda_ui.jobs import LIGHT, Room
+from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures import ablation_strip, channel_list, perplexity
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, number, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, number, question
+from wanda_ui.picture import drawn, picture
+from wanda_ui.tab_context import TabContext
 
 MOST_DRAWS, MOST_WINDOWS = 12, 8  # on the page, where others wait; the engine takes more
 WINDOWS = 2
@@ -31,7 +35,7 @@ PROMPT, LINE_TOKENS = "The sky is blue because", 16
 COLUMNS = "what channels perplexity times_untouched line"
 
 
-def build(room: Room) -> gr.Textbox:
+def build(context: TabContext) -> gr.Textbox:
     """Returns the list of channels, which is filled when a model has been analysed."""
     question("ablation")
     with gr.Row(elem_classes="wl-options wl-ask"):
@@ -92,17 +96,17 @@ def build(room: Room) -> gr.Textbox:
         chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]
         settings = page_settings(draws, windows, prompt)
         key = ("ablation", chosen, *settings.values())
-        return (yield from room.studio.found_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings)))
+        return (yield from context.state.found_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings)))
 
     inputs = [channels, value, tokens, from_block, draws, windows, prompt]
-    section = Section(room, status, run, cancel, [*strip.outputs, table])
+    section = Section(context, status, run, cancel, [*strip.outputs, table])
     section.wire(steps, show, inputs, again=[channels.submit])
 
     def taken(name: str) -> object:
-        loaded, _ = room.current(name, "")
+        loaded, _ = context.current(name, "")
         return gr.skip() if loaded is None or loaded.analysis is None else found_channels(loaded.analysis)
 
-    take.click(taken, room.model, channels, **LIGHT)
+    take.click(taken, context.model, channels, **LIGHT)
     return channels
 
 

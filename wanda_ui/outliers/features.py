@@ -16,16 +16,17 @@ from wanda_core.outliers.features import (
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures import channel_list, feature_plane
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
+from wanda_ui.picture import drawn, picture
+from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 40
 COLUMNS = "channel blocks_share positions_share sign"
 
 
-def build(room: Room, start: object) -> None:
+def build(context: TabContext, start: object) -> None:
     """start: the event that shows the section for the first time."""
     question("features")
     with gr.Row(elem_classes="wl-options wl-ask"):
@@ -54,9 +55,9 @@ def build(room: Room, start: object) -> None:
         def count(loaded: Loaded) -> Steps[FeatureCounts]:
             return feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude)
 
-        return room.studio.found_steps(name, ("features", magnitude), count)
+        return context.state.found_steps(name, ("features", magnitude), count)
 
-    section = Section(room, status, run, cancel, [*plane.outputs, table])
+    section = Section(context, status, run, cancel, [*plane.outputs, table])
     again = [magnitude.submit, layers.change, positions.change]
     section.wire(steps, show, [magnitude, layers, positions], again=again, start=[start])
 

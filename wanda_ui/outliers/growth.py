@@ -12,16 +12,18 @@ from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, ru
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui import markup
-from wanda_ui.jobs import LIGHT, Room
+from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, speaker
 from wanda_ui.outliers.growth_figures import growth_scatter
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
+from wanda_ui.picture import drawn, picture
+from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 100  # of the table; the CSV has them all
 COLUMNS = "model parameters times_median channel at_block features blocks_share text"
 
 
-def build(room: Room, start: Any) -> None:
+def build(context: TabContext, start: Any) -> None:
     """start: the event that shows the section for the first time."""
     question("growth")
     with gr.Row(elem_classes="wl-ask"):
@@ -32,22 +34,22 @@ def build(room: Room, start: Any) -> None:
     export = gr.HTML("", elem_id="growth-export")
 
     def steps(name: str) -> Steps[Runs]:
-        loaded = yield from room.studio.open_steps(name)
+        loaded = yield from context.state.open_steps(name)
         calibration = loaded.calibration or calibrate(loaded.lm)
-        counts = yield from room.studio.found_steps(
+        counts = yield from context.state.found_steps(
             name,
             ("features", FEATURE_MAGNITUDE),
             lambda loaded: feature_counts_steps(loaded.lm, calibration, FEATURE_MAGNITUDE),
         )
         assert loaded.analysis is not None  # made by open_steps
         row = run_of(loaded.lm, loaded.analysis, outlier_features(counts))
-        if room.studio.local_folders:  # the visitor's own machine, not a public server
+        if context.state.local_folders:  # the visitor's own machine, not a public server
             add_run(row)
         runs = all_runs()
         others = tuple(one for one in runs.rows if one.key != row.key)
         return Runs((*others, row), runs.damaged)
 
-    section = Section(room, status, run, cancel, [*plane.outputs, table, export])
+    section = Section(context, status, run, cancel, [*plane.outputs, table, export])
     section.wire(steps, show, [])
 
     def first(request: gr.Request, shown: str) -> list:

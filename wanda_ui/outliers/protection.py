@@ -18,11 +18,13 @@ from wanda_core.explain.mask_comparison import (
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT, Room
+from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
+from wanda_ui.picture import drawn, picture
 from wanda_ui.scores.tab import choices, kinds_of, of_kind
+from wanda_ui.tab_context import TabContext
 
 SPARSITY = 50  # percent
 MOST_ROWS = 20  # columns told one by one; the engine has more
@@ -42,7 +44,7 @@ CLICK = """() => requestAnimationFrame(function bind() {
 Seen = tuple[Loaded, Linear, Protection, ColumnDetail]
 
 
-def build(room: Room, start: Any) -> None:
+def build(context: TabContext, start: Any) -> None:
     """start: the event that shows the section for the first time."""
     question("protection")
     with gr.Row(elem_classes="wl-options wl-ask"):
@@ -73,7 +75,7 @@ def build(room: Room, start: Any) -> None:
     heat = picture("parting-heatmap")
 
     def look(name: str, kind: str, block: int, sparsity: float, within: str, column: str) -> Steps[Seen]:
-        loaded = yield from room.studio.open_steps(name)
+        loaded = yield from context.state.open_steps(name)
         assert loaded.analysis is not None  # made by open_steps
         yield Progress("masks", 0, 1)
         linear = _linear(loaded, kind, block)
@@ -84,20 +86,20 @@ def build(room: Room, start: Any) -> None:
         return loaded, linear, found, detail
 
     def all_steps(name: str, sparsity: float, within: str) -> Steps[ModelProtection]:
-        loaded = yield from room.studio.open_steps(name)
+        loaded = yield from context.state.open_steps(name)
         assert loaded.analysis is not None  # made by open_steps
         profile, share = loaded.analysis.profile, _share(sparsity)
         key = ("parting", share, within)
         return (
-            yield from room.studio.found_steps(
+            yield from context.state.found_steps(
                 name, key, lambda loaded: model_protection_steps(loaded.lm, profile, share, within)
             )
         )
 
-    one = Section(room, status, run, cancel, [kind, block, *curve.outputs, *weights.outputs, table])
+    one = Section(context, status, run, cancel, [kind, block, *curve.outputs, *weights.outputs, table])
     again = [kind.input, block.input, sparsity.submit, within.input, column.submit]
     one.wire(look, show, [kind, block, sparsity, within, column], again=again, start=[start])
-    whole = Section(room, status_all, run_all, cancel_all, heat.outputs)
+    whole = Section(context, status_all, run_all, cancel_all, heat.outputs)
     whole.wire(all_steps, show_all, [sparsity, within])
 
 

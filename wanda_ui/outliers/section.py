@@ -10,45 +10,11 @@ import pandas as pd
 from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import markup
-from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Room, watched
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, watched
 from wanda_ui.language import Say, label, speaker
+from wanda_ui.tab_context import TabContext
 
 T = TypeVar("T")
-# A figure has no text that a screen reader could read, so it is told the figure's title, which is a finding.
-TELL = """(title) => {
-    const plot = document.getElementById('ID'), words = document.createElement('i');
-    words.innerHTML = title || '';
-    plot?.setAttribute('role', 'img');
-    plot?.setAttribute('aria-label', words.textContent);
-}"""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure under its finding and over its sentence."""
-
-    title: gr.HTML
-    plot: gr.Plot
-    text: gr.HTML
-
-    @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `drawn` returns."""
-        return [self.title, self.plot, self.text]
-
-
-def picture(name: str) -> Picture:
-    """An empty picture with the element ids NAME, NAME-title and NAME-text."""
-    title = gr.HTML("", elem_id=f"{name}-title")
-    plot = gr.Plot(show_label=False, elem_id=name, elem_classes="wl-figure")
-    text = gr.HTML("", elem_id=f"{name}-text")
-    plot.change(None, title, None, js=TELL.replace("ID", name), **LIGHT)
-    return Picture(title, plot, text)
-
-
-def drawn(title: str, figure: object, text: str) -> list:
-    """Values for a picture's outputs."""
-    return [markup.figure_title(title), figure, markup.sentence(text)]
 
 
 def question(name: str) -> None:
@@ -67,7 +33,7 @@ def listed(say: Say, section: str, columns: str, rows: list[list[object]]) -> st
 class Section:
     """A section's own progress line, its two buttons and what it fills."""
 
-    room: Room
+    context: TabContext
     status: gr.HTML
     run: gr.Button
     cancel: gr.Button
@@ -103,22 +69,22 @@ class Section:
                     yield [markup.problem(str(error)), *rest]
 
         def first(request: gr.Request, name: str, shown: str, *given: object) -> Iterator[list]:
-            if not shown and name in self.room.studio.models:
+            if not shown and name in self.context.state.models:
                 yield from work(request, name, *given)
 
         asked: dict[str, Any] = {"outputs": [self.status, *self.outputs], **ENGINE}
-        running: list[Any] = [self.run.click(work, [self.room.model, *inputs], **asked)]
+        running: list[Any] = [self.run.click(work, [self.context.model, *inputs], **asked)]
         for event in again or []:
-            running.append(event(work, [self.room.model, *inputs], trigger_mode="always_last", **asked))
+            running.append(event(work, [self.context.model, *inputs], trigger_mode="always_last", **asked))
         title = next(one for one in self.outputs if isinstance(one, gr.HTML))
         for event in start or []:
-            running.append(event(first, [self.room.model, title, *inputs], **asked))
+            running.append(event(first, [self.context.model, title, *inputs], **asked))
         self.cancel.click(cancel.press, None, None, **AT_ONCE)
         blank = [
             None if isinstance(one, gr.Plot) else gr.skip() if isinstance(one, gr.Dropdown) else ""
             for one in self.outputs
         ]
-        self.room.model.change(lambda: ["", *blank], None, asked["outputs"], cancels=running, **LIGHT)
+        self.context.model.change(lambda: ["", *blank], None, asked["outputs"], cancels=running, **LIGHT)
 
 
 def buttons(name: str) -> tuple[gr.Button, gr.Button]:

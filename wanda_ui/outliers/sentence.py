@@ -7,11 +7,12 @@ from wanda_core.outliers.massive import MOST_LISTED, Massive, massive, top_and_m
 from wanda_core.outliers.sentence import Sentence, read_sentence_steps
 from wanda_core.progress import Steps
 from wanda_ui import markup
-from wanda_ui.jobs import Room
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures import token_channels, token_surface
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.outliers.stream_figures import magnitude_lines
+from wanda_ui.picture import drawn, picture
+from wanda_ui.tab_context import TabContext
 
 SENTENCE = "The sky is blue because sunlight is scattered by the air. At dusk the light is red."
 MOST_ROWS = 40  # of the table; the sentence says how many there are
@@ -19,12 +20,12 @@ MOST_NAMED = 8  # tokens or channels in a sentence
 COLUMNS = "at_block token_place token channel value times_median"
 
 
-def sentence_steps(room: Room, name: str, text: str) -> Steps[Sentence]:
+def sentence_steps(context: TabContext, name: str, text: str) -> Steps[Sentence]:
     """A sentence read by the model of that name, now or before."""
-    return room.studio.found_steps(name, ("sentence", text), lambda loaded: read_sentence_steps(loaded.lm, text))
+    return context.state.found_steps(name, ("sentence", text), lambda loaded: read_sentence_steps(loaded.lm, text))
 
 
-def build(room: Room, start: object) -> None:
+def build(context: TabContext, start: object) -> None:
     """start: the event that shows the section for the first time."""
     question("sentence")
     with gr.Row(elem_classes="wl-ask"):
@@ -42,10 +43,10 @@ def build(room: Room, start: object) -> None:
     status = gr.HTML("", elem_id="sentence-status")
     cells, lines = picture("sentence-cells"), picture("sentence-lines")
     table = gr.HTML("", elem_id="sentence-table")
-    section = Section(room, status, run, cancel, [block, *cells.outputs, *lines.outputs, table])
+    section = Section(context, status, run, cancel, [block, *cells.outputs, *lines.outputs, table])
 
     def steps(name: str, text: str, *_: object) -> Steps[Sentence]:
-        return sentence_steps(room, name, text)
+        return sentence_steps(context, name, text)
 
     section.wire(
         steps,

@@ -8,16 +8,17 @@ from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import Sinks, sink_report
 from wanda_core.progress import Steps
 from wanda_ui import markup
-from wanda_ui.jobs import Room
 from wanda_ui.language import Say
 from wanda_ui.outliers.figures import sink_heatmap
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.outliers.sentence import sentence_steps, textbox
+from wanda_ui.picture import drawn, picture
+from wanda_ui.tab_context import TabContext
 
 COLUMNS = "at_block to_first most_head entering"
 
 
-def build(room: Room, start: object) -> None:
+def build(context: TabContext, start: object) -> None:
     """start: the event that shows the section for the first time."""
     question("sinks")
     with gr.Row(elem_classes="wl-ask"):
@@ -28,9 +29,9 @@ def build(room: Room, start: object) -> None:
     table = gr.HTML("", elem_id="sinks-table")
 
     def steps(name: str, text: str) -> Steps[Sentence]:
-        return sentence_steps(room, name, text)
+        return sentence_steps(context, name, text)
 
-    section = Section(room, status, run, cancel, [*heat.outputs, table])
+    section = Section(context, status, run, cancel, [*heat.outputs, table])
     section.wire(steps, show, [text], again=[text.submit], start=[start])
 
 

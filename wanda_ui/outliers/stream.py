@@ -9,11 +9,13 @@ from torch import Tensor
 from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut, standing_out
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT, Room
+from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label, speaker
-from wanda_ui.outliers.section import Picture, drawn, listed, picture, question
+from wanda_ui.outliers.section import listed, question
 from wanda_ui.outliers.stream_figures import magnitude_lines, norm_heatmap
+from wanda_ui.picture import Picture, drawn, picture
 from wanda_ui.scores.tab import kinds_of, of_kind
+from wanda_ui.tab_context import TabContext
 
 STREAM = ""  # the value that stands for the residual stream; a kind of linear has a name
 COLUMNS = "channel high massive largest times_median at_block"
@@ -34,7 +36,7 @@ class StreamSection:
         return [*self.lines.outputs, self.where, *self.norms.outputs, self.table]
 
 
-def build(room: Room) -> StreamSection:
+def build(context: TabContext) -> StreamSection:
     """The lines, the heatmap, the table."""
     question("stream")
     lines = picture("outliers-lines")
@@ -49,12 +51,12 @@ def build(room: Room) -> StreamSection:
     section = StreamSection(lines, where, norms, table)
 
     def choose_place(request: gr.Request, name: str, where: str) -> list:
-        loaded, _ = room.current(name, "")
+        loaded, _ = context.current(name, "")
         if loaded is None or where not in [value for _, value in places(loaded, speaker(request))]:
             return [gr.skip()] * len(norms.outputs)
         return show_norms(loaded, where, speaker(request))
 
-    where.input(choose_place, [room.model, where], norms.outputs, **LIGHT)
+    where.input(choose_place, [context.model, where], norms.outputs, **LIGHT)
     return section
 
 

@@ -14,12 +14,13 @@ from wanda_core.outliers.super_weight import (
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import Room
 from wanda_ui.language import Say
 from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box, written
 from wanda_ui.outliers.figures import perplexity, super_strip, weight_name
-from wanda_ui.outliers.section import Section, buttons, drawn, listed, picture, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.outliers.sentence import SENTENCE
+from wanda_ui.picture import drawn, picture
+from wanda_ui.tab_context import TabContext
 
 DRAWS = 5
 MOST_ROWS = 5  # candidates, the strongest first
@@ -28,7 +29,7 @@ CANDIDATES = "at_block where weight spike share times_median"
 Found = tuple[int, tuple[SuperWeight, ...], SuperWeightReport]
 
 
-def build(room: Room) -> None:
+def build(context: TabContext) -> None:
     """One button: find, zero, compare."""
     question("super_weight")
     with gr.Row(elem_classes="wl-ask"):
@@ -46,15 +47,15 @@ def build(room: Room) -> None:
             found = yield from super_weights_steps(loaded.lm, SENTENCE)
             first = found[0]
             text, seq_len = evaluation(loaded)
-            trial = super_weight_steps(
+            intervention = super_weight_steps(
                 loaded.lm, first.linear, first.row, first.column, text, seq_len=seq_len, **settings
             )
             sizes = (linear.shape for block in loaded.lm.linears for linear in block)
-            return sum(rows * columns for rows, columns in sizes), found, (yield from trial)
+            return sum(rows * columns for rows, columns in sizes), found, (yield from intervention)
 
-        return (yield from room.studio.found_steps(name, ("super weight", *settings.values()), look))
+        return (yield from context.state.found_steps(name, ("super weight", *settings.values()), look))
 
-    section = Section(room, status, run, cancel, [*dots.outputs, table, candidates])
+    section = Section(context, status, run, cancel, [*dots.outputs, table, candidates])
     section.wire(steps, show, [prompt], again=[prompt.submit])
 
 

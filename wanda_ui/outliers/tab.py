@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import gradio as gr
 
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT, RESIZE, Room
+from wanda_ui.jobs import LIGHT, RESIZE
 from wanda_ui.language import Say, label
 from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream, super_weight
 from wanda_ui.outliers.stream import StreamSection
+from wanda_ui.tab_context import TabContext
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class OutliersTab:
         return [*self.stream.outputs, self.channels]
 
 
-def build(room: Room) -> OutliersTab:
+def build(context: TabContext) -> OutliersTab:
     """All sections, one behind the other."""
     with gr.Tabs(elem_id="lab", elem_classes="wl-lab"):
         sides = {}
@@ -39,21 +40,21 @@ def build(room: Room) -> OutliersTab:
             return sides[name]
 
         with side("stream"):
-            first = stream.build(room)
+            first = stream.build(context)
         with side("sentence") as shown:
-            sentence.build(room, shown.select)
+            sentence.build(context, shown.select)
         with side("sinks") as shown:
-            sinks.build(room, shown.select)
+            sinks.build(context, shown.select)
         with side("features") as shown:
-            features.build(room, shown.select)
+            features.build(context, shown.select)
         with side("ablation"):
-            channels = ablation.build(room)
+            channels = ablation.build(context)
         with side("protection") as shown:
-            protection.build(room, shown.select)
+            protection.build(context, shown.select)
         with side("super_weight"):
-            super_weight.build(room)
+            super_weight.build(context)
         with side("growth") as shown:
-            growth.build(room, shown.select)
+            growth.build(context, shown.select)
     for one in sides.values():
         one.select(None, js=RESIZE, **LIGHT)
     return OutliersTab(first, channels)

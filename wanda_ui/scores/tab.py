@@ -10,9 +10,10 @@ from wanda_core.maths.scores import magnitude
 from wanda_core.model.linears import Linear
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded, Result
-from wanda_ui.jobs import LIGHT, Room
+from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.scores import figures
+from wanda_ui.tab_context import TabContext
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ScoresTab:
         return [self.score_title, self.score, self.weight_title, self.weight, self.text]
 
 
-def build(room: Room) -> ScoresTab:
+def build(context: TabContext) -> ScoresTab:
     """All blocks above, one linear below, and what happens when another is chosen."""
     with gr.Row():
         kind = gr.Dropdown([], label=label("scores.kind"), elem_id="scores-kind", min_width=160)
@@ -65,7 +66,7 @@ def build(room: Room) -> ScoresTab:
     tab = ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
 
     def choose_kind(request: gr.Request, name: str, held: str, kind: str, block: int) -> list:
-        loaded, result = room.current(name, held)
+        loaded, result = context.current(name, held)
         if loaded is None or kind not in kinds_of(loaded):
             return [gr.skip()] * len(tab.outputs[2:])
         kind, block = choices(loaded, kind, block)
@@ -73,12 +74,12 @@ def build(room: Room) -> ScoresTab:
         return [*show_grid(loaded, result, kind, say), *show_linear(loaded, result, kind, block, say)]
 
     def choose_block(request: gr.Request, name: str, held: str, kind: str, block: int) -> list:
-        loaded, result = room.current(name, held)
+        loaded, result = context.current(name, held)
         if loaded is None or choices(loaded, kind, block) != (kind, block):
             return [gr.skip()] * len(tab.linear_outputs)
         return list(show_linear(loaded, result, kind, block, speaker(request)))
 
-    seen = [*room.choice, kind, block]
+    seen = [*context.choice, kind, block]
     kind.input(choose_kind, seen, tab.outputs[2:], **LIGHT)
     block.input(choose_block, seen, tab.linear_outputs, **LIGHT)
     return tab

@@ -1,0 +1,34 @@
+"""OWL: blocks with more outliers keep more (Yin et al. 2024, arXiv 2310.05175). Pure functions."""
+
+from torch import Tensor
+
+from wanda_core.checks import MAX_SPARSITY
+from wanda_core.machine.matmul import wide
+from wanda_core.maths import scores
+
+OWL_LAMBDA = 0.08  # the published range around the target
+
+
+OWL_M = 5.0  # a score above so many times its block's mean is an outlier, as published
+
+
+def outlier_ratio(block: list[tuple[Tensor, Tensor]], m: float = OWL_M) -> float:
+    """Share of a block's Wanda scores above m times their mean (Yin et al. 2024).
+
+    block: per linear W (C_out, C_in) and ‖X‖ (C_in,). -> 0 to 1.
+    """
+    found = [scores.wanda(W.float(), X_norm.to(W.device)) for W, X_norm in block]
+    count = sum(S.numel() for S in found)
+    mean = sum(float(S.sum(dtype=wide(S.device))) for S in found) / count
+    return sum(int(S.gt(m * mean).sum()) for S in found) / count
+
+
+def owl(ratios: list[float], sparsity: float, width: float = OWL_LAMBDA) -> list[float]:
+    """Sparsities within ±`width` of the target, lower where the outlier ratio is higher, their mean the target.
+
+    The published formula: ratios scaled to [0, 2λ], their mean taken away, the rest added to the kept share.
+    """
+    low, high = min(ratios), max(ratios)
+    scaled = [(ratio - low) / (high - low) * 2 * width if high > low else 0.0 for ratio in ratios]
+    mean = sum(scaled) / len(scaled)
+    return [min(max(sparsity - (value - mean), 0.0), MAX_SPARSITY) for value in scaled]

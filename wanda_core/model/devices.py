@@ -1,0 +1,74 @@
+"""Which device a model runs on, in which type, and whether it fits there."""
+
+import os
+import re
+
+import psutil
+import torch
+
+from wanda_core.errors import InputError, ModelError
+
+AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
+
+
+MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    """A device that is really here. Raises InputError otherwise."""
+    name = str(device)
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
+        raise InputError(
+            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
+        )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} needs a CUDA GPU and torch sees none here; leave the device out")
+    place = torch.device(name)
+    if place.index is not None and place.type == "cuda" and place.index >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name!r} is not here, torch sees {torch.cuda.device_count()} CUDA GPUs; leave the device out"
+        )
+    return place
+
+
+def default_device() -> torch.device:
+    """CUDA, then Apple's MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that computes in it, float32 elsewhere (bfloat16 is many times slower on most CPUs)."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def check_memory(
+    needed: int,
+    name: str,
+    devices: list[torch.device],
+    what: str = "its weights",
+    remedy: str = "choose a smaller model or prune it with --low-memory",
+) -> None:
+    """Raise ModelError when so many bytes are not free on the devices together."""
+    free = sum(free_memory(device) for device in devices)
+    if needed > free * MEMORY_SHARE:
+        raise ModelError(
+            f"{name!r} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
+            f"on {devices[0].type}; {remedy}"
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # bytes; for machines whose limit psutil cannot see
+    free = psutil.virtual_memory().available
+    return min(free, limit) if limit else free

@@ -1,0 +1,82 @@
+"""A model ready to run, with its tokenizer and its linears."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from wanda_core.errors import InputError
+from wanda_core.model import builtin
+from wanda_core.model.blocks import BlockWalk, Role
+from wanda_core.model.linears import Linear, prunable_linears
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model ready to run, with its tokenizer.
+
+    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored in."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def width(self) -> int:
+        """D, channels of the residual stream: what an embedded token has, where nothing widens it afterwards."""
+        model = cast(PreTrainedModel, self.model)
+        size = getattr(model.config.get_text_config(), "hidden_size", None)
+        return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
+
+    @property
+    def title(self) -> str:
+        """The name people know it by."""
+        return builtin.TITLE if self.name == builtin.NAME else Path(self.name).name
+
+    @property
+    def linears(self) -> list[list[Linear]]:
+        """Per decoder block, its prunable linears."""
+        return prunable_linears(self.model)
+
+    def walk(self, role: Role) -> BlockWalk:
+        """A way through the decoder blocks, one at a time. role: what it is for."""
+        return BlockWalk(self.model)
+
+    def check_length(self, seq_len: int) -> None:
+        """Raise InputError for a window of more tokens than the model has positions for."""
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(most, int) and seq_len > most:
+            raise InputError(
+                f"seq_len {seq_len} is more than the {most} tokens {self.title} can read; choose a smaller one"
+            )
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with the special tokens the tokenizer adds by itself."""
+        if not isinstance(text, str):
+            raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
+        return self.tokenizer(text, verbose=False)["input_ids"]

@@ -1,0 +1,31 @@
+"""`wanda-lab`: the engine's command line, and the commands that serve the page."""
+
+import os
+from typing import Annotated
+
+from wanda_core.cli import commands
+from wanda_core.cli.options import option
+
+
+@commands.app.command("app")
+def serve(
+    port: Annotated[
+        int | None,
+        option("Port to listen on. Default: GRADIO_SERVER_PORT, else the first free one from 7860 on.", metavar="PORT"),
+    ] = None,
+    host: Annotated[
+        str | None,
+        option("Address to listen on. Default: GRADIO_SERVER_NAME, else 127.0.0.1, which is this machine alone."),
+    ] = None,
+) -> None:
+    """Serve the page in which models are pruned, looked into and compared, until Ctrl-C."""
+    from wanda_ui.page import serve as run
+
+    run(host=host, port=port)
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    # Before torch: its threads would otherwise spin while they wait, which starves whoever shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    commands.main()

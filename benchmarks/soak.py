@@ -90,7 +90,7 @@ def check_zeros(variant: Variant, dense: float) -> None:
 
 def share_of_zeros(lm: LanguageModel) -> float:
     """Exact zeros among the prunable weights, 0 to 1."""
-    linears = [linear for block in lm.linears for linear in block]
+    linears = lm.all_linears
     return sum(int((linear.weight == 0).sum()) for linear in linears) / sum(linear.weight.numel() for linear in linears)
 
 

@@ -1,28 +1,79 @@
-"""Long jobs are generators: they yield `Progress` between blocks and return their result.
+"""Long jobs are generators: they yield `Progress` between units of work and return their result.
 
-Closing the generator between two steps cancels the job; nothing it did is visible afterwards.
+Closing the generator between two steps cancels the job; nothing it did is visible afterwards. Progress is numbers and
+names; whoever shows it finds the words.
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
 
 T = TypeVar("T")
+
+# What is being done. `dense` and `pruned` are the perplexities of these two; a `line` is one continued prompt.
+Stage = Literal[
+    "asking",
+    "downloading",
+    "bringing",
+    "checking",
+    "converting",
+    "loading",
+    "waiting",
+    "reading",
+    "profile",
+    "threshold",
+    "embeddings",
+    "pruning",
+    "analysis",
+    "perplexity",
+    "dense",
+    "pruned",
+    "agreement",
+    "answering",
+    "line",
+    "channel-means",
+    "sentence",
+    "features",
+    "ablation",
+    "super-weight",
+    "masks",
+    "recipes",
+]
+Unit = Literal["blocks", "windows", "tokens", "samples", "bytes", "settings", "parts", "jobs"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a long job stands: `done` of `total` units of `stage` are finished."""
+    """Where a long job stands: `done` of `total` units of a stage are finished.
 
-    stage: str
+    detail: a name that is the same in every language (a linear, a model, a setting), never a sentence; inner: how far
+    the unit at work is, where that is a job of its own.
+    """
+
+    stage: Stage
     done: int
     total: int
+    unit: Unit
     detail: str = ""
+    inner: "Progress | None" = None
 
     @property
     def fraction(self) -> float:
         """Share finished, 0 to 1."""
-        return self.done / self.total if self.total else 1.0
+        inside = self.inner.fraction if self.inner is not None else 0.0
+        return min((self.done + inside) / self.total, 1.0) if self.total else 1.0
+
+    @property
+    def number(self) -> int:
+        """Which unit is at work, from 1."""
+        return min(self.done + 1, self.total)
+
+    @property
+    def innermost(self) -> "Progress":
+        """The job that is really at work."""
+        return self if self.inner is None else self.inner.innermost
 
 
 Steps = Generator[Progress, None, T]
@@ -39,3 +90,26 @@ def finish(steps: Steps[T], on_progress: Callable[[Progress], object] | None = N
         return stop.value
     finally:
         steps.close()
+
+
+def relabelled(steps: Steps[T], label: Callable[[Progress], Progress]) -> Steps[T]:
+    """The same job with its progress told otherwise."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            yield label(step)
+    finally:
+        steps.close()
+
+
+def as_stage(steps: Steps[T], stage: Stage) -> Steps[T]:
+    """The same job under the name of another stage."""
+    return relabelled(steps, lambda step: replace(step, stage=stage))
+
+
+def inside(steps: Steps[T], outer: Progress) -> Steps[T]:
+    """The same job as the unit of another that is at work. outer: that one, when the unit begins."""
+    return relabelled(steps, lambda step: replace(outer, inner=step))

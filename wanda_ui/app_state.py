@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
@@ -14,7 +14,7 @@ from wanda_core.model import builtin
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import load_model
 from wanda_core.outliers.analysis import Analysis, analyse_steps
-from wanda_core.progress import Progress, Steps
+from wanda_core.progress import Progress, Steps, as_stage
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import PruneSpec
@@ -65,7 +65,7 @@ class AppState:
     results: "OrderedDict[str, Result]" = field(default_factory=OrderedDict)
     _engine: threading.Lock = field(default_factory=threading.Lock)
     _loads: dict[str, Future[LanguageModel]] = field(default_factory=dict)
-    _told: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _told: dict[str, Progress] = field(default_factory=dict)
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "load"))
 
     def start(self) -> None:
@@ -81,8 +81,7 @@ class AppState:
             return self.models[name]
         future = self._load(name)
         while not future.done():
-            what, share = self._told.get(name, (f"loading {name}", 0.0))
-            yield Progress("loading", round(share * 100), 100, what)
+            yield self._told.get(name, Progress("loading", 0, 1, "parts", name))
             threading.Event().wait(POLL)
         self._loads.pop(name, None)
         if name not in self.models:
@@ -140,7 +139,7 @@ class AppState:
             self._loads[name] = self._loader.submit(
                 load_model,
                 name,
-                on_progress=lambda what, share: self._told.__setitem__(name, (what, share)),
+                on_progress=lambda step: self._told.__setitem__(name, step),
                 local_folders=self.local_folders,
             )
         return self._loads[name]
@@ -156,7 +155,7 @@ class AppState:
         steps = analyse_steps(loaded.lm, calibration)
         while True:
             while not self._engine.acquire(timeout=POLL):
-                yield Progress("waiting", 0, 1)
+                yield Progress("waiting", 0, 1, "jobs")
             try:
                 step = next(steps)
             except StopIteration as stop:
@@ -182,18 +181,12 @@ class AppState:
 def _holding(lock: threading.Lock, steps: Steps[T]) -> Steps[T]:
     """Run steps while holding a lock; until it is free, progress says that it is waited for."""
     while not lock.acquire(timeout=POLL):
-        yield Progress("waiting", 0, 1)
+        yield Progress("waiting", 0, 1, "jobs")
     try:
         return (yield from steps)
     finally:
         lock.release()
 
 
-def _measure(lm: LanguageModel, text: str, which: str) -> Steps[Perplexity]:
-    steps = perplexity_steps(lm, text, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        yield Progress(which, step.done, step.total, step.detail)
+def _measure(lm: LanguageModel, text: str, which: Literal["dense", "pruned"]) -> Steps[Perplexity]:
+    return as_stage(perplexity_steps(lm, text, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS), which)

@@ -17,7 +17,8 @@ import gradio as gr
 from gradio.i18n import I18nData
 
 LOCALES = Path(__file__).resolve().parent / "locales"
-LANGUAGES = {"en": "English", "ko": "한국어"}  # the first is spoken where none of them is asked for
+FIRST = "en"  # spoken where none of the languages is asked for
+SWITCH = "page.other_language"  # the label that names the next one
 Say = Callable[..., str]  # say("lesson.two_weights.question", w=0.5) -> words
 
 
@@ -38,6 +39,15 @@ def _flat(tree: dict[str, Any], prefix: str) -> dict[str, str]:
     return found
 
 
+def _languages() -> dict[str, str]:
+    """Every folder of `locales/`, by the name that the language has for itself; English comes first."""
+    folders = sorted(path.name for path in LOCALES.iterdir() if (path / "page.json").is_file())
+    return {code: words(code)["page.language"] for code in sorted(folders, key=lambda code: code != FIRST)}
+
+
+LANGUAGES = _languages()
+
+
 def say(language: str, key: str, **values: object) -> str:
     """The words for a key, with values put in. Raises KeyError for a key that no file has."""
     return words(language)[key].format(**values)
@@ -45,13 +55,14 @@ def say(language: str, key: str, **values: object) -> str:
 
 def label(key: str) -> Any:
     """A label that the browser puts into the reader's language. Raises KeyError for a key that no file has."""
-    assert words(next(iter(LANGUAGES)))[key]
+    assert key == SWITCH or words(FIRST)[key]
     return I18nData(key)
 
 
 def labels() -> gr.I18n:
     """What the browser needs for every `label`."""
-    return gr.I18n(**{language: words(language) for language in LANGUAGES})
+    switch = {language: {SWITCH: LANGUAGES[next_language(language)]} for language in LANGUAGES}
+    return gr.I18n(**{language: words(language) | switch[language] for language in LANGUAGES})
 
 
 def choose(asked: str | None, accepted: str | None) -> str:
@@ -63,13 +74,13 @@ def choose(asked: str | None, accepted: str | None) -> str:
         name, _, quality = part.strip().partition(";q=")
         weight = float(quality) if re.fullmatch(r"[01](\.\d+)?", quality) else 1.0 if not quality else 0.0
         wishes.append((-weight, len(wishes), name.lower().split("-")[0]))
-    return next((name for _, _, name in sorted(wishes) if name in LANGUAGES), next(iter(LANGUAGES)))
+    return next((name for _, _, name in sorted(wishes) if name in LANGUAGES), FIRST)
 
 
 def language_of(request: gr.Request | None) -> str:
     """The language of an event's page."""
     if request is None:
-        return next(iter(LANGUAGES))
+        return FIRST
     return choose(request.query_params.get("lang"), request.headers.get("accept-language"))
 
 
@@ -78,7 +89,13 @@ def speaker(request: gr.Request | None) -> Say:
     return partial(say, language_of(request))
 
 
-ENGLISH: Say = partial(say, "en")
+ENGLISH: Say = partial(say, FIRST)
+
+
+def next_language(language: str) -> str:
+    """The one that the switch leads to."""
+    order = list(LANGUAGES)
+    return order[(order.index(language) + 1) % len(order)]
 
 
 class Spoken:

@@ -1,6 +1,5 @@
 """Small pieces of HTML and the sentences under the figures. Every value that a visitor gave is escaped."""
 
-import re
 from html import escape
 
 import pandas as pd
@@ -8,7 +7,9 @@ import pandas as pd
 from wanda_core.explain.histograms import Disagreement, Grid, Histogram
 from wanda_core.progress import Progress
 from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded, Result
-from wanda_ui.language import ENGLISH, Say
+from wanda_ui.language import Say
+
+SETTINGS = ("untouched", "chosen", "largest", "random")  # what the outlier lab measures, by the engine's names
 
 
 def header(loaded: Loaded | None, say: Say) -> str:
@@ -18,12 +19,14 @@ def header(loaded: Loaded | None, say: Say) -> str:
 
 
 def progress(step: Progress, say: Say) -> str:
-    """A bar with what is being done: the engine's own words in English, the stage and the block elsewhere."""
+    """A bar with what is being done."""
     percent = round(100 * step.fraction)
+    words = progress_words(step, say)
+    beside = f" · {escape(words)}" if words else ""
     return (
         f'<div class="wl-progress" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" '
         f'aria-valuemax="100"><div class="wl-bar"><i style="width:{percent}%"></i></div>'
-        f"<span><b>{escape(_stage(step, say))}</b> {percent}% · {escape(_detail(step, say))}</span></div>"
+        f"<span><b>{escape(say(f'status.stage.{step.stage}'))}</b> {percent}%{beside}</span></div>"
     )
 
 
@@ -165,13 +168,16 @@ def _place(loaded: Loaded, say: Say) -> str:
     return f"{device} {str(loaded.lm.dtype).removeprefix('torch.')}"
 
 
-def _stage(step: Progress, say: Say) -> str:
-    return say(f"status.stage.{step.stage.replace(' ', '_')}")
+def progress_words(step: Progress, say: Say) -> str:
+    """Which unit is at work, and what is done to it: `block 3 of 30 · self_attn.q_proj`."""
+    at_work = step.innermost
+    units = [_unit(step, say), *([_unit(at_work, say)] if at_work is not step else [])]
+    detail = say(f"status.detail.{step.detail}") if step.detail in SETTINGS else step.detail
+    return " · ".join(filter(None, [*units, detail]))
 
 
-def _detail(step: Progress, say: Say) -> str:
-    """The engine speaks English; elsewhere its count of blocks is put into words, and the rest left out."""
-    if say("status.stage.pruning") == ENGLISH("status.stage.pruning"):
-        return step.detail
-    found = re.search(r"block (\d+) of (\d+)", step.detail)
-    return say("status.block", done=int(found[1]), total=int(found[2])) if found else ""
+def _unit(step: Progress, say: Say) -> str:
+    """Parts and jobs are not counted for a reader: they have no names."""
+    if step.unit in ("parts", "jobs"):
+        return ""
+    return say(f"status.unit.{step.unit}", number=step.number, total=step.total, megabytes=step.total / 1e6)

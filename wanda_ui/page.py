@@ -1,5 +1,6 @@
 """The whole page: the set-up on the left, the tabs on the right, and what happens when."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +17,7 @@ from wanda_ui import markup, setup_panel
 from wanda_ui.app_state import AppState, Loaded, Result
 from wanda_ui.compare import tab as compare_tab
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Stop, watched
-from wanda_ui.language import Say, Spoken, label, labels, speaker
+from wanda_ui.language import LANGUAGES, Say, Spoken, label, labels, next_language, speaker
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.scores import tab as scores_tab
@@ -24,10 +25,10 @@ from wanda_ui.tab_context import TabContext
 
 STYLE = ASSETS / "style.css"
 OTHER_LANGUAGE = """() => {
-    const [here, to] = [document.documentElement.lang, new URL(location)];
-    to.searchParams.set("lang", here === "ko" ? "en" : "ko");
+    const [next, to] = [NEXT, new URL(location)];
+    to.searchParams.set("lang", next[document.documentElement.lang]);
     location.assign(to);
-}"""
+}""".replace("NEXT", json.dumps({language: next_language(language) for language in LANGUAGES}))
 SWITCH = "() => { document.body.classList.toggle('dark'); }"
 
 

@@ -1,5 +1,6 @@
 """The command line: what it prints where, its exit codes, and that every mistake is answered in one line."""
 
+import inspect
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from command_line import ROOT, in_a_process, refused, run
 from safetensors.torch import load_file
 
 from wanda_core.checkpoint import save
-from wanda_core.cli import commands, console, options
+from wanda_core.cli import console, options
 from wanda_core.errors import StorageError
 from wanda_core.model.loading import load_model
 from wanda_core.progress import Progress
@@ -87,7 +88,10 @@ def test_a_profile_is_taken_once_and_pruned_from(dense, sample, tmp_path):
 
 
 def test_defaults_are_those_of_the_package():
-    assert (commands.SAMPLES, commands.SEQ_LEN) == (windows.DEFAULT_SAMPLES, windows.DEFAULT_SEQ_LEN)
+    usual = {name: parameter.default for name, parameter in inspect.signature(windows.calibrate).parameters.items()}
+    shown = " ".join(run("prune", "--help").stdout.split())
+    assert f"Windows of calibration text. Left out: {usual['samples']}." in shown
+    assert f"Tokens in a window. Left out: {usual['seq_len']}." in shown
 
 
 def test_perplexity_in_words_and_as_json(dense, sample):
@@ -264,15 +268,15 @@ def test_json_has_no_infinity_and_stays_ascii(capsys):
 
 def test_the_progress_bar_is_for_people_only(capsys, monkeypatch):
     with console.bar() as on_progress:
-        on_progress(Progress("pruning", 1, 2, "block [1] of 2"))
+        on_progress(Progress("pruning", 1, 2, "blocks", "linear [1]"))
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with console.bar() as on_progress:
-        on_progress(Progress("pruning", 1, 2, "block [1] of 2"))
+        on_progress(Progress("pruning", 1, 2, "blocks", "linear [1]"))
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "block [1] of 2" in shown.err
+    assert "pruning · block 2 of 2 · linear [1]" in shown.err
 
 
 def test_help_is_there_for_every_option_and_needs_no_torch():

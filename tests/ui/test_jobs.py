@@ -37,7 +37,7 @@ def test_only_the_latest_visitors_are_remembered(monkeypatch):
 def job(ended, fails=False):
     try:
         for done in range(3):
-            yield Progress("pruning", done, 3)
+            yield Progress("pruning", done, 3, "blocks")
         if fails:
             raise InputError("three is too many; count to two")
         return "counted"

@@ -264,7 +264,7 @@ def test_what_was_found_is_found_again_without_a_pass_and_the_oldest_goes(tiny_l
     passes = []
 
     def steps(key):
-        yield Progress("sentence", 0, 1)
+        yield Progress("sentence", 0, 1, "blocks")
         passes.append(key)
         return key * 2
 

@@ -1,16 +1,17 @@
 """The set-up of the page: what its controls mean as a recipe, and what is said for what they must not say."""
 
 import itertools
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
-from wanda_core.progress import Progress
+from wanda_core.progress import STAGES, UNITS, Progress
 from wanda_core.recipe import PruneSpec, preset
 from wanda_ui import markup, setup_panel
-from wanda_ui.language import LANGUAGES, speaker
+from wanda_ui.language import LANGUAGES, say, speaker
 
 RECORDER = SimpleNamespace(prune_steps=lambda name, spec, draw: (spec, draw), slide_steps=lambda name, spec: spec)
 
@@ -86,9 +87,20 @@ def test_the_slider_prunes_from_known_norms_where_that_can_be():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_every_stage_and_every_counted_unit_has_words(language):
+    for stage in STAGES:
+        for unit in UNITS:
+            step = Progress(stage, 1, 3, unit, "chosen", Progress("line", 3, 9, "tokens"))
+            html = markup.progress(step, partial(say, language))
+            assert 'aria-valuenow="44"' in html  # (1 + 3/9) of 3
+            assert say(language, "status.detail.chosen") in html
+            assert "{" not in html
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_progress_is_told_in_the_readers_language(language):
     request = SimpleNamespace(query_params={"lang": language}, headers={})
-    html = markup.progress(Progress("outlier features", 2, 30, "block 3 of 30"), speaker(request))
+    html = markup.progress(Progress("features", 2, 30, "blocks"), speaker(request))
     assert 'aria-valuenow="7"' in html
     assert ("block 3 of 30" in html) == (language == "en")
     assert ("블록 30개 중 3번째" in html) == (language == "ko")

@@ -45,25 +45,25 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
     """
     blocks = lm.walk("prune")
     ids = distributed.share(calibration.ids).to(lm.device)
-    yield Progress("pruning", 0, len(blocks), "reading the calibration text")
+    yield Progress("reading", 0, len(blocks), "blocks")
     calls, inputs = blocks.start(ids)
     norms: dict[str, Tensor] = {}
     batches = Batches(blocks.tried)
     ends: dict[object, str] = {}  # shape of a block -> the kind of linear it calls last, once it is known
     for index, block, linears in blocks:
-        call, where = calls[index], f"block {index + 1} of {len(blocks)}"
-        yield Progress("pruning", index, len(blocks), f"{where}: input norms")
+        call = calls[index]
+        yield Progress("profile", index, len(blocks), "blocks")
         inputs = regrouped(inputs, batches.size(block, call, linears, singly(inputs)))
         recorder = _recorded(block, call, linears, inputs, gram, ends).join()
         found = recorder.found()
-        for number, linear in enumerate(linears, 1):
-            yield Progress("pruning", index, len(blocks), f"{where}, linear {number} of {len(linears)}: {linear.kind}")
+        for linear in linears:
+            yield Progress("pruning", index, len(blocks), "blocks", linear.kind)
             products = recorder.grams.get(linear.name)
             visit(linear, Moments(found[linear.name], None if products is None else products.float()))
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
             inputs = blocks.carry(call.run(block, x) for x in inputs)
-    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
+    yield Progress("pruning", len(blocks), len(blocks), "blocks")
     return norms
 
 
@@ -102,14 +102,14 @@ def in_flight(
     """
     blocks, theirs = lm.walk("prune"), dense.walk("beside") if dense else None
     ids = distributed.share(calibration.ids).to(lm.device)
-    yield Progress("pruning", 0, len(blocks), "reading the calibration text")
+    yield Progress("reading", 0, len(blocks), "blocks")
     calls, hidden = blocks.start(ids)
     beside = theirs.start(ids)[1] if theirs else []
     norms: dict[str, Tensor] = {}
     batches = Batches(blocks.tried)
     for (index, block, linears), other in zip(blocks, theirs or repeat(None)):  # noqa: B905 - one is endless
-        call, where = calls[index], f"block {index + 1} of {len(blocks)}"
-        yield Progress("pruning", index, len(blocks), f"{where}: inputs of its first linear")
+        call = calls[index]
+        yield Progress("pruning", index, len(blocks), "blocks")
         size = batches.size(block, call, linears, singly(hidden))
         seen = Seen(calibration.samples, gram)
 
@@ -139,9 +139,8 @@ def in_flight(
                 own = None
             lockstep = Lockstep(block, call, linears, regrouped(hidden, size))
             second = Lockstep(own[0], call, own[1], regrouped(beside, size)) if own else None
-            for number, (linear, xs, ds) in enumerate(_together(lockstep, second), 1):
-                what = f"{where}, linear {number} of {len(linears)}: {linear.kind}"
-                yield Progress("pruning", index, len(blocks), what)
+            for linear, xs, ds in _together(lockstep, second):
+                yield Progress("pruning", index, len(blocks), "blocks", linear.kind)
                 arrive(linear, xs, ds or apart.get(linear.name))
             hidden, beside = lockstep.outputs, second.outputs if second else beside
         check_reached(linears, norms)
@@ -152,7 +151,7 @@ def in_flight(
         if index + 1 < len(blocks):
             hidden = blocks.carry(hidden)
             beside = theirs.carry(beside) if theirs else []
-    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
+    yield Progress("pruning", len(blocks), len(blocks), "blocks")
     return norms
 
 
@@ -225,10 +224,9 @@ def one_shot(
     """No pass at all: the dense model's norms, taken before, decide. tokens: of the experts. -> those norms."""
     blocks = lm.walk("prune")
     for index, _, linears in blocks:
-        for number, linear in enumerate(linears, 1):
-            where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
-            yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
+        for linear in linears:
+            yield Progress("pruning", index, len(blocks), "blocks", linear.kind)
             squares = torch.square(norms[linear.name].to(linear.weight.device))  # blocks may lie on several GPUs
             visit(linear, Moments(InputNorms(squares, 1, tokens.get(linear.name, 0))))
-    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
+    yield Progress("pruning", len(blocks), len(blocks), "blocks")
     return dict(norms)

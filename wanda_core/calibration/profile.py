@@ -64,13 +64,13 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     batches = Batches(blocks.tried)
     for index, block, linears in blocks:
         call = calls[index]
-        yield Progress("profile", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        yield Progress("profile", index, len(blocks), "blocks")
         recorder = NormRecorder(linears)
         inputs = regrouped(hidden, batches.size(block, call, linears, singly(hidden)))
         with recorder.recording():
             hidden = blocks.carry(_outputs(block, call, inputs, recorder))
         found.update(recorder.join().found())
-    yield Progress("profile", len(blocks), len(blocks), "done")
+    yield Progress("profile", len(blocks), len(blocks), "blocks")
     return profile_of(lm, calibration, found)
 
 
@@ -84,7 +84,7 @@ def _outputs(block: nn.Module, call: BlockCall, inputs: list[Tensor], recorder: 
 def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, InputNorms]) -> Profile:
     """What a pass of the dense model found, by linear name, as a profile."""
     norms = {name: one.norms.cpu() for name, one in found.items()}
-    routed = [linear.name for block in lm.linears for linear in block if linear.routed]
+    routed = [linear.name for linear in lm.all_linears if linear.routed]
     tokens = {name: found[name].tokens for name in routed}
     return Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration), tokens)
 
@@ -130,7 +130,7 @@ def check_matches(found: Profile, lm: LanguageModel) -> None:
             f"the profile was taken on {made_on[0]!r} and the model is {lm.name!r} (or another state of it); "
             "make a profile of this model"
         )
-    for linear in (linear for block in lm.linears for linear in block):
+    for linear in lm.all_linears:
         norm = found.norms.get(linear.name)
         if norm is None or norm.shape != (linear.shape[1],):
             raise InputError(

@@ -152,9 +152,21 @@ def bar() -> Iterator[Callable[[Progress], None]]:
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("starting", total=None)
-        yield lambda step: shown.update(
-            task, completed=step.done, total=step.total, description=step.detail or step.stage
-        )
+        yield lambda step: shown.update(task, completed=step.done, total=step.total, description=described(step))
+
+
+def described(step: Progress) -> str:
+    """What is being done, and on which unit, in a few words."""
+    at_work = step.innermost
+    units = [_unit(step), *([_unit(at_work)] if at_work is not step else [])]
+    return " · ".join([step.stage.replace("-", " "), *filter(None, units), *filter(None, [step.detail])])
+
+
+def _unit(step: Progress) -> str:
+    """`block 3 of 30`, or an amount to fetch; nothing for parts, which have no names."""
+    if step.unit == "bytes":
+        return f"{step.total / 1e6:,.0f} MB"
+    return "" if step.unit == "parts" else f"{step.unit.removesuffix('s')} {step.number} of {step.total}"
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
-from wanda_core.cli.console import Stopwatch, say
+from wanda_core.cli.console import Stopwatch, described, say
 from wanda_core.errors import InputError
+from wanda_core.progress import Progress
 from wanda_core.text import corpora
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
@@ -63,10 +64,10 @@ def load(
 
     told: set[str] = set()
 
-    def tell(what: str, share: float) -> None:
-        if what not in told and sys.stderr.isatty():
-            told.add(what)
-            say(what)
+    def tell(step: Progress) -> None:
+        if step.stage not in told and sys.stderr.isatty():
+            told.add(step.stage)
+            say(described(step))
 
     kind = getattr(torch, dtype.value) if dtype else None
     load_model = low_memory.load_model if on_disk else loading.load_model

@@ -65,11 +65,11 @@ def greedy_steps(lm: LanguageModel, prompt: str, max_new_tokens: int = 24) -> St
     ends = set(ends if isinstance(ends, list) else [ends])
     made: list[int] = []
     while len(made) < length and not (made and made[-1] in ends):
-        yield Progress("line", len(made), length, f"token {len(made) + 1} of {length}")
+        yield Progress("line", len(made), length, "tokens")
         token = lm.model(ids, use_cache=False).logits[0, -1].argmax()
         ids = torch.cat([ids, token.reshape(1, 1)], dim=1)
         made.append(int(token))
-    yield Progress("line", length, length, "done")
+    yield Progress("line", length, length, "tokens")
     return lm.decode(made)
 
 

@@ -59,9 +59,9 @@ def perplexity_steps(
     ids = token_windows(lm, text, seq_len, windows)
     total = 0.0
     for index, window in enumerate(ids):
-        yield Progress("perplexity", index, len(ids), f"window {index + 1} of {len(ids)}")
+        yield Progress("perplexity", index, len(ids), "windows")
         total += _mean_cross_entropy(lm, window[None].to(lm.device))
-    yield Progress("perplexity", len(ids), len(ids), "done")
+    yield Progress("perplexity", len(ids), len(ids), "windows")
     mean = total / len(ids)
     if not math.isfinite(mean):
         raise ModelError("the model's predictions are not finite, so there is no perplexity; load it in float32")
@@ -120,7 +120,7 @@ def agreement_steps(
         )
     divergence, same = 0.0, 0
     for index, window in enumerate(ids):
-        yield Progress("agreement", index, len(ids), f"window {index + 1} of {len(ids)}")
+        yield Progress("agreement", index, len(ids), "windows")
         p, q = (_logits(one, window[None].to(one.device)) for one in (dense, lm))
         if p.shape != q.shape:
             raise InputError(
@@ -132,7 +132,7 @@ def agreement_steps(
             ours, theirs = q[part].to(p.device).float(), p[part].float()
             divergence += kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="sum").item()
             same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-    yield Progress("agreement", len(ids), len(ids), "done")
+    yield Progress("agreement", len(ids), len(ids), "windows")
     positions = len(ids) * (seq_len - 1)
     if not math.isfinite(divergence):
         raise ModelError("predictions are not finite, so they cannot be compared; load both models in float32")

@@ -190,7 +190,7 @@ def model_protection_steps(
     found: dict[str, list[list[Disagreement]]] = {}
     left_out = 0
     for index, linears in enumerate(lm.linears):
-        yield Progress("masks", index, len(lm.linears), f"block {index + 1} of {len(lm.linears)}")
+        yield Progress("masks", index, len(lm.linears), "blocks")
         for linear in linears:
             if linear.routed and profile.tokens.get(linear.name, 0) < LEAST_TOKENS:
                 left_out += 1
@@ -199,7 +199,7 @@ def model_protection_steps(
             pair = two_masks(linear.weight, X_norm, sparsity, within)
             rows = found.setdefault(joint_kind(linear.kind), [[] for _ in lm.linears])
             rows[index].append(disagreement(*pair, X_norm))
-    yield Progress("masks", len(lm.linears), len(lm.linears), "done")
+    yield Progress("masks", len(lm.linears), len(lm.linears), "blocks")
     return ModelProtection(
         tuple(found),
         torch.stack([_means([[one.overall for one in row] for row in rows]) for rows in found.values()]),

@@ -101,7 +101,7 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    on_progress: Callable[[str, float], object] | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
 ) -> LanguageModelOnDisk:
     """Everything of a model but its weights, of which one block and the embeddings must fit in memory.
 
@@ -184,7 +184,7 @@ def _pruned(
 ) -> Steps[Variant]:
     total = len(lm.walk("read")) + 1
     if _file(0, total) not in job.shards:
-        yield Progress("pruning", 0, total - 1, "embeddings")
+        yield Progress("embeddings", 0, total - 1, "blocks")
         with lm.loader.at_hand(lm.model, REST):
             job.add_shard(_file(0, total), lm.loader.as_saved(lm.model, REST))
     if profile is None and calibration is not None and (spec.order == "one-shot" or spec.allocation == "owl"):

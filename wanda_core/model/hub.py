@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from wanda_core.errors import InputError, ModelError
+from wanda_core.progress import Progress
 
 try:  # what huggingface_hub speaks through: httpx2 from its version 2 on, httpx before
     import httpx2 as httpx
@@ -26,7 +27,7 @@ WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.m
 UNREACHABLE = (OfflineModeIsEnabled, httpx.TransportError, ConnectionError, TimeoutError)
 
 
-def download(name: str, on_progress: Callable[[str, float], object] | None = None) -> tuple[Path, str]:
+def download(name: str, on_progress: Callable[[Progress], object] | None = None) -> tuple[Path, str]:
     """The local folder of a hub model and its commit; downloaded unless already there.
 
     Raises InputError for an id that does not exist, ModelError when it cannot be had.
@@ -39,7 +40,7 @@ def download(name: str, on_progress: Callable[[str, float], object] | None = Non
             "a hub id looks like HuggingFaceTB/SmolLM2-360M"
         ) from error
     if on_progress:
-        on_progress(f"asking the hub for {name}", 0.0)
+        on_progress(Progress("asking", 0, 1, "parts", name))
     try:
         info = HfApi().model_info(name, files_metadata=True, timeout=20)
         sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
@@ -56,7 +57,7 @@ def download(name: str, on_progress: Callable[[str, float], object] | None = Non
                 "choose a smaller model or free some space"
             )
         if on_progress:
-            on_progress(f"downloading {name} ({weights / 1e9:.2f} GB)", 0.0)
+            on_progress(Progress("downloading", 0, weights, "bytes", name))
         folder = snapshot_download(name, revision=info.sha, allow_patterns=WANTED)
         return Path(folder), info.sha or "unknown"
     except GatedRepoError as error:

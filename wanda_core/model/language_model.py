@@ -59,6 +59,24 @@ class LanguageModel:
         """Per decoder block, its prunable linears."""
         return prunable_linears(self.model)
 
+    @property
+    def all_linears(self) -> list[Linear]:
+        """The prunable linears, block after block."""
+        return [linear for block in self.linears for linear in block]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of its linears, `self_attn.q_proj`, in the order in which blocks have them."""
+        return list(dict.fromkeys(linear.kind for linear in self.all_linears))
+
+    def of_kind(self, kind: str) -> list[Linear]:
+        """The linears of one kind, block after block."""
+        return [linear for linear in self.all_linears if linear.kind == kind]
+
+    def linear(self, name: str) -> Linear | None:
+        """The linear of that full name, None where there is none."""
+        return next((linear for linear in self.all_linears if linear.name == name), None)
+
     def walk(self, role: Role) -> BlockWalk:
         """A way through the decoder blocks, one at a time. role: what it is for."""
         return BlockWalk(self.model)

@@ -23,6 +23,7 @@ from wanda_core.model import builtin, experts, hub
 from wanda_core.model.devices import AUTO, _checked_device, check_memory, default_device, default_dtype
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
+from wanda_core.progress import Progress
 
 
 def load_model(
@@ -30,14 +31,14 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    on_progress: Callable[[str, float], object] | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
 ) -> LanguageModel:
     """Load a model for inference.
 
     name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
     device: a torch device, or `auto`, which spreads the blocks over all GPUs; left out, a GPU if there is one.
-    on_progress: told (what, share done) while files are brought.
+    on_progress: told while files are brought.
     local_folders: whether a path of this machine is accepted; a public server says no.
     Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
     """
@@ -100,7 +101,7 @@ def locate(
     name: str,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    on_progress: Callable[[str, float], object] | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
 ) -> Located:
     """Bring a model's files here, unless they are, and look at everything but the weights. Raises as `load_model`."""
@@ -118,7 +119,7 @@ def check_complete(name: str, missing: Collection[str]) -> None:
         )
 
 
-def _locate(name: str, on_progress: Callable[[str, float], object] | None, local_folders: bool) -> tuple[Path, str]:
+def _locate(name: str, on_progress: Callable[[Progress], object] | None, local_folders: bool) -> tuple[Path, str]:
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"model {name!r} is no name; give 'builtin', a folder or a hub id such as gpt2")
     name = name.strip()

@@ -122,10 +122,10 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
         sums[index][1] += values[1:].mean(dim=0)
 
     for number, sample in enumerate(calibration.ids):
-        yield Progress("channel means", number, calibration.samples, f"sample {number + 1} of {calibration.samples}")
+        yield Progress("channel-means", number, calibration.samples, "samples")
         with block_outputs(blocks, add), FasterLinear():
             lm.model(sample[None].to(lm.device), use_cache=False)
-    yield Progress("channel means", calibration.samples, calibration.samples, "done")
+    yield Progress("channel-means", calibration.samples, calibration.samples, "samples")
     return torch.stack(sums).div(calibration.samples).float()
 
 
@@ -202,11 +202,8 @@ def ablate_steps(
     ablation.check_fits(lm.width, len(lm.linears))
     sets = random_channels(ablation.channels, lm.width, draws, seed)
     plans = [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
-    names = [f"random draw {number} of {draws}" for number in range(1, draws + 1)]
     interventions = [Intervention("untouched"), Intervention("chosen", partial(ablated, lm, ablation, means))]
-    interventions += [
-        Intervention(name, partial(ablated, lm, plan, means)) for name, plan in zip(names, plans, strict=True)
-    ]
+    interventions += [Intervention("random", partial(ablated, lm, plan, means)) for plan in plans]
     settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "prompt": prompt, "line_tokens": line_tokens}
     untouched, chosen, *others = yield from interventions_steps(lm, text, interventions, stage="ablation", **settings)
 

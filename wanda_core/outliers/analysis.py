@@ -79,13 +79,13 @@ def analyse_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis
 def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
-    yield Progress("analysis", 0, len(blocks), "reading the calibration text")
+    yield Progress("reading", 0, len(blocks), "blocks")
     calls = block_calls(lm.model, blocks, ids[:1])
     hidden = first_block_inputs(lm.model, blocks, ids)
     found: dict[str, InputNorms] = {}
     top, median, largest, stream = [], [], [], []
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
-        yield Progress("analysis", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        yield Progress("analysis", index, len(blocks), "blocks")
         recorder = NormRecorder(linears)
         with recorder.recording():
             hidden = [call.run(block, sample) for sample in hidden]
@@ -95,7 +95,7 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
         median.append(torch.stack([_median(m) for m in magnitudes]).mean())
         largest.append(torch.stack([m.amax(dim=0) for m in magnitudes]).amax(dim=0))
         stream.append(_column_norms(hidden))
-    yield Progress("analysis", len(blocks), len(blocks), "done")
+    yield Progress("analysis", len(blocks), len(blocks), "blocks")
     profile = profile_of(lm, calibration, found)
     return Analysis(profile, *(torch.stack([one.cpu() for one in part]) for part in (top, median, largest, stream)))
 

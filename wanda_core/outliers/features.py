@@ -158,7 +158,7 @@ def feature_counts_steps(
     places: list[int] = []
     kinds: dict[str, None] = {}
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
-        yield Progress("outlier features", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        yield Progress("features", index, len(blocks), "blocks")
         found: dict[str, tuple[Tensor, Tensor]] = {}
         outputs = []
         for sample in hidden:
@@ -176,7 +176,7 @@ def feature_counts_steps(
             over.append(high)
             positive.append(above)
             places.append(index)
-    yield Progress("outlier features", len(blocks), len(blocks), "done")
+    yield Progress("features", len(blocks), len(blocks), "blocks")
     if not over:
         raise ModelError(
             f"no linear of {lm.title} reads all {lm.width} channels of the residual stream, so outlier features "

@@ -13,12 +13,11 @@ from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import greedy_steps, prompt_ids
 from wanda_core.evaluation.perplexity import Perplexity, perplexity_steps
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.progress import Progress, Steps
+from wanda_core.progress import Progress, Stage, Steps, inside
 
 LEAST_DRAWS, MOST_DRAWS = 5, 50  # fewer draws show no spread
 MAX_PROMPT_TOKENS = 256  # every token of a line is a pass over all before it
 LINE_TOKENS, MAX_LINE_TOKENS = 24, 128
-PERPLEXITY_PERCENT = 80  # of an intervention's progress, when a line is generated after it
 
 T = TypeVar("T")
 Change = Callable[[], AbstractContextManager[None]]
@@ -45,7 +44,7 @@ def interventions_steps(
     text: str,
     interventions: Sequence[Intervention],
     *,
-    stage: str,
+    stage: Stage,
     seq_len: int = 512,
     windows: int = 8,
     prompt: str | None = None,
@@ -56,15 +55,14 @@ def interventions_steps(
         check_prompt(lm, prompt, line_tokens)
     found = []
     for number, intervention in enumerate(interventions):
+        outer = Progress(stage, number, len(interventions), "settings", intervention.name)
         measuring = changed_steps(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), intervention.change)
-        percent = 100 if prompt is None else PERPLEXITY_PERCENT
-        measured = yield from _told(measuring, stage, intervention.name, number, len(interventions), 0, percent)
-        line = None
-        if prompt is not None:
-            writing = changed_steps(greedy_steps(lm, prompt, line_tokens), intervention.change)
-            line = yield from _told(
-                writing, stage, intervention.name, number, len(interventions), percent, 100 - percent
-            )
+        if prompt is None:
+            found.append(Outcome((yield from inside(measuring, outer)), None))
+            continue
+        measured = yield from inside(inside(measuring, Progress("perplexity", 0, 2, "parts")), outer)
+        writing = changed_steps(greedy_steps(lm, prompt, line_tokens), intervention.change)
+        line = yield from inside(inside(writing, Progress("line", 1, 2, "parts")), outer)
         found.append(Outcome(measured, line))
     return found
 
@@ -97,17 +95,3 @@ def spread(perplexities: Iterable[float]) -> tuple[float, float]:
     """The smallest and the largest."""
     found = list(perplexities)
     return min(found), max(found)
-
-
-def _told(steps: Steps[T], stage: str, name: str, number: int, total: int, start: int, percent: int) -> Steps[T]:
-    """A job as `percent` of intervention `number` of `total`."""
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                return stop.value
-            done = number * 100 + start + round(percent * step.fraction)
-            yield Progress(stage, done, total * 100, f"{name}: {step.detail}")
-    finally:
-        steps.close()

@@ -26,7 +26,7 @@ def largest_norms(lm: LanguageModel, profile: Profile) -> list[LargestNorm]:
     """
     check_matches(profile, lm)
     found: dict[str, LargestNorm] = {}
-    for linear in (linear for block in lm.linears for linear in block):
+    for linear in lm.all_linears:
         norms = profile.norms[linear.name]
         median, column = float(norms.median()), int(norms.argmax())
         largest = float(norms[column])

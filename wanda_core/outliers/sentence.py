@@ -50,19 +50,19 @@ def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
     tokens = sentence_tokens(lm, text)
     _, blocks = decoder_blocks(lm.model)
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
-    yield Progress("sentence", 0, len(blocks), f"{len(tokens)} tokens")
+    yield Progress("sentence", 0, len(blocks), "blocks")
     with eager_attention(lm.model):
         calls: list[BlockCall] = block_calls(lm.model, blocks, ids)
         (x,) = first_block_inputs(lm.model, blocks, ids)
     hidden, looks = [], []
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
-        yield Progress("sentence", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        yield Progress("sentence", index, len(blocks), "blocks")
         seen: list[Tensor] = []
         with eager_attention(lm.model), attention_weights(block, _looks_back(seen, len(tokens))):
             x = call.run(block, x)
         hidden.append(x[0].float().cpu())
         looks.append(torch.cat(seen) if seen else torch.empty(0))
-    yield Progress("sentence", len(blocks), len(blocks), "done")
+    yield Progress("sentence", len(blocks), len(blocks), "blocks")
     states = torch.stack(hidden)
     if not bool(torch.isfinite(states).all()):
         raise ModelError("the model's activations are not finite (NaN or infinity); load it in float32")

@@ -106,17 +106,17 @@ def super_weights_steps(lm: LanguageModel, text: str) -> Steps[tuple[SuperWeight
     tokens = sentence_tokens(lm, text)
     _, blocks = decoder_blocks(lm.model)
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
-    yield Progress("super weight", 0, len(blocks), f"{len(tokens)} tokens")
+    yield Progress("super-weight", 0, len(blocks), "blocks")
     calls = block_calls(lm.model, blocks, ids)
     (hidden,) = first_block_inputs(lm.model, blocks, ids)
     found = []
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
-        yield Progress("super weight", index, len(blocks), f"block {index + 1} of {len(blocks)}")
+        yield Progress("super-weight", index, len(blocks), "blocks")
         with experts.apart(lm.model), _last_linear(linears, lm.width) as last:
             hidden = call.run(block, hidden)
         if last and not last[0].routed:
             found.append(candidate(*last))
-    yield Progress("super weight", len(blocks), len(blocks), "done")
+    yield Progress("super-weight", len(blocks), len(blocks), "blocks")
     return tuple(sorted(found, key=lambda one: -one.ratio))
 
 
@@ -220,11 +220,11 @@ def super_weight_steps(
     chosen = (linear, row, column)
     places = [chosen, largest_weight(lm, chosen)]
     places += [(linear, *place) for place in random_places(_named(lm, linear).shape, (row, column), draws, seed)]
-    names = ["chosen", "largest other", *(f"random weight {number} of {draws}" for number in range(1, draws + 1))]
+    names = ["chosen", "largest", *["random"] * draws]
     interventions = [Intervention(name, partial(zeroed, lm, *place)) for name, place in zip(names, places, strict=True)]
     settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "prompt": prompt, "line_tokens": line_tokens}
     untouched, *outcomes = yield from interventions_steps(
-        lm, text, [Intervention("untouched"), *interventions], stage="super weight", **settings
+        lm, text, [Intervention("untouched"), *interventions], stage="super-weight", **settings
     )
 
     def measured(place: tuple[str, int, int], outcome: Outcome) -> ZeroedWeight:
@@ -247,7 +247,7 @@ def super_weight_steps(
 def largest_weight(lm: LanguageModel, but: tuple[str, int, int]) -> tuple[str, int, int]:
     """The largest |W| of all linears that every token passes, one weight left out. -> linear, row, column."""
     best: tuple[float, str, int, int] | None = None
-    for linear in (linear for block in lm.linears for linear in block if not linear.routed):
+    for linear in (linear for linear in lm.all_linears if not linear.routed):
         size = linear.weight.abs()
         if linear.name == but[0]:
             size = size.clone()
@@ -270,7 +270,7 @@ def random_places(shape: tuple[int, int], but: tuple[int, int], draws: int, seed
 
 
 def _named(lm: LanguageModel, name: str) -> Linear:
-    found = next((linear for block in lm.linears for linear in block if linear.name == name), None)
+    found = lm.linear(name)
     if found is None:
         raise InputError(
             f"linear {name!r} does not exist in {lm.title}; give a full name such as {lm.linears[0][-1].name}"

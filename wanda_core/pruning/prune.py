@@ -52,7 +52,7 @@ def prune_steps(
     """
     started = time.perf_counter()
     pruned = twin(lm)
-    _check_pattern(pruned.linears, spec)
+    _check_pattern(pruned.all_linears, spec)
     if profile is not None:
         check_matches(profile, lm)
     if needs_text(spec, profile):
@@ -116,12 +116,11 @@ def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, pr
     blocks = lm.walk("prune")
     threshold = None
     if spec.group == "model":
-        yield Progress("pruning", 0, len(blocks), "one threshold for the whole model")
+        yield Progress("threshold", 0, len(blocks), "blocks")
         threshold = _model_threshold(dense, spec)
     for index, _, linears in blocks:
-        for number, linear in enumerate(linears, 1):
-            where = f"block {index + 1} of {len(blocks)}, linear {number} of {len(linears)}"
-            yield Progress("pruning", index, len(blocks), f"{where}: {linear.kind}")
+        for linear in linears:
+            yield Progress("pruning", index, len(blocks), "blocks", linear.kind)
             if spec.group != "model":
                 pruner.visit(linear, None)
                 continue
@@ -130,11 +129,11 @@ def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, pr
             pruner.put_masked(
                 linear, none if threshold is None else masks.at_or_below(S.float(), threshold.to(S.device))
             )
-    yield Progress("pruning", len(blocks), len(blocks), "all blocks pruned")
+    yield Progress("pruning", len(blocks), len(blocks), "blocks")
 
 
 def _model_threshold(lm: LanguageModel, spec: PruneSpec) -> Tensor | None:
-    total = sum(linear.weight.numel() for block in lm.linears for linear in block)
+    total = sum(linear.weight.numel() for linear in lm.all_linears)
     k = int(total * spec.target)
 
     def matrices() -> Iterator[Tensor]:
@@ -144,11 +143,11 @@ def _model_threshold(lm: LanguageModel, spec: PruneSpec) -> Tensor | None:
     return selection.kth_of_all(matrices, k) if k else None
 
 
-def _check_pattern(linears: list[list[Linear]], spec: PruneSpec) -> None:
+def _check_pattern(linears: list[Linear], spec: PruneSpec) -> None:
     if spec.n_of_m is None:
         return
     m = spec.n_of_m[1]
-    for linear in (linear for block in linears for linear in block):
+    for linear in linears:
         if linear.shape[1] % m:
             raise InputError(
                 f"pattern {spec.pattern} needs a number of input columns divisible by {m}, and {linear.name} has "

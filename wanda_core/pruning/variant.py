@@ -75,7 +75,7 @@ class Variant:
 
     def pruned_weight(self, name: str) -> Tensor:
         """The weight of a linear after pruning, (C_out, C_in)."""
-        return next(linear.weight for block in self.lm.linears for linear in block if linear.name == name)
+        return next(linear.weight for linear in self.lm.all_linears if linear.name == name)
 
 
 def twin(lm: LanguageModel) -> LanguageModel:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, first_line
 
 MAX_DOCUMENTS = 20_000  # of a data set that has no protocol of its own; read as a stream, so no more is fetched
 TEST_DOCUMENTS = 1_100  # of C4's validation split, as the published code takes them
@@ -87,9 +87,8 @@ def _documents(given: str, split: str) -> list[str]:
     except InputError:
         raise
     except Exception as error:  # a stranger's data and a network: whatever they raise is their answer
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"the data set {given!r} cannot be read ({reason}); check its name and the network, or give a text file"
+            f"the data set {given!r} cannot be read ({first_line(error)}); check its name and the network, or give a text file"
         ) from error
 
 

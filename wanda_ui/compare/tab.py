@@ -174,7 +174,7 @@ def _turns(
             for turn in zip_longest(*streams):
                 last = [new or old for new, old in zip([*turn, None][:2], last, strict=True)]
                 pairs.append((last[0], last[1]))
-                yield Progress("answering", len(pairs), settings["max_new_tokens"])
+                yield Progress("answering", len(pairs), settings["max_new_tokens"], "tokens")
         finally:
             for stream in streams:
                 stream.close()  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """Steps 6 to 8: what an outlier channel carries, where two masks part, and what that costs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from wanda_core.explain.mask_comparison import protection
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.ablation import Ablation, AblationReport, ablate_steps
 from wanda_core.outliers.analysis import standing_out
-from wanda_core.progress import Progress, Steps
+from wanda_core.progress import Progress, Steps, inside
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
@@ -143,47 +144,29 @@ def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tupl
     found: dict[tuple[str, float], tuple[float, str]] = {}
     for number_, (method, share) in enumerate(plans):
         lm = loaded.lm
-
-        def told(step: Progress, part: float, place: int = number_) -> Progress:
-            done = round(100 * (place + part * step.fraction))
-            return Progress(step.stage, done, 100 * len(plans), step.detail)
-
+        recipe = Progress("recipes", number_, len(plans), "settings")
+        first, second, third = (replace(recipe, inner=Progress("recipes", part, 3, "parts")) for part in range(3))
         if method != "dense":
             spec = PruneSpec(method=method, sparsity=share, order="one-shot" if method == "wanda" else "faithful")
             pruning = prune_steps(loaded.lm, spec, None, loaded.analysis.profile)
-            variant = yield from _within(pruning, lambda step, t=told: t(step, 0.4))
-            lm = variant.lm
+            lm = (yield from inside(pruning, first)).lm
         text = read_text(BUILTIN_EVALUATION)
         measuring = perplexity_steps(lm, text, seq_len=SEQ_LEN, windows=COST_WINDOWS)
-        perplexity = yield from _within(measuring, lambda step, t=told: t(step, 0.8))
-        line = yield from _line(lm, prompt, told)
-        found[method, share] = perplexity.perplexity, line
+        perplexity = yield from inside(measuring, second)
+        found[method, share] = perplexity.perplexity, (yield from inside(_line(lm, prompt), third))
     return found
 
 
-def _line(lm: LanguageModel, prompt: str, told) -> Steps[str]:
+def _line(lm: LanguageModel, prompt: str) -> Steps[str]:
     stream: Iterator = generate(lm, prompt, max_new_tokens=LINE_TOKENS)
     text = ""
     try:
         for count, answer in enumerate(stream, 1):
             text = answer.text
-            yield told(Progress("answering", count, LINE_TOKENS, ""), 1.0)
+            yield Progress("line", count, LINE_TOKENS, "tokens")
     finally:
         stream.close()  # type: ignore[attr-defined]
     return " ".join(text.split())
-
-
-def _within(steps: Steps, told) -> Steps:
-    """Another job's steps as a part of this one's progress."""
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                return stop.value
-            yield told(step)
-    finally:
-        steps.close()
 
 
 def _chosen(asked: Asked, given: object, what: str, count: int, otherwise: int) -> int:

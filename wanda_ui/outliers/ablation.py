@@ -14,10 +14,10 @@ from wanda_core.outliers.ablation import (
     Ablation,
     AblationReport,
     ablate_steps,
-    channel_means,
+    channel_means_steps,
 )
 from wanda_core.outliers.analysis import Analysis, standing_out
-from wanda_core.progress import Progress, Steps
+from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
@@ -195,7 +195,6 @@ def _ablated(loaded: Loaded, chosen: Ablation, settings: dict[str, Any]) -> Step
     means = None
     chosen.check_fits(lm.width, len(lm.linears))
     if chosen.value == "mean":
-        yield Progress("ablation", 0, 1, "reading the channels' means")
-        means = channel_means(lm, loaded.calibration or calibrate(lm))
+        means = yield from channel_means_steps(lm, loaded.calibration or calibrate(lm))
     text, seq_len = evaluation(loaded)
     return (yield from ablate_steps(lm, chosen, text, means=means, seq_len=seq_len, **settings))

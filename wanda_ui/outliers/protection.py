@@ -23,7 +23,7 @@ from wanda_ui.language import Say, label
 from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
 from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.picture import drawn, picture
-from wanda_ui.scores.tab import choices, kinds_of, of_kind
+from wanda_ui.scores.tab import choices
 from wanda_ui.tab_context import TabContext
 
 SPARSITY = 50  # percent
@@ -77,7 +77,7 @@ def build(context: TabContext, start: Any) -> None:
     def look(name: str, kind: str, block: int, sparsity: float, within: str, column: str) -> Steps[Seen]:
         loaded = yield from context.state.open_steps(name)
         assert loaded.analysis is not None  # made by open_steps
-        yield Progress("masks", 0, 1)
+        yield Progress("masks", 0, 1, "parts")
         linear = _linear(loaded, kind, block)
         W, X_norm = linear.weight.float(), loaded.analysis.profile.norms[linear.name]
         found = protection(W, X_norm, _share(sparsity), within)
@@ -126,9 +126,9 @@ def show(seen: Seen, say: Say, *_: object) -> list:
         [one.index, f"{one.norm:.3g}", f"{one.magnitude:.1%}", f"{one.wanda:.1%}", f"{one.differ:.1%}"]
         for one in found.top[:MOST_ROWS]
     ]
-    blocks = [one.block for one in of_kind(loaded, linear.kind)]
+    blocks = [one.block for one in loaded.lm.of_kind(linear.kind)]
     return [
-        gr.Dropdown(kinds_of(loaded), value=linear.kind),
+        gr.Dropdown(loaded.lm.kinds, value=linear.kind),
         gr.Dropdown(blocks, value=linear.block),
         *drawn(
             say("outliers.protection.title", **values),
@@ -175,7 +175,7 @@ def column_of(typed: object) -> int | None:
 
 def _linear(loaded: Loaded, kind: str, block: int) -> Linear:
     kind, block = choices(loaded, kind, block)
-    return next(linear for linear in of_kind(loaded, kind) if linear.block == block)
+    return next(linear for linear in loaded.lm.of_kind(kind) if linear.block == block)
 
 
 def _share(percent: Any) -> float:

@@ -14,7 +14,6 @@ from wanda_ui.language import Say, label, speaker
 from wanda_ui.outliers.section import listed, question
 from wanda_ui.outliers.stream_figures import magnitude_lines, norm_heatmap
 from wanda_ui.picture import Picture, drawn, picture
-from wanda_ui.scores.tab import kinds_of, of_kind
 from wanda_ui.tab_context import TabContext
 
 STREAM = ""  # the value that stands for the residual stream; a kind of linear has a name
@@ -62,7 +61,7 @@ def build(context: TabContext) -> StreamSection:
 
 def places(loaded: Loaded, say: Say) -> list[tuple[str, str]]:
     """What the heatmap can show: the residual stream, or the inputs of any kind of linear. (name, value) pairs."""
-    kinds = [(say("outliers.stream.inputs_of", kind=kind), kind) for kind in kinds_of(loaded)]
+    kinds = [(say("outliers.stream.inputs_of", kind=kind), kind) for kind in loaded.lm.kinds]
     return [(say("outliers.stream.residual"), STREAM), *kinds]
 
 
@@ -133,7 +132,7 @@ def _span(blocks: tuple[int, ...]) -> str:
 def _norms(loaded: Loaded, where: str, say: Say) -> tuple[Tensor, str]:
     analysis = loaded.analysis
     assert analysis is not None  # the page asks only after it is made
-    linears = of_kind(loaded, where)
+    linears = loaded.lm.of_kind(where)
     if not linears:
         return analysis.stream_norms, say("outliers.stream.residual")
     norms = torch.stack([analysis.profile.norms[linear.name] for linear in linears])

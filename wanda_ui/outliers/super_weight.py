@@ -50,7 +50,7 @@ def build(context: TabContext) -> None:
             intervention = super_weight_steps(
                 loaded.lm, first.linear, first.row, first.column, text, seq_len=seq_len, **settings
             )
-            sizes = (linear.shape for block in loaded.lm.linears for linear in block)
+            sizes = (linear.shape for linear in loaded.lm.all_linears)
             return sum(rows * columns for rows, columns in sizes), found, (yield from intervention)
 
         return (yield from context.state.found_steps(name, ("super weight", *settings.values()), look))

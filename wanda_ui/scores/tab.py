@@ -7,7 +7,6 @@ import gradio as gr
 from wanda_core.explain.histograms import disagreement, histogram, score_grid, score_of
 from wanda_core.maths.masks import lowest_per_row
 from wanda_core.maths.scores import magnitude
-from wanda_core.model.linears import Linear
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded, Result
 from wanda_ui.jobs import LIGHT
@@ -67,7 +66,7 @@ def build(context: TabContext) -> ScoresTab:
 
     def choose_kind(request: gr.Request, name: str, held: str, kind: str, block: int) -> list:
         loaded, result = context.current(name, held)
-        if loaded is None or kind not in kinds_of(loaded):
+        if loaded is None or kind not in loaded.lm.kinds:
             return [gr.skip()] * len(tab.outputs[2:])
         kind, block = choices(loaded, kind, block)
         say = speaker(request)
@@ -88,9 +87,9 @@ def build(context: TabContext) -> ScoresTab:
 def show(loaded: Loaded, result: Result | None, kind: str | None, block: int | None, say: Say) -> list:
     """The whole tab, for the kind and block chosen before where the model has them."""
     kind, block = choices(loaded, kind, block)
-    blocks = [linear.block for linear in of_kind(loaded, kind)]
+    blocks = [linear.block for linear in loaded.lm.of_kind(kind)]
     return [
-        gr.Dropdown(kinds_of(loaded), value=kind),
+        gr.Dropdown(loaded.lm.kinds, value=kind),
         gr.Dropdown(blocks, value=block),
         *show_grid(loaded, result, kind, say),
         *show_linear(loaded, result, kind, block, say),
@@ -99,25 +98,15 @@ def show(loaded: Loaded, result: Result | None, kind: str | None, block: int | N
 
 def choices(loaded: Loaded, kind: str | None, block: int | None) -> tuple[str, int]:
     """The chosen kind and block where the model has them, else its first kind and middle block."""
-    kinds = kinds_of(loaded)
+    kinds = loaded.lm.kinds
     chosen = kind if kind in kinds else kinds[0]
-    blocks = [linear.block for linear in of_kind(loaded, chosen)]
+    blocks = [linear.block for linear in loaded.lm.of_kind(chosen)]
     return chosen, block if block in blocks else blocks[len(blocks) // 2]
-
-
-def kinds_of(loaded: Loaded) -> list[str]:
-    """The kinds of linears of a model, in the order of a block."""
-    return list(dict.fromkeys(linear.kind for block in loaded.lm.linears for linear in block))
-
-
-def of_kind(loaded: Loaded, kind: str) -> list[Linear]:
-    """The linears of one kind, block after block."""
-    return [linear for block in loaded.lm.linears for linear in block if linear.kind == kind]
 
 
 def show_grid(loaded: Loaded, result: Result | None, kind: str, say: Say) -> tuple[str, object, str]:
     """The block × score picture of a kind, of the dense weights, with its words."""
-    grid = score_grid(of_kind(loaded, kind), _norms(loaded, result))
+    grid = score_grid(loaded.lm.of_kind(kind), _norms(loaded, result))
     title, text = markup.grid_words(grid, kind, say)
     return markup.figure_title(title), figures.score_heatmap(grid, say), markup.sentence(text)
 
@@ -126,7 +115,7 @@ def show_linear(
     loaded: Loaded, result: Result | None, kind: str, block: int, say: Say
 ) -> tuple[str, object, str, object, str]:
     """One linear: its scores, kept and pruned apart, and beside them the same weights by magnitude."""
-    linear = next(x for x in of_kind(loaded, kind) if x.block == block)
+    linear = next(x for x in loaded.lm.of_kind(kind) if x.block == block)
     norms = _norms(loaded, result)
     S = score_of(linear, norms)
     cut, parting = None, None

@@ -7,6 +7,7 @@ import torch
 from oracle import catch_first_block, mask_rows, matrices_of, put_back, scaler_rows, weight_of
 
 from wanda_core.calibration import batching, orders
+from wanda_core.calibration.in_flight import in_flight
 from wanda_core.calibration.profile import Profile, check_matches, load_profile, profile, save_profile
 from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
@@ -69,7 +70,7 @@ def test_in_flight_prunes_each_linear_on_what_it_really_gets(
 ):
     monkeypatch.setattr(batching, "BATCH_TOKENS", tokens)
     if tokens < calibration.ids.numel():
-        monkeypatch.setattr(orders, "AT_ONCE_TOKENS", 0)
+        monkeypatch.setattr("wanda_core.calibration.in_flight.AT_ONCE_TOKENS", 0)
     for lm in (tiny_llama, tiny_gpt2, tiny_opt):
         found = prune(lm, PruneSpec("wanda", 0.5, order="in-flight"), calibration)
         assert differing(found.lm.model, in_flight_by_oracle(lm, calibration.ids, 0.5)) < 1e-4
@@ -158,7 +159,7 @@ def test_an_update_brings_the_first_linears_outputs_nearer(tiny_llama, calibrati
 def test_two_streams_in_lockstep_are_the_streams_at_once(tiny_llama, calibration, monkeypatch):
     at_once = prune(tiny_llama, preset("best"), calibration)
     monkeypatch.setattr(batching, "BATCH_TOKENS", 48)
-    monkeypatch.setattr(orders, "AT_ONCE_TOKENS", 0)
+    monkeypatch.setattr("wanda_core.calibration.in_flight.AT_ONCE_TOKENS", 0)
     in_steps = prune(tiny_llama, preset("best"), calibration)
     for linear in at_once.report.linears[:7]:
         a, b = at_once.pruned_weight(linear.name), in_steps.pruned_weight(linear.name)
@@ -189,11 +190,11 @@ def test_cancelled_in_the_middle_nothing_is_left(tiny_llama, calibration, recipe
 
 
 def test_what_a_visit_raises_comes_out_and_ends_every_thread(own_llama, calibration):
-    def visit(linear, moments, cross):
+    def visit(linear, moments):
         raise ArithmeticError("on purpose")
 
     with pytest.raises(ArithmeticError):
-        list(orders.in_flight(own_llama, calibration, visit, gram=False))
+        list(in_flight(own_llama, calibration, visit, gram=False))
     assert not any(m._forward_pre_hooks for m in own_llama.model.modules())
 
 
@@ -210,7 +211,7 @@ def test_faithful_runs_a_block_afresh_that_ends_elsewhere_than_its_likes(own_lla
     attention.forward = with_the_mlp_first
     seen = {}
     for _ in orders.faithful(
-        own_llama, calibration, lambda linear, moments, cross: seen.update({linear.name: moments}), False
+        own_llama, calibration, lambda linear, moments: seen.update({linear.name: moments}), False
     ):
         pass
     calls = {name: moments.norms.n for name, moments in seen.items()}

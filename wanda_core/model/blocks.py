@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
+from wanda_core.machine.matmul import FasterLinear
 from wanda_core.model import experts
 from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
 
@@ -23,7 +24,7 @@ class BlockCall:
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
         """One block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
-        with experts.watched(block):
+        with FasterLinear(), experts.watched(block):  # the watch sees every product first
             return hidden_states(block(hidden, *self.args, **self.kwargs))
 
     @property

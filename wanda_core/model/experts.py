@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
 from wanda_core.errors import ModelError
-from wanda_core.machine.matmul import FasterLinear
 
 EXPERT = "expert"  # what transformers calls them, in module names and in class names
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -147,7 +147,7 @@ def watched(block: nn.Module) -> AbstractContextManager[Any]:
     return _Watch(found, [module for module in block.modules() if isinstance(module, nn.Linear)])
 
 
-class _Watch(FasterLinear):
+class _Watch(TorchFunctionMode):
     """Finds weights by the memory they lie in, afresh at every product: pruning may have replaced them."""
 
     def __init__(self, found: list[list[ExpertMatrix]], linears: list[nn.Linear]) -> None:
@@ -169,7 +169,7 @@ class _Watch(FasterLinear):
                     if linear.weight is args[0]:
                         _tell(linear, args[1].transpose(-1, -2))
                         return func(linear.weight, *args[1:], **kwargs)
-        return super().__torch_function__(func, types, args, kwargs)
+        return func(*args, **kwargs)
 
 
 def _tell(linear: nn.Linear, x: Tensor) -> None:

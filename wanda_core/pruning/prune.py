@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.calibration import orders
+from wanda_core.calibration.in_flight import in_flight
 from wanda_core.calibration.profile import Profile, check_matches, profile_steps
 from wanda_core.errors import InputError
 from wanda_core.machine import distributed
@@ -107,7 +108,7 @@ def _visited(
     assert calibration is not None  # every other order reads it
     if spec.order == "in-flight":
         dense = lm if spec.solver.dense_share else None
-        return (yield from orders.in_flight(pruned, calibration, pruner.visit, spec.needs_gram, dense))
+        return (yield from in_flight(pruned, calibration, pruner.visit, spec.needs_gram, dense))
     return (yield from orders.faithful(pruned, calibration, pruner.visit, spec.needs_gram))
 
 

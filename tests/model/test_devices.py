@@ -8,7 +8,7 @@ from accelerate import dispatch_model
 
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import ModelError
-from wanda_core.model import loading
+from wanda_core.model import devices, loading
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import load_model
 from wanda_core.pruning.prune import prune
@@ -78,7 +78,7 @@ def two_gpus(monkeypatch):
         return real(*args, device_map=given, **kwargs)
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(loading, "free_memory", lambda device: 10**9)
+    monkeypatch.setattr(devices, "free_memory", lambda device: 10**9)
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", load)
     return given
 
@@ -99,10 +99,10 @@ def test_a_model_with_a_part_on_the_disk_is_refused(two_gpus, folder):
 
 def test_several_gpus_count_together_and_too_little_is_refused(two_gpus, folder, monkeypatch):
     needed = 4 * load_parameters(folder)
-    monkeypatch.setattr(loading, "free_memory", lambda device: int(needed * 0.5))
+    monkeypatch.setattr(devices, "free_memory", lambda device: int(needed * 0.5))
     with pytest.raises(ModelError, match="GB of memory are free on cuda"):
         load_model(folder, device="auto", dtype=torch.float32)
-    monkeypatch.setattr(loading, "free_memory", lambda device: int(needed * 0.6))
+    monkeypatch.setattr(devices, "free_memory", lambda device: int(needed * 0.6))
     two_gpus.update(dict.fromkeys((*PARTS, "lm_head"), "cpu") | {"lm_head": "disk"})
     with pytest.raises(ModelError, match="does not fit on the 2 GPUs"):  # past the first check, to the map's own
         load_model(folder, device="auto", dtype=torch.float32)

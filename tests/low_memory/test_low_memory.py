@@ -19,7 +19,7 @@ from wanda_core.cli import commands
 from wanda_core.errors import ModelError, StorageError
 from wanda_core.low_memory import prune as low_memory
 from wanda_core.low_memory import resume
-from wanda_core.model import loading
+from wanda_core.model import devices, loading
 from wanda_core.model.loading import load_model
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec, preset
@@ -310,11 +310,11 @@ def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch)
     size = low_memory_bench.write(
         folder, 8, 256, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words"))
     )
-    monkeypatch.setattr(loading, "free_memory", lambda device: size // 4)
+    monkeypatch.setattr(devices, "free_memory", lambda device: size // 4)
     with pytest.raises(ModelError, match=r"for its weights and .* choose a smaller model"):
         load_model(str(folder), device="cpu")
     assert low_memory.load_model(str(folder), device="cpu")
-    monkeypatch.setattr(loading, "free_memory", lambda device: size // 16)
+    monkeypatch.setattr(devices, "free_memory", lambda device: size // 16)
     with pytest.raises(ModelError, match="for its embeddings and one block and"):
         low_memory.load_model(str(folder), device="cpu")
 

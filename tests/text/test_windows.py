@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanda_core.errors import InputError
-from wanda_core.text import windows
+from wanda_core.text import files, windows
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate, draw
 
@@ -99,7 +99,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     ],
 )
 def test_a_file_that_is_no_plain_text_is_refused_by_its_name(tmp_path, monkeypatch, content, reason):
-    monkeypatch.setattr(windows, "MAX_TEXT_BYTES", 2048)
+    monkeypatch.setattr(files, "MAX_TEXT_BYTES", 2048)
     file = tmp_path / "notes.txt"
     file.write_bytes(content)
     with pytest.raises(InputError, match=rf"notes\.txt {reason}|notes\.txt is 0 MB .* {reason}"):

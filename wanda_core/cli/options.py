@@ -9,11 +9,15 @@ import typer
 
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, described, say
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError, first_line
 from wanda_core.progress import Progress
 from wanda_core.text import corpora
 
+TESTED_TRANSFORMERS = "5.23.0"  # as constraints.txt pins it; --low-memory stands on what only some versions have
+
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
+    from collections.abc import Callable
+
     from wanda_core.model.language_model import LanguageModel
 
 
@@ -59,9 +63,7 @@ def load(
     """The model and the seconds it took. on_disk: its weights stay there."""
     import torch
 
-    from wanda_core.low_memory import prune as low_memory
-    from wanda_core.model import loading
-
+    load_model = _loader_of(on_disk)
     told: set[str] = set()
 
     def tell(step: Progress) -> None:
@@ -70,11 +72,28 @@ def load(
             say(described(step))
 
     kind = getattr(torch, dtype.value) if dtype else None
-    load_model = low_memory.load_model if on_disk else loading.load_model
     lm = load_model(name, device=device, dtype=kind, on_progress=tell)
     seconds = watch.lap()
     say(f"{'looked at' if on_disk else 'loaded'} {lm.title} on {lm.device.type} in {seconds:.1f} s")
     return lm, {"load": seconds}
+
+
+def _loader_of(on_disk: bool) -> "Callable[..., LanguageModel]":
+    """The function that loads a model; the one for models larger than memory is imported only when asked for."""
+    if not on_disk:
+        from wanda_core.model.loading import load_model
+
+        return load_model
+    try:
+        from wanda_core.low_memory.prune import load_model as open_model
+    except ImportError as error:
+        import transformers
+
+        raise ModelError(
+            f"--low-memory takes parts of transformers that version {transformers.__version__} does not have "
+            f"({first_line(error)}); install transformers {TESTED_TRANSFORMERS}, or leave --low-memory out"
+        ) from error
+    return open_model
 
 
 def text_of(given: str | None, builtin: Path, seq_len: int, to_measure: bool = False) -> tuple[Any, str]:

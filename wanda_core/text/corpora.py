@@ -88,7 +88,8 @@ def _documents(given: str, split: str) -> list[str]:
         raise
     except Exception as error:  # a stranger's data and a network: whatever they raise is their answer
         raise InputError(
-            f"the data set {given!r} cannot be read ({first_line(error)}); check its name and the network, or give a text file"
+            f"the data set {given!r} cannot be read ({first_line(error)}); check its name and the network, or give a "
+            "text file"
         ) from error
 
 

@@ -24,7 +24,7 @@ from wanda_core.calibration.batching import BATCH_TOKENS, batched
 from wanda_core.calibration.profile import Profile, profile
 from wanda_core.errors import WandaError
 from wanda_core.machine.process import keep_freed_memory
-from wanda_core.model.blocks import BlockCall, StopForward, block_calls, first_block_inputs
+from wanda_core.model.block_calls import BlockCall, StopForward, block_calls
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.loading import load_model
@@ -140,8 +140,7 @@ def forward_pass(lm: LanguageModel, calibration: Calibration, to_the_end: bool =
     to_the_end: otherwise each block stops before its last linear, which is enough to see every linear's inputs.
     """
     _, blocks = decoder_blocks(lm.model)
-    calls = block_calls(lm.model, blocks, calibration.ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, calibration.ids)
+    calls, hidden = block_calls(lm.model, blocks, calibration.ids)
     inputs = list(batched(hidden, max(1, BATCH_TOKENS // calibration.seq_len)))
     handles = [] if to_the_end else [part[-1].module.register_forward_pre_hook(_stop) for part in lm.linears]
     try:

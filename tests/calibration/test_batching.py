@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from wanda_core.calibration.batching import BATCH_TOKENS, Batches, batched, regrouped, same_bits, singly
-from wanda_core.model.blocks import BlockCall
+from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.linears import Linear
 
 

@@ -9,7 +9,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from wanda_core.calibration.input_norms import InputNorms, NormRecorder, column_squares
 from wanda_core.errors import ModelError
-from wanda_core.model.blocks import StopForward, block_calls, first_block_inputs, hidden_states
+from wanda_core.model.block_calls import StopForward, block_calls, hidden_states
 from wanda_core.model.linears import Linear, decoder_blocks
 
 
@@ -207,8 +207,7 @@ def test_replayed_blocks_give_the_models_own_hidden_states(request, device, whic
     model = lm if isinstance(lm, nn.Module) else lm.model
     _, blocks = decoder_blocks(model)
     ids = torch.randint(1, 200, (3, 24), generator=torch.Generator().manual_seed(0)).to(device)
-    calls = block_calls(model, blocks, ids[:1])
-    hidden = first_block_inputs(model, blocks, ids)
+    calls, hidden = block_calls(model, blocks, ids)
     assert len(calls) == len(blocks)
     assert [tuple(h.shape[:2]) for h in hidden] == [(1, 24)] * 3
     assert without_hooks(model)
@@ -223,7 +222,7 @@ def test_replayed_blocks_give_the_models_own_hidden_states(request, device, whic
 
 def test_no_live_cache_is_captured(tiny_llama, device):
     _, blocks = decoder_blocks(tiny_llama.model)
-    for call in block_calls(tiny_llama.model, blocks, torch.ones(1, 8, dtype=torch.int64, device=device)):
+    for call in block_calls(tiny_llama.model, blocks, torch.ones(1, 8, dtype=torch.int64, device=device))[0]:
         assert call.kwargs.get("past_key_values") is None
         assert not call.kwargs.get("use_cache")
 

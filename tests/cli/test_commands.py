@@ -12,7 +12,7 @@ import torch
 from command_line import ROOT, in_a_process, refused, run
 from safetensors.torch import load_file
 
-from wanda_core.checkpoint import save
+from wanda_core.checkpoint import manifest, save
 from wanda_core.cli import console, options
 from wanda_core.errors import StorageError
 from wanda_core.model.loading import load_model
@@ -34,7 +34,7 @@ def test_prune_writes_a_checkpoint_and_a_summary(dense, sample, tmp_path, device
     assert rows["all"] == ["21", "92,160", "50.00%"]
     assert "pruned to 50.00% zeros in" in result.stderr
     assert "saved to" in result.stderr
-    found = json.loads((output / save.RECORD).read_text())
+    found = json.loads((output / manifest.RECORD).read_text())
     assert found["calibration"]["source"] == "sample.txt"
     assert load_model(str(output), device="cpu", dtype=torch.float32).n_parameters
 
@@ -237,7 +237,7 @@ def test_a_defect_is_not_hidden(monkeypatch):
 def test_a_disk_that_fills_up_is_one_line_and_the_earlier_checkpoint_stays(dense, sample, tmp_path, monkeypatch):
     command = ["prune", "--model", dense, "--calibration", sample, *SMALL, "--device", "cpu", "--output"]
     assert run(*command, tmp_path / "out").exit_code == 0
-    before = (tmp_path / "out" / save.RECORD).read_bytes()
+    before = (tmp_path / "out" / manifest.RECORD).read_bytes()
 
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -246,7 +246,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_earlier_checkpoint_stays(dense
     result = run(*command, tmp_path / "out")
     assert result.exit_code == 1
     assert "the disk became full" in result.stderr.splitlines()[-1]
-    assert (tmp_path / "out" / save.RECORD).read_bytes() == before
+    assert (tmp_path / "out" / manifest.RECORD).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sample.txt"]
 
 

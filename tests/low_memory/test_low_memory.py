@@ -14,7 +14,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from benchmarks import low_memory as low_memory_bench
-from wanda_core.checkpoint import save
+from wanda_core.checkpoint import manifest, save
 from wanda_core.cli import commands
 from wanda_core.errors import ModelError, StorageError
 from wanda_core.low_memory import prune as low_memory
@@ -58,9 +58,12 @@ def same(ours: Path, theirs: Path) -> None:
     for path in theirs.iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("index.json"):
             continue
-        if path.name == save.RECORD:
+        if path.name == manifest.RECORD:
             records = [json.loads((folder / path.name).read_text()) for folder in (ours, theirs)]
             assert all(record.pop("seconds") > 0 for record in records)
+            for record in records:  # of files that are compared themselves, or differ in how weights are shared out
+                assert record.pop("files").keys() >= {"config.json", "README.md", "tokenizer.json"}
+                assert len(record.pop("sha256")) == 64
             assert records[0] == records[1]
         else:
             assert (ours / path.name).read_bytes() == path.read_bytes(), path.name
@@ -153,7 +156,7 @@ calibration = draw(ids, samples=4, seq_len=16)
 def contents(folder):
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     record = json.loads(found.pop("wanda.json"))
-    del record["seconds"]
+    del record["seconds"], record["sha256"]
     return found, record
 
 

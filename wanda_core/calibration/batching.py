@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.calibration.input_norms import NormRecorder
-from wanda_core.model.blocks import BlockCall
+from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.linears import Linear
 
 BATCH_TOKENS = 2048  # in one call at most; more is no faster on two cores and takes memory
@@ -27,6 +27,8 @@ class Batches:
 
     def size(self, block: nn.Module, call: BlockCall, linears: list[Linear], hidden: list[Tensor]) -> int:
         """Sequences a call of this block may carry. hidden: N tensors (1, L, D), what enters it."""
+        if call.own or hidden[0].dim() != 3:  # what belongs to one sequence serves no other
+            return 1
         most = min(len(hidden), BATCH_TOKENS // hidden[0].shape[1])
         if most < 2 or any(linear.routed for linear in linears):  # experts see other tokens every time
             return 1
@@ -38,7 +40,7 @@ class Batches:
 
 def singly(calls: list[Tensor]) -> list[Tensor]:
     """Calls of any number of sequences, (B, L, D), as views of one each, (1, L, D)."""
-    return [one for x in calls for one in x.split(1)]
+    return [one for x in calls for one in (x.split(1) if x.dim() == 3 else [x])]
 
 
 def joined(calls: list[Tensor]) -> Tensor:
@@ -48,6 +50,8 @@ def joined(calls: list[Tensor]) -> Tensor:
 
 def regrouped(calls: list[Tensor], size: int) -> list[Tensor]:
     """The same sequences in calls of `size`; nothing is copied where they come so already."""
+    if calls[0].dim() != 3:  # one sequence in each
+        return calls
     sequences = sum(len(x) for x in calls)
     whole, rest = divmod(sequences, size)
     if [len(x) for x in calls] == [size] * whole + [1] * rest:

@@ -26,7 +26,7 @@ from wanda_core.calibration.lockstep import Lockstep, at_once
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
 from wanda_core.machine.matmul import wide
-from wanda_core.model.blocks import BlockCall
+from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
@@ -61,7 +61,7 @@ def in_flight(
     ids = distributed.share(calibration.ids).to(lm.device)
     yield Progress("reading", 0, len(blocks), "blocks")
     calls, hidden = blocks.start(ids)
-    beside = dense_blocks.start(ids)[1] if dense_blocks else []
+    dense_calls, beside = dense_blocks.start(ids) if dense_blocks else ([], [])
     batches = Batches(blocks.tried)
     arrivals = Arrivals(visit, calibration.samples, gram)
     for (index, block, linears), other in zip(blocks, dense_blocks or repeat(None)):  # noqa: B905 - one is endless
@@ -69,7 +69,7 @@ def in_flight(
         yield here
         size = batches.size(block, calls[index], linears, singly(hidden))
         pruned = BlockRun(block, calls[index], linears, hidden)
-        unpruned = BlockRun(other[1], calls[index], other[2], beside) if other else None
+        unpruned = BlockRun(other[1], dense_calls[index], other[2], beside) if other else None
         arrivals.begin_block()
         if distributed.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
             hidden, beside = _in_one_call(pruned, unpruned, arrivals.arrive)
@@ -108,8 +108,8 @@ def _in_lockstep(
     if dense is not None and any(linear.routed for linear in pruned.linears):
         # The two streams may send tokens to different experts, whose inputs cannot be compared then.
         same = [linear for linear in dense.linears if not linear.routed]
-        for x in singly(dense.hidden):
-            beside += at_once(dense.block, dense.call, same, x, _keep_in(read))
+        for sequence, x in enumerate(singly(dense.hidden)):
+            beside += at_once(dense.block, dense.call, same, x, _keep_in(read), sequence)
         dense = None
     lockstep = Lockstep(pruned.block, pruned.call, pruned.linears, regrouped(pruned.hidden, size))
     second = Lockstep(dense.block, dense.call, dense.linears, regrouped(dense.hidden, size)) if dense else None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
 from wanda_core.machine.matmul import matmul, unwatched, wide
-from wanda_core.model.blocks import StopForward
+from wanda_core.model.block_calls import StopForward
 from wanda_core.model.linears import Linear
 
 

@@ -14,16 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.machine import distributed, matmul
-from wanda_core.model.blocks import BlockCall, StopForward
+from wanda_core.model.block_calls import BlockCall, StopForward
 from wanda_core.model.linears import Linear
 
 Arrive = Callable[[Linear, list[Tensor]], object]
 
 
-def at_once(block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor, arrive: Arrive) -> list[Tensor]:
+def at_once(
+    block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor, arrive: Arrive, sequence: int = 0
+) -> list[Tensor]:
     """One block over the whole set in one call; `arrive` is told of each linear before it is used.
 
-    x (N, L, D) -> the outputs, as `Lockstep` has them.
+    x (N, L, D) -> the outputs, as `Lockstep` has them. sequence: which one x is, where it is one.
     """
 
     def hook(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -35,7 +37,7 @@ def at_once(block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor,
 
     handles = [linear.module.register_forward_pre_hook(hook(linear)) for linear in linears]
     try:
-        return [call.run(block, x)]
+        return [call.run(block, x, sequence)]
     finally:
         for handle in handles:
             handle.remove()
@@ -93,7 +95,7 @@ class Lockstep:
         self._turns[batch].acquire()
         try:
             with torch.no_grad():
-                return None if self._leaving else self.call.run(self.block, self.inputs[batch])
+                return None if self._leaving else self.call.run(self.block, self.inputs[batch], batch)
         except StopForward:
             return None
         finally:

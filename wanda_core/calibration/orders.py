@@ -17,7 +17,7 @@ from wanda_core.calibration.input_norms import (
     NormRecorder,
 )
 from wanda_core.machine import distributed
-from wanda_core.model.blocks import BlockCall, StopForward
+from wanda_core.model.block_calls import BlockCall, StopForward, sequences_in
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
@@ -50,7 +50,7 @@ def faithful(lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bo
             visit(linear, Moments(found[linear.name], None if products is None else products.float()))
         norms.update({name: one.norms.cpu() for name, one in found.items()})
         if index + 1 < len(blocks):
-            inputs = blocks.carry(call.run(block, x) for x in inputs)
+            inputs = blocks.carry(call.run(block, x, number) for number, x in enumerate(inputs))
     yield Progress("pruning", len(blocks), len(blocks), "blocks")
     return norms
 
@@ -66,10 +66,10 @@ def _recorded(
     recorder = NormRecorder(linears, gram)
     recorder.stop_before = next((x.name for x in linears if x.kind == ends.get(shape)), None)
     with recorder.recording():
-        for x in inputs:
-            recorder.sequences = len(x)
+        for number, x in enumerate(inputs):
+            recorder.sequences = sequences_in(x)
             try:
-                call.run(block, x)
+                call.run(block, x, number)
             except StopForward:
                 continue
             recorder.stop_at_last_call()

@@ -17,7 +17,7 @@ from wanda_core.calibration.input_norms import InputNorms, NormRecorder
 from wanda_core.errors import InputError, StorageError
 from wanda_core.machine import distributed
 from wanda_core.model import experts
-from wanda_core.model.blocks import BlockCall
+from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
@@ -76,9 +76,9 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
 
 def _outputs(block: nn.Module, call: BlockCall, inputs: list[Tensor], recorder: NormRecorder) -> Iterator[Tensor]:
     """A block over all sequences, its linears' inputs recorded. inputs: calls (B, L, D) -> likewise."""
-    for x in inputs:
-        recorder.sequences = len(x)
-        yield call.run(block, x)
+    for number, x in enumerate(inputs):
+        recorder.sequences = sequences_in(x)
+        yield call.run(block, x, number)
 
 
 def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, InputNorms]) -> Profile:

@@ -14,16 +14,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from wanda_core.checkpoint import manifest
 from wanda_core.errors import InputError, StorageError
 
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 CANNOT_SWAP = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# Files that a save, transformers' or safetensors', writes into it.
+WRITTEN = re.compile(
+    r"\.wanda-writing|\.tmp.*|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|README\.md|wanda\.json"
+    r"|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\..*|merges\.txt|.*\.(jinja|model|spm|tiktoken)"
+)
 CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
 
 
-def checked_target(folder: str | Path, marker: str) -> Path:
-    """The absolute path of a folder that may be written: a new one, an empty one, or one that holds `marker`.
+def checked_target(folder: str | Path) -> Path:
+    """The absolute path of a folder that may be written: a new one, an empty one, or a checkpoint as a save left it.
 
     Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
     """
@@ -32,11 +38,7 @@ def checked_target(folder: str | Path, marker: str) -> Path:
     try:
         target = Path(folder).expanduser().resolve()
         if target.is_dir():
-            if any(target.iterdir()) and not (target / marker).is_file():
-                raise StorageError(
-                    f"{str(target)!r} holds other files, and only an empty folder or an earlier checkpoint "
-                    "is replaced; choose another folder"
-                )
+            manifest.check_replaceable(target)
             if os.path.ismount(target):
                 raise StorageError(
                     f"{str(target)!r} is where a disk is mounted, so it cannot be replaced as a whole; "
@@ -59,38 +61,55 @@ def existing_parent(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacement(target: Path, marker: str) -> Iterator[Path]:
+def replacement(target: Path) -> Iterator[Path]:
     """A new folder beside `target`; what the block writes there takes the target's place when it ends.
 
-    If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier,
-    killed attempt left is removed first. Raises OSError, and StorageError as `checked_target` does.
+    If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier, killed
+    attempt wrote is removed first. Raises OSError, and StorageError as `checked_target` does.
     """
     _sweep(target)
     above = make_parents(target.parent)
     fresh = _beside(target, "tmp")
     try:
         fresh.mkdir()
+        (fresh / manifest.WRITING).touch()
         yield fresh
-        put(fresh, target, marker)
+        (fresh / manifest.WRITING).unlink()
+        put(fresh, target)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)  # made by this very run
         for folder in above:
             with contextlib.suppress(OSError):  # in use by now
                 folder.rmdir()
         raise
-    shutil.rmtree(fresh, ignore_errors=True)  # after a swap the old folder bears this name
 
 
-def put(fresh: Path, target: Path, marker: str) -> None:
-    """Let a finished folder take the target's place in one step; an earlier target then bears its name, or is gone.
+def put(fresh: Path, target: Path) -> None:
+    """Let a finished folder take the target's place in one step, and remove what an earlier save had written there.
 
-    Raises OSError, and StorageError as `checked_target` does.
+    Raises OSError, and StorageError as `checked_target` does. Anything that appears in the earlier folder meanwhile
+    stays, in a folder beside the target that is named after it.
     """
     _write_through(fresh)
-    checked_target(target, marker)  # again: it may have changed in the meantime
-    _move(fresh, target)
+    checked_target(target)  # again: it may have changed in the meantime
+    earlier = manifest.check_replaceable(target) if target.is_dir() else []
+    states = {path.relative_to(target): _state(path) for path in earlier}
+    old = _move(fresh, target)
     with contextlib.suppress(OSError):  # not every system can flush a folder
         _sync(target.parent)
+    if old is None:
+        return
+    unchanged = [old / name for name, state in states.items() if _state(old / name) == state]
+    if not manifest.remove(old, unchanged):
+        os.rename(old, target.with_name(f"{target.name}.kept-{secrets.token_hex(4)}"))
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file's state from another; None where it is not there."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns, found.st_ino
+    return None
 
 
 def _beside(target: Path, what: str) -> Path:
@@ -124,14 +143,15 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _move(fresh: Path, target: Path) -> None:
+def _move(fresh: Path, target: Path) -> Path | None:
+    """Give the new folder the target's name. -> where the earlier one is now, None where there was none."""
     try:
         os.rename(fresh, target)  # also over an empty folder, except on Windows
+        return None
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        if not _swap(fresh, target):
-            _two_renames(fresh, target)
+        return fresh if _swap(fresh, target) else _two_renames(fresh, target)
 
 
 def _swap(first: Path, second: Path) -> bool:
@@ -156,10 +176,10 @@ def _swap(first: Path, second: Path) -> bool:
     raise OSError(code, os.strerror(code), str(second))
 
 
-def _two_renames(fresh: Path, target: Path) -> None:
+def _two_renames(fresh: Path, target: Path) -> Path:
     """Where names cannot be exchanged: the old folder steps aside, and comes back if the new one cannot move in.
 
-    A kill between the two leaves the old one whole under its hidden name; `_sweep` puts it back.
+    A kill between the two leaves the old one whole under its hidden name; `_sweep` puts it back. -> that name.
     """
     kept = _beside(target, "old")
     os.rename(target, kept)
@@ -169,23 +189,29 @@ def _two_renames(fresh: Path, target: Path) -> None:
         if not target.exists():
             os.rename(kept, target)
         raise
-    shutil.rmtree(kept, ignore_errors=True)
+    return kept
 
 
 def _sweep(target: Path) -> None:
-    """Clear what killed processes left beside the target."""
+    """Clear what killed processes wrote beside the target, and nothing else that may lie there under such a name."""
     if not target.parent.is_dir():
         return
     leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-[0-9a-f]{{8}}")
     for path in list(target.parent.iterdir()):
         match = leftover.fullmatch(path.name)
-        if not match or not is_gone(int(match[2]), path):
+        if not match or path.is_symlink() or not path.is_dir() or not is_gone(int(match[2]), path):
             continue
         with contextlib.suppress(OSError):
-            if match[1] == "old" and not target.exists():
-                os.rename(path, target)
+            if manifest.is_replaceable(path):
+                if match[1] == "old" and not target.exists():
+                    os.rename(path, target)
+                else:
+                    manifest.remove(path, manifest.check_replaceable(path))
+            elif (path / manifest.WRITING).is_file():
+                manifest.remove(path, [file for file in path.rglob("*") if WRITTEN.fullmatch(file.name)])
             else:
-                shutil.rmtree(path)
+                with contextlib.suppress(OSError):  # not empty
+                    path.rmdir()
 
 
 def is_gone(pid: int, path: Path) -> bool:

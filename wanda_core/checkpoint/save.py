@@ -2,7 +2,6 @@
 
 import errno
 import importlib.metadata
-import json
 import math
 import platform
 import shutil
@@ -11,36 +10,48 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from wanda_core.checkpoint import atomic_folder
+from wanda_core.checkpoint import atomic_folder, manifest
+from wanda_core.checkpoint.carried import add_carried, carried_bytes
 from wanda_core.checkpoint.model_card import card
 from wanda_core.errors import StorageError, WandaError
 from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from wanda_core.evaluation.perplexity import Perplexity
     from wanda_core.model.language_model import LanguageModel
     from wanda_core.pruning.variant import Variant
 
-RECORD = "wanda.json"
 FORMAT = 1  # of that file; raise it when a key changes its meaning
 ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
 SHARD = "5GB"  # weights up to this are one file; weights on a GPU are copied to memory one file at a time
 
 
-def check_target(folder: str | Path) -> Path:
-    """The absolute path of a folder that `save` may write: a new or empty one, or an earlier checkpoint of ours.
+def check_target(folder: str | Path, source: Path | None = None) -> Path:
+    """The absolute path of a folder that `save` may write: a new or empty one, or a checkpoint as a save left it.
 
-    Raises InputError for a name that is no path, StorageError for what must not be replaced.
+    source: the folder of the model that is read, which must not be replaced. Raises InputError for a name that is no
+    path, StorageError for anything that replacing the folder would lose.
     """
-    return atomic_folder.checked_target(folder, RECORD)
+    target = atomic_folder.checked_target(folder)
+    if source is not None and source.is_dir() and any(_lies_in(path, target) for path in (source, *source.iterdir())):
+        raise StorageError(
+            f"the model {str(source)!r} that is read lies in {str(target)!r}, which would be replaced; "
+            "choose another folder"
+        )
+    return target
 
 
-def check_room(model: "nn.Module", target: Path) -> None:
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path, or what it is a link to, is that folder or in it."""
+    return path.resolve().is_relative_to(folder)
+
+
+def check_room(lm: "LanguageModel", target: Path) -> None:
     """Raises StorageError when the disk of `target` has no room for the model's files."""
-    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}  # tied ones once
-    check_free(sum(tensors.values()), target)
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in lm.model.state_dict().values()}  # tied ones once
+    check_free(sum(tensors.values()) + carried_bytes(lm.carried), target)
 
 
 def check_free(weights: int, target: Path) -> None:
@@ -64,15 +75,15 @@ def save(
 ) -> Path:
     """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; its absolute path.
 
-    folder: made if missing, with the folders above it; replaced in one step if it is empty or holds a
-        `wanda.json`, an earlier checkpoint. Anything else is refused.
+    folder: made if missing, with the folders above it; replaced in one step if it is empty or an earlier checkpoint in
+        which nobody has added or changed a file. Anything else is refused.
     dense_perplexity, pruned_perplexity: noted in `wanda.json` and the model card when given.
     Raises StorageError when the folder must not be replaced or cannot be written; it is then as before.
     """
-    target = check_target(folder)
+    target = check_target(folder, variant.lm.folder)
     try:
-        check_room(variant.lm.model, target)
-        with atomic_folder.replacement(target, RECORD) as fresh:
+        check_room(variant.lm, target)
+        with atomic_folder.replacement(target) as fresh:
             _write(variant, fresh, record(variant, dense_perplexity, pruned_perplexity))
     except WandaError:
         raise
@@ -136,20 +147,21 @@ def _perplexity(found: "Perplexity | None") -> dict[str, Any] | None:
 
 def _write(variant: "Variant", folder: Path, found: dict[str, Any]) -> None:
     write_beside_weights(variant, folder, found, variant.lm.model.state_dict())
+    add_carried(folder, variant.lm.carried)
+    manifest.seal(folder, found)
 
 
 def write_beside_weights(
     variant: "Variant", folder: Path, found: dict[str, Any], weights: "dict[str, Tensor] | None" = None
 ) -> None:
-    """Every file of a checkpoint but the weights, which may lie there already; with them where they are given."""
+    """Every file of a checkpoint but the record and the weights, which may lie there already; with them where they are
+    given."""
     lm = variant.lm
     model: Any = lm.model
     model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
     model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
     lm.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card(found), encoding="utf-8")
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
 def not_written(error: Exception, target: Path) -> StorageError:

@@ -1,5 +1,6 @@
 """The command line: prune a model into a folder, measure its perplexity, run tasks on it, let it write."""
 
+import contextlib
 import json
 import sys
 import warnings
@@ -137,7 +138,7 @@ def prune(
     usual = PAPER_DRAW if recipe == "paper" else (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN)
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     if rank_and_size()[1] == 1:
-        save.check_target(output)  # before torch is imported
+        save.check_target(output, _folder_of(model))  # before torch is imported
     watch = Stopwatch()
     if low_memory:
         check_alone("prune --low-memory")
@@ -149,7 +150,7 @@ def prune(
         from wanda_core.pruning.prune import prune as run
         from wanda_core.text.windows import calibrate
 
-        target = save.check_target(output) if distributed.first() else Path(output)
+        target = save.check_target(output, _folder_of(model)) if distributed.first() else Path(output)
         check_whole("samples", samples, 1, MAX_SAMPLES)
         check_whole("seed", seed, 0, MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
@@ -168,7 +169,7 @@ def prune(
             say(f"pruned to {variant.report.sparsity:.2%} zeros and saved to {folder} in {seconds['prune']:.1f} s")
         else:
             if distributed.first():
-                save.check_room(lm.model, target)
+                save.check_room(lm, target)
             with bar() as on_progress:
                 variant = run(lm, spec, drawn, on_progress, profile)
             seconds["prune"] = watch.lap()
@@ -371,6 +372,14 @@ def main() -> None:
     if rank_and_size()[1] == 1:
         app()
     leave(app(standalone_mode=False) or 0)
+
+
+def _folder_of(model: str) -> Path | None:
+    """The folder that a model is read from, where it is named by one."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no path, or one too long
+        folder = Path(model).expanduser()
+        return folder if folder.is_dir() else None
+    return None
 
 
 def _number(given: str | None) -> Any:

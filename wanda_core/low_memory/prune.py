@@ -26,11 +26,13 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from wanda_core.calibration.profile import Profile, load_profile, profile_steps, save_profile
-from wanda_core.checkpoint import atomic_folder, save
+from wanda_core.checkpoint import atomic_folder, manifest, save
+from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
 from wanda_core.errors import ModelError, StorageError, WandaError, first_line
 from wanda_core.low_memory.resume import RunState, opened
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
-from wanda_core.model.blocks import BlockCall, BlockWalk, Role
+from wanda_core.model.block_calls import BlockCall
+from wanda_core.model.blocks import BlockWalk, Role
 from wanda_core.model.devices import check_memory
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
@@ -70,11 +72,14 @@ class LanguageModelOnDisk(LanguageModel):
 class _BlockWalkOnDisk(BlockWalk):
     """One that goes on where an earlier run was cut off, unless it only reads."""
 
+    whole = False
+
     def __init__(self, model: nn.Module, loader: WeightLoader, job: RunState, role: Role) -> None:
         super().__init__(model)
         self.loader, self.job, self.role = loader, job, role
         self.first = 0 if role == "read" else job.done
         self.count = 0
+        self.stateful = False
         if role != "read":
             self.tried = job.tried
 
@@ -84,12 +89,14 @@ class _BlockWalkOnDisk(BlockWalk):
                 yield index, self.blocks[index], self.linears[index]
                 if self.role == "prune":
                     self.job.add_shard(_file(index + 1, len(self) + 1), self.loader.as_saved(self.model, index))
-                    self.job.commit(index + 1)
+                    if not self.stateful:  # what blocks leave for later ones is gone with the process
+                        self.job.commit(index + 1)
 
     def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
         self.count = len(ids)
         with self.loader.at_hand(self.model, REST), self.loader.at_hand(self.model, 0):
-            calls, hidden = super().start(ids if not self.first else ids[:1])
+            calls, hidden = super().start(ids)
+        self.stateful = calls[0].stateful
         return calls, self.job.restored(self.role, self.loader.device) if self.first else hidden
 
     def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
@@ -124,7 +131,16 @@ def load_model(
         for own, buffer in module._buffers.items():
             module._buffers[own] = buffer.to(found.device) if buffer is not None and not buffer.is_meta else buffer
     model.requires_grad_(False)
-    return LanguageModelOnDisk(model.eval(), tokenizer, name, found.revision, loader, found.device)
+    return LanguageModelOnDisk(
+        model.eval(),
+        tokenizer,
+        name,
+        found.revision,
+        loader,
+        found.device,
+        folder=found.folder,
+        carried=loader.carried,
+    )
 
 
 def prune_to_folder(
@@ -154,7 +170,7 @@ def prune_steps(
     say: told in a sentence whether an earlier run is gone on with, and when this one can be.
     -> the variant without its weights: they are in the folder. Raises StorageError when that cannot be written.
     """
-    target = save.check_target(folder)
+    target = save.check_target(folder, lm.folder)
     calibration = (calibration or calibrate(lm)) if prune.needs_text(spec, profile) else None
     try:
         with opened(target, _about(lm, spec, calibration, profile)) as job:
@@ -192,7 +208,7 @@ def _pruned(
     variant = yield from prune.prune_steps(lm, spec, calibration, profile, job.reports)
     variant = replace(variant, profile=None, report=replace(variant.report, seconds=job.lap()))
     _finish_folder(variant, job)
-    atomic_folder.put(job.model, target, save.RECORD)
+    atomic_folder.put(job.finished_model(), target)
     return variant
 
 
@@ -211,14 +227,19 @@ def _profiled(lm: LanguageModelOnDisk, job: RunState, calibration: Calibration) 
 def _finish_folder(variant: Variant, job: RunState) -> None:
     """Everything but the shards."""
     model: Any = variant.lm.model
+    record = save.record(variant)
     with tempfile.TemporaryDirectory(dir=job.folder) as apart:  # transformers clears a folder of shards
-        save.write_beside_weights(variant, Path(apart), save.record(variant))
-        for path in Path(apart).iterdir():
-            path.replace(job.model / path.name)
+        save.write_beside_weights(variant, Path(apart), record)
+        for path in sorted(Path(apart).rglob("*")):
+            if path.is_file():
+                job.take(path, path.relative_to(apart).as_posix())
     places = {name: file for file, shard in job.shards.items() for name in shard["tensors"]}
     size = {"total_parameters": model.num_parameters(), "total_size": sum(x["bytes"] for x in job.shards.values())}
     text = json.dumps({"metadata": size, "weight_map": places}, indent=2, sort_keys=True)
-    (job.model / "model.safetensors.index.json").write_text(text + "\n", encoding="utf-8")
+    (job.model / INDEX).write_text(text + "\n", encoding="utf-8")
+    add_carried(job.model, variant.lm.carried)
+    job.written |= {INDEX, CARRIED, manifest.RECORD}
+    manifest.seal(job.model, record, job.written, {file: shard["sha256"] for file, shard in job.shards.items()})
 
 
 def _file(number: int, total: int) -> str:
@@ -253,4 +274,4 @@ def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibrati
         check_memory(
             2 * max(blocks), lm.title, [lm.place], "one block and the dense one beside", "choose no preset best"
         )
-    save.check_free(sum(lm.loader.sizes(lm.model).values()) + hidden - lm.job.size, target)
+    save.check_free(sum(lm.loader.sizes(lm.model).values()) + carried_bytes(lm.carried) + hidden - lm.job.size, target)

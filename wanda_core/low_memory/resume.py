@@ -8,7 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
+import secrets
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,11 +21,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wanda_core.checkpoint import atomic_folder
+from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.errors import InputError, ModelError, StorageError
+from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
 STATE, OWNER, MODEL = "state.json", "owner", "model"
+MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell it from a folder of somebody else's
+# What a run writes there, beside the files in `model`.
+WRITTEN = re.compile(r"state\.json|owner|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
 MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are read from their file as they are needed
 
 
@@ -33,7 +38,7 @@ class RunState:
     """One run's state. about: the job, as plain values; done: blocks finished; reports: of their linears; shards: file
     -> sha256 and the tensors in it; streams: role of a walk -> the file with what enters its next block; others:
     further files -> sha256; tried: see `Batches`; seconds: spent so far; note: one sentence about what an earlier run
-    left, or nothing."""
+    left, or nothing; written: names of all files in `model` that belong to the checkpoint."""
 
     folder: Path
     about: dict[str, Any]
@@ -45,6 +50,7 @@ class RunState:
     tried: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     note: str = ""
+    written: set[str] = field(default_factory=set)
     _since: float = field(default_factory=time.perf_counter)
 
     @property
@@ -60,6 +66,26 @@ class RunState:
         size = sum(tensor.nbytes for tensor in tensors.values())
         self.shards[name] = {"sha256": _digest(part), "bytes": size, "tensors": sorted(tensors)}
         part.replace(self.model / name)
+        self.written.add(name)
+
+    def take(self, path: Path, name: str) -> None:
+        """Move a file into `model` under a name, which may lie in a folder there."""
+        target = self.model / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        self.written.add(name)
+
+    def finished_model(self) -> Path:
+        """The folder to be given the target's name: `model`, or, if somebody has put something else into that, one of
+        the checkpoint's files alone."""
+        here = {path.relative_to(self.model).as_posix() for path in self.model.rglob("*") if not path.is_dir()}
+        if here <= self.written | {manifest.RECORD}:
+            return self.model
+        apart = self.folder / f"{MODEL}-{secrets.token_hex(4)}"
+        for name in sorted(here & (self.written | {manifest.RECORD})):
+            (apart / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.model / name).rename(apart / name)
+        return apart
 
     def add(self, path: Path) -> None:
         """Keep another file of the folder for a later run."""
@@ -73,14 +99,15 @@ class RunState:
         kept: list[Tensor] = []
         path, digest = self.folder / f"{role}-{self.done + 1}-{time.monotonic_ns()}.hidden", hashlib.sha256()
         shape: list[int] = []
-        calls: list[int] = []  # sequences in each
+        calls: list[int] = []  # rows of the first dimension in each
         dtype, mapped = torch.float32, False
         with contextlib.ExitStack() as stack:
             file: Any = None
             for x in stream:
                 if not shape:
-                    shape, dtype = [count, *x.shape[1:]], x.dtype
-                    mapped = device.type == "cpu" and x.nbytes // len(x) * count > _free() * MAPPED_SHARE
+                    each = len(x) // sequences_in(x)  # rows of the first dimension for one sequence
+                    shape, dtype = [count * each, *x.shape[1:]], x.dtype
+                    mapped = device.type == "cpu" and x.nbytes // sequences_in(x) * count > _free() * MAPPED_SHARE
                     file = stack.enter_context(path.open("wb")) if keep or mapped else None
                 calls.append(len(x))
                 if file is not None:
@@ -146,7 +173,7 @@ def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
     """
     folder = target.with_name(f".{target.name}.unfinished")
     above = atomic_folder.make_parents(folder.parent)
-    folder.mkdir(exist_ok=True)
+    _own(folder, target)
     _take(folder, target)
     keep = False
     try:
@@ -159,10 +186,38 @@ def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
         if keep:
             (folder / OWNER).unlink(missing_ok=True)
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
+            with contextlib.suppress(OSError):  # something else lies there
+                (folder / MARK).unlink(missing_ok=True)
+                folder.rmdir()
             for path in above:
                 with contextlib.suppress(OSError):  # in use by now
                     path.rmdir()
+
+
+def _own(folder: Path, target: Path) -> None:
+    """Make the folder, or take one that an earlier run made. Raises StorageError for anybody else's."""
+    if not os.path.lexists(folder):
+        fresh = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
+        fresh.mkdir()
+        (fresh / MARK).touch()
+        fresh.rename(folder)  # never there without its mark
+    if folder.is_symlink() or not (folder / MARK).is_file():
+        raise StorageError(
+            f"{str(folder)!r} is where a run would keep what it has done so far, and it is not of our making; "
+            f"move it away or choose another folder than {str(target)!r}"
+        )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run wrote into its folder; what else lies there stays."""
+    own = [path for path in folder.iterdir() if WRITTEN.fullmatch(path.name) and path.name != MARK]
+    for path in own:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    for model in folder.glob(f"{MODEL}*"):
+        if model.is_dir() and not model.is_symlink():
+            manifest.remove(model, [path for path in model.rglob("*") if atomic_folder.WRITTEN.fullmatch(path.name)])
 
 
 def _take(folder: Path, target: Path) -> None:
@@ -187,15 +242,15 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
             if not why:
                 reports = [LinearReport(**{**one, "shape": tuple(one["shape"])}) for one in state["reports"]]
                 found = RunState(folder, **{**state, "reports": reports})
+                found.written = set(found.shards)
                 after = f"block {found.done}" if found.done else "the input norms"
                 found.note = f"going on after {after}, the last that an earlier run finished"
                 return found
         except (OSError, ValueError, KeyError, TypeError):
             why = "cannot be read"
-    for path in folder.iterdir():
-        if path.name != OWNER:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    fresh.model.mkdir()
+    _clear(folder)
+    (folder / OWNER).write_text(str(os.getpid()))
+    fresh.model.mkdir(exist_ok=True)
     fresh.note = f"what an earlier run left {why}, so this one begins afresh" if why else ""
     return fresh
 

@@ -4,7 +4,6 @@ A part is a decoder block, or the rest: embeddings, last norm, output head. tran
 goes where, renames it, joins or splits it (experts), casts it, and undoes all that for saving.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +28,14 @@ from transformers.utils import logging
 from wanda_core.errors import ModelError, StorageError, first_line
 from wanda_core.model import experts
 from wanda_core.model.linears import decoder_blocks
-from wanda_core.model.loading import check_complete
+from wanda_core.model.stored_tensors import (
+    carried_tensors,
+    check_complete,
+    check_finite,
+    check_numbers,
+    pieces,
+    stored_tensors,
+)
 
 REST = -1  # the part that is no block
 
@@ -44,19 +50,22 @@ class WeightLoader:
     def __init__(self, folder: Path, name: str, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device = name, device
         self._prefix = re.compile(rf"{re.escape(decoder_blocks(model)[0])}\.(\d+)\.")
-        self._files = _files(folder, name)
+        self._stored = stored_tensors(folder, name)
+        check_numbers(name, self._stored)
         self.mapping = get_model_conversion_mapping(model)
         plan = model._get_dtype_plan(dtype)
         self._how: dict[str, Any] = {"dtype": dtype, "dtype_plan": plan, "weight_mapping": self.mapping}
-        self._tensors = self._by_part(model)
+        self._tensors, unexpected = self._by_part(model)
+        self.carried = carried_tensors(model, name, self._stored, unexpected)
         self._missing = self._rehearse(model)
         self._empty = dict(_held(model))
         self._check_apart(model)
+        check_finite(name, pieces(self._stored))  # a pass over the files, before an hour's work on them
 
     @property
     def files(self) -> list[Path]:
         """The files that tensors are read from."""
-        return sorted(set(self._files.values()))
+        return sorted({stored.file for stored in self._stored.values()})
 
     def part(self, name: str) -> int:
         """Which part a parameter of the model belongs to: the index of its block, or `REST`."""
@@ -87,19 +96,22 @@ class WeightLoader:
         state = revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
         return {name: value.cpu().contiguous() for name, value in state.items()}
 
-    def _by_part(self, model: Any) -> dict[int, list[str]]:
-        """Names in the checkpoint, by the part they end up in; what the model has no place for is left out."""
+    def _by_part(self, model: Any) -> tuple[dict[int, list[str]], list[str]]:
+        """Names in the checkpoint, by the part they end up in; and those that the model has no place for."""
         wanted = model.state_dict()
         renamings = [entry for entry in self.mapping if isinstance(entry, WeightRenaming)]
         converters = [entry for entry in self.mapping if isinstance(entry, WeightConverter)]
         found: dict[int, list[str]] = defaultdict(list)
-        for name in self._files:
+        unexpected = []
+        for name in self._stored:
             target, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, wanted)
             if target not in wanted and name in wanted:
                 target = name
             if target in wanted:
                 found[self.part(target)].append(name)
-        return found
+            else:
+                unexpected.append(name)
+        return found, unexpected
 
     def _rehearse(self, model: Any) -> set[str]:
         """Load everything as shapes alone, so that what is wrong with a checkpoint is known before an hour's work.
@@ -115,14 +127,13 @@ class WeightLoader:
         return missing
 
     def _shapes(self, part: int) -> Iterator[tuple[str, Tensor]]:
-        with self._open(part) as files:
-            for name in self._tensors[part]:
-                shape = files[self._files[name]].get_slice(name).get_shape()
-                yield name, torch.empty(shape, dtype=self._how["dtype"], device="meta")
+        for name in self._tensors[part]:
+            yield name, torch.empty(self._stored[name].shape, dtype=self._how["dtype"], device="meta")
 
     def _bring(self, model: Any, part: int) -> None:
         with self._open(part) as files:
-            self._converted(model, {x: files[self._files[x]].get_slice(x) for x in self._tensors[part]}, self.device)
+            pieces = {name: files[self._stored[name].file].get_slice(name) for name in self._tensors[part]}
+            self._converted(model, pieces, self.device)
         if part == REST:
             model.tie_weights(missing_keys=set(self._missing), recompute_mapping=False)
         for name, module in model.named_modules():
@@ -163,7 +174,7 @@ class WeightLoader:
         """The files that hold a part. They are read, not mapped: a map would count as memory, all of it at once."""
         try:
             with ExitStack() as stack:
-                paths = {self._files[name] for name in self._tensors[part]}
+                paths = {self._stored[name].file for name in self._tensors[part]}
                 yield {path: stack.enter_context(safe_open(path, framework="pt", backend="pread")) for path in paths}
         except OSError as error:  # of a disk that may answer again; what is finished stays
             raise StorageError(
@@ -200,17 +211,3 @@ def _held(model: nn.Module) -> Iterator[tuple[str, Tensor | None]]:
             name = f"{prefix}.{own}" if prefix else own
             if name in saved:
                 yield name, value
-
-
-def _files(folder: Path, name: str) -> dict[str, Path]:
-    """Where each tensor of a checkpoint lies."""
-    one, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    try:
-        if one.is_file():
-            with safe_open(one, framework="pt", backend="pread") as file:
-                return {key: one for key in file.keys()}  # noqa: SIM118, C420 - no mapping
-        return {key: folder / file for key, file in json.loads(index.read_text())["weight_map"].items()}
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the weights of {name!r} could not be read: {first_line(error)}; give a complete checkpoint"
-        ) from error

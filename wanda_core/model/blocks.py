@@ -1,132 +1,23 @@
-"""Running decoder blocks one at a time, each called the way the whole model calls it, and the way through them all."""
+"""The way through the decoder blocks, one at a time, for orders that need not know where the weights are kept."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
-from wanda_core.machine.matmul import FasterLinear
 from wanda_core.model import experts
+from wanda_core.model.block_calls import BlockCall, block_calls, hidden_states, other_tokens
 from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
-
-
-@dataclass(frozen=True)
-class BlockCall:
-    """What a block is given besides hidden states: masks and rotary embeddings, per block because they may
-    differ by layer type."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """One block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
-        with FasterLinear(), experts.watched(block):  # the watch sees every product first
-            return hidden_states(block(hidden, *self.args, **self.kwargs))
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """What kernels are chosen by: shapes and types of the tensors among the arguments."""
-        return tuple(_shape(value) for value in (*self.args, *self.kwargs.values()))
-
-
-def _shape(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return tuple(value.shape), value.dtype
-    return tuple(map(_shape, value)) if isinstance(value, (tuple, list)) else type(value)
-
-
-def hidden_states(output: Any) -> Tensor:
-    """A block's output: a tensor in transformers 5, the first of a tuple elsewhere. -> (B, L, D)."""
-    return output[0] if isinstance(output, (tuple, list)) else output
-
-
-def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, BlockCall]:
-    if args:
-        return args[0], BlockCall(args[1:], dict(kwargs))
-    rest = dict(kwargs)
-    return rest.pop("hidden_states"), BlockCall((), rest)
-
-
-def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[BlockCall]:
-    """How the model calls each block for one sequence. ids int64 (1, L), on the model's device.
-
-    Only the first block computes; the others hand on what they are given, for the arguments do not depend on it.
-    No cache is kept: replaying a captured live cache would corrupt every later sample.
-    """
-    calls: dict[int, BlockCall] = {}
-    first: list[Any] = []  # what a block returns: a tensor, or a tuple that begins with one
-
-    def instead(index: int, forward: Any) -> Any:
-        def note(*args: Any, **kwargs: Any) -> Any:
-            hidden, calls[index] = _split(args, kwargs)
-            if index == len(blocks) - 1:
-                raise StopForward
-            if not first:
-                first.append(forward(*args, **kwargs))
-            return (hidden, *first[0][1:]) if isinstance(first[0], (tuple, list)) else hidden
-
-        return note
-
-    with _forwards(blocks, instead):
-        _run_until_stopped(model, ids)
-    missing = [index for index in range(len(blocks)) if index not in calls]
-    if missing:
-        raise ModelError(
-            f"block {missing[0]} was never called in a forward pass, so its inputs are unknown; choose another model"
-        )
-    return [calls[index] for index in range(len(blocks))]
-
-
-def first_block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Tensor]:
-    """What enters the first block, sample by sample. ids int64 (N, L) -> N tensors (1, L, D)."""
-    inputs: list[Tensor] = []
-
-    def instead(index: int, forward: Any) -> Any:
-        def note(*args: Any, **kwargs: Any) -> None:
-            inputs.append(_split(args, kwargs)[0])
-            raise StopForward
-
-        return note
-
-    with _forwards(blocks[:1], instead):
-        for sample in ids:
-            _run_until_stopped(model, sample[None])
-    return inputs
-
-
-@contextmanager
-def _forwards(blocks: Any, make: Any) -> Iterator[None]:
-    """Inside, `make(index, forward)` runs in place of each block's forward."""
-    before = [block.__dict__.get("forward") for block in blocks]  # accelerate puts its own there
-    try:
-        for index, block in enumerate(blocks):
-            block.forward = make(index, block.forward)
-        yield
-    finally:
-        for block, forward in zip(blocks, before, strict=True):
-            block.__dict__.pop("forward", None)
-            if forward is not None:
-                block.forward = forward
-
-
-def _run_until_stopped(model: nn.Module, ids: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            model(ids, use_cache=False)
-    except StopForward:
-        pass
-
-
-class StopForward(Exception):  # noqa: N818 - a signal, not an error
-    """Ends a forward pass whose remaining work nobody needs."""
-
 
 # What a walk is for: to look at the blocks; to change them; to run the dense model beside one that changes them.
 Role = Literal["read", "prune", "beside"]
+PROBE_TOKENS = 32  # of the two short sequences on which a model's blocks are first compared with the model
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the largest hidden state, for sums in another order
+HALF_TOLERANCE = 5e-2  # the same in half precision
+
+COMPARED = "_wanda_blocks_compared"  # marks the embedding of a model whose blocks were; its twin shares that parameter
 
 
 class BlockWalk:
@@ -135,6 +26,8 @@ class BlockWalk:
     Here all are, all the time; `low_memory` has a walk that brings each from the disk and keeps what became of it.
     tried: what calibration found out about batching shapes of blocks, kept by whoever keeps the walk.
     """
+
+    whole = True  # whether all weights are in memory at once
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -154,11 +47,58 @@ class BlockWalk:
     def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
         """How each block is called, and what enters the first of this walk. ids int64 (N, L), on the model's device.
 
-        -> a call per block, N tensors (1, L, D).
+        -> a call per block, N tensors (1, L, D). Raises ModelError for a model whose blocks cannot be run one by one.
         """
-        calls = block_calls(self.model, self.blocks, ids[:1])
-        return calls, first_block_inputs(self.model, self.blocks, ids)
+        if self.whole:
+            check_replay(self.model, self.blocks, ids)
+        return block_calls(self.model, self.blocks, ids)
 
     def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
         """What goes from the block at hand to the next, kept until then. Calls (B, L, D), N sequences in all."""
         return list(stream)
+
+
+def check_replay(model: Any, blocks: nn.ModuleList, ids: Tensor) -> None:
+    """Raise ModelError unless the blocks, run one by one, give what they give in a plain forward pass of the model, on
+    a sequence other than the first. Once a model; ids int64 (N, L), on its device."""
+    embedding = model.get_input_embeddings().weight
+    if getattr(embedding, COMPARED, False):
+        return
+    probe = ids[:1, :PROBE_TOKENS]
+    pair = torch.cat([probe, other_tokens(probe, model)])
+    plain: list[Tensor] = []
+    handles = [
+        block.register_forward_hook(lambda module, args, out: plain.append(hidden_states(out))) for block in blocks
+    ]
+    try:
+        with torch.no_grad(), experts.apart(model):
+            model(pair[1:], use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    limit = TOLERANCE.get(embedding.dtype, HALF_TOLERANCE)
+    try:
+        with torch.no_grad(), experts.apart(model):
+            calls, hidden = block_calls(model, blocks, pair)
+            for index, (block, call, expected) in enumerate(zip(blocks, calls, plain, strict=True)):
+                hidden = [call.run(block, x, sequence) for sequence, x in enumerate(hidden)]
+                found = hidden[1].to(expected.device)
+                if found.shape != expected.shape or not _close(found, expected, limit):
+                    raise ModelError(_not_replayed(model, index, "gives other hidden states than in the model"))
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(_not_replayed(model, len(plain) - 1, f"fails ({type(error).__name__}: {error})")) from error
+    setattr(embedding, COMPARED, True)
+
+
+def _close(found: Tensor, expected: Tensor, limit: float) -> bool:
+    """Hidden states that are not finite are told elsewhere, by name."""
+    scale = float(expected.float().abs().max())
+    distance = float((found.float() - expected.float()).abs().max())
+    return not distance > limit * max(scale, 1e-6)
+
+
+def _not_replayed(model: nn.Module, index: int, what: str) -> str:
+    return (
+        f"{type(model).__name__}: one of its blocks up to number {index}, run by itself, {what}, so no input norms "
+        "could be trusted; choose another model"
+    )

@@ -1,7 +1,7 @@
 """A model ready to run, with its tokenizer and its linears."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,19 +13,24 @@ from wanda_core.errors import InputError
 from wanda_core.model import builtin
 from wanda_core.model.blocks import BlockWalk, Role
 from wanda_core.model.linears import Linear, prunable_linears
+from wanda_core.model.stored_tensors import StoredTensor
 
 
 @dataclass(frozen=True)
 class LanguageModel:
     """A model ready to run, with its tokenizer.
 
-    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others.
+    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others; folder: where
+    its files lie, None for one that was made here; carried: tensors of these files that the model does without, by
+    name, which a save hands on unchanged.
     """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     name: str
     revision: str
+    folder: Path | None = field(default=None, kw_only=True)
+    carried: Mapping[str, StoredTensor] = field(default_factory=dict, kw_only=True)
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,7 @@
 Safetensors only, no remote code, and every reason to refuse is found before weights are read.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,13 @@ from wanda_core.model import builtin, experts, hub
 from wanda_core.model.devices import AUTO, _checked_device, check_memory, default_device, default_dtype
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.stored_tensors import (
+    carried_tensors,
+    check_complete,
+    check_finite,
+    check_numbers,
+    stored_tensors,
+)
 from wanda_core.progress import Progress
 
 
@@ -47,6 +54,8 @@ def load_model(
     gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     spread = str(device) == AUTO and len(gpus) > 1
     _check_fits(config, name, gpus if spread else [place], kind)
+    tensors = stored_tensors(folder, name)
+    check_numbers(name, tensors)
     try:
         tokenizer = found.tokenizer()
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -62,12 +71,14 @@ def load_model(
         raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
     model, told = loaded
     check_complete(name, told["missing_keys"])
+    carried = carried_tensors(model, name, tensors, told["unexpected_keys"])
+    check_finite(name, model.named_parameters())
     model.requires_grad_(False)
     if spread:
         _check_on_gpus(model, name)
     else:
         model.to(place)
-    return LanguageModel(model.eval(), tokenizer, name, found.revision)
+    return LanguageModel(model.eval(), tokenizer, name, found.revision, folder=folder, carried=carried)
 
 
 def _check_on_gpus(model: Any, name: str) -> None:
@@ -109,14 +120,6 @@ def locate(
     folder, revision = _locate(name, on_progress, local_folders)
     config = _checked_config(folder, name)
     return Located(folder, revision, config, place, dtype or default_dtype(place))
-
-
-def check_complete(name: str, missing: Collection[str]) -> None:
-    """Raise ModelError for weights a checkpoint lacks: transformers would fill them with random numbers."""
-    if missing:
-        raise ModelError(
-            f"{name!r} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete checkpoint"
-        )
 
 
 def _locate(name: str, on_progress: Callable[[Progress], object] | None, local_folders: bool) -> tuple[Path, str]:

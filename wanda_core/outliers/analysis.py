@@ -14,7 +14,7 @@ from wanda_core.calibration.input_norms import InputNorms, NormRecorder, column_
 from wanda_core.calibration.profile import Profile, profile_of
 from wanda_core.maths.selection import kth_smallest
 from wanda_core.model import experts
-from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.progress import Progress, Steps, finish
@@ -80,15 +80,14 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
     yield Progress("reading", 0, len(blocks), "blocks")
-    calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, ids)
+    calls, hidden = block_calls(lm.model, blocks, ids)
     found: dict[str, InputNorms] = {}
     top, median, largest, stream = [], [], [], []
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         yield Progress("analysis", index, len(blocks), "blocks")
         recorder = NormRecorder(linears)
         with recorder.recording():
-            hidden = [call.run(block, sample) for sample in hidden]
+            hidden = [call.run(block, sample, number) for number, sample in enumerate(hidden)]
         found.update(recorder.found())
         magnitudes = [sample[0].float().abs() for sample in hidden]  # N of (L, D)
         top.append(torch.stack([m.flatten().topk(TOP).values for m in magnitudes]).mean(dim=0))

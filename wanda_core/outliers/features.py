@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
-from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.progress import Progress, Steps, finish
@@ -151,8 +151,7 @@ def feature_counts_steps(
     lm.check_length(calibration.seq_len)
     _, blocks = decoder_blocks(lm.model)
     ids = calibration.ids.to(lm.device)
-    calls = block_calls(lm.model, blocks, ids[:1])
-    hidden = first_block_inputs(lm.model, blocks, ids)
+    calls, hidden = block_calls(lm.model, blocks, ids)
     over: list[Tensor] = []
     positive: list[Tensor] = []
     places: list[int] = []
@@ -161,10 +160,10 @@ def feature_counts_steps(
         yield Progress("features", index, len(blocks), "blocks")
         found: dict[str, tuple[Tensor, Tensor]] = {}
         outputs = []
-        for sample in hidden:
+        for number, sample in enumerate(hidden):
             reads: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
             with experts.apart(lm.model), _entering(linears, lm.width, reads):
-                outputs.append(call.run(block, sample))
+                outputs.append(call.run(block, sample, number))
             for group, (x, names) in reads.items():
                 passes = x.float().abs() >= magnitude
                 here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()  # (2, D)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wanda_core.model.blocks import hidden_states
+from wanda_core.model.block_calls import hidden_states
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.errors import InputError, ModelError
-from wanda_core.model.blocks import BlockCall, block_calls, first_block_inputs
+from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.outliers.hooks import attention_weights, eager_attention
@@ -52,8 +52,7 @@ def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
     yield Progress("sentence", 0, len(blocks), "blocks")
     with eager_attention(lm.model):
-        calls: list[BlockCall] = block_calls(lm.model, blocks, ids)
-        (x,) = first_block_inputs(lm.model, blocks, ids)
+        calls, (x,) = block_calls(lm.model, blocks, ids)
     hidden, looks = [], []
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         yield Progress("sentence", index, len(blocks), "blocks")

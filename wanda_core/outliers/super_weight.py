@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
-from wanda_core.model.blocks import block_calls, first_block_inputs
+from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.outliers.interventions import (
@@ -107,8 +107,7 @@ def super_weights_steps(lm: LanguageModel, text: str) -> Steps[tuple[SuperWeight
     _, blocks = decoder_blocks(lm.model)
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
     yield Progress("super-weight", 0, len(blocks), "blocks")
-    calls = block_calls(lm.model, blocks, ids)
-    (hidden,) = first_block_inputs(lm.model, blocks, ids)
+    calls, (hidden,) = block_calls(lm.model, blocks, ids)
     found = []
     for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
         yield Progress("super-weight", index, len(blocks), "blocks")

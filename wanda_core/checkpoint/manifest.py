@@ -1,0 +1,126 @@
+"""Which files of a folder an earlier save wrote, and that nobody has changed them since: only such are ever removed.
+
+`wanda.json` lists every file of a checkpoint with its sha256, and seals itself with one of its own contents.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from wanda_core.errors import StorageError
+
+RECORD = "wanda.json"
+WRITING = ".wanda-writing"  # lies in a new folder until it is whole, to tell it from a folder of somebody else's
+SEAL, FILES = "sha256", "files"  # keys of the record: of all its other contents; of every other file, by name
+
+
+def seal(
+    folder: Path, record: dict[str, Any], written: Collection[str] | None = None, known: Mapping[str, str] | None = None
+) -> None:
+    """Write the record of a finished checkpoint, last of all.
+
+    written: names of the files that belong to it, None for all that the folder holds; known: sha256 of files that need
+    not be read again, by name.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (RECORD, WRITING) and (written is None or name in written):
+            files[name] = (known or {}).get(name) or digest(path)
+    record = {**record, FILES: files}
+    text = json.dumps({**record, SEAL: _seal_of(record)}, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+
+
+def check_replaceable(folder: Path) -> list[Path]:
+    """The files of a folder, all of which an earlier save wrote and nobody has changed; none of an empty folder.
+
+    Raises StorageError naming the first thing that replacing the folder would lose.
+    """
+    if not any(folder.iterdir()):
+        return []
+    listed = _listed(folder)
+    files = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            if not any(other.startswith(f"{name}/") for other in listed):
+                raise _would_lose(folder, f"{name}/, which no earlier save wrote")
+        elif name == RECORD:
+            files.append(path)
+        elif name not in listed:
+            raise _would_lose(folder, f"{name}, which no earlier save wrote")
+        elif path.is_symlink() or not path.is_file() or digest(path) != listed[name]:
+            raise _would_lose(folder, f"{name}, which was changed since it was saved")
+        else:
+            files.append(path)
+    return files
+
+
+def is_replaceable(folder: Path) -> bool:
+    """Whether `check_replaceable` would let it go, and it is a whole checkpoint."""
+    try:
+        return bool(check_replaceable(folder))
+    except (StorageError, OSError):
+        return False
+
+
+def remove(folder: Path, files: list[Path]) -> bool:
+    """Remove these files of a folder, then every folder in it that is empty, and itself; whether all of it is gone.
+
+    What appeared there meanwhile stays.
+    """
+    for path in files:
+        path.unlink(missing_ok=True)
+    for inner in sorted((path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()), reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            inner.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return not os.path.lexists(folder)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal; read once for every state of the file."""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, mtime: int, inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """What the folder's record lists. Raises StorageError where there is none, or not as it was written."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(
+            f"{str(folder)!r} holds other files, and only an empty folder or an earlier checkpoint is replaced; "
+            "choose another folder"
+        ) from None
+    except (OSError, ValueError):
+        raise _would_lose(folder, f"a {RECORD} that cannot be read") from None
+    if not isinstance(record, dict) or FILES not in record:
+        raise _would_lose(folder, f"a {RECORD} without the list of files that tells what an earlier save wrote")
+    given = record.pop(SEAL, None)
+    if given != _seal_of(record):
+        raise _would_lose(folder, f"{RECORD}, which was changed since it was saved")
+    return dict(record[FILES])
+
+
+def _seal_of(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _would_lose(folder: Path, what: str) -> StorageError:
+    return StorageError(
+        f"{str(folder)!r} holds {what}, and replacing the folder would lose it; move it away or choose another folder"
+    )

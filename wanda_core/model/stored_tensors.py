@@ -1,0 +1,175 @@
+"""What the files of a checkpoint hold, and whether a model made of them is all of it.
+
+transformers leaves out in silence what a model has no place for. Here every tensor is accounted for: in the model, of
+no use to it, carried through unchanged to what is saved, or named in a refusal.
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from wanda_core.errors import ModelError, first_line
+
+ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
+# positions counted up.
+RECOMPUTED = re.compile(r"(^|\.)(original_)?inv_freq$|(^|\.)(attn|attention)\.(masked_)?bias$|(^|\.)position_ids$")
+# How the parts that quantisation adds to a weight end, in the formats that are met: FP8, int8, GPTQ, AWQ, bitsandbytes.
+QUANTISED_PART = re.compile(
+    r"(scale|scales|scale_inv|weight_scale(_\d)?|zero_point|zeros|SCB|absmax|quant_map|qweight|g_idx|quant_state.*)$"
+)
+PIECE_NUMBERS = 2**24  # read at once; 64 MB of float32
+NUMBERS = {"F64", "F32", "F16", "BF16"}  # safetensors' names of what weights may be stored in
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a checkpoint: its file, safetensors' name of its type, its shape."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
+    """Every tensor that a model is made of, by its name in the files; no weight is read.
+
+    Raises ModelError for files that cannot be read, or an index that names what they lack.
+    """
+    try:
+        tensors: dict[str, StoredTensor] = {}
+        for file, names in _by_file(folder).items():
+            with safe_open(file, framework="pt", backend="pread") as opened:
+                for tensor in names if names is not None else opened.keys():
+                    piece = opened.get_slice(tensor)
+                    tensors[tensor] = StoredTensor(file, str(piece.get_dtype()), tuple(piece.get_shape()))
+        return tensors
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"the weights of {name!r} could not be read: {first_line(error)}; give a complete checkpoint"
+        ) from error
+
+
+def _by_file(folder: Path) -> dict[Path, list[str] | None]:
+    """The files that transformers reads, each with the tensors it is to give, None for all that it holds."""
+    one = folder / ONE_FILE
+    if one.is_file():
+        return {one: None}
+    files: dict[Path, list[str] | None] = {}
+    for tensor, file in json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].items():
+        names = files.setdefault(folder / file, [])
+        assert names is not None
+        names.append(tensor)
+    return files
+
+
+def check_numbers(name: str, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raise ModelError for weights stored as something else than plain floating-point numbers: quantised ones, read
+    without their scales, would be another model."""
+    for tensor, stored in tensors.items():
+        if stored.dtype not in NUMBERS and len(stored.shape) > 1 and not RECOMPUTED.search(tensor):
+            raise ModelError(
+                f"{name!r} holds {tensor} as {stored.dtype}, so it is quantised though config.json does not say so, "
+                "and Wanda compares unquantised weights; give the original checkpoint"
+            )
+
+
+def check_complete(name: str, missing: Collection[str]) -> None:
+    """Raise ModelError for weights a checkpoint lacks: transformers would fill them with random numbers."""
+    if missing:
+        raise ModelError(
+            f"{name!r} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete checkpoint"
+        )
+
+
+def carried_tensors(
+    model: Any, name: str, tensors: Mapping[str, StoredTensor], unexpected: Iterable[str]
+) -> dict[str, StoredTensor]:
+    """The tensors that the model's own class does without on purpose, such as layers that predict several tokens: they
+    are carried through unchanged to what is saved.
+
+    unexpected: names that the model has no place for, as transformers tells them. Raises ModelError naming the first
+    that is neither carried nor recomputed: biases, layers or scales that the configuration does not mention.
+    """
+    patterns = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
+
+    def on_purpose(tensor: str) -> bool:
+        return any(pattern.search(tensor) for pattern in patterns) or _predicts_further_tokens(model.config, tensor)
+
+    strange = sorted(x for x in unexpected if not on_purpose(x) and not RECOMPUTED.search(x))
+    if strange:
+        raise ModelError(_why_refused(name, strange))
+    held = set(model.state_dict())
+    return {x: tensors[x] for x in sorted(tensors) if on_purpose(x) and x not in held and not RECOMPUTED.search(x)}
+
+
+def _why_refused(name: str, strange: list[str]) -> str:
+    more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+    if any(QUANTISED_PART.search(tensor) for tensor in strange):
+        scale = next(tensor for tensor in strange if QUANTISED_PART.search(tensor))
+        return (
+            f"{name!r} holds {scale}, a scale of quantised weights, though config.json does not say that it is "
+            "quantised, and Wanda compares unquantised weights; give the original checkpoint"
+        )
+    return (
+        f"{name!r} holds {strange[0]}{more}, which its config.json does not mention, so another model would be "
+        "measured and saved; repair config.json or give the original checkpoint"
+    )
+
+
+def _predicts_further_tokens(config: Any, tensor: str) -> bool:
+    """Whether a tensor belongs to the layers behind the last block that predict more than the next token, where the
+    configuration promises such layers."""
+    text = config.get_text_config()
+    extra = getattr(text, "num_nextn_predict_layers", None) or getattr(text, "mtp_num_hidden_layers", None) or 0
+    blocks = getattr(text, "num_hidden_layers", None)
+    if not isinstance(extra, int) or not isinstance(blocks, int) or extra < 1:
+        return False
+    behind = re.search(r"(?:^|\.)layers\.(\d+)\.", tensor)
+    return re.search(r"(^|\.)mtp\b", tensor) is not None or (
+        behind is not None and blocks <= int(behind[1]) < blocks + extra
+    )
+
+
+def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The tensors as they lie in their files, on the CPU."""
+    values = {}
+    for name, stored in tensors.items():
+        with safe_open(stored.file, framework="pt", backend="pread") as opened:
+            values[name] = opened.get_tensor(name)
+    return values
+
+
+def check_finite(name: str, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise ModelError naming the first weight that holds NaN or an infinity: whatever it touches would be NaN too."""
+    for weight, value in weights:
+        if value.is_meta or not value.is_floating_point():
+            continue
+        # A sum is several times cheaper than a look at each; it alone may overflow.
+        if not bool(torch.isfinite(value.sum(dtype=torch.float32))) and not bool(torch.isfinite(value).all()):
+            what = "NaN" if bool(torch.isnan(value).any()) else "infinity"
+            raise ModelError(
+                f"{name!r} has weights that are not finite ({what} in {weight}), so nothing it computes would mean "
+                "anything; give an undamaged checkpoint"
+            )
+
+
+def pieces(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in pieces of at most PIECE_NUMBERS numbers or one row, so that none is in memory as a whole."""
+    for name, stored in tensors.items():
+        with safe_open(stored.file, framework="pt", backend="pread") as opened:
+            if not stored.shape:
+                yield name, opened.get_tensor(name)
+                continue
+            rows = max(1, PIECE_NUMBERS // max(1, math.prod(stored.shape[1:])))
+            whole = opened.get_slice(name)
+            for start in range(0, stored.shape[0], rows):
+                yield name, whole[start : start + rows]

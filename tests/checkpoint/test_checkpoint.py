@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from wanda_core.checkpoint import atomic_folder
+from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint import save as saving
 from wanda_core.checkpoint.manifest import RECORD
 from wanda_core.checkpoint.save import save
@@ -275,10 +275,19 @@ def test_leftovers_go_when_their_process_is_gone(variant, tmp_path):
     ]
     for path in (stale, reused, *kept):
         path.mkdir()
+        (path / manifest.WRITING).touch()
         (path / "model.safetensors").write_bytes(b"half of it")
     os.utime(reused, (1e9, 1e9))
+    unmarked = tmp_path / f".out.tmp-{gone.pid}-4567abcd"  # somebody's own, under a name like ours
+    unmarked.mkdir()
+    (unmarked / "model.safetensors").write_bytes(b"somebody's own")
+    mixed = tmp_path / f".out.tmp-{gone.pid}-7654abcd"  # ours, into which somebody has put something
+    shutil.copytree(stale, mixed)
+    (mixed / "thesis.txt").write_text("years of work")
     save(variant, tmp_path / "out")
-    assert sorted(hidden(tmp_path)) == sorted(path.name for path in kept)
+    assert sorted(hidden(tmp_path)) == sorted(path.name for path in (*kept, unmarked, mixed))
+    assert (unmarked / "model.safetensors").read_bytes() == b"somebody's own"
+    assert [path.name for path in mixed.iterdir()] == ["thesis.txt"]
 
 
 DRIVER = """

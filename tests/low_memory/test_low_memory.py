@@ -72,7 +72,7 @@ def same(ours: Path, theirs: Path) -> None:
 def in_both_ways(name: str, spec: PruneSpec, calibration, tmp_path: Path, **options) -> None:
     lm = load_model(name, **options)
     theirs = save.save(prune(lm, spec, calibration), tmp_path / "in-memory")
-    variant = low_memory.prune_to_folder(low_memory.load_model(name, **options), spec, tmp_path / "out", calibration)
+    variant = low_memory.prune_to_folder(low_memory.open_model(name, **options), spec, tmp_path / "out", calibration)
     assert variant.report.sparsity == pytest.approx(spec.target, abs=0.05)
     same(tmp_path / "out", theirs)
     again = load_model(str(tmp_path / "out"), **options)
@@ -175,7 +175,7 @@ def run(spec, folder, stop=0):
         return count
 
     said = []
-    lm = low_memory.load_model(str(here / "dense"), device="cpu", dtype=torch.float32)
+    lm = low_memory.open_model(str(here / "dense"), device="cpu", dtype=torch.float32)
     sys.settrace(count)
     low_memory.prune_to_folder(lm, spec, folder, calibration, say=said.append)
     sys.settrace(None)
@@ -230,7 +230,7 @@ def cut_off(tokenizer, calibration, tmp_path, monkeypatch):
 
     def again(spec=None, fail=False):
         said = []
-        lm = low_memory.load_model(name, device="cpu", dtype=torch.float32)
+        lm = low_memory.open_model(name, device="cpu", dtype=torch.float32)
         with monkeypatch.context() as patch:
             if fail:
                 add = resume.RunState.add_shard
@@ -288,7 +288,7 @@ def test_a_defect_of_the_model_leaves_nothing(tokenizer, calibration, tmp_path):
     name = saved(lm, tmp_path / "dense")
     with pytest.raises(ModelError, match="not finite"):
         low_memory.prune_to_folder(
-            low_memory.load_model(name, device="cpu"), PruneSpec("magnitude"), tmp_path / "a" / "out", calibration
+            low_memory.open_model(name, device="cpu"), PruneSpec("magnitude"), tmp_path / "a" / "out", calibration
         )
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
@@ -296,16 +296,16 @@ def test_a_defect_of_the_model_leaves_nothing(tokenizer, calibration, tmp_path):
 def test_what_is_not_whole_is_refused_before_anything_is_read(tokenizer, tmp_path):
     folder = tmp_path / "m"
     low_memory_bench.write(folder, 2, 64, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
-    assert low_memory.load_model(str(folder), device="cpu").dtype == torch.float32
+    assert low_memory.open_model(str(folder), device="cpu").dtype == torch.float32
     index = folder / "model.safetensors.index.json"
     told = json.loads(index.read_text())
     lost = told["weight_map"].pop("model.layers.1.mlp.up_proj.weight")
     index.write_text(json.dumps(told))
     with pytest.raises(ModelError, match=r"lacks 1 of its weights, model\.layers\.1\.mlp\.up_proj\.weight"):
-        low_memory.load_model(str(folder), device="cpu")
+        low_memory.open_model(str(folder), device="cpu")
     (folder / lost).write_bytes((folder / lost).read_bytes()[:5000])
     with pytest.raises(ModelError, match=r"could not be read: .*; give a complete checkpoint"):
-        low_memory.load_model(str(folder), device="cpu")
+        low_memory.open_model(str(folder), device="cpu")
 
 
 def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch):
@@ -316,10 +316,10 @@ def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch)
     monkeypatch.setattr(devices, "free_memory", lambda device: size // 4)
     with pytest.raises(ModelError, match=r"for its weights and .* choose a smaller model"):
         load_model(str(folder), device="cpu")
-    assert low_memory.load_model(str(folder), device="cpu")
+    assert low_memory.open_model(str(folder), device="cpu")
     monkeypatch.setattr(devices, "free_memory", lambda device: size // 16)
     with pytest.raises(ModelError, match="for its embeddings and one block and"):
-        low_memory.load_model(str(folder), device="cpu")
+        low_memory.open_model(str(folder), device="cpu")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the peak is read from getrusage")

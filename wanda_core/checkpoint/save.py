@@ -31,11 +31,13 @@ SHARD = "5GB"  # weights up to this are one file; weights on a GPU are copied to
 def check_target(folder: str | Path, source: Path | None = None) -> Path:
     """The absolute path of a folder that `save` may write: a new or empty one, or a checkpoint as a save left it.
 
-    source: the folder of the model that is read, which must not be replaced. Raises InputError for a name that is no
-    path, StorageError for anything that replacing the folder would lose.
+    source: the folder of the model that is read, which must not lie in it; it may be it, a checkpoint that is pruned
+    again. Raises InputError for a name that is no path, StorageError for anything that replacing the folder would lose.
     """
     target = atomic_folder.checked_target(folder)
-    if source is not None and source.is_dir() and any(_lies_in(path, target) for path in (source, *source.iterdir())):
+    if source is None or not source.is_dir() or source.resolve() == target:
+        return target
+    if any(_lies_in(path, target) for path in (source, *source.iterdir())):
         raise StorageError(
             f"the model {str(source)!r} that is read lies in {str(target)!r}, which would be replaced; "
             "choose another folder"

@@ -85,7 +85,7 @@ def _loader_of(on_disk: bool) -> "Callable[..., LanguageModel]":
 
         return load_model
     try:
-        from wanda_core.low_memory.prune import load_model as open_model
+        from wanda_core.low_memory.prune import open_model
     except ImportError as error:
         import transformers
 

@@ -29,7 +29,7 @@ from wanda_core.calibration.profile import Profile, load_profile, profile_steps,
 from wanda_core.checkpoint import atomic_folder, manifest, save
 from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
 from wanda_core.errors import ModelError, StorageError, WandaError, first_line
-from wanda_core.low_memory.resume import RunState, opened
+from wanda_core.low_memory.resume import APART, RunState, opened
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.blocks import BlockWalk, Role
@@ -103,7 +103,7 @@ class _BlockWalkOnDisk(BlockWalk):
         return self.job.carry(self.role, stream, self.count, self.loader.device, keep=self.role != "read")
 
 
-def load_model(
+def open_model(
     name: str,
     *,
     device: str | torch.device | None = None,
@@ -228,7 +228,7 @@ def _finish_folder(variant: Variant, job: RunState) -> None:
     """Everything but the shards."""
     model: Any = variant.lm.model
     record = save.record(variant)
-    with tempfile.TemporaryDirectory(dir=job.folder) as apart:  # transformers clears a folder of shards
+    with tempfile.TemporaryDirectory(dir=job.folder, prefix=APART) as apart:  # transformers clears a folder of shards
         save.write_beside_weights(variant, Path(apart), record)
         for path in sorted(Path(apart).rglob("*")):
             if path.is_file():

@@ -27,6 +27,7 @@ from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
 STATE, OWNER, MODEL = "state.json", "owner", "model"
+APART = "apart-"  # how folders begin whose files are about to move into `model`
 MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell it from a folder of somebody else's
 # What a run writes there, beside the files in `model`.
 WRITTEN = re.compile(r"state\.json|owner|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
@@ -187,9 +188,8 @@ def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
             (folder / OWNER).unlink(missing_ok=True)
         else:
             _clear(folder)
-            with contextlib.suppress(OSError):  # something else lies there
-                (folder / MARK).unlink(missing_ok=True)
-                folder.rmdir()
+            if [path.name for path in folder.iterdir()] == [MARK]:  # else something that is not ours lies there
+                manifest.remove(folder, [folder / MARK])
             for path in above:
                 with contextlib.suppress(OSError):  # in use by now
                     path.rmdir()
@@ -197,6 +197,11 @@ def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
 
 def _own(folder: Path, target: Path) -> None:
     """Make the folder, or take one that an earlier run made. Raises StorageError for anybody else's."""
+    began = re.compile(rf"{re.escape(folder.name)}-[0-9a-f]{{8}}")
+    for other in folder.parent.iterdir():  # of a run that was killed in its first moment
+        ours = began.fullmatch(other.name) and other.is_dir() and not other.is_symlink()
+        if ours and {path.name for path in other.iterdir()} <= {MARK}:
+            manifest.remove(other, [other / MARK])
     if not os.path.lexists(folder):
         fresh = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
         fresh.mkdir()
@@ -215,9 +220,9 @@ def _clear(folder: Path) -> None:
     for path in own:
         with contextlib.suppress(OSError):
             path.unlink()
-    for model in folder.glob(f"{MODEL}*"):
-        if model.is_dir() and not model.is_symlink():
-            manifest.remove(model, [path for path in model.rglob("*") if atomic_folder.WRITTEN.fullmatch(path.name)])
+    for inner in (*folder.glob(f"{MODEL}*"), *folder.glob(f"{APART}*")):
+        if inner.is_dir() and not inner.is_symlink():
+            manifest.remove(inner, [path for path in inner.rglob("*") if atomic_folder.WRITTEN.fullmatch(path.name)])
 
 
 def _take(folder: Path, target: Path) -> None:

@@ -172,4 +172,4 @@ def pieces(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
             rows = max(1, PIECE_NUMBERS // max(1, math.prod(stored.shape[1:])))
             whole = opened.get_slice(name)
             for start in range(0, stored.shape[0], rows):
-                yield name, whole[start : start + rows]
+                yield name, whole[start : min(start + rows, stored.shape[0])]

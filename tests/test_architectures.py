@@ -60,9 +60,9 @@ def test_a_few_run(name):
 @pytest.mark.families
 @pytest.mark.parametrize("name", POSSIBLE)
 def test_every_architecture_runs_and_is_read_again(name, tmp_path):
-    model = _check_runs(name)
-    _check_looks_back_only(name, model)
-    model.save_pretrained(tmp_path)
+    _check_looks_back_only(name, _check_runs(name))
+    model = tiny_model(name, VOCABULARY)
+    model.save_pretrained(tmp_path)  # before a pass: the first one changes the weights of rwkv
     if name in NOT_RELOADABLE:
         with pytest.raises(ValueError, match="Unrecognized configuration class"):
             AutoModelForCausalLM.from_pretrained(tmp_path)

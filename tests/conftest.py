@@ -63,6 +63,16 @@ def _files() -> set[Path]:
     return found
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked `families`, which takes minutes, unless `-m` names it or WANDA_FAMILIES=1."""
+    if "families" in config.getoption("markexpr") or os.environ.get("WANDA_FAMILIES") == "1":
+        return
+    left_out = [item for item in items if item.get_closest_marker("families")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("families")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_stray_files():
     """Tests write to temporary folders only."""

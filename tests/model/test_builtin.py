@@ -138,12 +138,30 @@ def test_many_at_once_bring_it_once(cache):
 
 def test_what_a_killed_start_left_is_removed_after_a_day(cache):
     cache.mkdir()
-    for name, age in (("bring-old", 2 * 86400), ("bring-new", 60)):
-        (cache / name).mkdir()
-        os.utime(cache / name, (time.time() - age,) * 2)
+    mine = cache / f"{builtin.BRINGING}notes"  # somebody's own, under a name like ours
+    mine.mkdir()
+    (mine / "a.whl").write_text("mine")
+    for name, age in (("old", 2 * 86400), ("new", 60)):
+        folder = cache / f"{builtin.BRINGING}{name}"
+        folder.mkdir()
+        for inside in (builtin.BRINGING, "model.whl"):
+            (folder / inside).touch()
+        (folder / "model").mkdir()
+        os.utime(folder, (time.time() - age,) * 2)
+    os.utime(mine, (1e9, 1e9))
     builtin.ensure()
-    assert not (cache / "bring-old").exists()
-    assert (cache / "bring-new").exists()  # another start may be at work there
+    assert not (cache / f"{builtin.BRINGING}old").exists()
+    assert (cache / f"{builtin.BRINGING}new").exists()  # another start may be at work there
+    assert (mine / "a.whl").read_text() == "mine"
+
+
+def test_what_somebody_put_into_the_cache_stays(cache):
+    folder = builtin.ensure()
+    (folder / "thesis.txt").write_text("years of work")
+    (folder / "model.safetensors").write_bytes(b"torn")
+    assert builtin.ensure() == folder
+    (kept,) = cache.glob(f"{folder.name}.kept-*")
+    assert [path.name for path in kept.iterdir()] == ["thesis.txt"]
 
 
 @pytest.fixture

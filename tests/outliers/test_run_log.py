@@ -113,14 +113,34 @@ def test_a_damaged_line_is_told_by_its_number_and_stays_in_the_file(tmp_path, li
     assert line in file.read_bytes()
 
 
-def test_the_oldest_rows_go_when_there_are_too_many_and_damaged_lines_stay(tmp_path, monkeypatch):
+def test_a_full_file_is_refused_and_keeps_every_row_and_damaged_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(run_log, "MOST_RUNS", 3)
     file = tmp_path / "runs.jsonl"
-    file.write_text("not a row\n")
-    for name in "abcde":
+    add_run(other("a"), file)
+    file.write_bytes(file.read_bytes() + b"not a row\n")
+    for name in "bc":
         add_run(other(name), file)
-    assert [row.model for row in read_runs(file).rows] == ["c", "d", "e"]
-    assert read_runs(file).damaged == (1,)
+    before = file.read_bytes()
+    with pytest.raises(StorageError, match="holds 3 rows, as many as are read; move it away"):
+        add_run(other("d"), file)
+    assert file.read_bytes() == before
+    assert [row.model for row in read_runs(file).rows] == ["a", "b", "c"]
+    assert read_runs(file).damaged == (2,)
+    add_run(other("b"), file)  # replaces the row that measures the same
+    assert [row.model for row in read_runs(file).rows] == ["a", "c", "b"]
+
+
+def test_a_file_of_another_kind_and_what_lies_where_the_lock_would_are_left_alone(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("years of work\n\n")
+    with pytest.raises(StorageError, match="none is a row of runs, so it is another file"):
+        add_run(RUN, file)
+    assert file.read_text() == "years of work\n\n"
+    lock = tmp_path / ".runs.jsonl.lock"
+    lock.write_text("mine")
+    with pytest.raises(StorageError, match="would be used as a lock and holds something"):
+        add_run(RUN, tmp_path / "runs.jsonl")
+    assert lock.read_text() == "mine"
 
 
 def test_a_file_that_is_too_large_or_none_is_refused_and_left_alone(tmp_path, monkeypatch):

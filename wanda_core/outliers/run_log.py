@@ -7,6 +7,7 @@ processes may add rows; a line that cannot be read is told by its number and lef
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analy
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, LAYER_SHARE, POSITION_SHARE, FeatureReport
 
 MEASURED_RUNS = ASSETS / "runs.jsonl"  # rows that come with the lab, measured by its own command
-MOST_RUNS = 1000  # rows kept; the oldest go first
+MOST_RUNS = 1000  # rows that a figure can show; a full file is refused, none is dropped
 MOST_BYTES = 4 * 2**20  # of the file; a thousand rows take half a megabyte
 LOCK_SECONDS = 10
 
@@ -134,16 +135,16 @@ def all_runs() -> Runs:
 def add_run(run: Run, path: Path | None = None) -> Path:
     """Add a row to a file, the user's when left out; an earlier row that measures the same is replaced.
 
-    Raises StorageError when it cannot be written.
+    Raises StorageError when it cannot be written, is full, or is a file of another kind.
     """
     target = (path or runs_path()).absolute()
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock"), timeout=LOCK_SECONDS):
+        with FileLock(_lock_of(target), timeout=LOCK_SECONDS):
             try:
                 with part.open("wb") as file:
-                    file.writelines(_raw(line) for line in _with(run, _lines(target)))
+                    file.writelines(_raw(line) for line in _with(run, _lines(target), target))
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(target)
@@ -168,19 +169,33 @@ def runs_csv(rows: Iterable[Run]) -> str:
     return pandas.DataFrame([asdict(row) for row in rows], columns=names).to_csv(index=False, lineterminator="\n")
 
 
-def _with(run: Run, lines: list[str]) -> list[str]:
-    """The lines with one more at their end, without those it replaces and, of readable ones, the oldest above
-    MOST_RUNS."""
+def _lock_of(target: Path) -> Path:
+    """The file by which processes wait for each other; taking it empties it, so it must be nobody else's."""
+    lock = target.with_name(f".{target.name}.lock")
+    if lock.is_dir() or (lock.is_file() and lock.stat().st_size):
+        raise StorageError(
+            f"{str(lock)!r} would be used as a lock and holds something; move it away or set WANDA_RUNS to another file"
+        )
+    return lock
+
+
+def _with(run: Run, lines: list[str], target: Path) -> list[str]:
+    """The lines with one more at their end, without those it replaces.
+
+    Raises StorageError for MOST_RUNS rows, of which none is dropped, and for lines none of which is a row.
+    """
     parsed = [(line, _parsed(line)) for line in lines]
+    if lines and not any(row for _, row in parsed):
+        raise StorageError(
+            f"{str(target)!r} holds lines and none is a row of runs, so it is another file; set WANDA_RUNS to a new one"
+        )
     kept = [(line, row) for line, row in parsed if row is None or row.key != run.key]
-    surplus = sum(row is not None for _, row in kept) + 1 - MOST_RUNS
-    out = []
-    for line, row in kept:
-        if row is not None and surplus > 0:
-            surplus -= 1
-        else:
-            out.append(line)
-    return [*out, json.dumps(asdict(run), allow_nan=False)]
+    if sum(row is not None for _, row in kept) >= MOST_RUNS:
+        raise StorageError(
+            f"{str(target)!r} holds {MOST_RUNS:,} rows, as many as are read; move it away or set WANDA_RUNS to a new "
+            "file"
+        )
+    return [*(line for line, _ in kept), json.dumps(asdict(run), allow_nan=False)]
 
 
 def _lines(path: Path) -> list[str]:

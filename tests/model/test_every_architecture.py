@@ -1,0 +1,103 @@
+"""Every causal architecture of transformers: measured as it runs and saved whole, or refused by name."""
+
+import copy
+
+import pytest
+import torch
+from architectures import IMPOSSIBLE, NAMES, NOT_RELOADABLE, tiny_model
+
+from wanda_core.calibration.profile import profile
+from wanda_core.checkpoint.save import save
+from wanda_core.errors import WandaError
+from wanda_core.low_memory import prune as low_memory
+from wanda_core.model import experts
+from wanda_core.model.loading import load_model
+from wanda_core.model.stored_tensors import RECOMPUTED, stored_tensors
+from wanda_core.pruning.prune import prune
+from wanda_core.recipe import PruneSpec
+from wanda_core.text.windows import draw
+
+VOCABULARY = 320  # tokens, as the tests' tokenizer has
+# What is refused, and the words that say why. Everything else must be served.
+REFUSED: dict[str, str] = {}
+
+POSSIBLE = [name for name in NAMES if name not in IMPOSSIBLE and name not in NOT_RELOADABLE]
+
+
+def sequences():
+    ids = torch.randint(1, VOCABULARY, (500,), generator=torch.Generator().manual_seed(4)).tolist()
+    return draw(ids, samples=3, seq_len=24)
+
+
+@torch.no_grad()
+def plain_norms(lm, linears, ids) -> dict[str, torch.Tensor]:
+    """Root of Σx²/N over the inputs of every linear in plain forward passes, expert by expert where they are routed."""
+    squares: dict[str, torch.Tensor] = {}
+
+    def note(name):
+        def add(module, args):
+            x = args[0].reshape(-1, args[0].shape[-1]).double()
+            squares[name] = squares.get(name, 0) + x.square().sum(dim=0)
+
+        return add
+
+    handles = [linear.module.register_forward_pre_hook(note(linear.name)) for linear in linears]
+    try:
+        with experts.apart(lm.model), experts.watched(lm.model):
+            for sample in ids:
+                lm.model(sample[None], use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: (total / len(ids)).sqrt() for name, total in squares.items()}
+
+
+def serve(name, tokenizer, folder):
+    """Raise AssertionError where a served model is not the one that was given, WandaError where it is refused."""
+    model = tiny_model(name, VOCABULARY)
+    model.save_pretrained(folder / "dense")
+    tokenizer.save_pretrained(folder / "dense")
+    lm = load_model(str(folder / "dense"), device="cpu", dtype=torch.float32)
+    text = sequences()
+    with torch.no_grad():
+        before = copy.deepcopy(lm.model)(text.ids[:1], use_cache=False).logits
+    norms = profile(lm, text).norms
+    plain = plain_norms(lm, lm.all_linears, text.ids)
+    assert plain.keys() <= norms.keys()
+    for linear, expected in plain.items():
+        assert torch.allclose(norms[linear].double(), expected, rtol=1e-3, atol=1e-5), linear
+    for spec in (PruneSpec("wanda", 0.5), PruneSpec("wanda", 0.5, order="in-flight")):
+        variant = prune(lm, spec, text)
+        out = save(variant, folder / spec.order)
+        again = load_model(str(out), device="cpu", dtype=torch.float32)
+        with torch.no_grad():
+            assert torch.equal(
+                again.model(text.ids, use_cache=False).logits, variant.lm.model(text.ids, use_cache=False).logits
+            )
+        given, kept = stored_tensors(folder / "dense", name), stored_tensors(out, name)
+        assert {tensor for tensor in given if not RECOMPUTED.search(tensor)} == set(kept)
+    with torch.no_grad():
+        assert torch.equal(lm.model(text.ids[:1], use_cache=False).logits, before)
+    low_memory.prune_to_folder(
+        low_memory.open_model(str(folder / "dense"), device="cpu", dtype=torch.float32),
+        PruneSpec(),
+        folder / "low",
+        text,
+    )
+    streamed = load_model(str(folder / "low"), device="cpu", dtype=torch.float32)
+    faithful = load_model(str(folder / "faithful"), device="cpu", dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.equal(
+            streamed.model(text.ids, use_cache=False).logits, faithful.model(text.ids, use_cache=False).logits
+        )
+
+
+@pytest.mark.families
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_it_is_served_whole_or_refused_by_name(name, tokenizer, tmp_path, transformers_as_before):
+    if name in REFUSED:
+        with pytest.raises(WandaError, match=REFUSED[name]):
+            serve(name, tokenizer, tmp_path)
+    else:
+        serve(name, tokenizer, tmp_path)

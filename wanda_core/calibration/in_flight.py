@@ -25,7 +25,7 @@ from wanda_core.calibration.input_norms import (
 from wanda_core.calibration.lockstep import Lockstep, at_once
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
-from wanda_core.machine.matmul import wide
+from wanda_core.machine.matmul import accumulator_dtype
 from wanda_core.model.blocks import BlockCall
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
@@ -194,7 +194,7 @@ class InputMeter:
         zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
         # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
         each = [column_squares(x, _sequences(x)) for x in xs] or [zeros]
-        squares = distributed.total(torch.cat(each).sum(dim=0, dtype=wide(zeros.device))) / self.sequences
+        squares = distributed.total(torch.cat(each).sum(dim=0, dtype=accumulator_dtype(zeros.device))) / self.sequences
         norms = InputNorms(squares.float(), self.sequences, distributed.sum_of(sum(rows(x) for x in xs)))
         gram = _products(xs or [zeros], xs or [zeros]) if self.gram else None
         cross = _products(ds or [zeros], xs or [zeros]) if ds is not None else None

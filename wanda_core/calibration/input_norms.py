@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
-from wanda_core.machine.matmul import matmul, unwatched, wide
+from wanda_core.machine.matmul import accumulator_dtype, matmul, unwatched
 from wanda_core.model.blocks import StopForward
 from wanda_core.model.linears import Linear
 
@@ -96,14 +96,14 @@ class Moments:
 
 
 def column_products(x: Tensor, y: Tensor | None = None, sequences: int = 1) -> Tensor:
-    """XᵀY over all tokens of a call, XᵀX when y is left out. (…, C_in) -> (C_in, C_in), float64 as `wide` says.
+    """XᵀY over all tokens of a call, XᵀX when y is left out. (…, C_in) -> (C_in, C_in), float64 as `accumulator_dtype` says.
 
     The sequences' float32 products are added up one by one: then it does not matter which call, or which process,
     carries which, and what is solved with the sum is the same. In float32 one of 1,000 masked weights was another.
     """
     left = x.reshape(sequences, -1, x.shape[-1]).to(torch.float32)  # (B, L, C_in)
     right = left if y is None or y is x else y.reshape(sequences, -1, y.shape[-1]).to(torch.float32)
-    total = matmul(left[0].t(), right[0]).to(wide(x.device))
+    total = matmul(left[0].t(), right[0]).to(accumulator_dtype(x.device))
     for a, b in zip(left[1:], right[1:], strict=True):
         total += matmul(a.t(), b)
     return total
@@ -189,7 +189,7 @@ class NormRecorder:
             self.stats[linear.name] = InputNorms((sums[:-2] / n).float(), int(n), int(tokens))
             if self.gram:
                 products = self.grams.get(linear.name)
-                none = torch.zeros(columns, columns, dtype=wide(place), device=place)
+                none = torch.zeros(columns, columns, dtype=accumulator_dtype(place), device=place)
                 self.grams[linear.name] = distributed.total(none if products is None else products.clone())
         return self
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from wanda_core.checks import MAX_SPARSITY
-from wanda_core.machine.matmul import wide
+from wanda_core.machine.matmul import accumulator_dtype
 from wanda_core.maths import scores
 
 OWL_LAMBDA = 0.08  # the published range around the target
@@ -19,7 +19,7 @@ def outlier_ratio(block: list[tuple[Tensor, Tensor]], m: float = OWL_M) -> float
     """
     found = [scores.wanda(W.float(), X_norm.to(W.device)) for W, X_norm in block]
     count = sum(S.numel() for S in found)
-    mean = sum(float(S.sum(dtype=wide(S.device))) for S in found) / count
+    mean = sum(float(S.sum(dtype=accumulator_dtype(S.device))) for S in found) / count
     return sum(int(S.gt(m * mean).sum()) for S in found) / count
 
 

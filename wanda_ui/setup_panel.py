@@ -7,6 +7,7 @@ import gradio as gr
 
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, MAX_SPARSITY
 from wanda_core.errors import InputError
+from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 from wanda_core.progress import Steps
 from wanda_core.recipe import PruneSpec, preset
@@ -196,7 +197,8 @@ def slide(
     state: AppState, name: str, method: str, pattern: str, sparsity: object, group: str, *others: object
 ) -> Steps[Result] | None:
     """What a moved slider shows at once: the same recipe from the dense model's norms; None where that cannot be."""
-    if pattern != "unstructured" or method == "sparsegpt":
+    sweeps = method in [known.name for known in METHODS.values() if known.sweeps]
+    if pattern != "unstructured" or sweeps:
         return None
     return state.slide_steps(name, _spec(method, pattern, sparsity, group, order="one-shot"))
 

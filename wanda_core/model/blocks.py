@@ -1,4 +1,4 @@
-"""Running decoder blocks one at a time, each called the way the whole model calls it, and the way through them all."""
+"""Running decoder blocks one at a time, each called the way the whole model calls it, and walking through them all."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,20 +16,20 @@ from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
 
 @dataclass(frozen=True)
 class BlockCall:
-    """What a block is given besides hidden states: masks and rotary embeddings, per block because they may
-    differ by layer type."""
+    """The arguments of a block besides hidden states: masks and rotary embeddings, per block because they may differ
+    by layer type."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """One block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
+        """Run a block. hidden (B, L, D) -> (B, L, D); arguments of one sequence serve B only where they broadcast."""
         with FasterLinear(), experts.watched(block):  # the watch sees every product first
             return hidden_states(block(hidden, *self.args, **self.kwargs))
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """What kernels are chosen by: shapes and types of the tensors among the arguments."""
+        """Shapes and types of the arguments, by which kernels are chosen."""
         return tuple(_shape(value) for value in (*self.args, *self.kwargs.values()))
 
 
@@ -40,11 +40,12 @@ def _shape(value: Any) -> Any:
 
 
 def hidden_states(output: Any) -> Tensor:
-    """A block's output: a tensor in transformers 5, the first of a tuple elsewhere. -> (B, L, D)."""
+    """Take the hidden states from a block's output: itself in transformers 5, else the first of a tuple. (B, L, D)."""
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, BlockCall]:
+    """Split a block's arguments into hidden states and all others."""
     if args:
         return args[0], BlockCall(args[1:], dict(kwargs))
     rest = dict(kwargs)
@@ -52,26 +53,28 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Block
 
 
 def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[BlockCall]:
-    """How the model calls each block for one sequence. ids int64 (1, L), on the model's device.
+    """Capture how the model calls each block for one sequence. ids int64 (1, L), on the model's device.
 
-    Only the first block computes; the others hand on what they are given, for the arguments do not depend on it.
-    No cache is kept: replaying a captured live cache would corrupt every later sample.
+    Only the first block computes; the others pass on the hidden states they are given, on which the other arguments do
+    not depend. No cache is kept: replaying a captured live cache would corrupt every later sample.
+    Raises ModelError for a block that is never called.
     """
     calls: dict[int, BlockCall] = {}
-    first: list[Any] = []  # what a block returns: a tensor, or a tuple that begins with one
+    first_output: list[Any] = []  # of the first block, once it ran: a tensor, or a tuple that begins with one
 
-    def instead(index: int, forward: Any) -> Any:
-        def note(*args: Any, **kwargs: Any) -> Any:
+    def capturing(index: int, forward: Any) -> Any:
+        def capture(*args: Any, **kwargs: Any) -> Any:
             hidden, calls[index] = _split(args, kwargs)
             if index == len(blocks) - 1:
                 raise StopForward
-            if not first:
-                first.append(forward(*args, **kwargs))
-            return (hidden, *first[0][1:]) if isinstance(first[0], (tuple, list)) else hidden
+            if not first_output:
+                first_output.append(forward(*args, **kwargs))
+            output = first_output[0]
+            return (hidden, *output[1:]) if isinstance(output, (tuple, list)) else hidden
 
-        return note
+        return capture
 
-    with _forwards(blocks, instead):
+    with _replaced_forwards(blocks, capturing):
         _run_until_stopped(model, ids)
     missing = [index for index in range(len(blocks)) if index not in calls]
     if missing:
@@ -82,25 +85,25 @@ def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Bl
 
 
 def first_block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Tensor]:
-    """What enters the first block, sample by sample. ids int64 (N, L) -> N tensors (1, L, D)."""
+    """Capture the hidden states that enter the first block. ids int64 (N, L) -> N tensors (1, L, D)."""
     inputs: list[Tensor] = []
 
-    def instead(index: int, forward: Any) -> Any:
-        def note(*args: Any, **kwargs: Any) -> None:
+    def capturing(index: int, forward: Any) -> Any:
+        def capture(*args: Any, **kwargs: Any) -> None:
             inputs.append(_split(args, kwargs)[0])
             raise StopForward
 
-        return note
+        return capture
 
-    with _forwards(blocks[:1], instead):
+    with _replaced_forwards(blocks[:1], capturing):
         for sample in ids:
             _run_until_stopped(model, sample[None])
     return inputs
 
 
 @contextmanager
-def _forwards(blocks: Any, make: Any) -> Iterator[None]:
-    """Inside, `make(index, forward)` runs in place of each block's forward."""
+def _replaced_forwards(blocks: Any, make: Any) -> Iterator[None]:
+    """Context manager: run what `make(index, forward)` returns in place of each block's forward."""
     before = [block.__dict__.get("forward") for block in blocks]  # accelerate puts its own there
     try:
         for index, block in enumerate(blocks):
@@ -114,6 +117,7 @@ def _forwards(blocks: Any, make: Any) -> Iterator[None]:
 
 
 def _run_until_stopped(model: nn.Module, ids: Tensor) -> None:
+    """Run the model until something in it raises StopForward, or to its end."""
     try:
         with torch.no_grad():
             model(ids, use_cache=False)
@@ -125,15 +129,16 @@ class StopForward(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward pass whose remaining work nobody needs."""
 
 
-# What a walk is for: to look at the blocks; to change them; to run the dense model beside one that changes them.
+# The purpose of a walk: to look at the blocks; to prune them; to run the dense model beside one that is pruned.
 Role = Literal["read", "prune", "beside"]
 
 
 class BlockWalk:
-    """Iterate it for (index, block, its linears): the weights of that block are in memory until the next step.
+    """A walk through the decoder blocks. Iterate it for (index, block, its linears): the weights of that block are in
+    memory until the next step.
 
-    Here all are, all the time; `low_memory` has a walk that brings each from the disk and keeps what became of it.
-    tried: what calibration found out about batching shapes of blocks, kept by whoever keeps the walk.
+    Here all blocks are in memory all the time; `low_memory` has a walk that loads each from the disk and saves it
+    after its step. tried: for calibration, how many sequences a call of each shape of block may carry.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -147,18 +152,18 @@ class BlockWalk:
         return len(self.blocks)
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module, list[Linear]]]:
-        """The blocks in turn."""
+        """Go through the blocks in turn."""
         for index, (block, linears) in enumerate(zip(self.blocks, self.linears, strict=True)):
             yield index, block, linears
 
     def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
-        """How each block is called, and what enters the first of this walk. ids int64 (N, L), on the model's device.
+        """Capture how each block is called and what enters the first. ids int64 (N, L), on the model's device.
 
-        -> a call per block, N tensors (1, L, D).
+        -> a call per block, and N tensors (1, L, D).
         """
         calls = block_calls(self.model, self.blocks, ids[:1])
         return calls, first_block_inputs(self.model, self.blocks, ids)
 
     def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        """What goes from the block at hand to the next, kept until then. Calls (B, L, D), N sequences in all."""
+        """Keep the hidden states that go from this block to the next. stream: calls (B, L, D), N sequences in all."""
         return list(stream)

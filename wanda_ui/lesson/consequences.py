@@ -147,7 +147,7 @@ def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tupl
         recipe = Progress("recipes", number_, len(plans), "settings")
         first, second, third = (replace(recipe, inner=Progress("recipes", part, 3, "parts")) for part in range(3))
         if method != "dense":
-            spec = PruneSpec(method=method, sparsity=share, order="one-shot" if method == "wanda" else "faithful")
+            spec = PruneSpec(method=method, sparsity=share, order="one-shot")
             pruning = prune_steps(loaded.lm, spec, None, loaded.analysis.profile)
             lm = (yield from inside(pruning, first)).lm
         text = read_text(BUILTIN_EVALUATION)

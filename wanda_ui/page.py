@@ -13,7 +13,7 @@ from wanda_core.assets import ASSETS
 from wanda_core.errors import WandaError
 from wanda_core.machine.process import keep_freed_memory
 from wanda_core.progress import Steps
-from wanda_ui import markup, setup_panel
+from wanda_ui import markup
 from wanda_ui.app_state import AppState, Loaded, Result
 from wanda_ui.compare import tab as compare_tab
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, MOST_JOBS, RESIZE, Cancel, Stop, watched
@@ -21,6 +21,7 @@ from wanda_ui.language import LANGUAGES, Say, Spoken, label, labels, next_langua
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.scores import tab as scores_tab
+from wanda_ui.setup import panel as setup_panel
 from wanda_ui.tab_context import TabContext
 
 STYLE = ASSETS / "style.css"

@@ -60,10 +60,10 @@ def decades(low: float, high: float) -> dict[str, object]:
 
 
 def rounded(values: Tensor, digits: int) -> list:
-    """Values as lists of floats with so many decimals: a figure travels as JSON."""
+    """Values as lists of floats with so many decimals, None for NaN and infinity: a figure travels as JSON."""
     if values.dim() > 1:
         return [rounded(row, digits) for row in values]
-    return [round(value, digits) for value in values.tolist()]
+    return [round(value, digits) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def whole(values: Tensor) -> list[int]:

@@ -29,17 +29,13 @@ from wanda_ui.app_state import MAX_FOUND, AppState, Loaded
 from wanda_ui.language import ENGLISH, LANGUAGES, say
 from wanda_ui.outliers import ablation, features, growth, sentence, sinks
 from wanda_ui.outliers import protection as masks
-from wanda_ui.outliers.figures import (
-    ablation_strip,
-    channel_list,
-    feature_plane,
-    sink_heatmap,
-    super_strip,
-    token_channels,
-    token_surface,
-)
-from wanda_ui.outliers.growth_figures import growth_scatter
-from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
+from wanda_ui.outliers.figures.features import feature_plane
+from wanda_ui.outliers.figures.growth import growth_scatter
+from wanda_ui.outliers.figures.protection import column_weights, parting_heatmap, protection_curve
+from wanda_ui.outliers.figures.sentence import token_channels, token_surface
+from wanda_ui.outliers.figures.sinks import sink_heatmap
+from wanda_ui.outliers.figures.strips import ablation_strip, super_strip
+from wanda_ui.outliers.words import channel_list
 
 MOST_BYTES, MOST_MARKS = 200_000, 5_000
 

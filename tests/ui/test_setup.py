@@ -10,8 +10,9 @@ from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
 from wanda_core.progress import STAGES, UNITS, Progress
 from wanda_core.recipe import PruneSpec, preset
-from wanda_ui import markup, setup_panel
+from wanda_ui import markup
 from wanda_ui.language import LANGUAGES, say, speaker
+from wanda_ui.setup import panel as setup_panel
 
 RECORDER = SimpleNamespace(prune_steps=lambda name, spec, draw: (spec, draw), slide_steps=lambda name, spec: spec)
 

@@ -125,7 +125,7 @@ def sink_lines(sinks: Sinks, even: float, say: Say) -> go.Figure:
     figure.add_scatter(
         name=say("lesson.sinks.attention"),
         x=blocks,
-        y=_holes(100 * sinks.per_block),
+        y=rounded(100 * sinks.per_block, 3),
         mode="lines+markers",
         line={"color": DENSE, "width": 3},
     )
@@ -139,7 +139,7 @@ def sink_lines(sinks: Sinks, even: float, say: Say) -> go.Figure:
     figure.add_scatter(
         name=say("lesson.sinks.size"),
         x=blocks,
-        y=_holes(sinks.entering),
+        y=rounded(sinks.entering, 3),
         mode="lines+markers",
         line={"color": VERMILLION, "width": 3, "dash": "dot"},
         marker={"symbol": "diamond"},
@@ -224,8 +224,3 @@ def cost_lines(found: Mapping[tuple[str, float], float], say: Say) -> go.Figure:
     finite = [value for value in found.values() if math.isfinite(value)]
     figure.update_yaxes(title_text=say("lesson.axis.perplexity_log"), **decades(min(finite), max(finite)))
     return styled(figure, 340).update_layout(legend=LEGEND_ABOVE)
-
-
-def _holes(values: Tensor) -> list:
-    """Rounded, None where there is none: NaN is no JSON."""
-    return [round(value, 3) if math.isfinite(value) else None for value in values.tolist()]

@@ -23,8 +23,9 @@ from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.figures import ablation_strip, channel_list, perplexity
+from wanda_ui.outliers.figures.strips import ablation_strip
 from wanda_ui.outliers.section import Section, buttons, listed, number, question
+from wanda_ui.outliers.words import channel_list, perplexity
 from wanda_ui.picture import drawn, picture
 from wanda_ui.tab_context import TabContext
 

@@ -17,8 +17,9 @@ from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import Loaded
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.figures import channel_list, feature_plane
+from wanda_ui.outliers.figures.features import feature_plane
 from wanda_ui.outliers.section import Section, buttons, listed, question
+from wanda_ui.outliers.words import channel_list
 from wanda_ui.picture import drawn, picture
 from wanda_ui.tab_context import TabContext
 

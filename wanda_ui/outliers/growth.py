@@ -14,7 +14,7 @@ from wanda_core.text.windows import calibrate
 from wanda_ui import markup
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, speaker
-from wanda_ui.outliers.growth_figures import growth_scatter
+from wanda_ui.outliers.figures.growth import growth_scatter
 from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.picture import drawn, picture
 from wanda_ui.tab_context import TabContext

@@ -20,7 +20,7 @@ from wanda_core.progress import Progress, Steps
 from wanda_ui.app_state import Loaded
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
+from wanda_ui.outliers.figures.protection import column_weights, parting_heatmap, protection_curve
 from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.picture import drawn, picture
 from wanda_ui.scores.tab import choices

@@ -8,9 +8,9 @@ from wanda_core.outliers.sentence import Sentence, read_sentence_steps
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.figures import token_channels, token_surface
+from wanda_ui.outliers.figures.sentence import token_channels, token_surface
+from wanda_ui.outliers.figures.stream import magnitude_lines
 from wanda_ui.outliers.section import Section, buttons, listed, question
-from wanda_ui.outliers.stream_figures import magnitude_lines
 from wanda_ui.picture import drawn, picture
 from wanda_ui.tab_context import TabContext
 

@@ -9,7 +9,7 @@ from wanda_core.outliers.sinks import Sinks, sink_report
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.language import Say
-from wanda_ui.outliers.figures import sink_heatmap
+from wanda_ui.outliers.figures.sinks import sink_heatmap
 from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.outliers.sentence import sentence_steps, textbox
 from wanda_ui.picture import drawn, picture

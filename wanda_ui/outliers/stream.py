@@ -11,8 +11,8 @@ from wanda_ui import markup
 from wanda_ui.app_state import Loaded
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label, speaker
+from wanda_ui.outliers.figures.stream import magnitude_lines, norm_heatmap
 from wanda_ui.outliers.section import listed, question
-from wanda_ui.outliers.stream_figures import magnitude_lines, norm_heatmap
 from wanda_ui.picture import Picture, drawn, picture
 from wanda_ui.tab_context import TabContext
 

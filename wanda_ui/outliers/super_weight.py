@@ -16,9 +16,10 @@ from wanda_ui import markup
 from wanda_ui.app_state import Loaded
 from wanda_ui.language import Say
 from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box, written
-from wanda_ui.outliers.figures import perplexity, super_strip, weight_name
+from wanda_ui.outliers.figures.strips import super_strip
 from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.outliers.sentence import SENTENCE
+from wanda_ui.outliers.words import perplexity, weight_name
 from wanda_ui.picture import drawn, picture
 from wanda_ui.tab_context import TabContext
 

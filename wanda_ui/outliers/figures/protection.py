@@ -1,7 +1,5 @@
 """Figures of what a mask protects: columns by their norm, one column's weights, all linears of a model."""
 
-import math
-
 import plotly.graph_objects as go
 
 from wanda_core.explain.mask_comparison import ColumnDetail, ModelProtection, Protection
@@ -79,10 +77,10 @@ def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
     """Kind of linear × block: share of weights on which the masks differ, in the 1% of columns with the largest norms;
     the share in all columns is told beside it."""
     hover = f"%{{y}}, {say('outliers.axis.block')} %{{x}}<br>{say('outliers.axis.differ_top')} %{{z:.1f}}%"
-    overall = [[_percent(value) for value in row] for row in model.overall.tolist()]
+    overall = rounded(100 * model.overall.double(), 2)
     figure = go.Figure(
         go.Heatmap(
-            z=[[_percent(value) for value in row] for row in model.top.tolist()],
+            z=rounded(100 * model.top.double(), 2),
             customdata=overall,
             x=list(range(model.top.shape[1])),
             y=list(model.kinds),
@@ -95,10 +93,6 @@ def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
     figure.update_xaxes(title_text=say("outliers.axis.block"), showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return styled(figure, 130 + 34 * len(model.kinds))
-
-
-def _percent(share: float) -> float | None:
-    return round(100 * share, 2) if math.isfinite(share) else None
 
 
 def _significant(values: list[float]) -> list[float]:

@@ -14,6 +14,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
 from wanda_ui.app_state import AppState, Result
+from wanda_ui.inputs import as_int
 from wanda_ui.jobs import Stop
 from wanda_ui.language import Say, label
 
@@ -132,7 +133,7 @@ def answers(
                 return
         if result is not None and result.loaded.lm is not lm:
             result = None
-        settings = {"max_new_tokens": _number(length), "temperature": temperature, "seed": _number(seed), "chat": chat}
+        settings = {"max_new_tokens": as_int(length), "temperature": temperature, "seed": as_int(seed), "chat": chat}
         last: tuple[Generated, Generated] = (NOTHING, NOTHING)
         with closing(_turns(state, lm, result, prompt, settings)) as turns:
             for pair in turns:
@@ -223,8 +224,3 @@ def _length(answer: Generated, say: Say) -> str:
 
 def _cost(found: Perplexity, say: Say) -> str:
     return say("compare.perplexity", value=markup.number(found.perplexity))
-
-
-def _number(value: object) -> object:
-    """A whole float from the browser as int; anything else is left for the engine to refuse."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,10 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wanda_ui.inputs import typed_number
 from wanda_ui.lesson.plan import STEPS, Control, Slider, Text
 
 MOST_CHARACTERS = 400  # of a text; a longer one is not kept in the address
-MOST_WHOLE = 1_000_000  # no model has as many channels or blocks
+MOST_DIGITS = 7  # of a channel or block; no model has as many
 HIDEABLE = ("setup", "header", "tabs")
 
 
@@ -26,7 +27,7 @@ class Entry:
 
 def read(query: Mapping[str, str]) -> Entry | None:
     """What an address says of the lesson, None where it names no step."""
-    number = _whole(query.get("lesson"))
+    number = typed_number(query.get("lesson", ""), MOST_DIGITS)
     if number is None or not 1 <= number <= len(STEPS):
         return None
     step = STEPS[number - 1]
@@ -41,19 +42,13 @@ def _value(control: Control, given: str | None) -> float | str | None:
     if isinstance(control, Text):
         return given if given.strip() and len(given) <= MOST_CHARACTERS else None
     if not isinstance(control, Slider):
-        whole = _whole(given)
+        whole = typed_number(given, MOST_DIGITS)
         return None if whole is None else str(whole)
     try:
         value = float(given)
     except ValueError:
         return None
     return value if math.isfinite(value) and control.low <= value <= control.high else None
-
-
-def _whole(given: str | None) -> int | None:
-    if given is None or not given.isascii() or not given.isdigit() or len(given) > len(str(MOST_WHOLE)):
-        return None
-    return int(given)
 
 
 NAMES = sorted({"guess", *(control.name for step in STEPS for control in step.controls)})

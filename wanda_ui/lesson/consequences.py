@@ -18,6 +18,7 @@ from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
 from wanda_ui.app_state import Loaded
+from wanda_ui.inputs import typed_number
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.sentences import written
@@ -31,6 +32,7 @@ SPARSITIES = (0.3, SPARSITY, 0.6)
 METHODS = ("magnitude", "wanda")
 LINE_TOKENS = 10  # of a generated line
 PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
+MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it
 RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
 
 
@@ -174,9 +176,7 @@ def _chosen(asked: Asked, given: object, what: str, count: int, otherwise: int) 
     text = str(given if given is not None else "").strip()
     if not text:
         return otherwise
-    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) < count):
+    place = typed_number(text)
+    if place is None or place >= count:
         raise InputError(asked.say(f"lesson.problem.{what}", given=text[:MOST_ECHOED], last=count - 1))
-    return int(text)
-
-
-MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it
+    return place

@@ -14,6 +14,7 @@ from wanda_core.explain.toy_example import Choice, TwoWeights
 from wanda_core.outliers.ablation import AblationReport
 from wanda_core.outliers.sinks import Sinks
 from wanda_ui.language import Say
+from wanda_ui.markup import number
 from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PRUNED, VERMILLION, decades, rounded, styled
 
 MOST_POINTS = 1200  # of a line over channels; above that each point is the largest of a few neighbours
@@ -165,7 +166,7 @@ def ablation_bars(report: AblationReport, say: Say) -> go.Figure:
             orientation="h",
             x=[round(value, 3) for value in shown],
             y=[name for name, _, _ in rows],
-            text=[f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" for _, value, _ in rows],
+            text=[number(value) for _, value, _ in rows],
             textposition="outside",
             cliponaxis=False,
             marker={"color": [colour for *_, colour in rows], "line": {"width": 0}},

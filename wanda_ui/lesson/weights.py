@@ -15,6 +15,7 @@ from wanda_core.explain.toy_example import (
     two_weights,
 )
 from wanda_core.progress import Steps
+from wanda_ui.inputs import is_number
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.plan import STEPS, Slider
@@ -95,10 +96,7 @@ def _numbers(asked: Asked, number: int, values: tuple[object, ...]) -> list[floa
     numbers = []
     for control, value in zip(STEPS[number - 1].controls, values, strict=True):
         assert isinstance(control, Slider)
-        inside = (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and control.low <= value <= control.high
-        )
-        if not inside:
+        if not (is_number(value) and control.low <= value <= control.high):
             raise InputError(asked.say("lesson.problem.number", name=control.name, low=control.low, high=control.high))
-        numbers.append(float(value))  # type: ignore[arg-type]
+        numbers.append(float(value))
     return numbers

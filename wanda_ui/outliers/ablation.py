@@ -21,10 +21,11 @@ from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
+from wanda_ui.inputs import as_int, typed_number
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures.strips import ablation_strip
-from wanda_ui.outliers.section import Section, buttons, listed, number, question
+from wanda_ui.outliers.section import Section, buttons, listed, question
 from wanda_ui.outliers.words import channel_list, perplexity
 from wanda_ui.picture import drawn, picture
 from wanda_ui.tab_context import TabContext
@@ -94,7 +95,7 @@ def build(context: TabContext) -> gr.Textbox:
     def steps(
         name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float, prompt: str
     ) -> Steps[AblationReport]:
-        chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]
+        chosen = Ablation(channels_of(typed), value, tokens, as_int(start))  # type: ignore[arg-type]
         settings = page_settings(draws, windows, prompt)
         key = ("ablation", chosen, *settings.values())
         return (yield from context.state.found_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings)))
@@ -122,10 +123,13 @@ def channels_of(typed: object) -> tuple[int, ...]:
     parts = re.split(r"[,;\s]+", typed[:MOST_CHARACTERS].strip(" ,;\n\t")) if isinstance(typed, str) else [""]
     if parts == [""]:
         raise InputError("no channel is given; type one or more, such as 507, or take the found ones")
-    wrong = next((part for part in parts if not re.fullmatch(r"[0-9]{1,9}", part)), None)
-    if wrong is not None:
-        raise InputError(f"{wrong[:40]!r} is not a channel; type whole numbers from 0, with commas between them")
-    return tuple(int(part) for part in parts)
+    channels = []
+    for part in parts:
+        channel = typed_number(part)
+        if channel is None:
+            raise InputError(f"{part[:40]!r} is not a channel; type whole numbers from 0, with commas between them")
+        channels.append(channel)
+    return tuple(channels)
 
 
 def show(report: AblationReport, say: Say, *_: object) -> list:
@@ -177,7 +181,7 @@ def written(line: str | None) -> str:
 
 def page_settings(draws: object, windows: object, prompt: object) -> dict[str, Any]:
     """How much the page measures. Raises InputError for more than it may; the engine checks the rest."""
-    counts = {"draws": (number(draws), MOST_DRAWS), "windows": (number(windows), MOST_WINDOWS)}
+    counts = {"draws": (as_int(draws), MOST_DRAWS), "windows": (as_int(windows), MOST_WINDOWS)}
     for name, (value, most) in counts.items():
         if isinstance(value, int) and value > most:
             raise InputError(f"{name} {value} is more than the {most} that the page runs; take the engine for more")

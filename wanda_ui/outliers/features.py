@@ -1,7 +1,5 @@
 """Does this model have outlier features by LLM.int8()'s definition? Counted once, then its shares can be moved."""
 
-from typing import Any
-
 import gradio as gr
 
 from wanda_core.outliers.features import (
@@ -16,6 +14,7 @@ from wanda_core.outliers.features import (
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import Loaded
+from wanda_ui.inputs import as_share
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures.features import feature_plane
 from wanda_ui.outliers.section import Section, buttons, listed, question
@@ -65,7 +64,7 @@ def build(context: TabContext, start: object) -> None:
 
 def show(counts: FeatureCounts, say: Say, magnitude: float, layers: float, positions: float) -> list:
     """The plane of all channels, the verdict, and a row for every outlier feature. The two shares come in percent."""
-    report = outlier_features(counts, _share(layers), _share(positions))
+    report = outlier_features(counts, as_share(layers), as_share(positions))
     rows: list[list[object]] = [
         [f.channel, f"{f.layer_share:.1%}", f"{f.position_share:.1%}", sign(f.positive_share)]
         for f in report.features[:MOST_ROWS]
@@ -99,8 +98,3 @@ def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, st
 def sign(positive: float) -> str:
     """The sign of most of a feature's passing values, and how many have it."""
     return f"+ {positive:.0%}" if positive >= 0.5 else f"− {1 - positive:.0%}"
-
-
-def _share(percent: Any) -> Any:
-    """Percent of the page as a share; what is no number is left for the engine to refuse."""
-    return percent / 100 if isinstance(percent, (int, float)) and not isinstance(percent, bool) else percent

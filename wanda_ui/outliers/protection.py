@@ -1,6 +1,5 @@
 """What does each mask protect? Columns by their input norm, against what magnitude and Wanda cut of them."""
 
-import re
 from typing import Any
 
 import gradio as gr
@@ -18,6 +17,7 @@ from wanda_core.explain.mask_comparison import (
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
 from wanda_ui.app_state import Loaded
+from wanda_ui.inputs import is_number, typed_number
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures.protection import column_weights, parting_heatmap, protection_curve
@@ -168,9 +168,12 @@ def show_all(model: ModelProtection, say: Say, *_: object) -> list:
 def column_of(typed: object) -> int | None:
     """A typed column, None where none is. Raises InputError for what is no whole number."""
     text = typed.strip() if isinstance(typed, str) else ""
-    if text and not re.fullmatch(r"[0-9]{1,9}", text):
+    if not text:
+        return None
+    column = typed_number(text)
+    if column is None:
         raise InputError(f"{text[:40]!r} is not a column; type a whole number from 0, or nothing for the largest norm")
-    return int(text) if text else None
+    return column
 
 
 def _linear(loaded: Loaded, kind: str, block: int) -> Linear:
@@ -180,6 +183,6 @@ def _linear(loaded: Loaded, kind: str, block: int) -> Linear:
 
 def _share(percent: Any) -> float:
     """Percent of the page as a share. Raises InputError for what is no number; the range is the engine's to check."""
-    if isinstance(percent, bool) or not isinstance(percent, (int, float)):
+    if not is_number(percent):
         raise InputError(f"sparsity {percent!r} is not a number; type percent, such as 50")
     return percent / 100

@@ -94,8 +94,3 @@ def buttons(name: str) -> tuple[gr.Button, gr.Button]:
     )
     cancel = gr.Button(label("outliers.cancel"), elem_id=f"{name}-cancel", scale=0, min_width=90, size="md")
     return run, cancel
-
-
-def number(value: object) -> object:
-    """A whole float from the browser as int; anything else is left for the engine to refuse."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -12,6 +12,7 @@ from wanda_core.progress import Steps
 from wanda_core.recipe import PruneSpec, preset
 from wanda_core.text.files import read_text
 from wanda_ui.app_state import AppState, Result
+from wanda_ui.inputs import as_share, whole_number
 from wanda_ui.language import label
 
 MODELS = [
@@ -178,7 +179,7 @@ def job(
     """The pruning that the controls describe. Raises InputError for what they must not say."""
     spec = _spec(method, pattern, sparsity, group, order=order, allocation=allocation, update=update)
     samples, seq_len, seed = (
-        _whole(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
+        whole_number(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
     )
     within = 1 <= samples <= MAX_SAMPLES and 1 <= seq_len <= MAX_SEQ_LEN and samples * seq_len <= MAX_PAGE_TOKENS
     if not within:
@@ -215,12 +216,4 @@ def _share(percent: Any) -> Any:
     """Percent as a share; what is no number is left for the recipe to refuse, which takes None for the usual one."""
     if percent is None:
         raise InputError("the sparsity is missing; it is the share of weights to remove, try 50")
-    if isinstance(percent, bool) or not isinstance(percent, (int, float)):
-        return percent
-    return percent / 100
-
-
-def _whole(value: object, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
-        raise InputError(f"{what} {value!r} is not a whole number; type one, such as 16")
-    return int(value)
+    return as_share(percent)

@@ -1,7 +1,7 @@
 """Check and convert what arrives from the browser, which may be anything: requests can be made without the page."""
 
 import re
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from wanda_core.errors import InputError
 
@@ -11,7 +11,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def as_int(value: object) -> object:
+def as_int(value: object) -> Any:
     """Turn a whole float, as the browser sends whole numbers, into an int; leave the rest for the engine to refuse."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -28,6 +28,6 @@ def typed_number(text: str, most_digits: int = 9) -> int | None:
     return int(text) if re.fullmatch(rf"[0-9]{{1,{most_digits}}}", text) else None
 
 
-def as_share(percent: object) -> object:
+def as_share(percent: object) -> Any:
     """Turn percent into a share; leave what is no number for the engine to refuse."""
     return percent / 100 if is_number(percent) else percent

@@ -25,7 +25,7 @@ from wanda_core.outliers.sinks import sink_report
 from wanda_core.outliers.super_weight import SuperWeightReport, ZeroedWeight
 from wanda_core.progress import Progress, finish
 from wanda_core.text.files import read_text
-from wanda_ui.app_state import MAX_FOUND, AppState, Loaded
+from wanda_ui.app_state import MAX_MEASUREMENTS, AppState, Loaded
 from wanda_ui.language import ENGLISH, LANGUAGES, say
 from wanda_ui.outliers import ablation, features, growth, sentence, sinks
 from wanda_ui.outliers import protection as masks
@@ -149,11 +149,11 @@ def test_every_analysed_model_is_a_point_and_a_row_of_the_file():
     assert (above["x"], above["y"]) == ([10, 7000], [20, 4000])
     assert above["text"][0] == "&lt;i&gt;small&lt;/i&gt;"
     assert below["y"] == [round(100 * row.features_share, 2) for row in rows]
-    title, _, _, table, link = growth.show(Runs(rows, (3,)), ENGLISH)
-    assert "20.0 to 4,000 ×" in title
+    drawing, table, link = growth.show(Runs(rows, (3,)), ENGLISH)
+    assert "20.0 to 4,000 ×" in drawing.title
     assert table.count("<tr") == 3
     assert base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode() == runs_csv(rows)
-    assert "a second size is needed" in growth.show(Runs(rows[:1]), ENGLISH)[0]
+    assert "a second size is needed" in growth.show(Runs(rows[:1]), ENGLISH)[0].title
     sized(growth_scatter([run_named("m", 10**6 + place, 2.0) for place in range(1000)], ENGLISH))
 
 
@@ -192,9 +192,15 @@ def test_a_block_without_such_a_linear_is_a_hole_in_the_picture_of_the_model():
     model = ModelProtection(("q", "up"), overall, top, 0.5, "row", 0)
     (heat,) = sized(parting_heatmap(model, ENGLISH))["data"]
     assert heat["z"] == [[50, 60], [70, None]]
-    title = masks.show_all(model, ENGLISH)[0]
-    assert "up of block 0" in title
-    assert "In 3 of 3 linears" in masks.show_all(model, ENGLISH)[2]
+    drawing = masks.show_all(model, ENGLISH)
+    assert "up of block 0" in drawing.title
+    assert "In 3 of 3 linears" in drawing.text
+
+
+def spoken(drawing, table="") -> str:
+    assert drawing.title
+    assert drawing.text
+    return drawing.title + drawing.text + table
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -204,15 +210,18 @@ def test_every_section_finds_its_words_in_every_language(language):
 
     read = planted()
     for block, ratio in ((2, 1000.0), (0, 1000.0), (2, 1e9), (2, 0.0)):
-        shown = sentence.show(read, speak, "", block, 0.0 if not ratio else 100.0, ratio, False)
-        assert all(isinstance(part, str) and "{" not in part for part in (shown[1], shown[3], shown[-1]))
-    assert "{" not in "".join(sinks.show(read, speak, "")[::2])
+        magnitude = 0.0 if not ratio else 100.0
+        massives = massive(read.hidden, magnitude, ratio)
+        cells = sentence.draw_cells(read, massives, block, (magnitude, ratio), speak)
+        assert "{" not in spoken(cells, sentence.massive_table(read, massives, speak))
+        assert "{" not in spoken(sentence.draw_lines(read, block, speak))
+    assert "{" not in spoken(*sinks.show(read, speak))
     over = torch.tensor([[30, 0], [30, 1]])
     counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), 100, 2)
     for least in (6, 100):
-        assert "{" not in "".join(features.show(counts, speak, 6.0, 25, least)[::2])
+        assert "{" not in spoken(*features.show(counts, speak, 25, least))
     for chosen in (500_000.0, 30.2):
-        assert "{" not in "".join(ablation.show(report_of(chosen), speak)[::2])
+        assert "{" not in spoken(*ablation.show(report_of(chosen), speak))
 
 
 # ---- what is typed, and what is kept -------------------------------------------------------------------------------
@@ -265,13 +274,13 @@ def test_what_was_found_is_found_again_without_a_pass_and_the_oldest_goes(tiny_l
         return key * 2
 
     def find(key):
-        return finish(state.found_steps("tiny", key, lambda loaded: steps(key)))
+        return finish(state.measurement_steps("tiny", key, lambda loaded: steps(key)))
 
     assert [find(1), find(1), find(2)] == [2, 2, 4]
     assert passes == [1, 2]
-    for key in range(10, 10 + MAX_FOUND):
+    for key in range(10, 10 + MAX_MEASUREMENTS):
         find(key)
-    assert len(loaded.found) == MAX_FOUND
+    assert len(loaded.measurements) == MAX_MEASUREMENTS
     assert find(1) == 2
     assert passes.count(1) == 2
 
@@ -331,11 +340,11 @@ class TestInTheBrowser:
     def test_another_block_and_a_stricter_criterion_need_no_new_pass(self, lab, state):
         section(lab, "sentence")
         lab.wait_for_selector("#sentence-table table")
-        before = set(state.models["builtin"].found)
+        before = set(state.models["builtin"].measurements)
         write(lab, "sentence-ratio", "1e9")
         lab.press("#sentence-ratio input", "Enter")
         lab.wait_for_selector("#sentence-cells-text >> text=shows no massive activation")
-        assert set(state.models["builtin"].found) == before
+        assert set(state.models["builtin"].measurements) == before
         write(lab, "sentence-ratio", "")
         lab.press("#sentence-ratio input", "Enter")
         answered(lab, "sentence", "ratio None is not a number")
@@ -378,7 +387,7 @@ class TestInTheBrowser:
     def test_features_are_counted_once_and_the_shares_then_move_freely(self, lab, state):
         section(lab, "features")
         lab.wait_for_selector("#features-table table")
-        (counts,) = (value for key, value in state.models["builtin"].found.items() if key[0] == "features")
+        (counts,) = (value for key, value in state.models["builtin"].measurements.items() if key[0] == "features")
         report = outlier_features(counts)
         assert report.meets
         assert f"{len(report.features)} of 576 channels" in lab.inner_text("#features-plane-title")
@@ -387,7 +396,7 @@ class TestInTheBrowser:
         lab.fill("#features-layers input[type=number]", "99")
         lab.wait_for_selector("#features-plane-title >> text=none of 576 channels")
         assert time.monotonic() - began < 5
-        assert sum(key[0] == "features" for key in state.models["builtin"].found) == 1
+        assert sum(key[0] == "features" for key in state.models["builtin"].measurements) == 1
         lab.fill("#features-layers input[type=number]", "25")
 
     def test_the_model_in_the_page_adds_its_row_to_the_users_file(self, lab, lm, tmp_path, monkeypatch):

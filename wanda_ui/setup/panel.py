@@ -1,19 +1,14 @@
-"""The left column: which model, what is done to it, and how far it is."""
+"""The controls of the set-up, in the order a person decides."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
-from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEQ_LEN, MAX_SPARSITY
-from wanda_core.errors import InputError
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SPARSITY
 from wanda_core.model import builtin
-from wanda_core.progress import Steps
-from wanda_core.recipe import PruneSpec, preset
-from wanda_core.text.files import read_text
-from wanda_ui.app_state import AppState, Result
-from wanda_ui.inputs import as_share, whole_number
-from wanda_ui.language import label
+from wanda_ui.jobs import LIGHT
+from wanda_ui.language import label, names_below
 
 MODELS = [
     (label("setup.model_builtin"), builtin.NAME),
@@ -22,14 +17,7 @@ MODELS = [
     ("GPT-2 (124M)", "openai-community/gpt2"),
     ("OPT-125M", "facebook/opt-125m"),
 ]
-METHOD_CHOICES = [
-    ("Wanda", "wanda"),
-    (label("setup.method_magnitude"), "magnitude"),
-    ("SparseGPT", "sparsegpt"),
-    ("RIA", "ria"),
-    (label("setup.method_variant"), "wanda-variant"),
-    (label("setup.method_random"), "random"),
-]
+METHOD_CHOICES = [(label(f"setup.method.{name}"), name) for name in names_below("setup.method")]
 GROUP_CHOICES = [
     (label("setup.group_default"), "default"),
     (label("setup.group_row"), "row"),
@@ -53,12 +41,11 @@ UPDATE_CHOICES = [
     (label("setup.update_best"), "best"),
 ]
 ALLOCATION_CHOICES = [(label("setup.allocation_uniform"), "uniform"), (label("setup.allocation_owl"), "owl")]
-MAX_PAGE_TOKENS = 64 * 1024  # samples × length that the page runs; the command line has no such limit
 
 
 @dataclass(frozen=True)
 class SetupPanel:
-    """The controls other files listen to."""
+    """The controls, the two buttons and the status."""
 
     model: gr.Dropdown
     method: gr.Radio
@@ -77,26 +64,26 @@ class SetupPanel:
     status: gr.HTML
 
     @property
-    def recipe(self) -> list[gr.components.Component]:
-        """The inputs of `prune`, in its order."""
-        return [
-            self.model,
-            self.method,
-            self.pattern,
-            self.sparsity,
-            self.group,
-            self.order,
-            self.allocation,
-            self.update,
-            self.file,
-            self.samples,
-            self.seq_len,
-            self.seed,
-        ]
+    def recipe(self) -> dict[str, Component]:
+        """Return the controls that describe a pruning, by the names that `prune_job` has for their values."""
+        return {
+            "name": self.model,
+            "method": self.method,
+            "pattern": self.pattern,
+            "sparsity": self.sparsity,
+            "group": self.group,
+            "order": self.order,
+            "allocation": self.allocation,
+            "update": self.update,
+            "file": self.file,
+            "samples": self.samples,
+            "seq_len": self.seq_len,
+            "seed": self.seed,
+        }
 
 
 def build() -> SetupPanel:
-    """Lay the controls out, in the order a person decides."""
+    """Lay the controls out."""
     model = gr.Dropdown(
         MODELS,
         value=builtin.NAME,
@@ -105,7 +92,7 @@ def build() -> SetupPanel:
         allow_custom_value=True,
         elem_id="model",
     )
-    method = gr.Radio(METHOD_CHOICES, value="wanda", label=label("setup.method"), elem_id="method")
+    method = gr.Radio(METHOD_CHOICES, value="wanda", label=label("setup.method_title"), elem_id="method")
     pattern = gr.Radio(
         [(label("setup.pattern_free"), "unstructured"), ("2:4", "2:4"), ("4:8", "4:8")],
         value="unstructured",
@@ -137,83 +124,21 @@ def build() -> SetupPanel:
             ALLOCATION_CHOICES, value="uniform", label=label("setup.allocation"), elem_id="allocation"
         )
         update = gr.Dropdown(UPDATE_CHOICES, value="default", label=label("setup.update"), elem_id="update")
-    pattern.change(
-        lambda chosen: gr.Slider(interactive=chosen == "unstructured"),
-        pattern,
-        sparsity,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    pattern.change(lambda chosen: gr.Slider(interactive=chosen == "unstructured"), pattern, sparsity, **LIGHT)
     return SetupPanel(
-        model,
-        method,
-        pattern,
-        sparsity,
-        group,
-        order,
-        allocation,
-        update,
-        file,
-        samples,
-        seq_len,
-        seed,
-        prune,
-        cancel,
-        status,
+        model=model,
+        method=method,
+        pattern=pattern,
+        sparsity=sparsity,
+        group=group,
+        order=order,
+        allocation=allocation,
+        update=update,
+        file=file,
+        samples=samples,
+        seq_len=seq_len,
+        seed=seed,
+        prune=prune,
+        cancel=cancel,
+        status=status,
     )
-
-
-def job(
-    state: AppState,
-    name: str,
-    method: str,
-    pattern: str,
-    sparsity: object,
-    group: str,
-    order: str,
-    allocation: str,
-    update: str,
-    file: str | None,
-    *draw: object,
-) -> Steps[Result]:
-    """The pruning that the controls describe. Raises InputError for what they must not say."""
-    spec = _spec(method, pattern, sparsity, group, order=order, allocation=allocation, update=update)
-    samples, seq_len, seed = (
-        whole_number(value, what) for value, what in zip(draw, ("samples", "length", "seed"), strict=True)
-    )
-    within = 1 <= samples <= MAX_SAMPLES and 1 <= seq_len <= MAX_SEQ_LEN and samples * seq_len <= MAX_PAGE_TOKENS
-    if not within:
-        raise InputError(
-            f"{samples} samples of {seq_len} tokens are outside what this page runs "
-            f"(1 to {MAX_PAGE_TOKENS:,} tokens in all); choose fewer, or use the command line"
-        )
-    text = read_text(file) if file else None
-    source = "uploaded text" if file else None
-    settings: dict[str, object] = {"text": text, "source": source, "samples": samples, "seq_len": seq_len, "seed": seed}
-    return state.prune_steps(name, spec, settings)
-
-
-def slide(
-    state: AppState, name: str, method: str, pattern: str, sparsity: object, group: str, *others: object
-) -> Steps[Result] | None:
-    """What a moved slider shows at once: the same recipe from the dense model's norms; None where that cannot be."""
-    if pattern != "unstructured" or method == "sparsegpt":
-        return None
-    return state.slide_steps(name, _spec(method, pattern, sparsity, group, order="one-shot"))
-
-
-def _spec(method: str, pattern: str, sparsity: object, group: str, **more: Any) -> PruneSpec:
-    free = pattern == "unstructured"
-    given = {key: value for key, value in more.items() if value != "default"}
-    best = given.get("update") == "best" and given.pop("update")
-    given |= {"method": method, "pattern": pattern, "sparsity": _share(sparsity) if free else None}
-    if free and group != "default":
-        given["group"] = group
-    return preset("best", **given) if best else PruneSpec(**given)
-
-
-def _share(percent: Any) -> Any:
-    """Percent as a share; what is no number is left for the recipe to refuse, which takes None for the usual one."""
-    if percent is None:
-        raise InputError("the sparsity is missing; it is the share of weights to remove, try 50")
-    return as_share(percent)

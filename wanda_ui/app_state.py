@@ -1,4 +1,4 @@
-"""What the server keeps for all visitors: loaded models, their analyses and a few variants, behind one lock."""
+"""State of the server, the same for all visitors: loaded models, their analyses and a few variants, behind one lock."""
 
 import threading
 from collections import OrderedDict
@@ -58,7 +58,7 @@ class Result:
 
 @dataclass
 class AppState:
-    """What one server keeps. Jobs that run a model hold its lock, however they are called.
+    """State of one server. Jobs that run a model hold its lock, however they are called.
 
     local_folders: whether a model may be a folder of this machine.
     """

@@ -32,6 +32,11 @@ AT_ONCE: dict[str, Any] = {**LIGHT, "queue": False}
 TICK = 0.15  # seconds between updates of the progress bar
 
 
+def no_change() -> Update:
+    """Return an update that changes nothing; an empty dictionary would be a value to Gradio."""
+    return {**gr.skip()}
+
+
 class Cancel:
     """A Cancel button: the visitor's jobs that it belongs to ask, step by step, whether it was pressed.
 

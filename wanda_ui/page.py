@@ -74,6 +74,7 @@ def launch_settings() -> dict[str, Any]:
 
 def build(state: AppState) -> gr.Blocks:
     """Build the page over a state, its queue set; nothing is launched."""
+    page: gr.Blocks
     with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
         head = _top()

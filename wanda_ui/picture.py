@@ -19,7 +19,7 @@ NAME_FIGURE = """(title) => {
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a picture shows. title: the finding; text: what the figure shows for this model. Both are plain text."""
+    """Content of a picture. title: the finding; text: what the figure shows for this model. Both are plain text."""
 
     title: str
     figure: go.Figure

@@ -1,4 +1,4 @@
-"""Tabs and the page: what every tab is given, and what the page asks of a tab."""
+"""Between the page and its tabs: what a tab is given, and what it may show of the model and when."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resi
 
 @dataclass(frozen=True)
 class TabContext:
-    """What every tab works with.
+    """The parts of the page and the server that every tab works with.
 
     model: the control with the name of the chosen model; key: of the variant that this visitor made, empty before;
     cancel: the button of the set-up; page and tabs: all of it, for a tab that reads the address or leads to another.
@@ -45,7 +45,7 @@ class TabContext:
 
 
 class Tab:
-    """What the page asks of a tab. One that only answers its own controls takes everything here as it is.
+    """A tab as the page sees it. One that only answers its own controls takes everything here as it is.
 
     The page calls the methods as the model goes through its life; each returns new values for some of `outputs`.
     """

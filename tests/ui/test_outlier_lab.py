@@ -93,8 +93,8 @@ def test_figures_of_a_long_sentence_and_a_wide_model_stay_small():
 def test_the_sinks_are_the_engines_and_a_block_without_attention_is_a_hole():
     read = planted()
     read.to_first[1] = math.nan
-    found = sink_report(read)
-    heat, entering, share = sized(sink_heatmap(found, ENGLISH))["data"]
+    report = sink_report(read)
+    heat, entering, share = sized(sink_heatmap(report, ENGLISH))["data"]
     assert heat["z"] == [[pytest.approx(10), None, pytest.approx(63.333, abs=1e-3), pytest.approx(90)]] * 3
     assert entering["y"][0] is None
     assert entering["y"][3] == 5000
@@ -105,8 +105,8 @@ def test_the_plane_shows_every_channel_that_reaches_and_parts_them_as_the_report
     over = torch.tensor([[30, 0, 1], [30, 0, 0], [30, 0, 0], [30, 6, 0]])
     counts = FeatureCounts(6.0, over, over, (0, 1, 2, 3), ("q", "fc1"), 100, 4)
     report = outlier_features(counts)
-    others, found = sized(feature_plane(counts, report, ENGLISH))["data"]
-    assert (found["x"], found["y"], found["text"]) == ([100], [30], ["0"])
+    others, passing = sized(feature_plane(counts, report, ENGLISH))["data"]
+    assert (passing["x"], passing["y"], passing["text"]) == ([100], [30], ["0"])
     assert (others["x"], others["y"], others["text"]) == ([25, 25], [1.5, 0.25], ["1", "2"])
     wide = torch.ones(2, 9000, dtype=torch.int64)
     many = FeatureCounts(6.0, wide, wide, (0, 1), ("q",), 100, 2)
@@ -172,12 +172,12 @@ def test_masks_are_shown_with_the_engines_shares_and_all_weights_of_a_column_are
     generator = torch.Generator().manual_seed(0)
     W, X_norm = torch.randn(1500, 300, generator=generator), torch.rand(300, generator=generator) + 0.1
     X_norm[11] = 40
-    found = protection(W, X_norm, 0.5)
-    by_magnitude, top_magnitude, by_wanda, top_wanda = sized(protection_curve(found, ENGLISH))["data"]
-    assert by_magnitude["y"] == pytest.approx((100 * found.bins.magnitude).tolist(), abs=0.01)
-    assert by_wanda["y"] == pytest.approx((100 * found.bins.wanda).tolist(), abs=0.01)
+    protected = protection(W, X_norm, 0.5)
+    by_magnitude, top_magnitude, by_wanda, top_wanda = sized(protection_curve(protected, ENGLISH))["data"]
+    assert by_magnitude["y"] == pytest.approx((100 * protected.bins.magnitude).tolist(), abs=0.01)
+    assert by_wanda["y"] == pytest.approx((100 * protected.bins.wanda).tolist(), abs=0.01)
     assert top_wanda["text"][0] == "11"
-    assert top_wanda["y"][0] == pytest.approx(100 * found.top[0].wanda, abs=0.01)
+    assert top_wanda["y"][0] == pytest.approx(100 * protected.top[0].wanda, abs=0.01)
     assert top_wanda["y"][0] < 10 < 40 < top_magnitude["y"][0]
     detail = column_detail(W, X_norm, 0.5, 11)
     traces = sized(column_weights(detail, ENGLISH))["data"]
@@ -323,18 +323,18 @@ class TestInTheBrowser:
         section(lab, "sentence")
         lab.wait_for_selector("#sentence-table table")
         read = read_sentence(lm, sentence.SENTENCE)
-        found = massive(read.hidden)
+        massives = massive(read.hidden)
         cells, rings = lab.evaluate(
             """() => document.querySelector('#sentence-cells .js-plotly-plot').data.map(t => ({
                 x: Array.from(t.x), y: Array.from(t.y), values: Array.from(t.customdata || [], row => Array.from(row))
             }))"""
         )
-        block = found[0].block
-        assert cells["y"][0] == str(found[0].channel) == "507"
+        block = massives[0].block
+        assert cells["y"][0] == str(massives[0].channel) == "507"
         assert cells["values"][0] == pytest.approx(read.hidden[block, :, 507].tolist(), abs=0.5)
-        assert len(rings["x"]) == sum(m.block == block for m in found)
-        assert f"{len(found)} of {read.hidden.numel():,} numbers" in lab.inner_text("#sentence-cells-text")
-        assert lab.locator("#sentence-table tbody tr").count() == len(found)
+        assert len(rings["x"]) == sum(m.block == block for m in massives)
+        assert f"{len(massives)} of {read.hidden.numel():,} numbers" in lab.inner_text("#sentence-cells-text")
+        assert lab.locator("#sentence-table tbody tr").count() == len(massives)
         assert lab.get_attribute("#sentence-cells", "aria-label") == lab.inner_text("#sentence-cells-title")
 
     def test_another_block_and_a_stricter_criterion_need_no_new_pass(self, lab, state):
@@ -380,8 +380,8 @@ class TestInTheBrowser:
     def test_sinks_tell_the_engines_correlation(self, lab, lm):
         section(lab, "sinks")
         lab.wait_for_selector("#sinks-table table")
-        found = sink_report(read_sentence(lm, sentence.SENTENCE))
-        assert f"r = {found.correlation:.2f}" in lab.inner_text("#sinks-heatmap-text")
+        report = sink_report(read_sentence(lm, sentence.SENTENCE))
+        assert f"r = {report.correlation:.2f}" in lab.inner_text("#sinks-heatmap-text")
         assert lab.locator("#sinks-table tbody tr").count() == 30
 
     def test_features_are_counted_once_and_the_shares_then_move_freely(self, lab, state):
@@ -421,10 +421,10 @@ class TestInTheBrowser:
         lab.wait_for_selector("#protection-table table")
         loaded = state.models["builtin"]
         linear = next(x for x in loaded.lm.linears[15] if x.kind == "self_attn.q_proj")
-        found = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
+        protected = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
         title = lab.inner_text("#protection-curve-title")
-        assert f"{found.parting.overall:.1%}" in title
-        assert f"{found.parting.top:.1%}" in title
+        assert f"{protected.parting.overall:.1%}" in title
+        assert f"{protected.parting.top:.1%}" in title
         detail = column_detail(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5, 507)
         write(lab, "protection-column", "507")
         lab.click("#protection-run")

@@ -75,6 +75,7 @@ def stopped(answers: Answers | None, say: Say) -> Columns:
 
 
 def _columns(answers: Answers, say: Say, cursor: str) -> Columns:
+    """Show answers, each with the cursor behind it; without one they are complete."""
     dense, pruned, result = answers.dense, answers.pruned, answers.result
     if result is None:
         body = marked(dense.text, "", "") + cursor

@@ -95,7 +95,7 @@ def build(context: TabContext) -> CompareTab:
         temperature: float,
         seed: float,
     ) -> Iterator[Update]:
-        """Show both answers as they grow."""
+        """Show both answers as they grow; Cancel leaves them where they are."""
         say = speaker(request)
         stop = context.cancel.since(request, str)
         settings = {"max_new_tokens": as_int(length), "temperature": temperature, "seed": as_int(seed), "chat": chat}

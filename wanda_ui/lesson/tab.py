@@ -50,7 +50,7 @@ class LessonStep:
         """Answer See, Cancel and Enter; sliders answer at once after the first See."""
         parts, cancel = self.parts, Cancel()
 
-        def answer(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
+        def see(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
             say = speaker(request)
             stop = cancel.since(request, lambda: markup.empty(say("lesson.cancelled")))
             guess, name = values[parts.guess], values[self.context.model]
@@ -59,13 +59,13 @@ class LessonStep:
                 return
             asked = Asked(say, self.context.state, name)
             steps = ANSWERS[self.step.name](asked, *parts.values(values))
-            found = yield from watched(steps, parts.tell, say, stop)
-            if found is not None:
-                yield self._show(guess, found, name, values[self.run], say)
+            answer = yield from watched(steps, parts.tell, say, stop)
+            if answer is not None:
+                yield self._show(guess, answer, name, values[self.run], say)
 
-        def answer_again(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
+        def see_again(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
             if self.number in values[self.run]:
-                yield from answer(request, values)
+                yield from see(request, values)
 
         needs_model = self.step.needs_model
         settings: dict[str, Any] = {
@@ -73,12 +73,12 @@ class LessonStep:
             "outputs": [*parts.outputs, self.run, self.ledger],
             **(ENGINE if needs_model else LIGHT),
         }
-        parts.see.click(answer, **settings)
+        parts.see.click(see, **settings)
         for control in parts.controls:
             if needs_model:
-                control.submit(answer, **settings)
+                control.submit(see, **settings)
             else:
-                control.change(answer_again, trigger_mode="always_last", **settings)
+                control.change(see_again, trigger_mode="always_last", **settings)
         if parts.cancel is not None:
             parts.cancel.click(cancel.press, None, None, **AT_ONCE)
 

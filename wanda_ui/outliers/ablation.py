@@ -8,7 +8,6 @@ import gradio as gr
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.outliers.ablation import (
-    LEAST_DRAWS,
     PLACES,
     VALUES,
     Ablation,
@@ -17,6 +16,7 @@ from wanda_core.outliers.ablation import (
     channel_means_steps,
 )
 from wanda_core.outliers.analysis import Analysis, standing_out
+from wanda_core.outliers.interventions import LEAST_DRAWS
 from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
@@ -68,7 +68,6 @@ def build(context: TabContext) -> gr.Textbox:
         )
         from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=90)
         draws = gr.Slider(
-            LEAST_DRAWS,
             MOST_DRAWS,
             value=LEAST_DRAWS,
             step=1,
@@ -95,7 +94,7 @@ def build(context: TabContext) -> gr.Textbox:
     def steps(
         name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float, prompt: str
     ) -> Steps[AblationReport]:
-        chosen = Ablation(channels_of(typed), value, tokens, as_int(start))  # type: ignore[arg-type]
+        chosen = Ablation(channels_of(typed), value, tokens, as_int(start))
         settings = page_settings(draws, windows, prompt)
         key = ("ablation", chosen, *settings.values())
         return (
@@ -177,7 +176,7 @@ def prompt_box(name: str) -> gr.Textbox:
 
 
 def page_settings(draws: object, windows: object, prompt: object) -> dict[str, Any]:
-    """Settings of a measurement. Raises InputError for more than the page may do; the engine checks the rest."""
+    """Return the settings of a measurement. Raises InputError for more than the page runs; the engine checks again."""
     counts = {"draws": (as_int(draws), MOST_DRAWS), "windows": (as_int(windows), MOST_WINDOWS)}
     for name, (value, most) in counts.items():
         if isinstance(value, int) and value > most:
@@ -193,7 +192,7 @@ def evaluation(loaded: Loaded) -> tuple[str, int]:
 
 
 def _ablated(loaded: Loaded, chosen: Ablation, settings: dict[str, Any]) -> Steps[AblationReport]:
-    """Measure the channels' means where they are the value to set, then the ablation."""
+    """Measure the channels' means if they are to stand in for the channels, then what the ablation does."""
     lm = loaded.lm
     means = None
     chosen.check_fits(lm.width, len(lm.linears))

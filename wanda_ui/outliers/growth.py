@@ -12,7 +12,7 @@ from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, ru
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui import markup
-from wanda_ui.jobs import LIGHT, Update
+from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, speaker
 from wanda_ui.outliers.figures.growth import growth_scatter
 from wanda_ui.outliers.section import Section, buttons, question, section_table
@@ -39,7 +39,7 @@ def build(context: TabContext, start: Any) -> None:
         counts = yield from context.state.measurement_steps(
             name,
             ("features", FEATURE_MAGNITUDE),
-            lambda loaded: feature_counts_steps(loaded.lm, calibration, FEATURE_MAGNITUDE),
+            lambda model: feature_counts_steps(model.lm, calibration, FEATURE_MAGNITUDE),
         )
         assert loaded.analysis is not None  # made by open_steps
         row = run_of(loaded.lm, loaded.analysis, outlier_features(counts))
@@ -59,7 +59,7 @@ def build(context: TabContext, start: Any) -> None:
     def first(request: gr.Request, shown: str) -> Update:
         """Show the models measured before, until this one is measured too."""
         if shown:
-            return gr.skip()
+            return no_change()
         try:
             return {**section.tell(""), **fill(all_runs(), speaker(request))}
         except WandaError as error:

@@ -28,7 +28,7 @@ from wanda_ui.scores.tab import choose
 from wanda_ui.tab_context import TabContext
 
 SPARSITY = 50  # percent
-MOST_ROWS = 20  # columns told one by one; the engine has more
+MOST_ROWS = 20  # columns listed one by one; the engine has more
 COLUMNS = ("column", "norm", "cut_magnitude", "cut_wanda", "differ")
 # A clicked mark is typed into the box of the column, as a person could have done.
 CLICK = """() => requestAnimationFrame(function bind() {

@@ -10,7 +10,7 @@ from torch import Tensor
 from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut, standing_out
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT, Update
+from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.outliers.figures.stream import magnitude_lines, norm_heatmap
 from wanda_ui.outliers.section import question, section_table
@@ -64,7 +64,7 @@ def build(context: TabContext) -> StreamSection:
     def choose_place(request: gr.Request, name: str, where: str) -> Update:
         loaded, _ = context.current(name, "")
         if loaded is None or where not in [value for _, value in places(loaded, speaker(request))]:
-            return gr.skip()
+            return no_change()
         return norms.show(draw_norms(loaded, where, speaker(request)))
 
     where.input(choose_place, [context.model, where], norms.outputs, **LIGHT)

@@ -1,4 +1,4 @@
-"""Section: can one weight matter more than millions of others? The candidate is found, and zeroed alone."""
+"""Section: can one weight matter more than millions of others? The strongest candidate is zeroed alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +33,10 @@ CANDIDATES = ("at_block", "where", "weight", "spike", "share", "times_median")
 
 @dataclass(frozen=True)
 class Search:
-    """What looking for a super weight gave. weights: how many were searched; candidates: the strongest first; report:
-    what zeroing the first of them does."""
+    """Outcome of a search for a super weight.
+
+    weights: how many were searched; candidates: the strongest first; report: what zeroing the first of them does.
+    """
 
     weights: int
     candidates: tuple[SuperWeight, ...]
@@ -130,7 +132,7 @@ def show(search: Search, say: Say) -> tuple[Drawing, str, str]:
 
 
 def _row(what: str, zeroed: ZeroedWeight, report: SuperWeightReport) -> list[object]:
-    """Cells of one run with a weight at zero."""
+    """Write the cells of one run with a weight at zero."""
     ratio = perplexity(zeroed.perplexity / report.untouched)
     where = weight_name(zeroed.linear, zeroed.row, zeroed.column)
     return [what, where, f"{zeroed.weight:.3g}", perplexity(zeroed.perplexity), ratio, generated_line(zeroed.line)]

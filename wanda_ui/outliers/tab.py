@@ -1,4 +1,4 @@
-"""The outlier lab: a list of questions about the model in the page, each answered in a place of its own."""
+"""The outlier lab: questions about the model in the page, each with a side tab of its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from wanda_ui.tab_context import Tab, TabContext, resizing_tab
 
 @dataclass(frozen=True)
 class OutliersTab(Tab):
-    """What is filled as soon as a model has been analysed: the first section, and the channels to ablate."""
+    """The parts that fill as soon as a model has been analysed: the first section, and the channels to ablate."""
 
     stream: StreamSection
     channels: gr.Textbox
@@ -37,7 +37,7 @@ class OutliersTab(Tab):
         return {self.stream.lines.title: html}
 
     def analysed(self, loaded: Loaded, result: Result | None, say: Say, chosen: Mapping[Component, Any]) -> Update:
-        """Show what the analysis found."""
+        """Show the channels that stand out."""
         assert loaded.analysis is not None  # made by open_steps
         return {**self.stream.show(loaded, say), self.channels: ablation.massive_channels(loaded.analysis)}
 

@@ -13,7 +13,7 @@ from wanda_core.maths.masks import lowest_per_row
 from wanda_core.maths.scores import magnitude
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded, Result
-from wanda_ui.jobs import LIGHT, Update
+from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.scores import figures, words
 from wanda_ui.tab_context import Tab, TabContext
@@ -127,7 +127,7 @@ def build(context: TabContext) -> ScoresTab:
     def choose_kind(request: gr.Request, name: str, key: str, kind: str, block: int) -> Update:
         loaded, result = context.current(name, key)
         if loaded is None or kind not in loaded.lm.kinds:
-            return gr.skip()
+            return no_change()
         kind, block = choose(loaded, kind, block)
         say = speaker(request)
         return {**tab.show_grid(loaded, result, kind, say), **tab.show_linear(loaded, result, kind, block, say)}
@@ -135,7 +135,7 @@ def build(context: TabContext) -> ScoresTab:
     def choose_block(request: gr.Request, name: str, key: str, kind: str, block: int) -> Update:
         loaded, result = context.current(name, key)
         if loaded is None or choose(loaded, kind, block) != (kind, block):
-            return gr.skip()
+            return no_change()
         return tab.show_linear(loaded, result, kind, block, speaker(request))
 
     seen = [*context.choice, *tab.choices]
@@ -153,12 +153,12 @@ def choose(loaded: Loaded, kind: str | None, block: int | None) -> tuple[str, in
 
 
 def _blocks(loaded: Loaded, kind: str) -> list[int]:
-    """Blocks that have a linear of a kind."""
+    """List the blocks that have a linear of a kind."""
     return [linear.block for linear in loaded.lm.of_kind(kind)]
 
 
 def _norms(loaded: Loaded, result: Result | None) -> Mapping[str, Tensor]:
-    """The norms that decided the mask, where there are any, else those of the dense model."""
+    """Return the norms that decided the mask, where there are any, else those of the dense model."""
     if result is not None and result.variant.profile is not None:
         return result.variant.profile.norms
     assert loaded.analysis is not None  # the page asks only after it is made

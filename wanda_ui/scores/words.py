@@ -7,7 +7,7 @@ from wanda_ui.language import Say
 
 
 def grid_words(grid: Grid, kind: str, say: Say) -> tuple[str, str]:
-    """Title and sentence of the block × score picture, for one kind of linear."""
+    """Write title and sentence of the block × score picture, for one kind of linear."""
     low, high = int(grid.median.argmin()), int(grid.median.argmax())
     least, most = (10 ** float(grid.median[place]) for place in (low, high))
     where = {"low_block": grid.blocks[low], "high_block": grid.blocks[high]}
@@ -18,7 +18,7 @@ def grid_words(grid: Grid, kind: str, say: Say) -> tuple[str, str]:
 def histogram_words(
     score: Histogram, weight: Histogram, where: str, parting: Disagreement | None, say: Say
 ) -> tuple[str, str, str]:
-    """Title of the score histogram, title of the magnitude one, and the sentence under both.
+    """Write the title of the score histogram, the title of the magnitude one, and the sentence under both.
 
     score, weight: the same weights by score and by |W|; parting: where magnitude would have cut others.
     """
@@ -43,6 +43,6 @@ def histogram_words(
 
 
 def _last(counts: Tensor) -> int:
-    """Index of the last count above zero, -1 where there is none."""
+    """Return the index of the last count above zero, -1 where there is none."""
     places = counts.nonzero()
     return int(places.max()) if len(places) else -1

@@ -1,4 +1,4 @@
-"""What happens when a model is opened, analysed or pruned, and which parts of the page show it."""
+"""Events of the set-up: a model is opened, analysed or pruned, and parts of the page show it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.app_state import Result
-from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Stop, Update, watched
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Stop, Update, no_change, watched
 from wanda_ui.language import Say, speaker
 from wanda_ui.setup import recipe, status
 from wanda_ui.setup.panel import SetupPanel
@@ -31,7 +31,7 @@ class SetupEvents:
     tabs: Sequence[Tab]
 
     def wire(self) -> None:
-        """Say what happens when, and in which order."""
+        """Connect the events: what happens when, and in which order."""
         page, model, key = self.context.page, self.context.model, self.context.key
         own = [self.panel.status, key, self.head]
         shown = [output for tab in self.tabs for output in tab.outputs]
@@ -72,6 +72,7 @@ class SetupEvents:
         yield from self._open(request, name, stop)
 
     def _open(self, request: gr.Request, name: str, stop: Stop | None) -> Iterator[Update]:
+        """Load a model; the variant of the one before is let go."""
         say = speaker(request)
         loaded = yield from watched(self.context.state.model_steps(name), self._tell, say, stop)
         if loaded is not None:
@@ -102,7 +103,7 @@ class SetupEvents:
         def show(request: gr.Request, values: Values) -> Update:
             loaded, result = self.context.current(values[self.context.model], values[self.context.key])
             if loaded is None:
-                return gr.skip()
+                return no_change()
             update: Update = {}
             for tab in tabs:
                 update |= tab.analysed(loaded, result, speaker(request), values)
@@ -121,6 +122,7 @@ class SetupEvents:
     def _prune_by(
         self, job: Callable[..., Steps[Result] | None], request: gr.Request, values: Values
     ) -> Iterator[Update]:
+        """Run a job that makes a variant, and tell every tab of it. job: returns None where there is nothing to do."""
         say = speaker(request)
         chosen = {name: values[control] for name, control in self.panel.recipe.items()}
         before = partial(self._cancelled, say, str(chosen["name"]), values[self.context.key])

@@ -45,11 +45,13 @@ def done(result: Result, say: Say) -> str:
 
 
 def _facts(loaded: Loaded, say: Say) -> str:
+    """Write the line on a model: its name, size and place."""
     about = say("status.facts", model=loaded.lm.title, millions=loaded.lm.n_parameters / 1e6, place=_place(loaded, say))
     return f"<p>{escape(about)}</p>"
 
 
 def _place(loaded: Loaded, say: Say) -> str:
+    """Say which device runs a model, and in which number format."""
     kind = loaded.lm.device.type
     device = {"cpu": "CPU", "cuda": "GPU", "mps": say("status.apple")}.get(kind, kind)
     return f"{device} {str(loaded.lm.dtype).removeprefix('torch.')}"

@@ -11,24 +11,26 @@ MOST_NAMES = 24  # channels whose numbers can be read beside their dots
 
 
 def feature_plane(counts: FeatureCounts, report: FeatureReport, say: Say) -> go.Figure:
-    """Every channel that ever reaches the magnitude: share of blocks against share of positions, in percent.
+    """Draw every channel that ever reaches the magnitude: share of blocks against share of positions, in percent.
 
     Those right of one threshold and above the other are the outlier features of the report.
     """
-    found = {feature.channel for feature in report.features}
+    outliers = {feature.channel for feature in report.features}
     every = outlier_features(counts, 0.0, 0.0).features[:MOST_DOTS]  # most positions first
     figure = go.Figure()
+    passing = [feature for feature in every if feature.channel in outliers]
+    others = [feature for feature in every if feature.channel not in outliers]
     sides = [
-        ("outliers.features.others", GREY, 7, [f for f in every if f.channel not in found]),
-        ("outliers.features.found", VERMILLION, 11, [f for f in every if f.channel in found]),
+        ("outliers.features.others", GREY, 7, others, False),
+        ("outliers.features.found", VERMILLION, 11, passing, len(passing) <= MOST_NAMES),
     ]
-    for key, colour, size, features in sides:
+    for key, colour, size, features, named in sides:
         figure.add_scatter(
             name=say(key),
             x=[round(100 * f.layer_share, 2) for f in features],
             y=[round(100 * f.position_share, 4) for f in features],
             text=[str(f.channel) for f in features],
-            mode="markers+text" if key.endswith("found") and len(features) <= MOST_NAMES else "markers",
+            mode="markers+text" if named else "markers",
             textposition="middle left",
             marker={"color": colour, "size": size, "opacity": 0.75, "line": {"width": 0}},
             hovertemplate=f"{say('outliers.axis.channel')} %{{text}}<br>%{{x:.1f}}% · %{{y:.3g}}%<extra></extra>",

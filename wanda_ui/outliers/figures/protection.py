@@ -10,7 +10,7 @@ MAGNITUDE, WANDA = PURPLE, GREEN
 
 
 def protection_curve(protection: Protection, say: Say) -> go.Figure:
-    """Share of a column's weights that each mask cuts, in percent, over the column's norm (log axis).
+    """Draw the share of a column's weights that each mask cuts, in percent, over the column's norm (log axis).
 
     Lines through all columns in runs by norm, and the columns with the largest norms as marks of their own.
     """
@@ -47,7 +47,7 @@ def protection_curve(protection: Protection, say: Say) -> go.Figure:
 
 
 def column_weights(detail: ColumnDetail, say: Say) -> go.Figure:
-    """|W| of one column from the largest to the smallest, marked by which mask cuts it."""
+    """Draw |W| of one column from the largest to the smallest, marked by which mask cuts it."""
     both = detail.magnitude_cuts & detail.wanda_cuts
     kinds = (
         ("kept_by_both", DENSE, "circle", ~detail.magnitude_cuts & ~detail.wanda_cuts),
@@ -74,8 +74,8 @@ def column_weights(detail: ColumnDetail, say: Say) -> go.Figure:
 
 
 def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
-    """Kind of linear × block: share of weights on which the masks differ, in the 1% of columns with the largest norms;
-    the share in all columns is told beside it."""
+    """Draw kind of linear × block: share of weights on which the masks differ, in the 1% of columns with the largest
+    norms; the share in all columns is shown on hovering."""
     hover = f"%{{y}}, {say('outliers.axis.block')} %{{x}}<br>{say('outliers.axis.differ_top')} %{{z:.1f}}%"
     overall = rounded(100 * model.overall.double(), 2)
     figure = go.Figure(
@@ -96,5 +96,5 @@ def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
 
 
 def _significant(values: list[float]) -> list[float]:
-    """Four digits of each: weights and norms differ by orders of magnitude."""
+    """Round to four digits: weights and norms differ by orders of magnitude."""
     return [float(f"{value:.4g}") for value in values]

@@ -26,7 +26,7 @@ def token_channels(
     magnitude: float = MASSIVE_MAGNITUDE,
     ratio: float = MASSIVE_RATIO,
 ) -> go.Figure:
-    """Token × channel of one block's output, colour log10 |x|; massive activations are ringed.
+    """Draw token × channel of one block's output, colour log10 |x|; massive activations are ringed.
 
     The channels that reach highest have a row each, strongest on top.
     """
@@ -67,7 +67,7 @@ def token_channels(
 
 
 def token_surface(sentence: Sentence, block: int, say: Say) -> go.Figure:
-    """The same as a small surface, height |x|, for the first tokens. One WebGL plot, drawn only when asked for."""
+    """Draw the first tokens as a small surface, height |x|. It is a WebGL plot, drawn only when asked for."""
     hidden = sentence.hidden[block][:SURFACE_TOKENS]
     channels = sorted(top_channels(hidden, TOKEN_CHANNELS))
     values = hidden[:, channels].abs().T  # (k, L)
@@ -105,7 +105,7 @@ def token_surface(sentence: Sentence, block: int, say: Say) -> go.Figure:
 
 
 def token_ticks(tokens: Sequence[str], most: int = TICKS) -> dict[str, object]:
-    """Token texts at their places, of a long sentence every so many; escaped, since Plotly reads tags in texts."""
+    """Put token texts at their places, of a long sentence every so many; escaped, since Plotly reads tags in texts."""
     step = math.ceil(len(tokens) / most)
     places = list(range(0, len(tokens), step))
     return {"tickmode": "array", "tickvals": places, "ticktext": [escape(tokens[place]) for place in places]}

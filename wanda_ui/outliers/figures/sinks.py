@@ -11,8 +11,8 @@ from wanda_ui.plot_style import DENSE, LEGEND_ABOVE, VERMILLION, bar, rounded, s
 
 
 def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
-    """Above, head × block: share of attention that goes to the first token. Below, block by block, how large that
-    token is when the block reads it, and the mean share of attention that it gets."""
+    """Draw above, head × block, the share of attention that goes to the first token; below, block by block, how large
+    that token is when the block reads it, and the mean share of attention that it gets."""
     blocks = list(range(len(sinks.per_block)))
     figure = make_subplots(
         rows=2,
@@ -67,5 +67,5 @@ def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
 
 
 def _every(count: int) -> int:
-    """Steps between ticks so that a dozen stand on the axis."""
+    """Return the step between ticks so that a dozen stand on the axis."""
     return max(1, math.ceil(count / 12))

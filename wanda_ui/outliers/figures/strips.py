@@ -13,7 +13,7 @@ from wanda_ui.plot_style import DENSE, GREY, PURPLE, VERMILLION, decades, styled
 
 
 def ablation_strip(report: AblationReport, say: Say) -> go.Figure:
-    """Perplexity on a log axis: untouched, every random draw as a dot, and with the chosen channels ablated."""
+    """Draw perplexities on a log axis: untouched, every random draw as a dot, and with the chosen channels ablated."""
     rows = [
         ("outliers.ablation.untouched", DENSE, "circle", [Measured((), report.untouched)]),
         ("outliers.ablation.random", GREY, "circle", list(report.random)),
@@ -21,7 +21,7 @@ def ablation_strip(report: AblationReport, say: Say) -> go.Figure:
     ]
     return strip(
         [
-            (say(key), colour, symbol, [(one.perplexity, channel_list(one.channels)) for one in runs])
+            (say(key), colour, symbol, [(run.perplexity, channel_list(run.channels)) for run in runs])
             for key, colour, symbol, runs in rows
         ],
         say,
@@ -29,21 +29,21 @@ def ablation_strip(report: AblationReport, say: Say) -> go.Figure:
 
 
 def super_strip(report: SuperWeightReport, say: Say) -> go.Figure:
-    """Perplexity on a log axis: untouched, single random weights at zero, the largest other one, and the chosen one."""
+    """Draw perplexities on a log axis: untouched, single random weights at zero, the largest other, and the chosen."""
     rows = [
         ("outliers.super_weight.random", GREY, "circle", list(report.random)),
         ("outliers.super_weight.largest", PURPLE, "square", [report.largest]),
         ("outliers.super_weight.chosen", VERMILLION, "diamond", [report.chosen]),
     ]
     dots = [
-        (say(key), colour, symbol, [(one.perplexity, weight_name(one.linear, one.row, one.column)) for one in runs])
+        (say(key), colour, symbol, [(run.perplexity, weight_name(run.linear, run.row, run.column)) for run in runs])
         for key, colour, symbol, runs in rows
     ]
     return strip([(say("outliers.ablation.untouched"), DENSE, "circle", [(report.untouched, "")]), *dots], say)
 
 
 def strip(rows: Sequence[tuple[str, str, str, list[tuple[float, str]]]], say: Say) -> go.Figure:
-    """A row of dots for each (name, colour, symbol, [(perplexity, what it is)]), the values written beside them."""
+    """Draw a row of dots for each (name, colour, symbol, [(perplexity, what it is)]), with the values beside them."""
     finite = [value for *_, dots in rows for value, _ in dots if math.isfinite(value)]
     beyond = 10 * max(finite, default=1.0)  # where an infinite perplexity is drawn, and said to be one
     places = [[value if math.isfinite(value) else beyond for value, _ in dots] for *_, dots in rows]

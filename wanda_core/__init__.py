@@ -1,6 +1,6 @@
-"""Wanda: pruning language models by |W|·‖X‖₂, without retraining. Usable without any user interface.
+"""The engine of Wanda Lab: pruning language models by |W|·‖X‖₂, without retraining and without a user interface.
 
-`import wanda_core` is all a program needs; torch is imported when the first of these names is used that needs it.
+`import wanda_core` is all a program needs; torch is imported only when a name that needs it is first used.
 """
 
 import importlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
 
-# Where each public name lives. Rooms import each other, never this face, so it must not import them either.
+# The module of each public name. Rooms import each other, never this file, so it must not import them either.
 _HOMES = {
     "calibration.profile": ("Profile", "load_profile", "profile", "save_profile"),
     "checkpoint.save": ("save",),
@@ -80,7 +80,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Bring a public name from its room when it is first asked for."""
+    """Import a public name from its room when it is first used."""
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -90,5 +90,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """All public names, brought or not."""
+    """List all public names, imported yet or not."""
     return sorted({*globals(), *__all__})

@@ -1,14 +1,16 @@
-"""The pruning methods, one table: everything that tells one from another, so that adding one is adding a row.
+"""The table of pruning methods. It holds all that tells one method from another, so that adding one is adding a row.
 
-A method also has a score of the same name in `maths/scores.py`, unless its mask rule is `sweep`.
+A method also has a score of the same name in `SCORES` of `maths/scores.py`, unless its mask rule is `sweep`.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-# Which scores of a group go: the `int(size * share)` lowest; the same, but of a whole matrix everything up to and with
-# the value at that place, ties too; of every row those whose sum stays within one share of the row's; or what
-# SparseGPT's sweep chooses as it updates.
+# Which scores of a group go:
+# lowest - the `int(size * share)` lowest;
+# at-or-below - the same, but of a whole matrix everything up to and including the value at that place, ties too;
+# share-of-sum - of every row the lowest whose sum stays within one share of the row's sum;
+# sweep - what SparseGPT's sweep chooses as it updates.
 MaskRule = Literal["lowest", "at-or-below", "share-of-sum", "sweep"]
 Update = Literal["none", "obs", "least-squares"]
 
@@ -18,10 +20,10 @@ class Method:
     """One way to choose the weights that go.
 
     name: in recipes and commands; title: for people, the same in every language; groups: what scores may be compared
-    within, the default first; needs_norms: whether the score looks at input norms; by_row: whether the scores of a row
-    follow from that row alone, so that processes can share the rows out; mask_rule: which scores of a group go;
-    default_update: what becomes of the kept weights unless a recipe says otherwise; formula: the score in the field's
-    symbols; citation: where it was published, and how, for model cards.
+    within, the default first; needs_norms: whether the score needs input norms; by_row: whether the scores of a row
+    depend on that row alone, so that processes can share the rows between them; mask_rule: which scores of a group go;
+    default_update: what becomes of the kept weights unless a recipe says otherwise; formula: the score in the usual
+    symbols; citation: the publication and the rule in words, for model cards.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Method:
 
     @property
     def takes_patterns(self) -> bool:
-        """Whether N:M can be asked of it: a share of a row's sum fixes no count."""
+        """Whether the method can prune N:M: a share of a row's sum sets no count of weights."""
         return self.mask_rule != "share-of-sum"
 
     @property

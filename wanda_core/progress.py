@@ -1,7 +1,7 @@
-"""Long jobs are generators: they yield `Progress` between units of work and return their result.
+"""Long jobs as generators, which yield `Progress` between units of work and return their result.
 
 Closing the generator between two steps cancels the job; nothing it did is visible afterwards. Progress is numbers and
-names; whoever shows it finds the words.
+names; whoever shows it adds the words.
 """
 
 from collections.abc import Callable, Generator
@@ -10,7 +10,7 @@ from typing import Literal, TypeVar, get_args
 
 T = TypeVar("T")
 
-# What is being done. `dense` and `pruned` are the perplexities of these two; a `line` is one continued prompt.
+# The step at work. `dense` and `pruned` are the perplexities of these two models; a `line` is one continued prompt.
 Stage = Literal[
     "asking",
     "downloading",
@@ -46,7 +46,7 @@ UNITS: tuple[Unit, ...] = get_args(Unit)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a long job stands: `done` of `total` units of a stage are finished.
+    """How far a long job is: `done` of `total` units of a stage are finished.
 
     detail: a name that is the same in every language (a linear, a model, a setting), never a sentence; inner: how far
     the unit at work is, where that is a job of its own.
@@ -62,17 +62,17 @@ class Progress:
     @property
     def fraction(self) -> float:
         """Share finished, 0 to 1."""
-        inside = self.inner.fraction if self.inner is not None else 0.0
-        return min((self.done + inside) / self.total, 1.0) if self.total else 1.0
+        of_unit = self.inner.fraction if self.inner is not None else 0.0
+        return min((self.done + of_unit) / self.total, 1.0) if self.total else 1.0
 
     @property
     def number(self) -> int:
-        """Which unit is at work, from 1."""
+        """Number of the unit at work, from 1."""
         return min(self.done + 1, self.total)
 
     @property
     def innermost(self) -> "Progress":
-        """The job that is really at work."""
+        """The progress of the innermost job, which is the one at work."""
         return self if self.inner is None else self.inner.innermost
 
 
@@ -80,7 +80,7 @@ Steps = Generator[Progress, None, T]
 
 
 def finish(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None) -> T:
-    """Run a job to its end and return its result; an exception from `on_progress` cancels it."""
+    """Run a job to its end and return its result. on_progress: gets each step; an exception from it cancels the job."""
     try:
         while True:
             step = next(steps)
@@ -93,7 +93,7 @@ def finish(steps: Steps[T], on_progress: Callable[[Progress], object] | None = N
 
 
 def relabelled(steps: Steps[T], label: Callable[[Progress], Progress]) -> Steps[T]:
-    """The same job with its progress told otherwise."""
+    """Run a job with its progress changed. label: makes the progress to yield from the job's own."""
     try:
         while True:
             try:
@@ -106,10 +106,10 @@ def relabelled(steps: Steps[T], label: Callable[[Progress], Progress]) -> Steps[
 
 
 def as_stage(steps: Steps[T], stage: Stage) -> Steps[T]:
-    """The same job under the name of another stage."""
+    """Run a job under the name of another stage."""
     return relabelled(steps, lambda step: replace(step, stage=stage))
 
 
 def inside(steps: Steps[T], outer: Progress) -> Steps[T]:
-    """The same job as the unit of another that is at work. outer: that one, when the unit begins."""
+    """Run a job as one unit of another job. outer: the other job's progress when the unit begins."""
     return relabelled(steps, lambda step: replace(outer, inner=step))

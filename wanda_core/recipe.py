@@ -1,4 +1,4 @@
-"""`PruneSpec`: the whole recipe of a pruning, checked once, when made."""
+"""`PruneSpec`, the whole recipe of a pruning, which is checked once, when it is made; and the presets."""
 
 import math
 import re
@@ -20,12 +20,12 @@ PRESETS = ("paper", "best")
 
 @dataclass(frozen=True)
 class Solver:
-    """How `least-squares` re-solves the kept weights, min tr(W H Wᵀ - 2 B Wᵀ) on the mask.
+    """Settings of the update `least-squares`, which re-solves the kept weights: min tr(W H Wᵀ - 2 B Wᵀ) on the mask.
 
-    steps: conjugate-gradient steps; damping: share of the mean diagonal of XᵀX added to all of it; shrinkage: share
-    of each diagonal entry added to itself; rounds: how often the mask is chosen afresh from where the solution
-    stands; dense_share: share of the target taken from the dense model's own activations, 0 to 1, which needs the
-    order `in-flight`.
+    steps: conjugate-gradient steps, 1 to 1000; damping: share of the mean diagonal of XᵀX added to its whole diagonal,
+    1e-6 to 1; shrinkage: share of each diagonal entry added to itself, 0 to 1; rounds: how often the mask is chosen
+    afresh from the solution so far, 0 to 20; dense_share: share of the target taken from the dense model's own
+    activations, 0 to 1, which needs the order `in-flight`. Raises InputError for any value outside these ranges.
     """
 
     steps: int = 10
@@ -36,14 +36,19 @@ class Solver:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, most in (("steps", 1000), ("rounds", 20)):
+        for name, fewest, most in (("steps", 1, 1000), ("rounds", 0, 20)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not (name == "steps") <= value <= most:
-                raise InputError(f"{name} {value!r} is not a whole number up to {most}; leave it out for the usual one")
+            if isinstance(value, bool) or not isinstance(value, int) or not fewest <= value <= most:
+                raise InputError(
+                    f"{name} {value!r} is not a whole number from {fewest} to {most}; "
+                    f"leave it out for {getattr(Solver, name)}"
+                )
         for name, least in (("damping", 1e-6), ("shrinkage", 0.0), ("dense_share", 0.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) <= 1:
-                raise InputError(f"{name} {value!r} is not a number from {least:g} to 1; leave it out")
+                raise InputError(
+                    f"{name} {value!r} is not a number from {least:g} to 1; leave it out for {getattr(Solver, name):g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,17 @@ class PruneSpec:
 
     method: `wanda` (|W|·‖X‖), `wanda-variant` (per row, up to a share of the row's sum), `magnitude` (|W|),
         `ria` (relative importance · ‖X‖^½), `sparsegpt` (by the inverse Hessian, updating as it goes), `random`.
-    sparsity: share of zeros, 0 to 0.95; left out, 0.5, or what an N:M pattern implies.
+    sparsity: share of zeros, 0 to 0.95; by default 0.5, or what an N:M pattern implies.
     pattern: `unstructured`, or `N:M`, which keeps N of every M consecutive input weights.
-    group: what scores are compared within: `row` (one output), `matrix` (one linear), `column` (one input), either
-        in blocks of 128 (`row:128`, `column:128`), `model`; left out, the method's default. N:M compares within M.
-    order: when statistics are taken: `faithful`, the reference protocol, block by block; `in-flight`, each linear as
+    group: what scores are compared within: `row` (one output), `matrix` (one linear), `column` (one input), rows or
+        columns in blocks of 128 (`row:128`, `column:128`), `model`; by default the method's first. N:M compares
+        within M.
+    order: when inputs are measured: `faithful`, the reference protocol, block by block; `in-flight`, each linear as
         soon as its inputs are known; `one-shot`, once, on the dense model.
     allocation: `uniform`, `owl` (blocks with more outliers keep more), or the sparsity of every block.
-    update: what becomes of the kept weights: `none`, `obs` (SparseGPT's), `least-squares` (see `solver`).
-    seed: of the method `random`.
+    update: what becomes of the kept weights: `none`, `obs` (SparseGPT's), `least-squares` (see `solver`); by default
+        the method's own.
+    seed: of the method `random`, 0 to 2⁶³ - 1.
 
     Raises InputError for any value outside these rules, or a combination that means nothing.
     """
@@ -96,7 +103,7 @@ class PruneSpec:
         self._check_combination()
 
     def _amount(self) -> tuple[float, str]:
-        """Sparsity and group, from what was given and the pattern."""
+        """Work out sparsity and group from what was given and the pattern."""
         n_of_m = parse_pattern(self.pattern)
         if n_of_m is None:
             groups = self.definition.groups
@@ -116,7 +123,9 @@ class PruneSpec:
                 f"which compares within every {m} weights; leave the group out"
             )
         if not self.definition.takes_patterns:
-            raise InputError(f"{self.method} has no pattern {self.pattern}, it cuts rows unevenly; choose wanda")
+            raise InputError(
+                f"{self.method} cuts rows unevenly, so pattern {self.pattern} cannot be asked of it; choose wanda"
+            )
         if self.allocation != "uniform":
             raise InputError(
                 f"allocation {self.allocation!r} cannot be combined with pattern {self.pattern}, "
@@ -125,14 +134,15 @@ class PruneSpec:
         return implied, "row"
 
     def _check_combination(self) -> None:
+        """Raise InputError for fields that are each in order and mean nothing together."""
         if self.definition.sweeps and self.update == "none":
             raise InputError(
                 f"{self.method} updates the kept weights as it goes, so update 'none' does not apply; leave it out"
             )
         if self.definition.sweeps and self.solver.rounds:
             raise InputError(
-                f"rounds {self.solver.rounds} choose the mask anew by a score; {self.method} has its own sweep for "
-                "that, so leave the rounds out or choose wanda"
+                f"rounds {self.solver.rounds} choose the mask afresh by a score, and {self.method} has its own sweep "
+                "for that; leave the rounds out or choose wanda"
             )
         if self.order == "one-shot" and self.update != "none":
             raise InputError(
@@ -154,7 +164,7 @@ class PruneSpec:
 
     @property
     def definition(self) -> Method:
-        """What is particular to the method."""
+        """The method's row of the table `METHODS`."""
         return METHODS[self.method]
 
     @property
@@ -170,17 +180,17 @@ class PruneSpec:
 
     @property
     def needs_norms(self) -> bool:
-        """Whether the score looks at activations."""
+        """Whether the score needs input norms."""
         return self.definition.needs_norms
 
     @property
     def needs_gram(self) -> bool:
-        """Whether XᵀX is needed, beside the norms."""
+        """Whether XᵀX is needed besides the norms: whenever kept weights are updated."""
         return self.update != "none"
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether anything looks at activations."""
+        """Whether anything needs a text to run through the model."""
         return self.needs_norms or self.needs_gram or self.allocation == "owl"
 
     @property
@@ -199,13 +209,13 @@ class PruneSpec:
         return f"{self.definition.title} {amount}{owl}{extra}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for JSON."""
+        """Return the fields as plain values, for JSON."""
         fields = asdict(self)
         return fields | ({} if isinstance(self.allocation, str) else {"allocation": list(self.allocation)})
 
 
 def preset(name: str, **given: Any) -> PruneSpec:
-    """A recipe by name; what is given besides takes precedence.
+    """Make a recipe from a preset's name. given: fields of PruneSpec, which take precedence unless they are None.
 
     paper: Wanda as published. best: Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the
     mask chosen twice more.
@@ -213,20 +223,20 @@ def preset(name: str, **given: Any) -> PruneSpec:
     """
     _one_of("preset", name, PRESETS)
     given = {key: value for key, value in given.items() if value is not None}
-    wanted: dict[str, Any] = {"method": "wanda", "order": "faithful"}
+    fields: dict[str, Any] = {"method": "wanda", "order": "faithful"}
     if name == "best":
-        wanted |= {"order": "in-flight", "update": "least-squares"}
+        fields |= {"order": "in-flight", "update": "least-squares"}
         method = METHODS.get(str(given.get("method", "wanda")))  # an unknown one is refused below
-        rounds = 0 if method and method.sweeps else 2  # masks of a sweep come from it alone
-        wanted["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=rounds, dense_share=0.5)
-        free = given.get("pattern", "unstructured") == "unstructured"
-        if free and method and "matrix" in method.groups:  # N:M compares within its M weights
-            wanted["group"] = "matrix"
-    return PruneSpec(**wanted | given)
+        rounds = 0 if method and method.sweeps else 2  # a sweep chooses its mask only once
+        fields["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=rounds, dense_share=0.5)
+        unstructured = given.get("pattern", "unstructured") == "unstructured"
+        if unstructured and method and "matrix" in method.groups:  # N:M compares within its M weights
+            fields["group"] = "matrix"
+    return PruneSpec(**fields | given)
 
 
 def parse_pattern(pattern: str) -> tuple[int, int] | None:
-    """`"2:4"` -> (2, 4); `"unstructured"` -> None.
+    """Read a pattern: `"2:4"` -> (2, 4); `"unstructured"` -> None.
 
     Raises InputError unless 0 < N < M <= 32.
     """
@@ -244,6 +254,7 @@ def parse_pattern(pattern: str) -> tuple[int, int] | None:
 
 
 def _checked_sparsity(value: Any, most: float = MAX_SPARSITY) -> float:
+    """Return a sparsity as a plain float. Raises InputError for anything but a number from 0 to `most`."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= most:
         raise InputError(
             f"sparsity {value!r} is not a number from 0 to {most}; it is the share of weights to remove, try 0.5"
@@ -252,5 +263,6 @@ def _checked_sparsity(value: Any, most: float = MAX_SPARSITY) -> float:
 
 
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise InputError unless the value is one of those allowed. what: the field's name, for the message."""
     if value not in allowed:
         raise InputError(f"{what} {value!r} is not offered; choose one of {', '.join(allowed)}")

@@ -1,4 +1,4 @@
-"""What the server keeps for all visitors: loaded models, their analyses and a few variants, behind one lock."""
+"""State of the server, the same for all visitors: loaded models, their analyses and a few variants, behind one lock."""
 
 import threading
 from collections import OrderedDict
@@ -28,25 +28,25 @@ MAX_VARIANTS = 2  # pruned copies kept at once, each about as large as the model
 EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
 EVAL_SEQ_LEN = 512
 AGREEMENT_WINDOWS = 1  # it runs both models
-MAX_FOUND = 8  # results of looking at a model that are kept with it; a sentence of a large model is 100 MB
+MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 POLL = 0.2  # seconds between looks at a job in another thread
 
 
 @dataclass
 class Loaded:
-    """A model and what has been found out about it."""
+    """A model and what is known about it. measurements: those of the outlier lab, the one unused longest first."""
 
     lm: LanguageModel
     analysis: Analysis | None = None
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
     analysing: threading.Lock = field(default_factory=threading.Lock)
-    found: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
+    measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A pruned model as the page shows it. key: what a visitor's session holds instead of the model."""
+    """A pruned model with its measurements. key: what a visitor's session holds instead of the model."""
 
     key: str
     loaded: Loaded
@@ -58,22 +58,25 @@ class Result:
 
 @dataclass
 class AppState:
-    """One per server. Jobs that run a model hold the lock, however they are called."""
+    """State of one server. Jobs that run a model hold its lock, however they are called.
+
+    local_folders: whether a model may be a folder of this machine.
+    """
 
     local_folders: bool = True
     models: "OrderedDict[str, Loaded]" = field(default_factory=OrderedDict)
     results: "OrderedDict[str, Result]" = field(default_factory=OrderedDict)
     _engine: threading.Lock = field(default_factory=threading.Lock)
     _loads: dict[str, Future[LanguageModel]] = field(default_factory=dict)
-    _told: dict[str, Progress] = field(default_factory=dict)
+    _load_progress: dict[str, Progress] = field(default_factory=dict)
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "load"))
 
     def start(self) -> None:
-        """Begin to load the built-in model without waiting for it."""
+        """Begin to load the built-in model, without waiting for it."""
         self._load(builtin.NAME)
 
     def model_steps(self, name: str) -> Steps[Loaded]:
-        """A model, loaded by the first who asks; others wait for the same load."""
+        """Return a model, loaded for the first who asks; others wait for the same load."""
         if not isinstance(name, str) or not name.strip():
             raise InputError("no model is chosen; take one from the list or type a Hugging Face id")
         if name in self.models:
@@ -81,7 +84,7 @@ class AppState:
             return self.models[name]
         future = self._load(name)
         while not future.done():
-            yield self._told.get(name, Progress("loading", 0, 1, "parts", name))
+            yield self._load_progress.get(name, Progress("loading", 0, 1, "parts", name))
             threading.Event().wait(POLL)
         self._loads.pop(name, None)
         if name not in self.models:
@@ -91,7 +94,7 @@ class AppState:
         return self.models[name]
 
     def open_steps(self, name: str) -> Steps[Loaded]:
-        """A model with the analysis the Scores and Outliers tabs show before anything is pruned."""
+        """Return a model with the analysis that the tabs show before anything is pruned."""
         loaded = yield from self.model_steps(name)
         if loaded.analysis is None:
             yield from _holding(loaded.analysing, self._analyse(loaded))
@@ -102,12 +105,12 @@ class AppState:
         loaded = yield from self.model_steps(name)
         calibration = calibrate(loaded.lm, **draw) if spec.needs_calibration else None  # type: ignore[arg-type]
         key = f"{name}|{spec}|{calibration.fingerprint if calibration else ''}"
-        return (yield from self._kept(key, loaded, spec, calibration))
+        return (yield from self._kept_result(key, loaded, spec, calibration))
 
-    def _kept(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
-        """A result that is there, or a new one; the one unused longest goes."""
+    def _kept_result(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
+        """Return the result that is kept under a key, or make it; the one unused longest goes."""
         if key not in self.results:
-            result = yield from self._alone(self._prune(key, loaded, spec, calibration))
+            result = yield from self.alone(self._prune(key, loaded, spec, calibration))
             self.results[key] = result
             while len(self.results) > MAX_VARIANTS:
                 self.results.popitem(last=False)
@@ -117,38 +120,42 @@ class AppState:
     def slide_steps(self, name: str, spec: PruneSpec) -> Steps[Result]:
         """Prune from the norms the tabs already show, without running the model, and measure."""
         loaded = yield from self.open_steps(name)
-        return (yield from self._kept(f"{name}|{spec}|analysis", loaded, spec, None))
+        return (yield from self._kept_result(f"{name}|{spec}|analysis", loaded, spec, None))
 
-    def found_steps(self, name: str, key: Hashable, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
-        """What looking at a model gave, now or before; the result unused longest goes. key: what it depends on."""
+    def measurement_steps(self, name: str, key: Hashable, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
+        """Return a measurement of a model that is kept under a key, or make it; the one unused longest goes.
+
+        key: what the measurement depends on.
+        """
         loaded = yield from self.model_steps(name)
-        if key not in loaded.found:
-            loaded.found[key] = yield from self._alone(make(loaded))
-            while len(loaded.found) > MAX_FOUND:
-                loaded.found.popitem(last=False)
-        result: T = loaded.found[key]  # type: ignore[assignment]
-        loaded.found.move_to_end(key)
-        return result
+        if key not in loaded.measurements:
+            loaded.measurements[key] = yield from self.alone(make(loaded))
+            while len(loaded.measurements) > MAX_MEASUREMENTS:
+                loaded.measurements.popitem(last=False)
+        measurement: T = loaded.measurements[key]  # type: ignore[assignment]
+        loaded.measurements.move_to_end(key)
+        return measurement
 
     def alone(self, steps: Steps[T]) -> Steps[T]:
         """Run steps while nobody else runs a model here."""
-        return self._alone(steps)
+        return _holding(self._engine, steps)
 
     def _load(self, name: str) -> Future[LanguageModel]:
+        """Start to load a model in the loader's thread, unless that has begun."""
         if name not in self._loads:
             self._loads[name] = self._loader.submit(
                 load_model,
                 name,
-                on_progress=lambda step: self._told.__setitem__(name, step),
+                on_progress=lambda step: self._load_progress.__setitem__(name, step),
                 local_folders=self.local_folders,
             )
         return self._loads[name]
 
-    def _alone(self, steps: Steps[T]) -> Steps[T]:
-        return _holding(self._engine, steps)
-
     def _analyse(self, loaded: Loaded) -> Steps[None]:
-        """Nobody asked for this, so the engine is let go after every block: whoever presses Prune goes first."""
+        """Read the activations that the tabs show.
+
+        Nobody asked for it, so the engine is let go after every block: whoever presses Prune goes first.
+        """
         if loaded.analysis is not None:  # someone else did it while we waited
             return
         calibration = calibrate(loaded.lm)
@@ -166,20 +173,21 @@ class AppState:
             yield step
 
     def _prune(self, key: str, loaded: Loaded, spec: PruneSpec, calibration: Calibration | None) -> Steps[Result]:
+        """Prune, from the analysis where there is no calibration, then measure both models."""
         profile = loaded.analysis.profile if calibration is None and loaded.analysis else None
         variant = yield from prune_steps(loaded.lm, spec, calibration, profile)
         text = read_text(BUILTIN_EVALUATION)
         if loaded.dense is None:
             loaded.dense = yield from _measure(loaded.lm, text, "dense")
         pruned = yield from _measure(variant.lm, text, "pruned")
-        beside = yield from agreement_steps(
+        agreement = yield from agreement_steps(
             loaded.lm, variant.lm, text, seq_len=EVAL_SEQ_LEN, windows=AGREEMENT_WINDOWS
         )
-        return Result(key, loaded, variant, loaded.dense, pruned, beside)
+        return Result(key, loaded, variant, loaded.dense, pruned, agreement)
 
 
 def _holding(lock: threading.Lock, steps: Steps[T]) -> Steps[T]:
-    """Run steps while holding a lock; until it is free, progress says that it is waited for."""
+    """Run steps while holding a lock; progress says so while it is not free."""
     while not lock.acquire(timeout=POLL):
         yield Progress("waiting", 0, 1, "jobs")
     try:
@@ -189,4 +197,5 @@ def _holding(lock: threading.Lock, steps: Steps[T]) -> Steps[T]:
 
 
 def _measure(lm: LanguageModel, text: str, which: Literal["dense", "pruned"]) -> Steps[Perplexity]:
+    """Measure the perplexity on the built-in evaluation text."""
     return as_stage(perplexity_steps(lm, text, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS), which)

@@ -1,18 +1,24 @@
-"""What the tabs' events have in common: how they are queued, and how a long job is shown while it runs."""
+"""Long jobs of the page: how their events are queued, their progress bar, and Cancel."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.blocks import Block
 
 from wanda_core.errors import WandaError
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
 from wanda_ui.language import Say
 
-# Jobs wait for the state's own lock, where they can say so and be cancelled; as many may begin as the queue holds.
+T = TypeVar("T")
+Update = dict[Block, Any]  # new values for some of an event's outputs, by component; the others stay as they are
+Stop = Callable[[], str | None]  # returns the last words of a job that is to end now, else None
+
+# Settings of events. Jobs that run a model wait for the state's own lock, where they can say so and be cancelled; so as
+# many may begin as the queue holds. Light events only read or draw. A press of Cancel must not wait behind a job.
 MOST_JOBS = 20
 ENGINE: dict[str, Any] = {
     "concurrency_id": "engine",
@@ -21,18 +27,18 @@ ENGINE: dict[str, Any] = {
     "api_visibility": "undocumented",
 }
 LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-RESIZE = (
-    "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"  # for a figure drawn while hidden
-)
+AT_ONCE: dict[str, Any] = {**LIGHT, "queue": False}
+
 TICK = 0.15  # seconds between updates of the progress bar
 
 
-Stop = Callable[[], str | None]  # what a job says last if it is to end now, else None
-AT_ONCE: dict[str, Any] = {**LIGHT, "queue": False}  # a press must not wait behind what it ends
+def no_change() -> Update:
+    """Return an update that changes nothing; an empty dictionary would be a value to Gradio."""
+    return {**gr.skip()}
 
 
 class Cancel:
-    """What a Cancel button does: the visitor's jobs that it belongs to look, step by step, whether it was pressed.
+    """A Cancel button: the visitor's jobs that it belongs to ask, step by step, whether it was pressed.
 
     So a job says itself that it was cancelled. Were it ended from outside, its progress could still arrive after that.
     """
@@ -44,7 +50,7 @@ class Cancel:
         self._lock = Lock()
 
     def press(self, request: gr.Request) -> None:
-        """The button's event."""
+        """Remember that this visitor pressed now; the event of the button."""
         visitor = str(request.session_hash)
         with self._lock:
             self._pressed.pop(visitor, None)
@@ -53,16 +59,18 @@ class Cancel:
                 del self._pressed[next(iter(self._pressed))]
 
     def since(self, request: gr.Request, word: Callable[[], str]) -> Stop:
-        """For a job that begins now: `word()` once this visitor has pressed."""
+        """Return the question that a job which begins now asks: `word()` once this visitor has pressed, else None."""
         visitor, began = str(request.session_hash), time.monotonic()
         return lambda: word() if self._pressed.get(visitor, 0.0) > began else None
 
 
-def watched(steps: Steps, keep: list, say: Say, stop: Stop | None = None) -> Iterator[str]:
-    """Yield the progress bar as HTML, not more often than a person can see; the result goes into `keep`.
+def watched(
+    steps: Steps[T], show: Callable[[str], Update], say: Say, stop: Stop | None = None
+) -> Generator[Update, None, T | None]:
+    """Run a job, yield `show(html)` with its progress bar and return its result, None if it was stopped or failed.
 
-    stop: asked between two steps; what it answers is the last that is yielded.
-    Raises nothing for a WandaError: it is yielded as a message and `keep` stays empty.
+    The bar comes not more often than a person can see. stop: asked between two steps; its answer is shown last. A
+    WandaError is shown as a message and not raised.
     """
     last = 0.0
     try:
@@ -71,14 +79,16 @@ def watched(steps: Steps, keep: list, say: Say, stop: Stop | None = None) -> Ite
             word = stop() if stop is not None else None
             if word is not None:
                 steps.close()
-                yield word
-                return
+                yield show(word)
+                return None
             if time.monotonic() - last >= TICK:
                 last = time.monotonic()
-                yield markup.progress(step, say)
+                yield show(markup.progress(step, say))
     except StopIteration as finished:
-        keep.append(finished.value)
+        result: T = finished.value
+        return result
     except WandaError as error:
-        yield markup.problem(str(error))
+        yield show(markup.problem(str(error)))
+        return None
     finally:
         steps.close()

@@ -1,4 +1,4 @@
-"""Every word of the page, in the language its reader chose.
+"""Words of the page, in the language its reader chose.
 
 `locales/<language>/<part>.json` holds the words, for translators to edit: nested keys, values in the manner of Python's
 `str.format`. Labels that stand in the page from the start are sent as keys and put into words by the browser
@@ -24,23 +24,29 @@ Say = Callable[..., str]  # say("lesson.two_weights.question", w=0.5) -> words
 
 @cache
 def words(language: str) -> dict[str, str]:
-    """All words of a language, `part.key.key` -> text."""
-    found: dict[str, str] = {}
+    """Read all words of a language, `part.key.key` -> text."""
+    texts: dict[str, str] = {}
     for path in sorted((LOCALES / language).glob("*.json")):
-        found |= _flat(json.loads(path.read_text(encoding="utf-8")), path.stem)
-    return found
+        texts |= _flat(json.loads(path.read_text(encoding="utf-8")), path.stem)
+    return texts
+
+
+def names_below(key: str) -> list[str]:
+    """List the last parts of all keys right below one, in the order of the English file: `magnitude`, `ria`, …"""
+    return [name.removeprefix(f"{key}.") for name in words(FIRST) if name.startswith(f"{key}.")]
 
 
 def _flat(tree: dict[str, Any], prefix: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    """Flatten nested keys: {"a": {"b": text}} below `part` -> {"part.a.b": text}."""
+    texts: dict[str, str] = {}
     for key, value in tree.items():
         name = f"{prefix}.{key}"
-        found |= _flat(value, name) if isinstance(value, dict) else {name: str(value)}
-    return found
+        texts |= _flat(value, name) if isinstance(value, dict) else {name: str(value)}
+    return texts
 
 
 def _languages() -> dict[str, str]:
-    """Every folder of `locales/`, by the name that the language has for itself; English comes first."""
+    """Find the languages: the folders of `locales/`, each with the name it has for itself; English comes first."""
     folders = sorted(path.name for path in LOCALES.iterdir() if (path / "page.json").is_file())
     return {code: words(code)["page.language"] for code in sorted(folders, key=lambda code: code != FIRST)}
 
@@ -49,24 +55,24 @@ LANGUAGES = _languages()
 
 
 def say(language: str, key: str, **values: object) -> str:
-    """The words for a key, with values put in. Raises KeyError for a key that no file has."""
+    """Return the words for a key, with values put in. Raises KeyError for a key that no file has."""
     return words(language)[key].format(**values)
 
 
 def label(key: str) -> Any:
-    """A label that the browser puts into the reader's language. Raises KeyError for a key that no file has."""
+    """Make a label that the browser puts into the reader's language. Raises KeyError for a key that no file has."""
     assert key == SWITCH or words(FIRST)[key]
     return I18nData(key)
 
 
 def labels() -> gr.I18n:
-    """What the browser needs for every `label`."""
+    """Collect what the browser needs for every `label`."""
     switch = {language: {SWITCH: LANGUAGES[next_language(language)]} for language in LANGUAGES}
     return gr.I18n(**{language: words(language) | switch[language] for language in LANGUAGES})
 
 
 def choose(asked: str | None, accepted: str | None) -> str:
-    """The language to speak. asked: `?lang=` of the address; accepted: the browser's Accept-Language header."""
+    """Choose the language to speak. asked: `?lang=` of the address; accepted: the browser's Accept-Language header."""
     if asked in LANGUAGES:
         return asked
     wishes: list[tuple[float, int, str]] = []
@@ -78,14 +84,14 @@ def choose(asked: str | None, accepted: str | None) -> str:
 
 
 def language_of(request: gr.Request | None) -> str:
-    """The language of an event's page."""
+    """Return the language of an event's page."""
     if request is None:
         return FIRST
     return choose(request.query_params.get("lang"), request.headers.get("accept-language"))
 
 
 def speaker(request: gr.Request | None) -> Say:
-    """`say` in the language of an event's page."""
+    """Return `say` in the language of an event's page."""
     return partial(say, language_of(request))
 
 
@@ -93,13 +99,13 @@ ENGLISH: Say = partial(say, FIRST)
 
 
 def next_language(language: str) -> str:
-    """The one that the switch leads to."""
+    """Return the language that the switch leads to."""
     order = list(LANGUAGES)
     return order[(order.index(language) + 1) % len(order)]
 
 
 class Spoken:
-    """ASGI middleware: the page says which language it is in, and the browser's labels follow the address.
+    """ASGI middleware: makes the page say which language it is in, and the browser's labels follow the address.
 
     Gradio's labels follow `navigator.language` alone, read before any script of a page of ours runs; so the page is
     served with a line that sets it.
@@ -137,8 +143,8 @@ class Spoken:
 
 
 def in_language(html: str, language: str) -> str:
-    """The page's HTML with its language said: for screen readers, and for the labels."""
-    told = f"<script>for (const [k, v] of [['language', '{language}'], ['languages', ['{language}']]])"
-    told += " Object.defineProperty(navigator, k, { get: () => v });</script>"
+    """Put the language into the page's HTML: for screen readers, and for the labels."""
+    script = f"<script>for (const [k, v] of [['language', '{language}'], ['languages', ['{language}']]])"
+    script += " Object.defineProperty(navigator, k, { get: () => v });</script>"
     html = html.replace('lang="en"', f'lang="{language}"', 1)
-    return html.replace("<head>", f"<head>{told}", 1)
+    return html.replace("<head>", f"<head>{script}", 1)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import gradio as gr
+import plotly.graph_objects as go
 
 from wanda_ui import markup
-from wanda_ui.jobs import LIGHT
+from wanda_ui.jobs import LIGHT, Update
 
-# A figure has no text that a screen reader could read, so it is told the figure's title, which is a finding.
-TELL = """(title) => {
+# Gives the figure with the element id ID its title as a name.
+NAME_FIGURE = """(title) => {
     const plot = document.getElementById('ID'), words = document.createElement('i');
     words.innerHTML = title || '';
     plot?.setAttribute('role', 'img');
@@ -17,8 +18,17 @@ TELL = """(title) => {
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """Content of a picture. title: the finding; text: what the figure shows for this model. Both are plain text."""
+
+    title: str
+    figure: go.Figure
+    text: str
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A figure under its finding and over its sentence."""
+    """The components of a figure under its finding and over its sentence."""
 
     title: gr.HTML
     plot: gr.Plot
@@ -26,19 +36,35 @@ class Picture:
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        """What `drawn` returns."""
+        """List the components that `show` and `clear` fill."""
         return [self.title, self.plot, self.text]
+
+    def show(self, drawing: Drawing) -> Update:
+        """Put a drawing into the picture."""
+        return {
+            self.title: markup.figure_title(drawing.title),
+            self.plot: drawing.figure,
+            self.text: markup.sentence(drawing.text),
+        }
+
+    def clear(self) -> Update:
+        """Empty the picture."""
+        return {self.title: "", self.plot: None, self.text: ""}
 
 
 def picture(name: str) -> Picture:
-    """An empty picture with the element ids NAME, NAME-title and NAME-text."""
+    """Lay out an empty picture with the element ids NAME, NAME-title and NAME-text."""
     title = gr.HTML("", elem_id=f"{name}-title")
-    plot = gr.Plot(show_label=False, elem_id=name, elem_classes="wl-figure")
+    plot = figure_place(name, title)
     text = gr.HTML("", elem_id=f"{name}-text")
-    plot.change(None, title, None, js=TELL.replace("ID", name), **LIGHT)
     return Picture(title, plot, text)
 
 
-def drawn(title: str, figure: object, text: str) -> list:
-    """Values for a picture's outputs."""
-    return [markup.figure_title(title), figure, markup.sentence(text)]
+def figure_place(name: str, title: gr.HTML) -> gr.Plot:
+    """Lay out an empty figure with the element id NAME, which a screen reader calls by its title.
+
+    A figure has no text that a screen reader could read, and its title is a finding.
+    """
+    plot = gr.Plot(show_label=False, elem_id=name, elem_classes="wl-figure")
+    plot.change(None, title, None, js=NAME_FIGURE.replace("ID", name), **LIGHT)
+    return plot

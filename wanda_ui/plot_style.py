@@ -4,6 +4,7 @@ Everything is said outright: the page's plotly.js is older than plotly.py.
 """
 
 import math
+from typing import Any
 
 import plotly.graph_objects as go
 from torch import Tensor
@@ -17,7 +18,7 @@ LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """The figure with the house's margins, type and axes. height: in px; the width is the page's."""
+    """Give a figure the house's margins, type and axes. height: in px; the width is the page's."""
     figure.update_layout(
         template="none",
         height=height,
@@ -35,20 +36,22 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
 
 
 def bar(title: str, **more: object) -> dict[str, object]:
-    """A slim colour bar."""
+    """Describe a slim colour bar. more: further properties of Plotly's."""
     return {"title": {"text": title, "side": "top"}, "thickness": 12, "outlinewidth": 0, **more}
 
 
 def powers(logs: Tensor) -> dict[str, object]:
-    """Tick marks at whole powers of ten for an axis that carries log10 values."""
+    """Put tick marks at whole powers of ten for an axis that carries log10 values."""
     whole = range(math.floor(float(logs.min())), math.ceil(float(logs.max())) + 1)
     names = ["1" if p == 0 else "10" if p == 1 else f"10<sup>{p}</sup>" for p in whole]
     return {"tickmode": "array", "tickvals": list(whole), "ticktext": names}
 
 
 def decades(low: float, high: float) -> dict[str, object]:
-    """A log axis a little wider than low to high, at least a factor of ten, with ticks that can be read: powers of ten,
-    and 2 and 5 between them where they are few."""
+    """Describe a log axis a little wider than low to high and at least a factor of ten.
+
+    Its ticks can be read: powers of ten, and 2 and 5 between them where they are few.
+    """
     start, end = math.log10(low), math.log10(high)
     spare = max(0.06 * (end - start), (1 - (end - start)) / 2)
     start, end = start - spare, end + spare
@@ -59,13 +62,13 @@ def decades(low: float, high: float) -> dict[str, object]:
     return {**axis, "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.6g}" for tick in ticks]}
 
 
-def rounded(values: Tensor, digits: int) -> list:
-    """Values as lists of floats with so many decimals: a figure travels as JSON."""
+def rounded(values: Tensor, digits: int) -> list[Any]:
+    """Return values as lists of floats with so many decimals, None for NaN and infinity: a figure travels as JSON."""
     if values.dim() > 1:
         return [rounded(row, digits) for row in values]
-    return [round(value, digits) for value in values.tolist()]
+    return [round(value, digits) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def whole(values: Tensor) -> list[int]:
-    """Counts as whole numbers."""
+    """Return counts as a list of whole numbers."""
     return [int(value) for value in values.tolist()]

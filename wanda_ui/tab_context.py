@@ -1,29 +1,87 @@
-"""What every tab works with."""
+"""Between the page and its tabs: what a tab is given, and what it may show of the model and when."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gradio as gr
+from gradio.components import Component
+from gradio.i18n import I18nData
 
 from wanda_ui.app_state import AppState, Loaded, Result
+from wanda_ui.jobs import LIGHT, Cancel, Update
+from wanda_ui.language import Say
+
+RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"
 
 
 @dataclass(frozen=True)
 class TabContext:
-    """What every tab works with. model: the name of the chosen one; key: of the variant this visitor made."""
+    """The parts of the page and the server that every tab works with.
+
+    model: the control with the name of the chosen model; key: of the variant that this visitor made, empty before;
+    cancel: the button of the set-up; page and tabs: all of it, for a tab that reads the address or leads to another.
+    """
 
     state: AppState
     model: gr.Dropdown
     key: gr.State
+    cancel: Cancel
+    page: gr.Blocks
+    tabs: gr.Tabs
 
     @property
-    def choice(self) -> list[gr.components.Component]:
-        """The inputs of an event that looks at this visitor's model and variant."""
+    def choice(self) -> list[Component]:
+        """List the inputs of an event that looks at this visitor's model and variant."""
         return [self.model, self.key]
 
     def current(self, name: str, key: str) -> tuple[Loaded | None, Result | None]:
-        """What a visitor looks at: the model if it is ready and analysed, the variant if it belongs to that model."""
+        """Return the model if it is ready and analysed, and the variant if it was made from that model."""
         loaded = self.state.models.get(name)
         result = self.state.results.get(key)
         if loaded is None or loaded.analysis is None:
             return None, None
         return loaded, result if result is not None and result.loaded is loaded else None
+
+
+class Tab:
+    """A tab as the page sees it. One that only answers its own controls takes everything here as it is.
+
+    The page calls the methods as the model goes through its life; each returns new values for some of `outputs`.
+    """
+
+    shows_variant: ClassVar[bool] = False  # whether `analysed` is called again for every variant that is made
+
+    @property
+    def outputs(self) -> list[Component]:
+        """List the components that the methods fill."""
+        return []
+
+    @property
+    def choices(self) -> list[Component]:
+        """List the controls whose values `analysed` needs."""
+        return []
+
+    def welcome(self, say: Say) -> Update:
+        """Greet a visitor; no model is known yet."""
+        return {}
+
+    def waiting(self, html: str) -> Update:
+        """Show how far the reading of the model's activations is. html: a progress bar or a message."""
+        return {}
+
+    def analysed(self, loaded: Loaded, result: Result | None, say: Say, chosen: Mapping[Component, Any]) -> Update:
+        """Show a model whose activations have been read. result: the variant that the visitor may have made meanwhile;
+        chosen: the values of `choices`."""
+        return {}
+
+    def pruned(self, result: Result, say: Say) -> Update:
+        """Show at once that a variant has just been made."""
+        return {}
+
+
+def resizing_tab(label: I18nData, name: str, element: str) -> gr.Tab:
+    """Open a tab's side, to lay out inside. A figure that was drawn while hidden takes its width when it is shown."""
+    side = gr.Tab(label, id=name, elem_id=element)
+    side.select(None, js=RESIZE, **LIGHT)
+    return side

@@ -7,14 +7,15 @@ import torch
 from torch import nn
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from wanda_core.calibration.input_norms import InputNorms, NormRecorder, column_squares
+from wanda_core.calibration.input_norms import InputNorms, column_squares
+from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.errors import ModelError
 from wanda_core.model.block_calls import StopForward, block_calls, hidden_states
 from wanda_core.model.linears import Linear, decoder_blocks
 
 
 def norms_of(recorder):
-    return {name: found.norms for name, found in recorder.found().items()}
+    return {name: found.norms for name, found in recorder.input_norms().items()}
 
 
 def test_column_squares_by_hand(device):

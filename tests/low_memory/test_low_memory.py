@@ -14,11 +14,13 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from benchmarks import low_memory as low_memory_bench
-from wanda_core.checkpoint import manifest, save
+from wanda_core.checkpoint.manifest import RECORD
+from wanda_core.checkpoint.save import save
 from wanda_core.cli import commands
 from wanda_core.errors import ModelError, StorageError
-from wanda_core.low_memory import prune as low_memory
 from wanda_core.low_memory import resume
+from wanda_core.low_memory.model_on_disk import open_model as open_on_disk
+from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model import devices, loading
 from wanda_core.model.loading import load_model
 from wanda_core.pruning.prune import prune
@@ -58,7 +60,7 @@ def same(ours: Path, theirs: Path) -> None:
     for path in theirs.iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("index.json"):
             continue
-        if path.name == manifest.RECORD:
+        if path.name == RECORD:
             records = [json.loads((folder / path.name).read_text()) for folder in (ours, theirs)]
             assert all(record.pop("seconds") > 0 for record in records)
             for record in records:  # of files that are compared themselves, or differ in how weights are shared out
@@ -71,8 +73,8 @@ def same(ours: Path, theirs: Path) -> None:
 
 def in_both_ways(name: str, spec: PruneSpec, calibration, tmp_path: Path, **options) -> None:
     lm = load_model(name, **options)
-    theirs = save.save(prune(lm, spec, calibration), tmp_path / "in-memory")
-    variant = low_memory.prune_to_folder(low_memory.open_model(name, **options), spec, tmp_path / "out", calibration)
+    theirs = save(prune(lm, spec, calibration), tmp_path / "in-memory")
+    variant = prune_to_folder(open_on_disk(name, **options), spec, tmp_path / "out", calibration)
     assert variant.report.sparsity == pytest.approx(spec.target, abs=0.05)
     same(tmp_path / "out", theirs)
     again = load_model(str(tmp_path / "out"), **options)
@@ -141,7 +143,9 @@ DRIVER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import torch
-from wanda_core.low_memory import prune as low_memory, resume
+from wanda_core.low_memory import resume
+from wanda_core.low_memory.model_on_disk import open_model as open_on_disk
+from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.text.windows import draw
 from wanda_core.recipe import PruneSpec, preset
 
@@ -175,9 +179,9 @@ def run(spec, folder, stop=0):
         return count
 
     said = []
-    lm = low_memory.open_model(str(here / "dense"), device="cpu", dtype=torch.float32)
+    lm = open_on_disk(str(here / "dense"), device="cpu", dtype=torch.float32)
     sys.settrace(count)
-    low_memory.prune_to_folder(lm, spec, folder, calibration, say=said.append)
+    prune_to_folder(lm, spec, folder, calibration, say=said.append)
     sys.settrace(None)
     return lines, said
 
@@ -230,12 +234,12 @@ def cut_off(tokenizer, calibration, tmp_path, monkeypatch):
 
     def again(spec=None, fail=False):
         said = []
-        lm = low_memory.open_model(name, device="cpu", dtype=torch.float32)
+        lm = open_on_disk(name, device="cpu", dtype=torch.float32)
         with monkeypatch.context() as patch:
             if fail:
                 add = resume.RunState.add_shard
                 patch.setattr(resume.RunState, "add_shard", lambda job, *a: full() if job.done else add(job, *a))
-            low_memory.prune_to_folder(lm, spec or PruneSpec(), target, calibration, say=said.append)
+            prune_to_folder(lm, spec or PruneSpec(), target, calibration, say=said.append)
         return said
 
     def full():
@@ -287,25 +291,23 @@ def test_a_defect_of_the_model_leaves_nothing(tokenizer, calibration, tmp_path):
     lm.model.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
     name = saved(lm, tmp_path / "dense")
     with pytest.raises(ModelError, match="not finite"):
-        low_memory.prune_to_folder(
-            low_memory.open_model(name, device="cpu"), PruneSpec("magnitude"), tmp_path / "a" / "out", calibration
-        )
+        prune_to_folder(open_on_disk(name, device="cpu"), PruneSpec("magnitude"), tmp_path / "a" / "out", calibration)
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
 def test_what_is_not_whole_is_refused_before_anything_is_read(tokenizer, tmp_path):
     folder = tmp_path / "m"
     low_memory_bench.write(folder, 2, 64, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
-    assert low_memory.open_model(str(folder), device="cpu").dtype == torch.float32
+    assert open_on_disk(str(folder), device="cpu").dtype == torch.float32
     index = folder / "model.safetensors.index.json"
     told = json.loads(index.read_text())
     lost = told["weight_map"].pop("model.layers.1.mlp.up_proj.weight")
     index.write_text(json.dumps(told))
     with pytest.raises(ModelError, match=r"lacks 1 of its weights, model\.layers\.1\.mlp\.up_proj\.weight"):
-        low_memory.open_model(str(folder), device="cpu")
+        open_on_disk(str(folder), device="cpu")
     (folder / lost).write_bytes((folder / lost).read_bytes()[:5000])
     with pytest.raises(ModelError, match=r"could not be read: .*; give a complete checkpoint"):
-        low_memory.open_model(str(folder), device="cpu")
+        open_on_disk(str(folder), device="cpu")
 
 
 def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch):
@@ -316,10 +318,10 @@ def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch)
     monkeypatch.setattr(devices, "free_memory", lambda device: size // 4)
     with pytest.raises(ModelError, match=r"for its weights and .* choose a smaller model"):
         load_model(str(folder), device="cpu")
-    assert low_memory.open_model(str(folder), device="cpu")
+    assert open_on_disk(str(folder), device="cpu")
     monkeypatch.setattr(devices, "free_memory", lambda device: size // 16)
     with pytest.raises(ModelError, match="for its embeddings and one block and"):
-        low_memory.open_model(str(folder), device="cpu")
+        open_on_disk(str(folder), device="cpu")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the peak is read from getrusage")
@@ -336,7 +338,7 @@ CAPPED = """
 import resource, sys
 from wanda_core.checkpoint import save
 from wanda_core.cli import commands
-from wanda_core.low_memory import prune as low_memory
+from wanda_core.low_memory import prune
 from wanda_core.machine import process
 process.give_back_freed_memory()
 size = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from wanda_core.calibration.profile import load_profile, profile
 from wanda_core.cli import commands, console
 from wanda_core.errors import InputError
-from wanda_core.machine import distributed
+from wanda_core.machine import distributed, joining
 from wanda_core.machine.process import rank_and_size
 from wanda_core.model.loading import load_model
 from wanda_core.pruning.prune import prune
@@ -74,12 +74,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from wanda_core.machine import distributed, process
+from wanda_core.machine import distributed, joining, process
 
 sys.path[:0] = {tests!r}
 import test_distributed
 
-with distributed.joined("cpu"):
+with joining.joined("cpu"):
     folder = Path(sys.argv[1])
     for family, name in test_distributed.CASES:
         found = test_distributed.pruned(str(folder / family), name)
@@ -331,7 +331,7 @@ def test_parts_are_even_and_make_up_the_whole(count, size):
 
 def test_alone_everything_is_given_back():
     x = torch.ones(3, 2)
-    with distributed.joined("cpu") as device:
+    with joining.joined("cpu") as device:
         assert device == "cpu"
         assert distributed.first()
         assert distributed.total(x) is x
@@ -343,7 +343,7 @@ def test_alone_everything_is_given_back():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here processes would get GPUs")
 def test_a_process_without_a_gpu_of_its_own_is_refused():
     with pytest.raises(InputError, match="process 0 of this machine has no GPU of its own, torch sees 0"):
-        distributed._own_device("cuda")
+        joining._own_device("cuda")
     with pytest.raises(InputError, match="device 'cuda:1' cannot be shared"):
-        distributed._own_device("cuda:1")
-    assert distributed._own_device(None) == torch.device("cpu")
+        joining._own_device("cuda:1")
+    assert joining._own_device(None) == torch.device("cpu")

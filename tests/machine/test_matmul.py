@@ -124,12 +124,12 @@ def test_a_product_that_onednn_refuses_is_torchs(pays, monkeypatch):
 def test_a_torch_without_this_function_multiplies_by_itself(monkeypatch, function):
     default = None if function is None else SimpleNamespace(default=function)
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", default)
-    assert matmul_module._found_onednn() is None
+    assert matmul_module._onednn_linear() is None
 
 
 def test_the_environment_can_leave_everything_to_torch(monkeypatch):
     monkeypatch.setenv("WANDA_ONEDNN", "0")
-    assert matmul_module._found_onednn() is None
+    assert matmul_module._onednn_linear() is None
     monkeypatch.setattr(matmul_module, "_onednn", None)
     matmul_module._pays.cache_clear()
     assert not matmul_module._pays(torch.get_num_threads())
@@ -178,9 +178,9 @@ def test_a_shape_is_tried_when_it_comes_again_and_the_latest_are_remembered(pays
 @torch.no_grad()
 def test_what_begins_inside_a_cache_line_is_tried_on_what_does_so_too(pays, monkeypatch):
     shown = []
-    draw = matmul_module._drawn_like
+    draw = matmul_module._random_like
     monkeypatch.setattr(
-        matmul_module, "_drawn_like", lambda x, generator: shown.append(draw(x, generator)) or shown[-1]
+        matmul_module, "_random_like", lambda x, generator: shown.append(draw(x, generator)) or shown[-1]
     )
     W = drawn(40 * 96 + 16)[10 : 10 + 40 * 96].view(40, 96)
     for seed in range(3):

@@ -150,7 +150,7 @@ def test_a_gpu_that_is_not_there_is_refused():
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:99", "cuda:x", ""])
 def test_a_device_that_is_none_is_refused_before_anything_is_read(device, monkeypatch):
-    monkeypatch.setattr("wanda_core.model.loading._locate", lambda *_: pytest.fail("a model was looked for"))
+    monkeypatch.setattr("wanda_core.model.loading.find_folder", lambda *_: pytest.fail("a model was looked for"))
     with pytest.raises(InputError, match=r"leave (it|the device) out"):
         load_model("builtin", device=device)
 

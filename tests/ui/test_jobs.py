@@ -45,20 +45,33 @@ def job(ended, fails=False):
         ended.append(True)
 
 
+def watch(steps, stop):
+    """-> everything that was shown in a line, and the result."""
+    shown, updates = [], watched(steps, lambda html: {"line": html}, ENGLISH, stop)
+    try:
+        while True:
+            update = next(updates)
+            assert list(update) == ["line"]
+            shown.append(update["line"])
+    except StopIteration as finished:
+        return shown, finished.value
+
+
 def test_a_cancelled_job_is_closed_and_its_last_word_comes_last():
-    ended, kept, answers = [], [], iter([None, "cancelled"])
-    shown = list(watched(job(ended), kept, ENGLISH, lambda: next(answers)))
+    ended, answers = [], iter([None, "cancelled"])
+    shown, result = watch(job(ended), lambda: next(answers))
     assert len(shown) == 2
     assert "wl-progress" in shown[0]
     assert shown[1] == "cancelled"
-    assert (ended, kept) == ([True], [])
+    assert (ended, result) == ([True], None)
 
 
 @pytest.mark.parametrize("stop", [None, lambda: None])
 def test_a_job_that_nobody_cancels_leaves_its_result_or_its_mistake(stop):
-    ended, kept = [], []
-    list(watched(job(ended), kept, ENGLISH, stop))
-    assert kept == ["counted"]
-    *_, last = watched(job(ended, fails=True), kept, ENGLISH, stop)
+    ended = []
+    shown, result = watch(job(ended), stop)
+    assert result == "counted"
+    assert all("wl-progress" in html for html in shown)
+    (*_, last), result = watch(job(ended, fails=True), stop)
     assert "count to two" in last
-    assert (ended, kept) == ([True, True], ["counted"])
+    assert (ended, result) == ([True, True], None)

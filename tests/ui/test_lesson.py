@@ -80,21 +80,21 @@ def test_every_step_has_all_its_words_and_few_of_them():
 
 
 def test_step_1_shows_what_either_choice_costs_and_is_never_wrong_about_the_guess():
-    found = answer("two", 0.5, 2, 40, 1)
-    assert found.right == "second"
-    assert (found.numbers["error_without_w1"], found.numbers["error_without_w2"]) == (20.0, 2.0)
-    assert "20.0" in found.finding
-    assert [list(bar.y) for bar in found.picture.data] == [[0.5, 2.0], [20.0, 2.0]]
+    shown = answer("two", 0.5, 2, 40, 1)
+    assert shown.right == "second"
+    assert (shown.numbers["error_without_w1"], shown.numbers["error_without_w2"]) == (20.0, 2.0)
+    assert "20.0" in shown.finding
+    assert [list(bar.y) for bar in shown.picture.data] == [[0.5, 2.0], [20.0, 2.0]]
     assert answer("two", 2, 0.5, 1, 1).right == "second"
     assert answer("two", 1, 1, 1, 1).right == "either"
     assert answer("two", 0, 0, 0, 0).right == "either"
 
 
 def test_step_2_is_fair_where_inputs_are_alike_and_tells_the_best_way():
-    found = answer("matrix", 8)
-    assert found.right == "wanda_row"
-    assert found.numbers["error_wanda_row"] == min(v for k, v in found.numbers.items() if k.startswith("error"))
-    assert found.picture.count("<table>") == 4
+    shown = answer("matrix", 8)
+    assert shown.right == "wanda_row"
+    assert shown.numbers["error_wanda_row"] == min(v for k, v in shown.numbers.items() if k.startswith("error"))
+    assert shown.picture.count("<table>") == 4
     alike = answer("matrix", 1)
     assert alike.numbers["error_wanda_row"] == pytest.approx(alike.numbers["error_magnitude_row"])
     assert "same weights" in alike.finding
@@ -108,10 +108,10 @@ def test_steps_without_a_model_answer_for_every_place_of_their_sliders(step, lan
         [c.high for c in step.controls],
         [0 if c.low < 0 else 1 for c in step.controls],
     ):
-        found = answer(step.name, *ends, language=language)
-        assert found.right in step.guesses
-        assert found.finding
-        assert found.explanation
+        shown = answer(step.name, *ends, language=language)
+        assert shown.right in step.guesses
+        assert shown.finding
+        assert shown.explanation
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 4, None, "1", True])
@@ -174,12 +174,12 @@ def test_the_page_to_print_is_one_document_with_every_value_escaped(speak):
 
 @pytest.mark.parametrize("speak", SPEAKERS)
 def test_both_are_links_that_need_no_file_on_the_server(speak):
-    found = []
+    links = []
     parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attrs: found.append(dict(attrs)) if tag == "a" else None
+    parser.handle_starttag = lambda tag, attrs: links.append(dict(attrs)) if tag == "a" else None
     parser.feed(summary.links(RUN, speak))
-    assert [link["download"] for link in found] == ["wanda-lesson.csv", "wanda-lesson.html"]
-    assert all(link["href"].startswith("data:text/") for link in found)
+    assert [link["download"] for link in links] == ["wanda-lesson.csv", "wanda-lesson.html"]
+    assert all(link["href"].startswith("data:text/") for link in links)
     assert "<a" not in summary.links({}, speak)
 
 

@@ -48,10 +48,10 @@ def guess(page, step, name):
 def see(page, step):
     """Press See; -> finding and explanation."""
     shown = [f"#lesson-{step}-finding .wl-finding", f"#lesson-{step}-explanation .wl-explained"]
-    page.evaluate("shown => document.querySelectorAll(shown).forEach(one => one.remove())", ", ".join(shown))
+    page.evaluate("shown => document.querySelectorAll(shown).forEach(part => part.remove())", ", ".join(shown))
     page.click(f"#lesson-{step}-see")
-    for one in shown:
-        page.wait_for_selector(one)
+    for part in shown:
+        page.wait_for_selector(part)
     return page.inner_text(f"#lesson-{step}-finding"), page.inner_text(f"#lesson-{step}-explanation")
 
 
@@ -65,12 +65,12 @@ def test_step_1_asks_for_a_guess_first_and_then_answers_at_every_slider(learner)
     learner.wait_for_selector("#lesson-1-status .wl-problem")
     guess(learner, 1, "first")
     finding, explanation = see(learner, 1)
-    found = two_weights(0.5, 2, 40, 1)
-    assert all(f"{error:.1f}" in finding for error in found.errors)
+    example = two_weights(0.5, 2, 40, 1)
+    assert all(f"{error:.1f}" in finding for error in example.errors)
     assert "You guessed “w₁”; the numbers say “w₂”" in explanation
     left, right = figure(learner, "lesson-1-picture")
     assert left["y"] == [0.5, 2]
-    assert right["y"] == list(found.errors)
+    assert right["y"] == list(example.errors)
     learner.fill("#lesson-1-x1 input[type=number]", "1")
     learner.press("#lesson-1-x1 input[type=number]", "Tab")
     wait_for(learner, "lesson-1-explanation", "Your guess fits")
@@ -158,12 +158,12 @@ def test_step_7_finds_where_the_masks_part(learner, loaded):
     guess(learner, 7, "large")
     finding, explanation = see(learner, 7)
     linear = loaded.lm.linears[15][0]
-    found = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
-    assert f"{found.parting.top:.0%}" in finding
-    assert f"{found.parting.overall:.0%}" in finding
+    protected = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
+    assert f"{protected.parting.top:.0%}" in finding
+    assert f"{protected.parting.overall:.0%}" in finding
     assert "Your guess fits" in explanation
     magnitude, wanda = figure(learner, "lesson-7-picture")
-    assert wanda["y"] == pytest.approx((100 * found.bins.wanda).tolist(), abs=0.01)
+    assert wanda["y"] == pytest.approx((100 * protected.bins.wanda).tolist(), abs=0.01)
     assert magnitude["y"][-1] > wanda["y"][-1]
 
 

@@ -25,21 +25,17 @@ from wanda_core.outliers.sinks import sink_report
 from wanda_core.outliers.super_weight import SuperWeightReport, ZeroedWeight
 from wanda_core.progress import Progress, finish
 from wanda_core.text.files import read_text
-from wanda_ui.app_state import MAX_FOUND, AppState, Loaded
+from wanda_ui.app_state import MAX_MEASUREMENTS, AppState, Loaded
 from wanda_ui.language import ENGLISH, LANGUAGES, say
 from wanda_ui.outliers import ablation, features, growth, sentence, sinks
 from wanda_ui.outliers import protection as masks
-from wanda_ui.outliers.figures import (
-    ablation_strip,
-    channel_list,
-    feature_plane,
-    sink_heatmap,
-    super_strip,
-    token_channels,
-    token_surface,
-)
-from wanda_ui.outliers.growth_figures import growth_scatter
-from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
+from wanda_ui.outliers.figures.features import feature_plane
+from wanda_ui.outliers.figures.growth import growth_scatter
+from wanda_ui.outliers.figures.protection import column_weights, parting_heatmap, protection_curve
+from wanda_ui.outliers.figures.sentence import token_channels, token_surface
+from wanda_ui.outliers.figures.sinks import sink_heatmap
+from wanda_ui.outliers.figures.strips import ablation_strip, super_strip
+from wanda_ui.outliers.words import channel_list
 
 MOST_BYTES, MOST_MARKS = 200_000, 5_000
 
@@ -97,8 +93,8 @@ def test_figures_of_a_long_sentence_and_a_wide_model_stay_small():
 def test_the_sinks_are_the_engines_and_a_block_without_attention_is_a_hole():
     read = planted()
     read.to_first[1] = math.nan
-    found = sink_report(read)
-    heat, entering, share = sized(sink_heatmap(found, ENGLISH))["data"]
+    report = sink_report(read)
+    heat, entering, share = sized(sink_heatmap(report, ENGLISH))["data"]
     assert heat["z"] == [[pytest.approx(10), None, pytest.approx(63.333, abs=1e-3), pytest.approx(90)]] * 3
     assert entering["y"][0] is None
     assert entering["y"][3] == 5000
@@ -109,8 +105,8 @@ def test_the_plane_shows_every_channel_that_reaches_and_parts_them_as_the_report
     over = torch.tensor([[30, 0, 1], [30, 0, 0], [30, 0, 0], [30, 6, 0]])
     counts = FeatureCounts(6.0, over, over, (0, 1, 2, 3), ("q", "fc1"), 100, 4)
     report = outlier_features(counts)
-    others, found = sized(feature_plane(counts, report, ENGLISH))["data"]
-    assert (found["x"], found["y"], found["text"]) == ([100], [30], ["0"])
+    others, passing = sized(feature_plane(counts, report, ENGLISH))["data"]
+    assert (passing["x"], passing["y"], passing["text"]) == ([100], [30], ["0"])
     assert (others["x"], others["y"], others["text"]) == ([25, 25], [1.5, 0.25], ["1", "2"])
     wide = torch.ones(2, 9000, dtype=torch.int64)
     many = FeatureCounts(6.0, wide, wide, (0, 1), ("q",), 100, 2)
@@ -153,11 +149,11 @@ def test_every_analysed_model_is_a_point_and_a_row_of_the_file():
     assert (above["x"], above["y"]) == ([10, 7000], [20, 4000])
     assert above["text"][0] == "&lt;i&gt;small&lt;/i&gt;"
     assert below["y"] == [round(100 * row.features_share, 2) for row in rows]
-    title, _, _, table, link = growth.show(Runs(rows, (3,)), ENGLISH)
-    assert "20.0 to 4,000 ×" in title
+    drawing, table, link = growth.show(Runs(rows, (3,)), ENGLISH)
+    assert "20.0 to 4,000 ×" in drawing.title
     assert table.count("<tr") == 3
     assert base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode() == runs_csv(rows)
-    assert "a second size is needed" in growth.show(Runs(rows[:1]), ENGLISH)[0]
+    assert "a second size is needed" in growth.show(Runs(rows[:1]), ENGLISH)[0].title
     sized(growth_scatter([run_named("m", 10**6 + place, 2.0) for place in range(1000)], ENGLISH))
 
 
@@ -176,12 +172,12 @@ def test_masks_are_shown_with_the_engines_shares_and_all_weights_of_a_column_are
     generator = torch.Generator().manual_seed(0)
     W, X_norm = torch.randn(1500, 300, generator=generator), torch.rand(300, generator=generator) + 0.1
     X_norm[11] = 40
-    found = protection(W, X_norm, 0.5)
-    by_magnitude, top_magnitude, by_wanda, top_wanda = sized(protection_curve(found, ENGLISH))["data"]
-    assert by_magnitude["y"] == pytest.approx((100 * found.bins.magnitude).tolist(), abs=0.01)
-    assert by_wanda["y"] == pytest.approx((100 * found.bins.wanda).tolist(), abs=0.01)
+    protected = protection(W, X_norm, 0.5)
+    by_magnitude, top_magnitude, by_wanda, top_wanda = sized(protection_curve(protected, ENGLISH))["data"]
+    assert by_magnitude["y"] == pytest.approx((100 * protected.bins.magnitude).tolist(), abs=0.01)
+    assert by_wanda["y"] == pytest.approx((100 * protected.bins.wanda).tolist(), abs=0.01)
     assert top_wanda["text"][0] == "11"
-    assert top_wanda["y"][0] == pytest.approx(100 * found.top[0].wanda, abs=0.01)
+    assert top_wanda["y"][0] == pytest.approx(100 * protected.top[0].wanda, abs=0.01)
     assert top_wanda["y"][0] < 10 < 40 < top_magnitude["y"][0]
     detail = column_detail(W, X_norm, 0.5, 11)
     traces = sized(column_weights(detail, ENGLISH))["data"]
@@ -196,9 +192,15 @@ def test_a_block_without_such_a_linear_is_a_hole_in_the_picture_of_the_model():
     model = ModelProtection(("q", "up"), overall, top, 0.5, "row", 0)
     (heat,) = sized(parting_heatmap(model, ENGLISH))["data"]
     assert heat["z"] == [[50, 60], [70, None]]
-    title = masks.show_all(model, ENGLISH)[0]
-    assert "up of block 0" in title
-    assert "In 3 of 3 linears" in masks.show_all(model, ENGLISH)[2]
+    drawing = masks.show_all(model, ENGLISH)
+    assert "up of block 0" in drawing.title
+    assert "In 3 of 3 linears" in drawing.text
+
+
+def spoken(drawing, table="") -> str:
+    assert drawing.title
+    assert drawing.text
+    return drawing.title + drawing.text + table
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -208,15 +210,18 @@ def test_every_section_finds_its_words_in_every_language(language):
 
     read = planted()
     for block, ratio in ((2, 1000.0), (0, 1000.0), (2, 1e9), (2, 0.0)):
-        shown = sentence.show(read, speak, "", block, 0.0 if not ratio else 100.0, ratio, False)
-        assert all(isinstance(part, str) and "{" not in part for part in (shown[1], shown[3], shown[-1]))
-    assert "{" not in "".join(sinks.show(read, speak, "")[::2])
+        magnitude = 0.0 if not ratio else 100.0
+        massives = massive(read.hidden, magnitude, ratio)
+        cells = sentence.draw_cells(read, massives, block, (magnitude, ratio), speak)
+        assert "{" not in spoken(cells, sentence.massive_table(read, massives, speak))
+        assert "{" not in spoken(sentence.draw_lines(read, block, speak))
+    assert "{" not in spoken(*sinks.show(read, speak))
     over = torch.tensor([[30, 0], [30, 1]])
     counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), 100, 2)
     for least in (6, 100):
-        assert "{" not in "".join(features.show(counts, speak, 6.0, 25, least)[::2])
+        assert "{" not in spoken(*features.show(counts, speak, 25, least))
     for chosen in (500_000.0, 30.2):
-        assert "{" not in "".join(ablation.show(report_of(chosen), speak)[::2])
+        assert "{" not in spoken(*ablation.show(report_of(chosen), speak))
 
 
 # ---- what is typed, and what is kept -------------------------------------------------------------------------------
@@ -269,13 +274,13 @@ def test_what_was_found_is_found_again_without_a_pass_and_the_oldest_goes(tiny_l
         return key * 2
 
     def find(key):
-        return finish(state.found_steps("tiny", key, lambda loaded: steps(key)))
+        return finish(state.measurement_steps("tiny", key, lambda loaded: steps(key)))
 
     assert [find(1), find(1), find(2)] == [2, 2, 4]
     assert passes == [1, 2]
-    for key in range(10, 10 + MAX_FOUND):
+    for key in range(10, 10 + MAX_MEASUREMENTS):
         find(key)
-    assert len(loaded.found) == MAX_FOUND
+    assert len(loaded.measurements) == MAX_MEASUREMENTS
     assert find(1) == 2
     assert passes.count(1) == 2
 
@@ -318,28 +323,28 @@ class TestInTheBrowser:
         section(lab, "sentence")
         lab.wait_for_selector("#sentence-table table")
         read = read_sentence(lm, sentence.SENTENCE)
-        found = massive(read.hidden)
+        massives = massive(read.hidden)
         cells, rings = lab.evaluate(
             """() => document.querySelector('#sentence-cells .js-plotly-plot').data.map(t => ({
                 x: Array.from(t.x), y: Array.from(t.y), values: Array.from(t.customdata || [], row => Array.from(row))
             }))"""
         )
-        block = found[0].block
-        assert cells["y"][0] == str(found[0].channel) == "507"
+        block = massives[0].block
+        assert cells["y"][0] == str(massives[0].channel) == "507"
         assert cells["values"][0] == pytest.approx(read.hidden[block, :, 507].tolist(), abs=0.5)
-        assert len(rings["x"]) == sum(m.block == block for m in found)
-        assert f"{len(found)} of {read.hidden.numel():,} numbers" in lab.inner_text("#sentence-cells-text")
-        assert lab.locator("#sentence-table tbody tr").count() == len(found)
+        assert len(rings["x"]) == sum(m.block == block for m in massives)
+        assert f"{len(massives)} of {read.hidden.numel():,} numbers" in lab.inner_text("#sentence-cells-text")
+        assert lab.locator("#sentence-table tbody tr").count() == len(massives)
         assert lab.get_attribute("#sentence-cells", "aria-label") == lab.inner_text("#sentence-cells-title")
 
     def test_another_block_and_a_stricter_criterion_need_no_new_pass(self, lab, state):
         section(lab, "sentence")
         lab.wait_for_selector("#sentence-table table")
-        before = set(state.models["builtin"].found)
+        before = set(state.models["builtin"].measurements)
         write(lab, "sentence-ratio", "1e9")
         lab.press("#sentence-ratio input", "Enter")
         lab.wait_for_selector("#sentence-cells-text >> text=shows no massive activation")
-        assert set(state.models["builtin"].found) == before
+        assert set(state.models["builtin"].measurements) == before
         write(lab, "sentence-ratio", "")
         lab.press("#sentence-ratio input", "Enter")
         answered(lab, "sentence", "ratio None is not a number")
@@ -375,14 +380,14 @@ class TestInTheBrowser:
     def test_sinks_tell_the_engines_correlation(self, lab, lm):
         section(lab, "sinks")
         lab.wait_for_selector("#sinks-table table")
-        found = sink_report(read_sentence(lm, sentence.SENTENCE))
-        assert f"r = {found.correlation:.2f}" in lab.inner_text("#sinks-heatmap-text")
+        report = sink_report(read_sentence(lm, sentence.SENTENCE))
+        assert f"r = {report.correlation:.2f}" in lab.inner_text("#sinks-heatmap-text")
         assert lab.locator("#sinks-table tbody tr").count() == 30
 
     def test_features_are_counted_once_and_the_shares_then_move_freely(self, lab, state):
         section(lab, "features")
         lab.wait_for_selector("#features-table table")
-        (counts,) = (value for key, value in state.models["builtin"].found.items() if key[0] == "features")
+        (counts,) = (value for key, value in state.models["builtin"].measurements.items() if key[0] == "features")
         report = outlier_features(counts)
         assert report.meets
         assert f"{len(report.features)} of 576 channels" in lab.inner_text("#features-plane-title")
@@ -391,7 +396,7 @@ class TestInTheBrowser:
         lab.fill("#features-layers input[type=number]", "99")
         lab.wait_for_selector("#features-plane-title >> text=none of 576 channels")
         assert time.monotonic() - began < 5
-        assert sum(key[0] == "features" for key in state.models["builtin"].found) == 1
+        assert sum(key[0] == "features" for key in state.models["builtin"].measurements) == 1
         lab.fill("#features-layers input[type=number]", "25")
 
     def test_the_model_in_the_page_adds_its_row_to_the_users_file(self, lab, lm, tmp_path, monkeypatch):
@@ -416,10 +421,10 @@ class TestInTheBrowser:
         lab.wait_for_selector("#protection-table table")
         loaded = state.models["builtin"]
         linear = next(x for x in loaded.lm.linears[15] if x.kind == "self_attn.q_proj")
-        found = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
+        protected = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
         title = lab.inner_text("#protection-curve-title")
-        assert f"{found.parting.overall:.1%}" in title
-        assert f"{found.parting.top:.1%}" in title
+        assert f"{protected.parting.overall:.1%}" in title
+        assert f"{protected.parting.top:.1%}" in title
         detail = column_detail(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5, 507)
         write(lab, "protection-column", "507")
         lab.click("#protection-run")

@@ -10,8 +10,9 @@ from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
 from wanda_core.progress import STAGES, UNITS, Progress
 from wanda_core.recipe import PruneSpec, preset
-from wanda_ui import markup, setup_panel
+from wanda_ui import markup
 from wanda_ui.language import LANGUAGES, say, speaker
+from wanda_ui.setup import panel, recipe
 
 RECORDER = SimpleNamespace(prune_steps=lambda name, spec, draw: (spec, draw), slide_steps=lambda name, spec: spec)
 
@@ -28,8 +29,13 @@ def chosen(**controls):
         "update": "default",
         "file": None,
     }
-    draw = controls.pop("draw", (16, 256, 0))
-    return setup_panel.job(RECORDER, *(usual | controls).values(), *draw)
+    draw = dict(zip(("samples", "seq_len", "seed"), controls.pop("draw", (16, 256, 0)), strict=True))
+    return recipe.prune_job(RECORDER, **(usual | controls | draw))
+
+
+def slid(**controls):
+    usual = {"name": "builtin", "method": "wanda", "pattern": "unstructured", "sparsity": 30, "group": "default"}
+    return recipe.slide_job(RECORDER, **(usual | controls), order="default", update="best")
 
 
 def values(choices):
@@ -43,7 +49,7 @@ def test_untouched_controls_are_the_default_recipe_on_the_default_text():
 
 
 def test_the_page_offers_every_method_and_the_preset_best():
-    assert set(values(setup_panel.METHOD_CHOICES)) == set(METHODS)
+    assert set(values(panel.METHOD_CHOICES)) == set(METHODS)
     assert chosen(update="best", sparsity=60)[0] == preset("best", sparsity=0.6)
     assert chosen(update="best", pattern="2:4")[0] == preset("best", pattern="2:4")
     with pytest.raises(InputError, match=r"dense_share .* needs order in-flight"):
@@ -52,8 +58,8 @@ def test_the_page_offers_every_method_and_the_preset_best():
 
 def test_every_choice_makes_a_recipe_or_is_refused_in_a_sentence():
     refused = []
-    groups = (setup_panel.METHOD_CHOICES, setup_panel.GROUP_CHOICES, setup_panel.ORDER_CHOICES)
-    more = (setup_panel.ALLOCATION_CHOICES, setup_panel.UPDATE_CHOICES)
+    groups = (panel.METHOD_CHOICES, panel.GROUP_CHOICES, panel.ORDER_CHOICES)
+    more = (panel.ALLOCATION_CHOICES, panel.UPDATE_CHOICES)
     for method, group, order, allocation, update in itertools.product(*map(values, (*groups, *more))):
         try:
             spec, _ = chosen(method=method, group=group, order=order, allocation=allocation, update=update)
@@ -81,9 +87,9 @@ def test_a_draw_that_cannot_be_is_refused(draw):
 
 
 def test_the_slider_prunes_from_known_norms_where_that_can_be():
-    assert setup_panel.slide(RECORDER, "builtin", "ria", "unstructured", 30, "row").order == "one-shot"
-    assert setup_panel.slide(RECORDER, "builtin", "wanda", "2:4", 30, "row") is None
-    assert setup_panel.slide(RECORDER, "builtin", "sparsegpt", "unstructured", 30, "default") is None
+    assert slid(method="ria", group="row").order == "one-shot"
+    assert slid(pattern="2:4", group="row") is None
+    assert slid(method="sparsegpt") is None
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -1,1 +1,1 @@
-"""Running calibration text through the blocks, and what is measured there."""
+"""Running calibration text through the blocks and measuring what each linear reads."""

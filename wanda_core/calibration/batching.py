@@ -1,4 +1,4 @@
-"""Several sequences in one call of a block, where that changes no bit of the result.
+"""Running several sequences in one call of a block, where that changes no bit of the result.
 
 A larger matrix product is faster, but another kernel may round differently, experts may see other tokens, and a
 captured mask may not fit. So one block of each shape is run both ways first, and only equal bits are trusted: the
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from wanda_core.calibration.input_norms import NormRecorder
+from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.linears import Linear
 
@@ -20,13 +20,15 @@ BATCH_TOKENS = 2048  # in one call at most; more is no faster on two cores and t
 
 @dataclass
 class Batches:
-    """How many sequences a call may carry, found out once for every shape of block. tried: shape, in words that can
-    be written down -> sequences."""
+    """Decides how many sequences a call may carry, by one trial for every shape of block.
+
+    tried: shape, as text that can be saved -> sequences.
+    """
 
     tried: dict[str, int] = field(default_factory=dict)
 
     def size(self, block: nn.Module, call: BlockCall, linears: list[Linear], hidden: list[Tensor]) -> int:
-        """Sequences a call of this block may carry. hidden: N tensors (1, L, D), what enters it."""
+        """Return how many sequences a call of this block may carry. hidden: N tensors (1, L, D) that enter it."""
         if call.own or hidden[0].dim() != 3:  # what belongs to one sequence serves no other
             return 1
         most = min(len(hidden), BATCH_TOKENS // hidden[0].shape[1])
@@ -39,17 +41,17 @@ class Batches:
 
 
 def singly(calls: list[Tensor]) -> list[Tensor]:
-    """Calls of any number of sequences, (B, L, D), as views of one each, (1, L, D)."""
-    return [one for x in calls for one in (x.split(1) if x.dim() == 3 else [x])]
+    """Split calls of any number of sequences, (B, L, D), into views of one sequence each, (1, L, D)."""
+    return [sequence for x in calls for sequence in (x.split(1) if x.dim() == 3 else [x])]
 
 
 def joined(calls: list[Tensor]) -> Tensor:
-    """All sequences in one call, (N, L, D)."""
+    """Join all sequences into one call, (N, L, D)."""
     return calls[0] if len(calls) == 1 else torch.cat(calls)
 
 
 def regrouped(calls: list[Tensor], size: int) -> list[Tensor]:
-    """The same sequences in calls of `size`; nothing is copied where they come so already."""
+    """Regroup sequences into calls of `size`, the rest one by one; nothing is copied if they already come that way."""
     if calls[0].dim() != 3:  # one sequence in each
         return calls
     sequences = sum(len(x) for x in calls)
@@ -60,7 +62,7 @@ def regrouped(calls: list[Tensor], size: int) -> list[Tensor]:
 
 
 def batched(hidden: list[Tensor], size: int) -> Iterator[Tensor]:
-    """Sequences joined into calls of `size`, the rest one by one. N tensors (1, L, D) -> (size, L, D) or (1, L, D)."""
+    """Join sequences into calls of `size`, the rest one by one. N tensors (1, L, D) -> (size, L, D) or (1, L, D)."""
     whole = len(hidden) - len(hidden) % size
     for start in range(0, whole, size):
         yield torch.cat(hidden[start : start + size]) if size > 1 else hidden[start]
@@ -68,7 +70,7 @@ def batched(hidden: list[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def same_bits(block: nn.Module, call: BlockCall, linears: list[Linear], hidden: list[Tensor]) -> bool:
-    """Whether one call with all sequences gives the outputs and input norms of a call for each, bit for bit."""
+    """Try whether one call with all sequences gives the outputs and input norms of a call for each, bit for bit."""
     together, apart = NormRecorder(linears), NormRecorder(linears)
     with apart.recording():
         outputs = [call.run(block, sample) for sample in hidden]
@@ -80,5 +82,5 @@ def same_bits(block: nn.Module, call: BlockCall, linears: list[Linear], hidden: 
     if joint.shape[0] != len(hidden) or together.stats.keys() != apart.stats.keys():
         return False
     pairs = [(joint, torch.cat(outputs))]
-    pairs += [(found.squares, apart.stats[name].squares) for name, found in together.stats.items()]
+    pairs += [(norms.squares, apart.stats[name].squares) for name, norms in together.stats.items()]
     return all(torch.equal(a, b) for a, b in pairs)

@@ -1,8 +1,8 @@
-"""Several batches going through one block together: all arrive at a linear before any passes it.
+"""Moving several batches through one block in lockstep: all arrive at a linear before any passes it.
 
 So a linear can be pruned when its inputs for the whole calibration set are known and before it is used, though the
 set is run in batches that fit in memory. Every batch has a thread of its own, but only one runs at any time. A set
-that fits in one call needs no threads, and goes a third faster without: each thread has its own workers on the cores.
+that fits in one call needs no threads, and is a third faster without: each thread has its own workers on the cores.
 """
 
 import threading
@@ -23,19 +23,20 @@ Arrive = Callable[[Linear, list[Tensor]], object]
 def at_once(
     block: nn.Module, call: BlockCall, linears: list[Linear], x: Tensor, arrive: Arrive, sequence: int = 0
 ) -> list[Tensor]:
-    """One block over the whole set in one call; `arrive` is told of each linear before it is used.
+    """Run one block over the whole set in one call; `arrive` gets each linear and its input before it is used.
 
-    x (N, L, D) -> the outputs, as `Lockstep` has them. sequence: which one x is, where it is one.
+    x (N, L, D) -> the block's output in a list of one, as `Lockstep.outputs` has one per batch. sequence: which
+    one x is, where it is one alone.
     """
 
-    def hook(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def told(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def before_use(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             with matmul.unwatched():
                 arrive(linear, [args[0]])
 
-        return told
+        return hook
 
-    handles = [linear.module.register_forward_pre_hook(hook(linear)) for linear in linears]
+    handles = [linear.module.register_forward_pre_hook(before_use(linear)) for linear in linears]
     try:
         return [call.run(block, x, sequence)]
     finally:
@@ -44,26 +45,26 @@ def at_once(
 
 
 class Lockstep:
-    """One block over many inputs. Iterate it for (linear, its inputs, a tensor per batch), in the order they are
-    reached; the linear is used only after the next step. `outputs` holds the block's outputs afterwards.
+    """Runs one block over many batches. Iterate it for (linear, its inputs, a tensor per batch), in the order linears
+    are reached; a linear is used only when the iteration goes on. `outputs` holds the block's outputs afterwards.
 
-    Several processes stop at the same linears: one whose batches are elsewhere hands out no inputs there.
+    Several processes stop at the same linears: one with no batch waiting there hands out an empty list of inputs.
     Leaving the iteration early ends all threads; the hooks are gone in any case.
     """
 
     def __init__(self, block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor]) -> None:
         self.block, self.call, self.linears, self.inputs = block, call, linears, inputs
         self.outputs: list[Tensor] = []
-        self._here = threading.local()
-        self._turns = [threading.Semaphore(0) for _ in inputs]
-        self._back = threading.Semaphore(0)
-        self._parked: dict[int, tuple[int, Tensor]] = {}  # batch -> (place of its linear, what it read)
+        self._own = threading.local()  # of a thread: which batch it runs
+        self._turns = [threading.Semaphore(0) for _ in inputs]  # released to let a batch run
+        self._paused = threading.Semaphore(0)  # released by a batch that waits at a linear or has finished
+        self._waiting: dict[int, tuple[int, Tensor]] = {}  # batch -> (place of its linear in `linears`, the input)
         self._leaving = False
 
     def __iter__(self) -> Generator[tuple[Linear, list[Tensor]], None, None]:
-        """Run every batch as far as it goes, hand out the earliest linear that any waits at, and again."""
+        """Run every batch until it waits, hand out the earliest linear that any waits at, and so on to the end."""
         handles = [
-            linear.module.register_forward_pre_hook(self._stop(place)) for place, linear in enumerate(self.linears)
+            linear.module.register_forward_pre_hook(self._wait_at(place)) for place, linear in enumerate(self.linears)
         ]
         with ThreadPoolExecutor(len(self.inputs), "lockstep") as threads:
             jobs = [threads.submit(self._run, batch) for batch in range(len(self.inputs))]
@@ -72,16 +73,17 @@ class Lockstep:
                 while True:
                     for batch in running:
                         self._turns[batch].release()
-                        self._back.acquire()
-                        if batch not in self._parked:
+                        self._paused.acquire()
+                        if batch not in self._waiting:
                             jobs[batch].result()  # raises what the block raised
-                    place = distributed.least(min((at for at, _ in self._parked.values()), default=len(self.linears)))
-                    if place == len(self.linears):
+                    finished = len(self.linears)
+                    place = distributed.least(min((at for at, _ in self._waiting.values()), default=finished))
+                    if place == finished:
                         break
-                    running = [batch for batch, (at, _) in self._parked.items() if at == place]
-                    yield self.linears[place], [self._parked[batch][1] for batch in running]
+                    running = [batch for batch, (at, _) in self._waiting.items() if at == place]
+                    yield self.linears[place], [self._waiting[batch][1] for batch in running]
                     for batch in running:
-                        del self._parked[batch]
+                        del self._waiting[batch]
                 self.outputs = [output for job in jobs if (output := job.result()) is not None]
             finally:
                 self._leaving = True
@@ -91,7 +93,8 @@ class Lockstep:
                     handle.remove()
 
     def _run(self, batch: int) -> Tensor | None:
-        self._here.batch = batch
+        """Run one batch in a thread of its own, whenever it is its turn. -> the block's output, None when stopped."""
+        self._own.batch = batch
         self._turns[batch].acquire()
         try:
             with torch.no_grad():
@@ -99,15 +102,17 @@ class Lockstep:
         except StopForward:
             return None
         finally:
-            self._back.release()
+            self._paused.release()
 
-    def _stop(self, place: int) -> Any:
-        def arrive(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            batch = self._here.batch
-            self._parked[batch] = (place, args[0])
-            self._back.release()
+    def _wait_at(self, place: int) -> Any:
+        """Make the hook that stops each batch before the linear at `place` until the batch has its next turn."""
+
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            batch = self._own.batch
+            self._waiting[batch] = (place, args[0])
+            self._paused.release()
             self._turns[batch].acquire()
             if self._leaving:
                 raise StopForward
 
-        return arrive
+        return hook

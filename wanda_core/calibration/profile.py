@@ -1,4 +1,4 @@
-"""The dense model's input norms, taken once and kept: what recipes that need norms alone prune from."""
+"""The dense model's input norms, measured once and kept, so that recipes which need no more can prune from them."""
 
 import importlib.metadata
 import json
@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wanda_core.calibration.batching import Batches, regrouped, singly
-from wanda_core.calibration.input_norms import InputNorms, NormRecorder
+from wanda_core.calibration.input_norms import InputNorms
+from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.errors import InputError, StorageError
 from wanda_core.machine import distributed
 from wanda_core.model import experts
@@ -33,7 +34,7 @@ class Profile:
     """Input norms of every linear over one calibration set.
 
     norms: linear name -> (C_in,) float32 on the CPU, ‖X_j‖₂ / sqrt(N): the root of Σ‖x‖²/N over N sequences.
-    calibration: fingerprint of the tokens; order: when the statistics were taken; source: which model and text;
+    calibration: fingerprint of the tokens; order: in which the norms were measured; source: which model and text;
     tokens: how many each expert was sent, by linear name.
     """
 
@@ -47,22 +48,22 @@ class Profile:
 def profile(
     lm: LanguageModel, calibration: Calibration, on_progress: Callable[[Progress], object] | None = None
 ) -> Profile:
-    """The dense model's input norms. Raises ModelError when values are not finite."""
+    """Measure the dense model's input norms. Raises ModelError when values are not finite."""
     return finish(profile_steps(lm, calibration), on_progress)
 
 
 @torch.no_grad()
 def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
-    """`profile` as a generator that yields progress per block."""
+    """Measure a profile as a generator that yields progress per block."""
     lm.check_length(calibration.seq_len)
     with experts.apart(lm.model):
-        return (yield from _profiled(lm, calibration))
+        return (yield from _measure(lm, calibration))
 
 
-def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
+def _measure(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     blocks = lm.walk("read")
     calls, hidden = blocks.start(distributed.share(calibration.ids).to(lm.device))
-    found: dict[str, InputNorms] = {}
+    input_norms: dict[str, InputNorms] = {}
     batches = Batches(blocks.tried)
     for index, block, linears in blocks:
         call = calls[index]
@@ -71,28 +72,28 @@ def _profiled(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
         inputs = regrouped(hidden, batches.size(block, call, linears, singly(hidden)))
         with recorder.recording():
             hidden = blocks.carry(_outputs(block, call, inputs, recorder))
-        found.update(recorder.join().found())
+        input_norms.update(recorder.join().input_norms())
     yield Progress("profile", len(blocks), len(blocks), "blocks")
-    return profile_of(lm, calibration, found)
+    return profile_of(lm, calibration, input_norms)
 
 
 def _outputs(block: nn.Module, call: BlockCall, inputs: list[Tensor], recorder: NormRecorder) -> Iterator[Tensor]:
-    """A block over all sequences, its linears' inputs recorded. inputs: calls (B, L, D) -> likewise."""
+    """Run a block over all sequences while `recorder` records. inputs: calls (B, L, D) -> outputs, likewise."""
     for number, x in enumerate(inputs):
         recorder.sequences = sequences_in(x)
         yield call.run(block, x, number)
 
 
-def profile_of(lm: LanguageModel, calibration: Calibration, found: Mapping[str, InputNorms]) -> Profile:
-    """What a pass of the dense model found, by linear name, as a profile."""
-    norms = {name: one.norms.cpu() for name, one in found.items()}
+def profile_of(lm: LanguageModel, calibration: Calibration, input_norms: Mapping[str, InputNorms]) -> Profile:
+    """Make a profile of what a pass of the dense model measured. input_norms: of every linear, by name."""
+    norms = {name: measured.norms.cpu() for name, measured in input_norms.items()}
     routed = [linear.name for linear in lm.all_linears if linear.routed]
-    tokens = {name: found[name].tokens for name in routed}
+    tokens = {name: input_norms[name].tokens for name in routed}
     return Profile(norms, calibration.fingerprint, "one-shot", source_of(lm, calibration), tokens)
 
 
 def check_profile_target(path: str | Path) -> Path:
-    """The absolute path of a file that `save_profile` may write: a new one, or an earlier profile.
+    """Return the absolute path of a file that `save_profile` may write: a new one, or an earlier profile.
 
     Raises StorageError for a file of any other kind, which would be lost.
     """
@@ -111,15 +112,17 @@ def check_profile_target(path: str | Path) -> Path:
     return target
 
 
-def save_profile(found: Profile, path: str | Path) -> Path:
-    """Write a profile as one safetensors file, beside and moved into place. Raises StorageError when it cannot be."""
+def save_profile(profile: Profile, path: str | Path) -> Path:
+    """Write a profile as one safetensors file. -> its absolute path. Raises StorageError when it cannot be written.
+
+    The file is written under another name beside `path` and then moved, so that it is never there half written.
+    """
     target = check_profile_target(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    about = {"format": FORMAT, "calibration": found.calibration, "order": found.order}
+    metadata = {"format": FORMAT, "calibration": profile.calibration, "order": profile.order}
     try:
-        norms = {name: norm.contiguous() for name, norm in found.norms.items()}
-        json_parts = {"source": json.dumps(dict(found.source)), "tokens": json.dumps(dict(found.tokens))}
-        save_file(norms, part, metadata=about | json_parts)
+        metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
+        save_file({name: norm.contiguous() for name, norm in profile.norms.items()}, part, metadata=metadata)
         part.replace(target)
     except (OSError, SafetensorError, ValueError) as error:
         raise StorageError(f"the profile cannot be written to {str(path)!r} ({error}); choose another place") from error
@@ -129,31 +132,31 @@ def save_profile(found: Profile, path: str | Path) -> Path:
 
 
 def load_profile(path: str | Path) -> Profile:
-    """Read what `save_profile` wrote. Raises InputError for anything else."""
+    """Read a profile that `save_profile` wrote. Raises InputError for any other file."""
     try:
         with safe_open(Path(path).expanduser(), framework="pt") as file:
-            about = file.metadata() or {}
-            if about.get("format") != FORMAT:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
                 raise InputError(f"{str(path)!r} is no profile of this version; make one with `wanda-lab profile`")
             norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            source, tokens = json.loads(about["source"]), json.loads(about["tokens"])
-            return Profile(norms, about["calibration"], about["order"], source, tokens)
+            source, tokens = json.loads(metadata["source"]), json.loads(metadata["tokens"])
+            return Profile(norms, metadata["calibration"], metadata["order"], source, tokens)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
             f"profile {str(path)!r} cannot be read ({error}); make one with `wanda-lab profile`"
         ) from error
 
 
-def check_matches(found: Profile, lm: LanguageModel) -> None:
+def check_matches(profile: Profile, lm: LanguageModel) -> None:
     """Raise InputError unless the profile was taken on this model."""
-    made_on = (found.source.get("model"), found.source.get("revision"))
-    if found.source and made_on != (lm.name, lm.revision):
+    taken_on = (profile.source.get("model"), profile.source.get("revision"))
+    if profile.source and taken_on != (lm.name, lm.revision):
         raise InputError(
-            f"the profile was taken on {made_on[0]!r} and the model is {lm.name!r} (or another state of it); "
+            f"the profile was taken on {taken_on[0]!r} and the model is {lm.name!r} (or another state of it); "
             "make a profile of this model"
         )
     for linear in lm.all_linears:
-        norm = found.norms.get(linear.name)
+        norm = profile.norms.get(linear.name)
         if norm is None or norm.shape != (linear.shape[1],):
             raise InputError(
                 f"the profile has no norms that fit {linear.name} {linear.shape}; make a profile of this model"
@@ -161,7 +164,7 @@ def check_matches(found: Profile, lm: LanguageModel) -> None:
 
 
 def source_of(lm: LanguageModel, calibration: Calibration) -> dict[str, Any]:
-    """Which model, text and versions statistics were taken with, as plain values."""
+    """Describe with which model, text and versions norms are measured, as plain values for files."""
     return {
         "model": lm.name,
         "revision": lm.revision,

@@ -92,13 +92,13 @@ def _speaks() -> bool:
 def together(device: str | None) -> Iterator[str | None]:
     """Inside, this process prunes together with those that `torchrun` started beside it, if it did; gives the device
     to use. The first that fails says why, and the others, which fail because of it, nothing."""
-    from wanda_core.machine import distributed
+    from wanda_core.machine.joining import joined
 
     def hear(first: bool) -> None:
         global _heard
         _heard = first
 
-    with distributed.joined(device, hear) as place:
+    with joined(device, hear) as place:
         yield place
 
 

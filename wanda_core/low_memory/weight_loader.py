@@ -1,7 +1,7 @@
-"""A checkpoint on the disk and a model without weights: parts of one are brought into the other and put away again.
+"""Brings the weights of one part of a model from its checkpoint on the disk, and puts them away again.
 
-A part is a decoder block, or the rest: embeddings, last norm, output head. transformers' own code says which tensor
-goes where, renames it, joins or splits it (experts), casts it, and undoes all that for saving.
+A part is a decoder block, or the rest: embeddings, last norm, output head. Which tensor goes where, and how it is
+converted, is the business of `conversion.py`.
 """
 
 import re
@@ -14,18 +14,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    convert_and_load_state_dict_in_model,
-    rename_source_key,
-    revert_weight_conversion,
-)
-from transformers.modeling_utils import LoadStateDictConfig, remove_tied_weights_from_state_dict
-from transformers.utils import logging
 
 from wanda_core.errors import ModelError, StorageError, first_line
+from wanda_core.low_memory.conversion import Conversion, tie, tied_pairs
 from wanda_core.model import experts
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.stored_tensors import (
@@ -52,9 +43,7 @@ class WeightLoader:
         self._prefix = re.compile(rf"{re.escape(decoder_blocks(model)[0])}\.(\d+)\.")
         self._stored = stored_tensors(folder, name)
         check_numbers(name, self._stored)
-        self.mapping = get_model_conversion_mapping(model)
-        plan = model._get_dtype_plan(dtype)
-        self._how: dict[str, Any] = {"dtype": dtype, "dtype_plan": plan, "weight_mapping": self.mapping}
+        self._conversion = Conversion(model, dtype)
         self._tensors, unexpected = self._by_part(model)
         self.carried = carried_tensors(model, name, self._stored, unexpected)
         self._missing = self._rehearse(model)
@@ -68,20 +57,20 @@ class WeightLoader:
         return sorted({stored.file for stored in self._stored.values()})
 
     def part(self, name: str) -> int:
-        """Which part a parameter of the model belongs to: the index of its block, or `REST`."""
-        found = self._prefix.match(name)
-        return int(found[1]) if found else REST
+        """Return which part a parameter of the model belongs to: the index of its block, or `REST`."""
+        match = self._prefix.match(name)
+        return int(match[1]) if match else REST
 
     def sizes(self, model: nn.Module) -> dict[int, int]:
-        """Bytes of each part in memory, tied parameters once."""
-        found: dict[int, int] = defaultdict(int)
+        """Return the bytes that each part takes in memory, tied parameters counted once."""
+        sizes: dict[int, int] = defaultdict(int)
         for name, parameter in model.named_parameters():
-            found[self.part(name)] += parameter.nbytes
-        return dict(found)
+            sizes[self.part(name)] += parameter.nbytes
+        return dict(sizes)
 
     @contextmanager
     def at_hand(self, model: nn.Module, part: int) -> Iterator[None]:
-        """Inside, the part's weights are in the model, on the device; afterwards they are as if never read."""
+        """Context manager: read the part's weights into the model, on the device, and drop them at the end."""
         try:
             self._bring(model, part)
             yield
@@ -89,76 +78,55 @@ class WeightLoader:
             self._put_away(model, part)
 
     def as_saved(self, model: Any, part: int) -> dict[str, Tensor]:
-        """The part at hand as a checkpoint holds it: transformers' names and layout, tied tensors once, on the CPU."""
+        """Return the part at hand as a checkpoint holds it: its names and layout, tied tensors once, on the CPU."""
         state = {name: value for name, value in model.state_dict().items() if self.part(name) == part}
-        for name in model._keys_to_ignore_on_save or ():
-            state.pop(name, None)
-        state = revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
-        return {name: value.cpu().contiguous() for name, value in state.items()}
+        saved = self._conversion.as_saved(model, state)
+        return {name: value.cpu().contiguous() for name, value in saved.items()}
 
     def _by_part(self, model: Any) -> tuple[dict[int, list[str]], list[str]]:
-        """Names in the checkpoint, by the part they end up in; and those that the model has no place for."""
-        wanted = model.state_dict()
-        renamings = [entry for entry in self.mapping if isinstance(entry, WeightRenaming)]
-        converters = [entry for entry in self.mapping if isinstance(entry, WeightConverter)]
-        found: dict[int, list[str]] = defaultdict(list)
-        unexpected = []
-        for name in self._stored:
-            target, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, wanted)
-            if target not in wanted and name in wanted:
-                target = name
-            if target in wanted:
-                found[self.part(target)].append(name)
-            else:
-                unexpected.append(name)
-        return found, unexpected
+        """Return the names in the checkpoint by the part they end up in, and those the model has no place for."""
+        names: dict[int, list[str]] = defaultdict(list)
+        targets = self._conversion.names_in_model(model, self._stored)
+        for name, target in targets.items():
+            names[self.part(target)].append(name)
+        return names, [name for name in self._stored if name not in targets]
 
     def _rehearse(self, model: Any) -> set[str]:
-        """Load everything as shapes alone, so that what is wrong with a checkpoint is known before an hour's work.
+        """Load everything as shapes alone, so that a defect of the checkpoint is known before an hour's work.
 
-        -> the parameters it holds under another's name, because they are tied.
+        -> the parameters that the checkpoint holds under another's name, because they are tied.
         """
         shapes = {name: value for part in self._tensors for name, value in self._shapes(part)}
-        told = self._converted(model, shapes, torch.device("meta"))
-        missing = set(told.missing_keys)
-        model.tie_weights(missing_keys=told.missing_keys, recompute_mapping=False)
-        model._adjust_missing_and_unexpected_keys(told)
-        check_complete(self.name, told.missing_keys)
-        return missing
+        info = self._load(model, shapes, torch.device("meta"))
+        not_loaded = set(info.missing_keys)
+        check_complete(self.name, self._conversion.still_missing(model, info))
+        return not_loaded
 
     def _shapes(self, part: int) -> Iterator[tuple[str, Tensor]]:
         for name in self._tensors[part]:
-            yield name, torch.empty(self._stored[name].shape, dtype=self._how["dtype"], device="meta")
+            yield name, torch.empty(self._stored[name].shape, dtype=self._conversion.dtype, device="meta")
 
     def _bring(self, model: Any, part: int) -> None:
         with self._open(part) as files:
-            pieces = {name: files[self._stored[name].file].get_slice(name) for name in self._tensors[part]}
-            self._converted(model, pieces, self.device)
+            slices = {name: files[self._stored[name].file].get_slice(name) for name in self._tensors[part]}
+            self._load(model, slices, self.device)
         if part == REST:
-            model.tie_weights(missing_keys=set(self._missing), recompute_mapping=False)
+            tie(model, set(self._missing))
         for name, module in model.named_modules():
             if self.part(f"{name}.") == part:
                 module.requires_grad_(False)
                 experts.adopt(module)
 
-    def _converted(self, model: Any, tensors: dict[str, Any], device: torch.device) -> Any:
-        """transformers' own loading of these tensors, and what it has to say."""
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # one for every block
-        try:
-            told, _ = convert_and_load_state_dict_in_model(
-                model, tensors, LoadStateDictConfig(device_map={"": device}, **self._how)
-            )
-        finally:
-            if shown:
-                logging.enable_progress_bar()
-        if told.mismatched_keys or told.conversion_errors:
-            strange = min([key[0] for key in told.mismatched_keys] or told.conversion_errors)
+    def _load(self, model: Any, tensors: dict[str, Any], device: torch.device) -> Any:
+        """Load tensors into the model; return transformers' loading info. Raises ModelError for a wrong shape."""
+        info = self._conversion.load(model, tensors, device)
+        if info.mismatched_keys or info.conversion_errors:
+            strange = min([key[0] for key in info.mismatched_keys] or info.conversion_errors)
             raise ModelError(
                 f"{self.name!r} could not be loaded: {strange} has another shape than its configuration says; "
                 "try another model"
             )
-        return told
+        return info
 
     def _put_away(self, model: nn.Module, part: int) -> None:
         for name, empty in self._empty.items():
@@ -171,12 +139,15 @@ class WeightLoader:
 
     @contextmanager
     def _open(self, part: int) -> Iterator[dict[Path, Any]]:
-        """The files that hold a part. They are read, not mapped: a map would count as memory, all of it at once."""
+        """Context manager: open the files that hold a part.
+
+        They are read, not mapped into memory: a mapped file would count as memory in use, all of it at once.
+        """
         try:
             with ExitStack() as stack:
                 paths = {self._stored[name].file for name in self._tensors[part]}
                 yield {path: stack.enter_context(safe_open(path, framework="pt", backend="pread")) for path in paths}
-        except OSError as error:  # of a disk that may answer again; what is finished stays
+        except OSError as error:  # the disk may answer again, so what is finished stays
             raise StorageError(
                 f"the weights of {self.name!r} could not be read: {first_line(error)}; check the disk and start again"
             ) from error
@@ -186,16 +157,14 @@ class WeightLoader:
             ) from error
 
     def _check_apart(self, model: Any) -> None:
-        """Every block must have weights of its own."""
+        """Raise ModelError unless every block has weights of its own."""
         parts: dict[int, set[int]] = defaultdict(set)
         names = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
             parts[id(parameter)].add(self.part(name))
             names[id(parameter)] = name
-        shared = [names[one] for one, among in parts.items() if len(among) > 1]
-        shared += [
-            x for pair in model.all_tied_weights_keys.items() if any(self.part(y) != REST for y in pair) for x in pair
-        ]
+        shared = [names[key] for key, used_in in parts.items() if len(used_in) > 1]
+        shared += [name for pair in tied_pairs(model) if any(self.part(tied) != REST for tied in pair) for name in pair]
         if shared:
             raise ModelError(
                 f"{self.name!r} has blocks that share weights ({min(shared)}), so they cannot be pruned one by one; "
@@ -204,7 +173,7 @@ class WeightLoader:
 
 
 def _held(model: nn.Module) -> Iterator[tuple[str, Tensor | None]]:
-    """Every parameter and saved buffer by name, the objects themselves."""
+    """Yield every parameter and saved buffer, the objects themselves, with their names."""
     saved = model.state_dict().keys()
     for prefix, module in model.named_modules(remove_duplicate=False):
         for own, value in (*module._parameters.items(), *module._buffers.items()):

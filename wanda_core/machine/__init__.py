@@ -1,1 +1,1 @@
-"""Processors, processes and memory."""
+"""Processors, processes and memory: faster products, several processes that work together, malloc's settings."""

@@ -1,10 +1,11 @@
-"""Matrix products of a forward pass, sooner on some CPUs and the same in every bit.
+"""Matrix products by oneDNN, faster on some CPUs than torch's own, and in a forward pass the same in every bit.
 
 On x86 torch multiplies float32 matrices by Intel's MKL, which leaves half the width of other makers' processors unused;
 oneDNN, which torch carries too, does not. Each adds up along the inputs in pieces, MKL often of 192, and rounds where a
 piece ends. Handed MKL's pieces one after the other, oneDNN ends with MKL's bits. Nobody promises that, so each shape is
-tried on random numbers first, and only equal bits are used, else torch's own product. Whether oneDNN takes less time at
-all is measured once; it decides nothing but the time. WANDA_ONEDNN=0 in the environment leaves everything to torch.
+tried on random numbers first: oneDNN is used where its bits are equal, torch's own product elsewhere. Whether oneDNN
+takes less time at all is measured once; it decides nothing but the time. WANDA_ONEDNN=0 in the environment leaves
+everything to torch.
 """
 
 import os
@@ -18,32 +19,34 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-LEAST_ROWS = 64  # of x; fewer are over before anything is gained
+LEAST_ROWS = 64  # of x; with fewer there is nothing to gain
 MOST_OUTPUTS = 32_768  # of W; a vocabulary has more, and trying it out would take hundreds of megabytes
 MOST_NUMBERS = 2**26  # of x, of W and of their product; 256 MB each, of which a trial takes several
 MOST_SHAPES = 256  # that are remembered, the latest
-SOONER, TIMES = 0.85, 10  # of torch's own time, the least of so many
+PAYS_BELOW = 0.85  # share of torch's own time; oneDNN must take less to be used
+TIMED_RUNS = 10  # of each product; the fastest counts
 LENGTHS = (192, 256, 384, 128)  # of a piece, in the order they are tried
+LINE = 64  # bytes of a cache line; MKL may go another way for what begins inside one
 
-# What a product's bits depend on, but for the numbers: sizes, strides and places in a cache line, bias, threads.
+# All that a product's bits depend on, except the numbers: sizes, strides, places in a cache line, bias, threads.
 Shape = tuple[Any, ...]
-_ends: dict[Shape, list[int] | None] = {}  # -> where pieces end, [] before it is tried, None for torch's own product
+_ends: dict[Shape, list[int] | None] = {}  # -> where pieces end; [] until it is tried; None for torch's own product
 
 
 def linear(x: Tensor, W: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + bias, bit for bit as `torch.nn.functional.linear` has it.
+    """Compute x Wᵀ + bias, bit for bit as `torch.nn.functional.linear` does.
 
     x (…, C_in), W (C_out, C_in), bias (C_out,) -> (…, C_out). A shape is tried when it comes for the second time.
     """
     if not _fit(x, W, bias):
         return nn.functional.linear(x, W, bias)
     flat = x.reshape(-1, x.shape[-1])
-    shape = (*_lie(flat), *_lie(W), bias is not None, torch.get_num_threads())
+    shape = (*_layout(flat), *_layout(W), bias is not None, torch.get_num_threads())
     ends = _ends.get(shape)
     if shape not in _ends:
         _remember(shape, [])
     elif ends == []:
-        ends = _tried(flat, W, bias)
+        ends = _find_ends(flat, W, bias)
         _remember(shape, ends)
     if not ends:
         return nn.functional.linear(x, W, bias)
@@ -57,7 +60,7 @@ def _remember(shape: Shape, ends: list[int] | None) -> None:
 
 
 def matmul(A: Tensor, B: Tensor) -> Tensor:
-    """A B for what is solved and compared with nobody's bits: by oneDNN in one piece where it can, the same every time.
+    """Compute A B where nobody's bits must be met: by oneDNN in one piece where it can, the same every time.
 
     A (M, K), B (K, N) -> (M, N).
     """
@@ -66,25 +69,30 @@ def matmul(A: Tensor, B: Tensor) -> Tensor:
 
 
 def times_symmetric(A: Tensor, H: Tensor) -> Tensor:
-    """A H likewise, for H = Hᵀ, which oneDNN then reads by rows, a fifth sooner. A (M, K), H (K, K) -> (M, K)."""
+    """Compute A H for H = Hᵀ, which oneDNN reads by rows, a fifth faster. A (M, K), H (K, K) -> (M, K)."""
     return matmul(A, H.t())
 
 
-def _lie(x: Tensor) -> Shape:
-    """How a matrix lies in memory."""
+def accumulator_dtype(device: torch.device) -> torch.dtype:
+    """Choose the type for sums over sequences: float64, so that their order leaves no trace once the sum is float32.
+
+    MPS has no float64, so there it is float32.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _layout(x: Tensor) -> Shape:
+    """Describe how a matrix lies in memory."""
     return x.shape, x.stride(), x.data_ptr() % LINE
 
 
-LINE = 64  # bytes of a cache line; MKL may go another way for what begins inside one
-
-
 def _fit(x: Tensor, W: Tensor, bias: Tensor | None) -> bool:
-    """Whether oneDNN could take this product: float32 on a CPU, nothing to differentiate, and enough of it."""
-    given = (x, W) if bias is None else (x, W, bias)
+    """Tell whether oneDNN could take this product: float32 on a CPU, nothing to differentiate, and enough of it."""
+    tensors = (x, W) if bias is None else (x, W, bias)
     return (
         _onednn is not None
-        and all(type(one) in (Tensor, nn.Parameter) and one.dtype == torch.float32 for one in given)
-        and all(one.device.type == "cpu" and one.layout == torch.strided for one in given)
+        and all(type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == torch.float32 for tensor in tensors)
+        and all(tensor.device.type == "cpu" and tensor.layout == torch.strided for tensor in tensors)
         and W.dim() == 2
         and (x.is_contiguous() if x.dim() > 2 else x.dim() == 2)
         and 0 not in (*x.stride(), *W.stride())  # rows that lie in one place, as after `expand`
@@ -92,90 +100,95 @@ def _fit(x: Tensor, W: Tensor, bias: Tensor | None) -> bool:
         and 1 < len(W) <= MOST_OUTPUTS
         and max(x.numel(), W.numel(), x.numel() // x.shape[-1] * len(W)) <= MOST_NUMBERS
         and (bias is None or bias.shape == W.shape[:1])
-        and not (torch.is_grad_enabled() and any(one.requires_grad for one in given))
+        and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
     )
 
 
-def _found_onednn() -> Callable[..., Tensor] | None:
+def _onednn_linear() -> Callable[..., Tensor] | None:
+    """Get torch's way to oneDNN's product, None where there is none, it does not work or must not be used."""
     if os.environ.get("WANDA_ONEDNN") == "0" or not torch.backends.mkldnn.is_available():
         return None
     try:
-        found = torch.ops.mkldnn._linear_pointwise.default  # what torch's own compiler calls; it has no public name
+        product = torch.ops.mkldnn._linear_pointwise.default  # what torch's own compiler calls; it has no public name
         x = torch.arange(4.0, dtype=torch.float32, device="cpu").view(2, 2)
-        works = torch.equal(found(x, x, None, "none", [], ""), x @ x.t())
-    except (AttributeError, RuntimeError, TypeError):  # another torch, which has none or one that takes other things
+        works = torch.equal(product(x, x, None, "none", [], ""), x @ x.t())
+    except (AttributeError, RuntimeError, TypeError):  # another torch, without it or with other arguments
         return None
-    return found if works else None
+    return product if works else None
 
 
-_onednn = _found_onednn()
+_onednn = _onednn_linear()
 
 
 def _in_pieces(x: Tensor, W: Tensor, bias: Tensor | None, ends: list[int]) -> Tensor:
-    """x Wᵀ + bias by oneDNN, added up piece by piece. x (T, C_in), W (C_out, C_in) -> (T, C_out)."""
+    """Compute x Wᵀ + bias by oneDNN, piece by piece along the inputs. ends: where each piece ends.
+
+    x (T, C_in), W (C_out, C_in) -> (T, C_out).
+    """
     assert _onednn is not None
     y: Tensor | None = None
     for start, end in zip([0, *ends], ends, strict=False):
-        part = _onednn(_dense(x[:, start:end]), _dense(W[:, start:end]), bias if y is None else None, "none", [], "")
-        y = part if y is None else y.add_(part)
+        piece = _onednn(_dense(x[:, start:end]), _dense(W[:, start:end]), bias if y is None else None, "none", [], "")
+        y = piece if y is None else y.add_(piece)
     assert y is not None
     return y
 
 
 def _dense(x: Tensor) -> Tensor:
-    """Without gaps between rows, or between columns where it is stored by columns: oneDNN crawls over gaps."""
+    """Close gaps between rows, or between columns where x is stored by columns: oneDNN is slow with gaps."""
     return x if x.t().is_contiguous() else x.contiguous()
 
 
-def _tried(x: Tensor, W: Tensor, bias: Tensor | None) -> list[int] | None:
-    """Where pieces must end to give torch's own bits for products of this shape, None when none do."""
+def _find_ends(x: Tensor, W: Tensor, bias: Tensor | None) -> list[int] | None:
+    """Try where pieces must end to give torch's own bits for products of this shape. -> ends, None when none do."""
     if not _pays(torch.get_num_threads()):
         return None
     generator = torch.Generator("cpu").manual_seed(0)
-    x, W = _drawn_like(x, generator), _drawn_like(W, generator)
+    x, W = _random_like(x, generator), _random_like(W, generator)
     bias = None if bias is None else torch.empty_like(bias).normal_(generator=generator)
-    own = nn.functional.linear(x, W, bias)
+    expected = nn.functional.linear(x, W, bias)
     try:
-        return next((ends for ends in _ways(x.shape[1]) if torch.equal(_in_pieces(x, W, bias, ends), own)), None)
+        candidates = _candidate_ends(x.shape[1])
+        return next((ends for ends in candidates if torch.equal(_in_pieces(x, W, bias, ends), expected)), None)
     except RuntimeError:  # nothing that oneDNN takes
         return None
 
 
-def _drawn_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random numbers that lie in memory as x does. (M, N) -> (M, N) float32."""
+def _random_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw random numbers that lie in memory as x does. (M, N) -> (M, N) float32."""
     size = 1 + sum((length - 1) * stride for length, stride in zip(x.shape, x.stride(), strict=True))
-    room = torch.empty(size + LINE // 4, dtype=torch.float32, device="cpu").normal_(generator=generator)
-    start = (x.data_ptr() - room.data_ptr()) % LINE // 4
-    return room.as_strided(x.shape, x.stride(), start)
+    memory = torch.empty(size + LINE // 4, dtype=torch.float32, device="cpu").normal_(generator=generator)
+    start = (x.data_ptr() - memory.data_ptr()) % LINE // 4
+    return memory.as_strided(x.shape, x.stride(), start)
 
 
 @cache
 def _pays(threads: int) -> bool:
-    """Whether oneDNN takes clearly less time here, on so many threads, pieces and all."""
+    """Measure whether oneDNN, in pieces, takes clearly less time here than torch's own product on so many threads."""
     if _onednn is None:
         return False
     generator = torch.Generator("cpu").manual_seed(0)
     x, W = (
-        _drawn_like(torch.empty(rows, 3 * LENGTHS[0], dtype=torch.float32, device="cpu"), generator)
+        _random_like(torch.empty(rows, 3 * LENGTHS[0], dtype=torch.float32, device="cpu"), generator)
         for rows in (2048, 512)
     )
-    ends = next(_ways(x.shape[1]))
+    ends = next(_candidate_ends(x.shape[1]))
     own, pieces = (_seconds(product) for product in (lambda: x @ W.t(), lambda: _in_pieces(x, W, None, ends)))
-    return pieces < SOONER * own
+    return pieces < PAYS_BELOW * own
 
 
 def _seconds(product: Callable[[], Tensor]) -> float:
-    """The least of several times: the first ones also prepare what later ones find ready."""
-    spent = []
-    for _ in range(TIMES):
+    """Time a product as the fastest of several runs, since the first ones also prepare what later ones find ready."""
+    times = []
+    for _ in range(TIMED_RUNS):
         started = time.perf_counter()
         product()
-        spent.append(time.perf_counter() - started)
-    return min(spent)
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
-def _ways(columns: int) -> Iterator[list[int]]:
-    """Where the pieces of a row may end: pieces of one length and a rest, two halves, or the whole row."""
+def _candidate_ends(columns: int) -> Iterator[list[int]]:
+    """List where the pieces of a row may end: pieces of one length and a rest, two halves, or the whole row."""
     for length in LENGTHS:
         if length < columns:
             yield [*range(length, columns, length), columns]
@@ -185,7 +198,7 @@ def _ways(columns: int) -> Iterator[list[int]]:
 
 
 class FasterLinear(TorchFunctionMode):
-    """Inside, in this thread, every `torch.nn.functional.linear` is `products.linear`."""
+    """Context manager: in this thread, `linear` of this file runs in place of `torch.nn.functional.linear`."""
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -196,10 +209,5 @@ class FasterLinear(TorchFunctionMode):
 
 
 def unwatched() -> AbstractContextManager[Any]:
-    """Inside, `FasterLinear` does not look: for the many small operations of a hook, each of which would pay for it."""
+    """Context manager: switch `FasterLinear` off, for a hook's many small operations, each of which it would slow."""
     return torch._C.DisableTorchFunction()
-
-
-def wide(device: torch.device) -> torch.dtype:
-    """What sums over sequences are kept in, so that their order leaves no trace in float32. MPS has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,5 +1,8 @@
-"""How this process uses the machine. Called once by what starts a process (command line, page, benchmarks), never by
-the library: a program that imports it keeps its own settings."""
+"""Settings of this process: its rank, how it ends, what malloc does with freed memory.
+
+Called once by what starts a process (command line, page, benchmarks), never by the library: a program that imports it
+keeps its own settings.
+"""
 
 import ctypes
 import os
@@ -14,15 +17,18 @@ MAPPED_BYTES = 64 * 2**20  # from this size on a tensor is mapped alone and give
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Which of how many processes this is, as `torchrun` says in the environment; (0, 1) when it started none."""
+    """Read which of how many processes this is from `torchrun`'s environment; (0, 1) when it started none."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def leave(code: int) -> NoReturn:
-    """End one of several processes at once, everything printed. Threads that exchanged tensors may still let go of
-    some, and an interpreter that ends under them aborts now and then."""
+    """End one of several processes at once, after printing what is buffered.
+
+    Threads that exchanged tensors may still be releasing some, and an interpreter that ends under them aborts now and
+    then.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -31,21 +37,22 @@ def leave(code: int) -> NoReturn:
 def keep_freed_memory() -> None:
     """Let the C library keep the memory of freed activations instead of giving it back after every block.
 
-    Fetching the pages anew took a tenth of a first pruning on a CPU. Only glibc knows these settings; elsewhere
-    nothing happens.
+    Fetching the pages again took a tenth of a first pruning on a CPU. Only glibc has these settings; elsewhere nothing
+    happens.
     """
-    _set(KEPT_BYTES, MAPPED_BYTES)
+    _set_malloc(KEPT_BYTES, MAPPED_BYTES)
 
 
 def give_back_freed_memory() -> None:
-    """The opposite, for models larger than memory: a freed matrix goes back to the system at once.
+    """Let the C library give a freed matrix back to the system at once, for models larger than memory.
 
-    Kept, the memory of one block fits the next badly, and a few megabytes more were held with every block.
+    If it is kept, the memory of one block fits the next badly, and a few megabytes more are held with every block.
     """
-    _set(LARGE_BYTES, LARGE_BYTES, arenas=1)  # every thread would have its own, 64 MB of addresses each
+    _set_malloc(LARGE_BYTES, LARGE_BYTES, arenas=1)  # else every thread has its own, 64 MB of addresses each
 
 
-def _set(kept: int, mapped: int, arenas: int = 0) -> None:
+def _set_malloc(kept: int, mapped: int, arenas: int = 0) -> None:
+    """Set glibc's malloc: bytes of freed memory to keep, and from how many bytes on a tensor is mapped alone."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, kept)

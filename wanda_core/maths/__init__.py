@@ -1,1 +1,1 @@
-"""Scores, masks and updates: tensors in, tensors out."""
+"""The mathematics of pruning, tensors in, tensors out: scores, masks, updates of kept weights, and OWL's allocation."""

@@ -1,4 +1,4 @@
-"""From scores to masks: which weights go. Pure functions; True marks a weight that is removed."""
+"""Masks, which say which weights go, made from scores. Pure functions; True marks a weight that is removed."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from wanda_core.methods import MaskRule
 
 
 def lowest_per_row(scores: Tensor, k: int) -> Tensor:
-    """The k lowest of every row; ties go from the lowest column up, as a stable ascending sort has it.
+    """Mark the k lowest of every row; of equal scores the leftmost go first, as in a stable ascending sort.
 
     scores (R, C) float, finite -> bool (R, C) with exactly k True in each row.
     """
@@ -30,7 +30,7 @@ def lowest_per_row(scores: Tensor, k: int) -> Tensor:
 
 
 def lowest_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
-    """N:M: in every M consecutive columns the M - N lowest go.
+    """Mark the M - N lowest of every M consecutive columns, so that N:M stay.
 
     scores (R, C) with C a multiple of M -> bool (R, C).
     """
@@ -38,14 +38,18 @@ def lowest_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def at_or_below(scores: Tensor, threshold: Tensor) -> Tensor:
-    """Everything up to and with the threshold: the reference's rule for magnitude per matrix."""
+    """Mark every score up to and including the threshold, ties too: the published rule for magnitude per matrix.
+
+    scores (R, C), threshold () or (1, 1) -> bool (R, C).
+    """
     return scores <= threshold
 
 
 def without(W: Tensor, mask: Tensor) -> Tensor:
-    """W with +0.0 where the mask is True, every other bit as it was. W (R, C), mask bool (R, C) -> (R, C), W's dtype.
+    """Copy W with +0.0 where the mask is True, every other bit as it was. W, mask bool (R, C) -> (R, C), W's dtype.
 
-    An `and` of bit patterns: eight times faster on a CPU than `masked_fill`, and unlike a product it makes no -0.0.
+    This is an `and` of bit patterns: eight times faster on a CPU than `masked_fill`, and unlike a product it makes no
+    -0.0.
     """
     bits = INTEGERS[W.element_size()]
     keep = -(~mask).to(bits)  # all ones or all zeros
@@ -58,11 +62,11 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 def removal_mask(
     scores: Tensor, share: float, n_of_m: tuple[int, int] | None = None, group: str = "row", rule: MaskRule = "lowest"
 ) -> Tensor:
-    """Which weights of one linear go. scores (C_out, C_in) finite -> bool (C_out, C_in).
+    """Choose the weights of one linear that go. scores (C_out, C_in) finite -> bool (C_out, C_in).
 
-    share: of weights to remove, 0 to 1; n_of_m: (N, M), which fixes it; group: what scores are compared within, as
-    recipes name it; rule: see `methods.MaskRule`. Of every group the `int(size * share)` lowest go; by
-    `at-or-below` per matrix everything up to and with the value at that place, as magnitude is published.
+    share: of weights to remove, 0 to 1; n_of_m: (N, M), which sets the share itself; group: what scores are compared
+    within, as recipes name it; rule: see `methods.MaskRule`. Of every group the `int(size * share)` lowest go; by
+    `at-or-below` per matrix everything up to and including the value at that place, as magnitude is published.
     """
     if n_of_m is not None:
         return lowest_n_of_m(scores, *n_of_m)
@@ -81,24 +85,26 @@ def removal_mask(
 
 
 def lowest_in_blocks(scores: Tensor, share: float, size: int) -> Tensor:
-    """The `int(size * share)` lowest of every `size` consecutive scores of a row; the last block may be shorter.
+    """Mark the `int(size * share)` lowest of every `size` consecutive scores of a row; the last block may be shorter.
 
     (R, C) -> bool (R, C).
     """
     mask = torch.zeros_like(scores, dtype=torch.bool)
     whole = scores.shape[1] - scores.shape[1] % size
     for part, width in ((slice(whole), size), (slice(whole, None), scores.shape[1] - whole)):
-        here = scores[:, part]
-        if here.numel():  # of several processes one may have no row
-            mask[:, part] = lowest_per_row(here.reshape(-1, width), int(width * share)).reshape(here.shape)
+        part_scores = scores[:, part]
+        if part_scores.numel():  # of several processes one may have no row
+            lowest = lowest_per_row(part_scores.reshape(-1, width), int(width * share))
+            mask[:, part] = lowest.reshape(part_scores.shape)
     return mask
 
 
 def up_to_a_share_of_the_sum(scores: Tensor, sparsity: float) -> Tensor:
-    """Wanda's variant: of every row the smallest scores whose cumulative sum stays within α of the row's sum.
+    """Mark the smallest scores of every row whose cumulative sum stays within the share α of the row's sum.
 
-    One α for the matrix, by bisection in [0, 0.8] from 0.4, until its sparsity is within 0.001 of the target or the
-    interval is narrower than that. A row whose first score is already more loses nothing. (R, C) -> bool (R, C).
+    This is Wanda's variant (Sun et al. 2023), as its code has it. There is one α for the whole matrix, found by
+    bisection in [0, 0.8] from 0.4, until the matrix's sparsity is within 0.001 of the target or the interval is
+    narrower than that. A row whose lowest score already exceeds its share loses nothing. (R, C) -> bool (R, C).
     """
     ordered = torch.sort(scores, dim=1, stable=True).values
     sums = ordered.cumsum(dim=1)
@@ -116,4 +122,4 @@ def up_to_a_share_of_the_sum(scores: Tensor, sparsity: float) -> Tensor:
             low, alpha = alpha, (alpha + high) / 2
 
 
-VARIANT_TOLERANCE = 0.001  # of the share of zeros, and of the interval of α: the published code's
+VARIANT_TOLERANCE = 0.001  # of the share of zeros, and of the interval of α, as in the published code

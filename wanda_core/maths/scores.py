@@ -1,4 +1,4 @@
-"""How much each weight matters: pure functions of tensors."""
+"""Scores, which say how much each weight matters: pure functions of a weight matrix and its input norms."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def magnitude(W: Tensor) -> Tensor:
-    """|W|, the classic baseline. W (C_out, C_in) -> (C_out, C_in), same dtype."""
+    """Score a weight by its size |W|, the classic baseline. W (C_out, C_in) -> (C_out, C_in), same dtype."""
     return W.abs()
 
 
 def wanda(W: Tensor, X_norm: Tensor) -> Tensor:
-    """S_ij = |W_ij| · ‖X_j‖₂ (Sun et al. 2023, eq. 1).
+    """Score a weight by its size times the norm of its input, S_ij = |W_ij| · ‖X_j‖₂ (Sun et al. 2023, eq. 1).
 
     W (C_out, C_in), X_norm (C_in,) float32, L2 norms of the input columns -> (C_out, C_in) float32.
     """
@@ -22,8 +22,9 @@ def wanda(W: Tensor, X_norm: Tensor) -> Tensor:
 
 
 def ria(W: Tensor, X_norm: Tensor, a: float = 0.5) -> Tensor:
-    """Relative importance and activations: (|W_ij| / Σ_i|W_ij| + |W_ij| / Σ_j|W_ij|) · ‖X_j‖₂^a (Zhang et al. 2024).
+    """Score a weight by its relative importance in its column and row, times its input norm to the power a (RIA).
 
+    S_ij = (|W_ij| / Σ_i|W_ij| + |W_ij| / Σ_j|W_ij|) · ‖X_j‖₂^a (Zhang et al. 2024).
     W (C_out, C_in), X_norm (C_in,) float32 -> (C_out, C_in) float32.
     """
     A = W.abs().float()
@@ -32,7 +33,7 @@ def ria(W: Tensor, X_norm: Tensor, a: float = 0.5) -> Tensor:
 
 
 def random(W: Tensor, seed: int) -> Tensor:
-    """Scores drawn evenly from [0, 1), the same on every device. seed: 0 to 2⁶³ - 1.
+    """Draw scores evenly from [0, 1), the same on every device. seed: 0 to 2⁶³ - 1.
 
     W (C_out, C_in) -> (C_out, C_in) float32.
     """
@@ -41,10 +42,10 @@ def random(W: Tensor, seed: int) -> Tensor:
 
 
 def dead_columns_by_magnitude(scores: Tensor, W: Tensor, X_norm: Tensor) -> Tensor:
-    """Order the weights of columns whose input was always zero by |W|, below every live weight.
+    """Rescore the weights of dead columns, whose input was always zero: by |W|, and below every other weight.
 
-    Their scores all tie at zero, so the metric cannot choose among them. scores, W (C_out, C_in),
-    X_norm (C_in,) -> (C_out, C_in); a dead weight becomes -1/|W|, which is lower for a smaller |W|.
+    Their scores all tie at zero, so the score cannot choose among them. scores, W (C_out, C_in), X_norm (C_in,)
+    -> (C_out, C_in); the score of a dead column's weight becomes -1/|W|, which is lower for a smaller |W|.
     """
     alive = X_norm > 0
     return scores if bool(alive.all()) else scores.where(alive, -1 / (W.abs().to(scores.dtype) + TINY))
@@ -54,12 +55,16 @@ TINY = 1e-30  # keeps a quotient finite when all weights beside it are zero
 
 
 def seed_of(seed: int, name: str) -> int:
-    """A seed for one linear, from the recipe's and the linear's name: masks differ, whatever was pruned before."""
+    """Make a seed for one linear from the recipe's seed and the linear's name alone. -> 0 to 2⁶³ - 1.
+
+    So masks differ from linear to linear, and do not depend on what was pruned before.
+    """
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # 0 to 2⁶³ - 1
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
-# By method: (W, ‖X‖ where it needs norms, a seed of the linear's own) -> S. SparseGPT has none, its sweep decides.
+# By method: (W, ‖X‖ where the score needs norms, a seed of the linear's own) -> S. A method whose mask rule is `sweep`
+# has none: the sweep chooses.
 SCORES: Mapping[str, Callable[[Tensor, Any, int], Tensor]] = {
     "wanda": lambda W, X_norm, seed: wanda(W, X_norm),
     "wanda-variant": lambda W, X_norm, seed: wanda(W, X_norm),

@@ -1,4 +1,4 @@
-"""What becomes of the weights that stay: pure functions of a matrix and the products XᵀX of its inputs."""
+"""Updates of the weights that stay, to make up for those that go: pure functions of W and the products XᵀX."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,16 @@ from torch import Tensor
 from wanda_core.errors import ModelError
 from wanda_core.machine.matmul import matmul, times_symmetric
 
-OBS_COLUMNS = 128  # of one block in SparseGPT's sweep
-OBS_DAMPING = 0.01  # of the mean diagonal, as published
+OBS_COLUMNS = 128  # columns of one block in SparseGPT's sweep, as published
+OBS_DAMPING = 0.01  # share of the mean diagonal added to it, as published
 
 
 def damped(gram: Tensor, damping: float, shrinkage: float = 0.0) -> Tensor:
-    """H = XᵀX + λI + κ diag(XᵀX), λ a share of the mean diagonal, κ of each entry. (C, C) float32 -> (C, C).
+    """Compute H = XᵀX + λI + κ diag(XᵀX), with λ = `damping` · mean diagonal and κ = `shrinkage`. (C, C) -> (C, C).
 
-    κ makes correlations between inputs smaller and leaves their ratio to each other: a few thousand tokens overstate
-    them (up to a factor this is the estimate of Ledoit & Wolf 2004 with the diagonal as its target).
+    κ makes correlations between inputs smaller and keeps their ratios to each other, because a few thousand tokens
+    overstate them. Up to a factor this is the estimate of Ledoit & Wolf 2004 with the diagonal as its target.
+    gram: XᵀX, float32.
     """
     H = gram.clone()
     H.diagonal().mul_(1 + shrinkage).add_(damping * gram.diagonal().mean().clamp_min(1e-12))
@@ -24,49 +25,52 @@ def damped(gram: Tensor, damping: float, shrinkage: float = 0.0) -> Tensor:
 
 
 def least_squares(W: Tensor, keep: Tensor, H: Tensor, residual: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Kept weights that minimise tr(W H Wᵀ - 2 B Wᵀ), by conjugate gradients preconditioned with diag H.
+    """Find the kept weights that minimise tr(W H Wᵀ - 2 B Wᵀ), by conjugate gradients preconditioned with diag H.
 
-    W (C_out, C_in) float32, where to start; keep bool, likewise: everything else becomes zero; H (C_in, C_in)
-    positive definite; residual B - W H (C_out, C_in) of that start. All rows take their steps together.
-    -> weights and their residual, (C_out, C_in) float32; nothing that is given is written to.
+    W: where to start, (C_out, C_in) float32; keep: which weights stay, bool (C_out, C_in), all others become zero;
+    H: (C_in, C_in), positive definite; residual: B - W H of the start, (C_out, C_in); steps: at least 1. All rows take
+    their steps together. -> weights and their residual, (C_out, C_in) float32; nothing that is given is written to.
     """
     kept = keep.to(W.dtype)
     dropped = W * (1 - kept)
     W = W - dropped
     R = residual + times_symmetric(dropped, H)
-    over = kept / H.diagonal()  # the preconditioner, projected on the mask
-    P = R * over
-    room = torch.empty_like(W)  # for products that are only summed
-    rz = torch.mul(R, P, out=room).sum(dim=1, keepdim=True)
+    preconditioner = kept / H.diagonal()  # zero for weights that go, so that they stay where they are
+    P = R * preconditioner
+    scratch = torch.empty_like(W)  # for products that are only summed
+    rz = torch.mul(R, P, out=scratch).sum(dim=1, keepdim=True)
     for step in range(1, steps + 1):
         HP = times_symmetric(P, H)
-        alpha = rz / torch.mul(P, HP, out=room).sum(dim=1, keepdim=True).clamp_min(1e-30)  # (C_out, 1)
+        alpha = rz / torch.mul(P, HP, out=scratch).sum(dim=1, keepdim=True).clamp_min(1e-30)  # (C_out, 1)
         W.addcmul_(P, alpha)
         R.addcmul_(HP, alpha, value=-1)
         if step == steps:
             break
-        Z = torch.mul(R, over, out=HP)
-        rz, before = torch.mul(R, Z, out=room).sum(dim=1, keepdim=True), rz
+        Z = torch.mul(R, preconditioner, out=HP)
+        rz, before = torch.mul(R, Z, out=scratch).sum(dim=1, keepdim=True), rz
         P.mul_(rz / before.clamp_min(1e-30)).add_(Z)
     return W, R
 
 
 def pull(W: Tensor, H: Tensor, residual: Tensor) -> Tensor:
-    """Where every weight, cut ones too, would go by a step of its own: W + (B - W H) / diag H. (C_out, C_in)."""
+    """Take one Jacobi step: where each weight, removed ones included, would move if re-solved alone.
+
+    W + (B - W H) / diag H; W, residual B - W H: (C_out, C_in), H: (C_in, C_in) -> (C_out, C_in).
+    """
     return W + residual / H.diagonal()
 
 
 def obs(
     W: Tensor, gram: Tensor, choose: Callable[[Tensor, Tensor, int], Tensor], every: int = OBS_COLUMNS
 ) -> tuple[Tensor, Tensor]:
-    """SparseGPT's sweep (Frantar & Alistarh 2023, algorithm 1): column by column, what a cut weight did is handed to
-    the columns right of it.
+    """Sweep over the columns from left to right; for each removed weight, change those to its right to make up for it.
 
-    W (C_out, C_in) float32; gram XᵀX (C_in, C_in) float32, of any scale; choose: given the weights of the next
-    `every` columns as they stand, the diagonal of the inverse's Cholesky factor there and the first of these
-    columns, which go, bool.
-    -> new weights and mask, (C_out, C_in); columns that were never fed are removed. Raises ModelError when XᵀX cannot
-    be inverted.
+    SparseGPT's sweep (Frantar & Alistarh 2023, algorithm 1), by the inverse of H = XᵀX + λI.
+    W: (C_out, C_in) float32; gram: XᵀX (C_in, C_in) float32, of any scale; choose: returns which weights of the next
+    `every` columns go, bool; it is given these weights as they stand (C_out, every), the diagonal of the Cholesky
+    factor of H⁻¹ there (every,), and the index of the first of these columns.
+    -> new weights and mask, (C_out, C_in); columns whose inputs were always zero are removed. Raises ModelError when H
+    cannot be inverted.
     """
     W = W.clone()
     H = gram.clone()
@@ -79,18 +83,18 @@ def obs(
     columns = W.shape[1]
     for start in range(0, columns, OBS_COLUMNS):
         end = min(start + OBS_COLUMNS, columns)
-        inside = U[start:end, start:end]
+        U_block = U[start:end, start:end]
         part = W[:, start:end].clone()
         error = torch.zeros_like(part)
         for i in range(end - start):
             if i % every == 0:
-                here = slice(i, min(i + every, end - start))
-                mask[:, start + here.start : start + here.stop] = choose(
-                    part[:, here], inside.diagonal()[here], start + i
+                chosen = slice(i, min(i + every, end - start))
+                mask[:, start + chosen.start : start + chosen.stop] = choose(
+                    part[:, chosen], U_block.diagonal()[chosen], start + i
                 )
             lost = part[:, i] * mask[:, start + i]
-            error[:, i] = lost / inside[i, i]
-            part[:, i:] -= error[:, i : i + 1] * inside[i, i:]
+            error[:, i] = lost / U_block[i, i]
+            part[:, i:] -= error[:, i : i + 1] * U_block[i, i:]
         W[:, start:end] = part.masked_fill(mask[:, start:end], 0)
         W[:, end:] -= matmul(error, U[start:end, end:])
     mask[:, dead] = True
@@ -98,10 +102,11 @@ def obs(
 
 
 def _upper_root_of_inverse(H: Tensor) -> Tensor:
+    """Compute the upper triangular U with H⁻¹ = Uᵀ U, (C, C) -> (C, C). Raises ModelError when there is none."""
     try:
         return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(H)), upper=True)
     except torch.linalg.LinAlgError as error:
         raise ModelError(
-            "the inputs of a linear do not determine its weights (their product cannot be inverted); "
+            "the inputs of a linear do not determine its weights (their products XᵀX cannot be inverted); "
             "give more calibration text or choose update none"
         ) from error

@@ -1,1 +1,1 @@
-"""Loading a model, and finding what is in it."""
+"""Loading a model and finding its decoder blocks, linears and experts."""

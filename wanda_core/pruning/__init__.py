@@ -1,1 +1,1 @@
-"""From a recipe and a model to a pruned variant."""
+"""Turning a recipe and a dense model into a pruned variant."""

@@ -1,4 +1,4 @@
-"""How much of each block goes: the same everywhere, more where there are fewer outliers, or as given."""
+"""The sparsity of each block: the same everywhere, lower where there are more outliers (OWL), or as given."""
 
 from collections.abc import Mapping
 
@@ -13,14 +13,16 @@ from wanda_core.recipe import PruneSpec
 def block_sparsities(
     spec: PruneSpec, blocks: BlockWalk, norms: Mapping[str, Tensor] | None
 ) -> tuple[list[float], list[float] | None]:
-    """The sparsity of every block, and OWL's outlier ratios where they decided.
+    """Allot a sparsity to every block. -> sparsities 0 to 1, and OWL's outlier ratios, None unless they decided.
 
-    norms: the dense model's input norms, needed for `owl`. Raises InputError for a list of another length.
+    norms: the dense model's input norms by linear name, needed for `owl`. Raises InputError for a given list of
+    sparsities that is not as long as the model.
     """
     if isinstance(spec.allocation, tuple):
         if len(spec.allocation) != len(blocks):
             raise InputError(
-                f"the allocation lists {len(spec.allocation)} blocks and the model has {len(blocks)}; give one each"
+                f"the allocation lists {len(spec.allocation)} blocks and the model has {len(blocks)}; "
+                "give one sparsity for each block"
             )
         return list(spec.allocation), None
     if spec.allocation == "uniform" or norms is None:

@@ -1,4 +1,4 @@
-"""Pruning a model by a recipe. The dense model is only read: all changes go to a twin that shares its weights."""
+"""Pruning a whole model by a recipe. The dense model is only read: all changes go to a twin that shares its weights."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.allocation import block_sparsities
-from wanda_core.pruning.linear_pruner import LinearPruner, finite
+from wanda_core.pruning.linear_pruner import LinearPruner, require_finite
 from wanda_core.pruning.variant import LinearReport, PruneReport, Variant, twin
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration, calibrate
@@ -30,10 +30,10 @@ def prune(
     on_progress: Callable[[Progress], object] | None = None,
     profile: Profile | None = None,
 ) -> Variant:
-    """Prune to the end. `lm` stays dense; the result runs beside it.
+    """Prune a model. `lm` stays dense; the variant that is returned runs beside it.
 
-    spec: Wanda at 50% when left out. calibration: 16 windows of the built-in text when left out.
-    profile: the dense model's norms, for order `one-shot` and allocation `owl`; taken afresh when left out.
+    spec: the recipe, by default Wanda at 50%; calibration: by default 16 windows of the built-in text;
+    profile: the dense model's norms, for order `one-shot` and allocation `owl`, by default measured now.
     Raises InputError for a recipe the model cannot take, ModelError for a model that cannot be scored.
     """
     return finish(prune_steps(lm, spec or PruneSpec(), calibration, profile), on_progress)
@@ -47,9 +47,9 @@ def prune_steps(
     profile: Profile | None = None,
     reports: list[LinearReport] | None = None,
 ) -> Steps[Variant]:
-    """`prune` as a generator that yields progress; closing it cancels and leaves nothing behind.
+    """Prune as a generator that yields progress; closing it cancels and leaves nothing behind.
 
-    reports: of the linears that an earlier, unfinished run pruned; those of this run are added to it.
+    reports: of the linears that an earlier, unfinished run pruned; this run adds its own.
     """
     started = time.perf_counter()
     pruned = twin(lm)
@@ -66,31 +66,31 @@ def prune_steps(
     shares, ratios = block_sparsities(spec, lm.walk("read"), profile.norms if profile else None)
     pruner = LinearPruner(spec, shares, reports)
     with experts.apart(pruned.model), experts.apart(lm.model):
-        norms = yield from _visited(lm, pruned, spec, calibration, profile, pruner)
-    kept = None
+        norms = yield from _visit_all(lm, pruned, spec, calibration, profile, pruner)
+    deciding_norms = None
     if norms:
         fingerprint = calibration.fingerprint if calibration else profile.calibration if profile else ""
-        kept = Profile(norms, fingerprint, spec.order)
-    about = _described(calibration, profile if spec.needs_calibration else None)
+        deciding_norms = Profile(norms, fingerprint, spec.order)
+    source = _calibration_source(calibration, profile if spec.needs_calibration else None)
     seconds = time.perf_counter() - started
     report = PruneReport(
         tuple(pruner.reports),
         seconds,
-        about,
+        source,
         tuple(shares),
         tuple(ratios) if ratios else None,
         distributed.each(seconds, distributed.waited()),
     )
-    return Variant(pruned, spec, report, kept)
+    return Variant(pruned, spec, report, deciding_norms)
 
 
 def needs_text(spec: PruneSpec, profile: Profile | None) -> bool:
-    """Whether calibration text is read: not when a profile of the dense model holds all that the recipe asks for."""
+    """Tell whether calibration text must be read: no if a profile of the dense model holds all the recipe asks for."""
     norms_suffice = not spec.needs_gram and (spec.order == "one-shot" or not spec.needs_norms)
     return spec.needs_calibration and not (profile is not None and norms_suffice)
 
 
-def _visited(
+def _visit_all(
     lm: LanguageModel,
     pruned: LanguageModel,
     spec: PruneSpec,
@@ -98,12 +98,12 @@ def _visited(
     profile: Profile | None,
     pruner: LinearPruner,
 ) -> Steps[Mapping[str, Tensor]]:
-    """Go through the network in the recipe's order; -> the norms that decided."""
+    """Prune every linear in the recipe's order. -> the norms that decided, by linear name; {} where none did."""
     if not spec.needs_norms and not spec.needs_gram:
-        yield from _without_inputs(lm, pruned, spec, pruner)
+        yield from _visit_by_weights_alone(lm, pruned, spec, pruner)
         return {}
     if spec.order == "one-shot":
-        assert profile is not None  # given or taken above
+        assert profile is not None  # given, or measured by the caller
         return (yield from orders.one_shot(pruned, profile.norms, profile.tokens, pruner.visit))
     assert calibration is not None  # every other order reads it
     if spec.order == "in-flight":
@@ -112,9 +112,11 @@ def _visited(
     return (yield from orders.faithful(pruned, calibration, pruner.visit, spec.needs_gram))
 
 
-def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, pruner: LinearPruner) -> Steps[None]:
-    """Methods that look at weights alone."""
-    blocks = lm.walk("prune")
+def _visit_by_weights_alone(
+    dense: LanguageModel, pruned: LanguageModel, spec: PruneSpec, pruner: LinearPruner
+) -> Steps[None]:
+    """Prune every linear of `pruned` by a method that looks at no inputs."""
+    blocks = pruned.walk("prune")
     threshold = None
     if spec.group == "model":
         yield Progress("threshold", 0, len(blocks), "blocks")
@@ -125,26 +127,29 @@ def _without_inputs(dense: LanguageModel, lm: LanguageModel, spec: PruneSpec, pr
             if spec.group != "model":
                 pruner.visit(linear, None)
                 continue
-            S = finite(scores.magnitude(linear.weight), linear.name)
-            none = torch.zeros_like(S, dtype=torch.bool)
-            pruner.put_masked(
-                linear, none if threshold is None else masks.at_or_below(S.float(), threshold.to(S.device))
-            )
+            S = require_finite(scores.magnitude(linear.weight), linear.name)
+            if threshold is None:
+                mask = torch.zeros_like(S, dtype=torch.bool)
+            else:
+                mask = masks.at_or_below(S.float(), threshold.to(S.device))
+            pruner.put_masked(linear, mask)
     yield Progress("pruning", len(blocks), len(blocks), "blocks")
 
 
 def _model_threshold(lm: LanguageModel, spec: PruneSpec) -> Tensor | None:
+    """Find the magnitude up to which weights of the whole model go, () float32; None when none go."""
     total = sum(linear.weight.numel() for linear in lm.all_linears)
     k = int(total * spec.target)
 
     def matrices() -> Iterator[Tensor]:
         for _, _, linears in lm.walk("read"):
-            yield from (finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
+            yield from (require_finite(scores.magnitude(linear.weight), linear.name) for linear in linears)
 
     return selection.kth_of_all(matrices, k) if k else None
 
 
 def _check_pattern(linears: list[Linear], spec: PruneSpec) -> None:
+    """Raise InputError for an N:M pattern that does not divide the input columns of every linear."""
     if spec.n_of_m is None:
         return
     m = spec.n_of_m[1]
@@ -156,8 +161,8 @@ def _check_pattern(linears: list[Linear], spec: PruneSpec) -> None:
             )
 
 
-def _described(calibration: Calibration | None, profile: Profile | None) -> dict[str, object] | None:
-    """Where the statistics came from: the text read, else the one the profile was taken on."""
+def _calibration_source(calibration: Calibration | None, profile: Profile | None) -> dict[str, object] | None:
+    """Describe the text that was read, else the one the profile was measured on, as plain values for reports."""
     if calibration is not None:
         return {
             "source": calibration.source,

@@ -1,4 +1,4 @@
-"""A variant: the dense model with a recipe laid over it, both usable side by side."""
+"""A variant, which is the pruned model beside its dense one, and the report of how it came about."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -13,9 +13,12 @@ from wanda_core.recipe import PruneSpec
 
 @dataclass(frozen=True)
 class LinearReport:
-    """What happened to one linear. zeros counts exact zeros afterwards, of C_out · C_in weights;
-    dead_columns: input columns that were always zero, ordered by magnitude instead; by_magnitude: an expert that was
-    sent too few tokens to measure, pruned by magnitude as a whole."""
+    """Report of one pruned linear.
+
+    shape: (C_out, C_in); zeros: exact zeros afterwards, of C_out · C_in weights; dead_columns: input columns that
+    were always zero, whose weights were ordered by magnitude instead; by_magnitude: whether it belongs to an expert
+    that was sent too few tokens to measure and was pruned by magnitude as a whole.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -31,10 +34,12 @@ class LinearReport:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What a pruning did: per linear, in all, and in how many seconds.
+    """Report of a whole pruning.
 
-    blocks: the sparsity asked of every block; outlier_ratios: what allocation `owl` found in each; processes: of
-    several that worked together, the seconds of each and how many of them it exchanged or waited.
+    linears: one report each, in the order they were pruned; seconds: it took; calibration: which text was read, None
+    if none was; blocks: the sparsity asked of every block; outlier_ratios: of every block, measured for allocation
+    `owl`; processes: for each of several that worked together, its seconds and how many of them it spent exchanging
+    and waiting.
     """
 
     linears: tuple[LinearReport, ...]
@@ -51,7 +56,7 @@ class PruneReport:
 
     @property
     def by_magnitude(self) -> int:
-        """Matrices of experts that were sent too few tokens to measure."""
+        """Number of matrices of experts that were sent too few tokens to measure."""
         return sum(linear.by_magnitude for linear in self.linears)
 
     @property
@@ -64,8 +69,8 @@ class PruneReport:
 class Variant:
     """A pruned model beside its dense one.
 
-    lm: runs the pruned model; it shares every parameter that was not pruned with the dense model.
-    profile: the input norms that decided, None for methods without calibration.
+    lm: the pruned model, which shares every parameter that was not pruned with the dense one; profile: the input norms
+    that decided, None for methods without calibration.
     """
 
     lm: LanguageModel
@@ -74,12 +79,12 @@ class Variant:
     profile: Profile | None
 
     def pruned_weight(self, name: str) -> Tensor:
-        """The weight of a linear after pruning, (C_out, C_in)."""
+        """Return the weight of a linear after pruning, (C_out, C_in). name: the linear's full name."""
         return next(linear.weight for linear in self.lm.all_linears if linear.name == name)
 
 
 def twin(lm: LanguageModel) -> LanguageModel:
-    """The same model in new modules over the same parameters: replacing one there leaves `lm` untouched."""
+    """Build the same model from new modules over the same parameters: replacing one there leaves `lm` untouched."""
     shared: dict[int, Any] = {id(p): p for p in lm.model.parameters()}
     shared.update({id(b): b for b in lm.model.buffers()})
     model: nn.Module = copy.deepcopy(lm.model, shared)

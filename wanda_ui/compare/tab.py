@@ -4,50 +4,54 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from wanda_core.errors import WandaError
-from wanda_core.evaluation.generation import Generated, common_tokens, generate
-from wanda_core.evaluation.perplexity import Perplexity
-from wanda_core.model.language_model import LanguageModel
+from wanda_core.evaluation.generation import generate
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
 from wanda_ui.app_state import AppState, Result
-from wanda_ui.jobs import Stop
-from wanda_ui.language import Say, label
+from wanda_ui.compare import columns
+from wanda_ui.compare.columns import Answers, Columns
+from wanda_ui.inputs import as_int
+from wanda_ui.jobs import ENGINE, Update
+from wanda_ui.language import Say, label, speaker
+from wanda_ui.tab_context import Tab, TabContext
 
 PROMPT = "The sky is blue because"  # in English in every language: the built-in model speaks little else
-NOTHING = Generated("", ())
 
 
 @dataclass(frozen=True)
-class CompareTab:
-    """The components other files listen to."""
+class CompareTab(Tab):
+    """The two columns and the line below them."""
 
-    prompt: gr.Textbox
-    chat: gr.Checkbox
-    length: gr.Slider
-    temperature: gr.Slider
-    seed: gr.Number
-    button: gr.Button
-    dense: gr.HTML
-    pruned: gr.HTML
+    dense_column: gr.HTML
+    pruned_column: gr.HTML
     verdict: gr.HTML
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
-        """The inputs of `answers` after the model's name and the variant's key."""
-        return [self.prompt, self.chat, self.length, self.temperature, self.seed]
+    def outputs(self) -> list[Component]:
+        """List the components that show an answer."""
+        return [self.dense_column, self.pruned_column, self.verdict]
 
-    @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `answers` yields."""
-        return [self.dense, self.pruned, self.verdict]
+    def show(self, shown: Columns) -> Update:
+        """Fill the columns."""
+        return {self.dense_column: shown.dense, self.pruned_column: shown.pruned, self.verdict: shown.verdict}
+
+    def welcome(self, say: Say) -> Update:
+        """Say what the columns are for."""
+        return self.show(columns.welcome(say))
+
+    def pruned(self, result: Result, say: Say) -> Update:
+        """Ask for a question to both models."""
+        return self.show(columns.invitation(result, say))
 
 
-def build() -> CompareTab:
-    """Two columns on top, the prompt below, as in a conversation."""
+def build(context: TabContext) -> CompareTab:
+    """Lay out two columns on top and the prompt below, as in a conversation, and what happens when it is sent."""
     with gr.Row(equal_height=True, elem_classes="wl-columns"):
         dense = gr.HTML("", elem_id="dense-output")
         pruned = gr.HTML("", elem_id="pruned-output")
@@ -79,152 +83,79 @@ def build() -> CompareTab:
         )
         seed = gr.Number(0, label=label("compare.seed"), precision=0, elem_id="answer-seed", min_width=90)
         chat = gr.Checkbox(True, label=label("compare.chat"), elem_id="chat", min_width=180)
-    return CompareTab(prompt, chat, length, temperature, seed, button, dense, pruned, verdict)
+    tab = CompareTab(dense, pruned, verdict)
+
+    def ask(
+        request: gr.Request,
+        name: str,
+        key: str,
+        prompt: str,
+        chat: bool,
+        length: float,
+        temperature: float,
+        seed: float,
+    ) -> Iterator[Update]:
+        """Show both answers as they grow; Cancel leaves them where they are."""
+        say = speaker(request)
+        stop = context.cancel.since(request, str)
+        settings = {"max_new_tokens": as_int(length), "temperature": temperature, "seed": as_int(seed), "chat": chat}
+        answers: Answers | None = None
+        try:
+            with closing(answering(context.state, name, key, prompt, settings)) as steps:
+                for step in steps:
+                    if isinstance(step, Answers):
+                        answers = step
+                    if stop() is not None:
+                        yield tab.show(columns.stopped(answers, say))
+                        return
+                    if isinstance(step, Progress):
+                        yield tab.show(Columns(markup.progress(step, say), ""))
+                    elif step.begun:
+                        yield tab.show(columns.running(step, say))
+        except WandaError as error:
+            yield {verdict: markup.problem(str(error))}
+        else:
+            if answers is not None:
+                yield tab.show(columns.ended(answers, say))
+
+    settings: dict[str, Any] = {
+        "inputs": [*context.choice, prompt, chat, length, temperature, seed],
+        "outputs": tab.outputs,
+        **ENGINE,
+    }
+    button.click(ask, **settings)
+    prompt.submit(ask, **settings)
+    return tab
 
 
-def welcome(say: Say) -> tuple[str, str, str]:
-    """The columns before anything is pruned."""
-    return (
-        markup.answer("dense", say("compare.dense"), markup.empty(say("compare.dense_hint"))),
-        markup.answer("pruned", say("compare.pruned"), markup.empty(say("compare.pruned_hint"))),
-        "",
-    )
+def answering(
+    state: AppState, name: str, key: str, prompt: str, settings: dict[str, Any]
+) -> Generator[Progress | Answers, None, None]:
+    """Load the model, then answer token by token from it and its variant, holding the engine. Closing it stops both.
 
-
-def invitation(result: Result, say: Say) -> tuple[str, str, str]:
-    """The columns after a pruning and before a question."""
-    ask = markup.empty(say("compare.ask"))
-    return (
-        markup.answer("dense", say("compare.dense"), ask, cost=_cost(result.dense, say)),
-        markup.answer("pruned", result.variant.spec.label, ask, cost=_cost(result.pruned, say)),
-        "",
-    )
-
-
-def answers(
-    state: AppState,
-    say: Say,
-    stop: Stop,
-    name: str,
-    key: str,
-    prompt: str,
-    chat: bool,
-    length: float,
-    temperature: float,
-    seed: float,
-) -> Iterator[tuple[str, str, str]]:
-    """Both answers as they grow. A variant that the server no longer keeps is said, and the dense one answers.
-
-    stop: whether they are to end where they are.
+    Yields progress while it waits, once empty answers, then longer ones. Where the server no longer keeps the variant
+    of that key, or it was made from another model, the dense model answers alone.
     """
     result = state.results.get(key)
-    try:
-        steps = state.model_steps(name)
-        while True:
-            try:
-                yield markup.progress(next(steps), say), "", ""
-            except StopIteration as loaded:
-                lm = loaded.value.lm
-                break
-            if stop() is not None:
-                steps.close()
-                yield welcome(say)
-                return
-        if result is not None and result.loaded.lm is not lm:
-            result = None
-        settings = {"max_new_tokens": _number(length), "temperature": temperature, "seed": _number(seed), "chat": chat}
-        last: tuple[Generated, Generated] = (NOTHING, NOTHING)
-        with closing(_turns(state, lm, result, prompt, settings)) as turns:
-            for pair in turns:
-                if stop() is not None:
-                    yield _stopped(lm, result, last, say)
-                    return
-                if isinstance(pair, Progress):
-                    yield markup.progress(pair, say), "", ""
-                    continue
-                last = pair
-                yield _columns(lm, result, *pair, say, running=True)
-        yield _columns(lm, result, *last, say, running=False)
-    except WandaError as error:
-        yield gr.skip(), gr.skip(), markup.problem(str(error))  # type: ignore[misc]
+    lm = (yield from state.model_steps(name)).lm
+    if result is not None and result.loaded.lm is not lm:
+        result = None
+    answers = Answers(lm, result)
+    yield answers
 
-
-def _stopped(
-    lm: LanguageModel, result: Result | None, last: tuple[Generated, Generated], say: Say
-) -> tuple[str, str, str]:
-    """The columns as far as they came; what differs later nobody knows."""
-    if last == (NOTHING, NOTHING):
-        return welcome(say) if result is None else invitation(result, say)
-    dense, pruned, _ = _columns(lm, result, *last, say, running=False)
-    return dense, pruned, ""
-
-
-def _turns(
-    state: AppState, lm: LanguageModel, result: Result | None, prompt: str, settings: dict
-) -> Generator[Progress | tuple[Generated, Generated], None, None]:
-    """Token by token from both models, holding the engine. Closing it stops both."""
-    pairs: list[tuple[Generated, Generated]] = []
-
-    def both() -> Steps[None]:
+    def turns() -> Steps[None]:
+        nonlocal answers
         streams = [generate(lm, prompt, **settings)]
         if result is not None:
             streams.append(generate(result.variant.lm, prompt, **settings))
-        last = [NOTHING] * 2
         try:
-            for turn in zip_longest(*streams):
-                last = [new or old for new, old in zip([*turn, None][:2], last, strict=True)]
-                pairs.append((last[0], last[1]))
-                yield Progress("answering", len(pairs), settings["max_new_tokens"], "tokens")
+            for turn, (dense, *pruned) in enumerate(zip_longest(*streams), start=1):
+                answers = Answers(lm, result, dense or answers.dense, *(new or answers.pruned for new in pruned))
+                yield Progress("answering", turn, settings["max_new_tokens"], "tokens")
         finally:
             for stream in streams:
                 stream.close()  # type: ignore[attr-defined]
 
-    steps = state.alone(both())
-    try:
+    with closing(state.alone(turns())) as steps:
         for step in steps:
-            yield pairs[-1] if pairs else step
-    finally:
-        steps.close()
-
-
-def _columns(
-    lm: LanguageModel, result: Result | None, dense: Generated, pruned: Generated, say: Say, running: bool
-) -> tuple[str, str, str]:
-    cursor = '<span class="wl-cursor" aria-hidden="true"></span>' if running else ""
-    if result is None:
-        left = markup.answer(
-            "dense", say("compare.dense"), markup.marked(dense.text, "", "") + cursor, _length(dense, say)
-        )
-        return left, markup.answer("pruned", say("compare.pruned"), markup.empty(say("compare.prune_first"))), ""
-    same = common_tokens(dense.tokens, pruned.tokens)
-    parts = same < min(len(dense.tokens), len(pruned.tokens)) or (
-        not running and len(dense.tokens) != len(pruned.tokens)
-    )
-    shared = lm.decode(dense.tokens[:same]) if same else ""
-    mark = say("compare.mark") if parts else ""
-    left, right = (
-        markup.answer(which, title, markup.marked(one.text, shared, mark) + cursor, _length(one, say), _cost(cost, say))
-        for which, title, one, cost in (
-            ("dense", say("compare.dense"), dense, result.dense),
-            ("pruned", result.variant.spec.label, pruned, result.pruned),
-        )
-    )
-    verdict = ""
-    if parts:
-        verdict = say("compare.part", same=same, next=same + 1) if same else say("compare.part_at_once")
-    elif not running:
-        verdict = say("compare.same", same=same)
-    return left, right, markup.sentence(verdict) if verdict else ""
-
-
-def _length(answer: Generated, say: Say) -> str:
-    return say("compare.tokens", count=len(answer.tokens))
-
-
-def _cost(found: Perplexity, say: Say) -> str:
-    return say("compare.perplexity", value=markup.number(found.perplexity))
-
-
-def _number(value: object) -> object:
-    """A whole float from the browser as int; anything else is left for the engine to refuse."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+            yield answers if step.stage == "answering" else step

@@ -1,6 +1,6 @@
 """The lesson's state in the address: `?lesson=6&guess=one&channel=507`, written by the page and read when it opens.
 
-An address may come from anybody: what is out of bounds, no number or too long is left out, and nothing is run.
+An address may come from anybody: what is out of bounds, no number or too long is ignored, and nothing is run.
 """
 
 import json
@@ -8,10 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wanda_ui.inputs import typed_number
 from wanda_ui.lesson.plan import STEPS, Control, Slider, Text
 
 MOST_CHARACTERS = 400  # of a text; a longer one is not kept in the address
-MOST_WHOLE = 1_000_000  # no model has as many channels or blocks
+MOST_DIGITS = 7  # of a channel or block; no model has as many
 HIDEABLE = ("setup", "header", "tabs")
 
 
@@ -25,8 +26,8 @@ class Entry:
 
 
 def read(query: Mapping[str, str]) -> Entry | None:
-    """What an address says of the lesson, None where it names no step."""
-    number = _whole(query.get("lesson"))
+    """Read what an address says of the lesson, None where it names no step."""
+    number = typed_number(query.get("lesson", ""), MOST_DIGITS)
     if number is None or not 1 <= number <= len(STEPS):
         return None
     step = STEPS[number - 1]
@@ -36,13 +37,14 @@ def read(query: Mapping[str, str]) -> Entry | None:
 
 
 def _value(control: Control, given: str | None) -> float | str | None:
+    """Read a control's value, None where none is given or it cannot be."""
     if given is None:
         return None
     if isinstance(control, Text):
         return given if given.strip() and len(given) <= MOST_CHARACTERS else None
     if not isinstance(control, Slider):
-        whole = _whole(given)
-        return None if whole is None else str(whole)
+        number = typed_number(given, MOST_DIGITS)
+        return None if number is None else str(number)
     try:
         value = float(given)
     except ValueError:
@@ -50,17 +52,11 @@ def _value(control: Control, given: str | None) -> float | str | None:
     return value if math.isfinite(value) and control.low <= value <= control.high else None
 
 
-def _whole(given: str | None) -> int | None:
-    if given is None or not given.isascii() or not given.isdigit() or len(given) > len(str(MOST_WHOLE)):
-        return None
-    return int(given)
-
-
 NAMES = sorted({"guess", *(control.name for step in STEPS for control in step.controls)})
 
 
 def remember(number: int) -> str:
-    """JavaScript of an event with a step's guess and controls as inputs: puts them into the address."""
+    """Write the JavaScript of an event with a step's guess and controls as inputs: it puts them into the address."""
     names = ["guess", *(control.name for control in STEPS[number - 1].controls)]
     return f"""(...values) => {{
         const [names, address] = [{json.dumps(names)}, new URL(location)];

@@ -1,4 +1,4 @@
-"""What a step answers with, and the record of a run."""
+"""The answer of a step, and the record of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +21,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """right: the guess that these numbers bear out, None where none does; picture: a figure, or HTML already escaped;
-    numbers: what was measured, by name, for the record; table: the picture's twin for those who do not see it."""
+    """What a step shows.
+
+    right: the guess that these numbers bear out, None where none does; picture: a figure, or HTML already escaped;
+    numbers: what was measured, by name, for the record; table: the same for those who do not see the picture.
+    """
 
     right: str | None
     finding: str

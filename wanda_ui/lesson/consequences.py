@@ -7,7 +7,7 @@ import pandas as pd
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
-from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS, generate
+from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS, Generated, generate
 from wanda_core.evaluation.perplexity import perplexity_steps
 from wanda_core.explain.mask_comparison import protection
 from wanda_core.model.language_model import LanguageModel
@@ -18,6 +18,7 @@ from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
 from wanda_ui.app_state import Loaded
+from wanda_ui.inputs import typed_number
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.sentences import written
@@ -31,11 +32,12 @@ SPARSITIES = (0.3, SPARSITY, 0.6)
 METHODS = ("magnitude", "wanda")
 LINE_TOKENS = 10  # of a generated line
 PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
+MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it
 RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
 
 
 def ablate(asked: Asked, channel: object) -> Steps[Answer]:
-    """One channel set to zero after every block, against one random channel, five times."""
+    """Step 6: one channel set to zero after every block, against one random channel, five times."""
     say = asked.say
     loaded = yield from asked.state.open_steps(asked.model)
     chosen = _chosen(asked, channel, "channel", loaded.lm.width, strongest(loaded))
@@ -56,7 +58,7 @@ def ablate(asked: Asked, channel: object) -> Steps[Answer]:
         "times": number(times),
     }
     rows = [[say("lesson.ablate.untouched"), "", number(report.untouched)]]
-    rows += [[say("lesson.ablate.random"), str(one.channels[0]), number(one.perplexity)] for one in report.random]
+    rows += [[say("lesson.ablate.random"), str(run.channels[0]), number(run.perplexity)] for run in report.random]
     rows += [[say("lesson.ablate.chosen"), str(chosen), number(report.chosen.perplexity)]]
     columns = [say(f"lesson.column.{name}") for name in ("what", "channel", "perplexity")]
     measured = {"channel": chosen, "untouched": report.untouched, "chosen": report.chosen.perplexity}
@@ -65,13 +67,13 @@ def ablate(asked: Asked, channel: object) -> Steps[Answer]:
         say("lesson.ablate.finding" if hurts else "lesson.ablate.finding_none", **values),
         say("lesson.ablate.why" if right == "one" else "lesson.ablate.why_none", **values, strongest=strongest(loaded)),
         figures.ablation_bars(report, say),
-        measured | {f"random_{one.channels[0]}": one.perplexity for one in report.random},
+        measured | {f"random_{run.channels[0]}": run.perplexity for run in report.random},
         pd.DataFrame(rows, columns=columns),
     )
 
 
 def masks(asked: Asked, block: object) -> Steps[Answer]:
-    """Where magnitude's and Wanda's masks of one linear differ: its columns from the quietest to the loudest input."""
+    """Step 7: where magnitude's and Wanda's masks of one linear differ, from its quietest to its loudest input."""
     say = asked.say
     loaded = yield from asked.state.open_steps(asked.model)
     assert loaded.analysis is not None  # made by open_steps
@@ -80,34 +82,37 @@ def masks(asked: Asked, block: object) -> Steps[Answer]:
     if not blocks[chosen]:
         raise InputError(say("lesson.problem.no_linear", block=chosen))
     linear = blocks[chosen][0]
-    found = protection(linear.weight, loaded.analysis.profile.norms[linear.name], SPARSITY)
-    overall, top = found.parting.overall, found.parting.top
+    protected = protection(linear.weight, loaded.analysis.profile.norms[linear.name], SPARSITY)
+    parting, bins = protected.parting, protected.bins
+    overall, top = parting.overall, parting.top
     right = "large" if top > PARTS * overall else "small" if top * PARTS < overall else "even"
-    bins = found.bins
-    values = {"kind": linear.kind, "block": chosen, "overall": overall, "top": top, "columns": found.parting.columns}
+    values = {"kind": linear.kind, "block": chosen, "overall": overall, "top": top, "columns": parting.columns}
     loudest = {"magnitude": float(bins.magnitude[-1]), "wanda": float(bins.wanda[-1])}
     table = pd.DataFrame(
-        [[one.index, f"{one.norm:.2f}", f"{one.magnitude:.0%}", f"{one.wanda:.0%}"] for one in found.top[:8]],
+        [
+            [column.index, f"{column.norm:.2f}", f"{column.magnitude:.0%}", f"{column.wanda:.0%}"]
+            for column in protected.top[:8]
+        ],
         columns=[say(f"lesson.column.{name}") for name in ("column", "norm", "cut_magnitude", "cut_wanda")],
     )
     return Answer(
         right,
         say("lesson.masks.finding", **values),
         say(f"lesson.masks.why_{right}", **values, **loudest),
-        figures.protection_lines(found, say),
+        figures.protection_lines(protected, say),
         {"linear": linear.name, "differ_overall": overall, "differ_loudest_columns": top, **loudest},
         table,
     )
 
 
 def cost(asked: Asked, prompt: object) -> Steps[Answer]:
-    """Perplexity and a line of text at rising sparsity, by magnitude and by Wanda. Nothing of it is kept."""
+    """Step 8: perplexity and a line of text at rising sparsity, by magnitude and by Wanda. Nothing of it is kept."""
     say = asked.say
     words = written(asked, prompt, MAX_PROMPT_CHARACTERS)
     loaded = yield from asked.state.open_steps(asked.model)
-    found = yield from asked.state.alone(_measured(loaded, words))
-    dense = found["dense", 0.0]
-    pair = {method: found[method, SPARSITY][0] for method in METHODS}
+    settings = yield from asked.state.alone(_measured(loaded, words))
+    dense = settings["dense", 0.0]
+    pair = {method: settings[method, SPARSITY][0] for method in METHODS}
     ratio = pair["magnitude"] / pair["wanda"]
     values = {
         "sparsity": SPARSITY,
@@ -118,47 +123,48 @@ def cost(asked: Asked, prompt: object) -> Steps[Answer]:
     right = next((name for most, name in RATIOS if ratio < most), "many")
     rows = [
         ["—" if method == "dense" else f"{share:.0%}", say(f"lesson.cost.{method}"), number(perplexity), line]
-        for (method, share), (perplexity, line) in found.items()
+        for (method, share), (perplexity, line) in settings.items()
     ]
     columns = [say(f"lesson.column.{name}") for name in ("sparsity", "method", "perplexity", "line")]
     return Answer(
         right,
         say("lesson.cost.finding", **values),
         say("lesson.cost.why" if ratio > RATIOS[1][0] else "lesson.cost.why_none", **values),
-        figures.cost_lines({key: perplexity for key, (perplexity, _) in found.items()}, say),
-        {f"perplexity_{method}_{share:.0%}": perplexity for (method, share), (perplexity, _) in found.items()},
+        figures.cost_lines({key: perplexity for key, (perplexity, _) in settings.items()}, say),
+        {f"perplexity_{method}_{share:.0%}": perplexity for (method, share), (perplexity, _) in settings.items()},
         pd.DataFrame(rows, columns=columns),
     )
 
 
 def strongest(loaded: Loaded) -> int:
-    """The channel of the residual stream that rises highest above the median."""
+    """Return the channel of the residual stream that rises highest above the median."""
     assert loaded.analysis is not None  # the caller opened the model
     return standing_out(loaded.analysis)[0].channel
 
 
 def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tuple[float, str]]]:
-    """{(method, sparsity): (perplexity, generated line)}, the dense model first."""
+    """Measure every setting: {(method, sparsity): (perplexity, generated line)}, the dense model first."""
     assert loaded.analysis is not None  # the caller opened the model
     plans: list[tuple[str, float]] = [("dense", 0.0), *((m, s) for s in SPARSITIES for m in METHODS)]
-    found: dict[tuple[str, float], tuple[float, str]] = {}
-    for number_, (method, share) in enumerate(plans):
+    settings: dict[tuple[str, float], tuple[float, str]] = {}
+    for place, (method, share) in enumerate(plans):
         lm = loaded.lm
-        recipe = Progress("recipes", number_, len(plans), "settings")
+        recipe = Progress("recipes", place, len(plans), "settings")
         first, second, third = (replace(recipe, inner=Progress("recipes", part, 3, "parts")) for part in range(3))
         if method != "dense":
-            spec = PruneSpec(method=method, sparsity=share, order="one-shot" if method == "wanda" else "faithful")
+            spec = PruneSpec(method=method, sparsity=share, order="one-shot")
             pruning = prune_steps(loaded.lm, spec, None, loaded.analysis.profile)
             lm = (yield from inside(pruning, first)).lm
         text = read_text(BUILTIN_EVALUATION)
         measuring = perplexity_steps(lm, text, seq_len=SEQ_LEN, windows=COST_WINDOWS)
         perplexity = yield from inside(measuring, second)
-        found[method, share] = perplexity.perplexity, (yield from inside(_line(lm, prompt), third))
-    return found
+        settings[method, share] = perplexity.perplexity, (yield from inside(_line(lm, prompt), third))
+    return settings
 
 
 def _line(lm: LanguageModel, prompt: str) -> Steps[str]:
-    stream: Iterator = generate(lm, prompt, max_new_tokens=LINE_TOKENS)
+    """Continue a prompt by a line."""
+    stream: Iterator[Generated] = generate(lm, prompt, max_new_tokens=LINE_TOKENS)
     text = ""
     try:
         for count, answer in enumerate(stream, 1):
@@ -170,13 +176,14 @@ def _line(lm: LanguageModel, prompt: str) -> Steps[str]:
 
 
 def _chosen(asked: Asked, given: object, what: str, count: int, otherwise: int) -> int:
-    """A channel or block that exists; left empty, the step's own. Raises InputError for any other."""
+    """Read a channel or block that exists; `otherwise` where none is typed. Raises InputError for any other.
+
+    what: `channel` or `block`; count: how many the model has.
+    """
     text = str(given if given is not None else "").strip()
     if not text:
         return otherwise
-    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) < count):
+    place = typed_number(text)
+    if place is None or place >= count:
         raise InputError(asked.say(f"lesson.problem.{what}", given=text[:MOST_ECHOED], last=count - 1))
-    return int(text)
-
-
-MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it
+    return place

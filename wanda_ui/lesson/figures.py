@@ -14,6 +14,7 @@ from wanda_core.explain.toy_example import Choice, TwoWeights
 from wanda_core.outliers.ablation import AblationReport
 from wanda_core.outliers.sinks import Sinks
 from wanda_ui.language import Say
+from wanda_ui.markup import number
 from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PRUNED, VERMILLION, decades, rounded, styled
 
 MOST_POINTS = 1200  # of a line over channels; above that each point is the largest of a few neighbours
@@ -21,11 +22,11 @@ HATCH = {"shape": "/", "size": 6, "solidity": 0.25, "fillmode": "overlay", "fgco
 LABELS = {"size": 14, "color": GREY}
 
 
-def two_weights(weights: Sequence[float], found: TwoWeights, say: Say) -> go.Figure:
-    """Both scores of both weights: blue stays, orange and hatched is cut."""
+def two_weights(weights: Sequence[float], example: TwoWeights, say: Say) -> go.Figure:
+    """Draw both scores of both weights: blue stays, orange and hatched is cut."""
     titles = [say("lesson.two.by_size"), say("lesson.two.by_score")]
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.16)
-    panels = [([abs(w) for w in weights], found.magnitude), (list(found.errors), found.wanda)]
+    panels = [([abs(w) for w in weights], example.magnitude), (list(example.errors), example.wanda)]
     for place, (values, cut) in enumerate(panels, 1):
         gone = [cut == index for index in (0, 1)]
         figure.add_bar(
@@ -49,7 +50,7 @@ def two_weights(weights: Sequence[float], found: TwoWeights, say: Say) -> go.Fig
 
 
 def matrices(W: Tensor, X_norm: Tensor, choices: Mapping[str, Choice], best: str, say: Say) -> str:
-    """Four small tables, one a choice, as HTML: weights kept and cut, and what each output loses."""
+    """Write four small tables as HTML, a table a choice: weights kept and cut, and what each output loses."""
     head = "".join(f"<th scope='col'>x{_low(j + 1)}<i>{norm:g}</i></th>" for j, norm in enumerate(rounded(X_norm, 1)))
     parts = []
     for name, choice in choices.items():
@@ -73,11 +74,12 @@ def matrices(W: Tensor, X_norm: Tensor, choices: Mapping[str, Choice], best: str
 
 
 def _low(number: int) -> str:
+    """Write a digit as a subscript."""
     return chr(ord("₀") + number)
 
 
 def spikes(peaks: Tensor, channel: int, say: Say) -> go.Figure:
-    """Every channel's largest |x| in one block, on a plain axis: what is large stands alone. peaks: (D,)."""
+    """Draw every channel's largest |x| in one block, on a plain axis: what is large stands alone. peaks: (D,)."""
     figure = go.Figure(_line(peaks, DENSE, 1, say("lesson.your_sentence")))
     figure.add_annotation(
         x=channel, y=float(peaks[channel]), text=f"<b>{channel}</b>", yshift=12, showarrow=False, font={"color": GREY}
@@ -88,7 +90,7 @@ def spikes(peaks: Tensor, channel: int, say: Say) -> go.Figure:
 
 
 def two_spikes(first: Tensor, second: Tensor, named: Sequence[int], say: Say) -> go.Figure:
-    """The first sentence's channels upwards, the other's downwards, on one scale. first, second: (D,)."""
+    """Draw the first sentence's channels upwards, the other's downwards, on one scale. first, second: (D,)."""
     top = 1.25 * float(torch.maximum(first.max(), second.max()))
     figure = go.Figure([_line(first, DENSE, 1, say("lesson.first_sentence"))])
     figure.add_trace(_line(second, VERMILLION, -1, say("lesson.your_sentence")))
@@ -106,8 +108,9 @@ def two_spikes(first: Tensor, second: Tensor, named: Sequence[int], say: Say) ->
 
 
 def _line(peaks: Tensor, colour: str, sign: int, name: str) -> go.Scatter:
+    """Draw a line over the channels, upwards or downwards. peaks: (D,); sign: 1 or -1."""
     run = math.ceil(len(peaks) / MOST_POINTS)
-    places = torch.stack([part.argmax() + start * run for start, part in enumerate(peaks.split(run))])
+    places = torch.stack([part.argmax() + start * run for start, part in enumerate(torch.split(peaks, run))])
     return go.Scatter(
         x=places.tolist(),
         y=rounded(sign * peaks[places], 1),
@@ -119,13 +122,13 @@ def _line(peaks: Tensor, colour: str, sign: int, name: str) -> go.Scatter:
 
 
 def sink_lines(sinks: Sinks, even: float, say: Say) -> go.Figure:
-    """Block by block: attention to the first token, what an even share would be, and how large that token is."""
+    """Draw block by block: attention to the first token, what an even share would be, and how large that token is."""
     blocks = list(range(len(sinks.per_block)))
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     figure.add_scatter(
         name=say("lesson.sinks.attention"),
         x=blocks,
-        y=_holes(100 * sinks.per_block),
+        y=rounded(100 * sinks.per_block, 3),
         mode="lines+markers",
         line={"color": DENSE, "width": 3},
     )
@@ -139,7 +142,7 @@ def sink_lines(sinks: Sinks, even: float, say: Say) -> go.Figure:
     figure.add_scatter(
         name=say("lesson.sinks.size"),
         x=blocks,
-        y=_holes(sinks.entering),
+        y=rounded(sinks.entering, 3),
         mode="lines+markers",
         line={"color": VERMILLION, "width": 3, "dash": "dot"},
         marker={"symbol": "diamond"},
@@ -154,10 +157,10 @@ def sink_lines(sinks: Sinks, even: float, say: Say) -> go.Figure:
 
 
 def ablation_bars(report: AblationReport, say: Say) -> go.Figure:
-    """Perplexity untouched, for every random channel and for the chosen one, on a log axis."""
+    """Draw the perplexity untouched, for every random channel and for the chosen channel, on a log axis."""
     (channel,) = report.chosen.channels
     rows = [(say("lesson.ablate.untouched"), report.untouched, DENSE)]
-    rows += [(say("lesson.ablate.one_random", channel=one.channels[0]), one.perplexity, GREY) for one in report.random]
+    rows += [(say("lesson.ablate.one_random", channel=run.channels[0]), run.perplexity, GREY) for run in report.random]
     rows += [(say("lesson.ablate.one_chosen", channel=channel), report.chosen.perplexity, VERMILLION)]
     shown = [value if math.isfinite(value) else 1e12 for _, value, _ in rows]
     figure = go.Figure(
@@ -165,7 +168,7 @@ def ablation_bars(report: AblationReport, say: Say) -> go.Figure:
             orientation="h",
             x=[round(value, 3) for value in shown],
             y=[name for name, _, _ in rows],
-            text=[f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" for _, value, _ in rows],
+            text=[number(value) for _, value, _ in rows],
             textposition="outside",
             cliponaxis=False,
             marker={"color": [colour for *_, colour in rows], "line": {"width": 0}},
@@ -179,9 +182,9 @@ def ablation_bars(report: AblationReport, say: Say) -> go.Figure:
     return styled(figure, 340).update_layout(margin={"l": 10})
 
 
-def protection_lines(found: Protection, say: Say) -> go.Figure:
-    """Input columns from the quietest to the loudest: the share of their weights that either metric cuts."""
-    bins = found.bins
+def protection_lines(protection: Protection, say: Say) -> go.Figure:
+    """Draw input columns from the quietest to the loudest: the share of their weights that either metric cuts."""
+    bins = protection.bins
     ends = bins.starts.float() / float(bins.starts[-1])
     centres = 100 * (ends[:-1] + ends[1:]) / 2
     figure = go.Figure()
@@ -202,15 +205,15 @@ def protection_lines(found: Protection, say: Say) -> go.Figure:
     return styled(figure, 360).update_layout(legend=LEGEND_ABOVE)
 
 
-def cost_lines(found: Mapping[tuple[str, float], float], say: Say) -> go.Figure:
-    """Perplexity over sparsity on a log axis, from the dense model on. found: {(method, share): perplexity}."""
-    dense = found["dense", 0.0]
+def cost_lines(perplexities: Mapping[tuple[str, float], float], say: Say) -> go.Figure:
+    """Draw perplexity over sparsity on a log axis, from the dense model on. perplexities: by method and sparsity."""
+    dense = perplexities["dense", 0.0]
     figure = go.Figure()
     for method, colour, dash, symbol in (
         ("magnitude", VERMILLION, "dot", "diamond"),
         ("wanda", DENSE, "solid", "circle"),
     ):
-        points = [(0.0, dense), *((share, value) for (name, share), value in found.items() if name == method)]
+        points = [(0.0, dense), *((share, value) for (name, share), value in perplexities.items() if name == method)]
         figure.add_scatter(
             name=say(f"lesson.cost.{method}"),
             x=[round(100 * share) for share, _ in points],
@@ -221,11 +224,6 @@ def cost_lines(found: Mapping[tuple[str, float], float], say: Say) -> go.Figure:
             hovertemplate="%{x}%: %{y:,.1f}<extra></extra>",
         )
     figure.update_xaxes(title_text=say("lesson.axis.sparsity"), ticksuffix="%", dtick=10)
-    finite = [value for value in found.values() if math.isfinite(value)]
+    finite = [value for value in perplexities.values() if math.isfinite(value)]
     figure.update_yaxes(title_text=say("lesson.axis.perplexity_log"), **decades(min(finite), max(finite)))
     return styled(figure, 340).update_layout(legend=LEGEND_ABOVE)
-
-
-def _holes(values: Tensor) -> list:
-    """Rounded, None where there is none: NaN is no JSON."""
-    return [round(value, 3) if math.isfinite(value) else None for value in values.tolist()]

@@ -1,4 +1,4 @@
-"""What the eight steps ask: their guesses, their controls and the bounds of these. Words are in `lesson.json`."""
+"""The eight steps: their guesses, their controls and the bounds of these. Words are in `lesson.json`."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Slider:
 
 @dataclass(frozen=True)
 class Whole:
-    """A channel or a block; how many there are, only the model knows. Left empty, the step chooses."""
+    """A channel or a block; how many there are, only the model knows. Where it is empty, the step chooses."""
 
     name: str
     start: str = ""
@@ -28,7 +28,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Text:
-    """A sentence. How long it may be, the step says: a field that cuts it short would not."""
+    """Text input. The step reports excess length; a field limit would cut silently."""
 
     name: str
     start: str

@@ -19,14 +19,14 @@ SHARES = ((0.15, "little"), (0.45, "third"))  # of attention
 
 
 def meet(asked: Asked, text: object) -> Steps[Answer]:
-    """How far the largest activation of a sentence is above the typical one, and where it sits."""
+    """Step 3: how far the largest activation of a sentence is above the typical one, and where it sits."""
     sentence = yield from _read(asked, text)
     say = asked.say
     block, token, channel, value, ratio = largest(sentence)
-    found = massive(sentence.hidden)
-    channels = sorted({one.channel for one in found})
+    massives = massive(sentence.hidden)
+    channels = sorted({activation.channel for activation in massives})
     shown = {"value": number(abs(value)), "ratio": number(ratio), "block": block, "channel": channel}
-    key = "why" if found else "why_none"
+    key = "why" if massives else "why_none"
     peaks = sentence.hidden[block].abs().amax(dim=0)  # (D,)
     others = peaks.clone()
     others[channels or [channel]] = 0
@@ -38,13 +38,15 @@ def meet(asked: Asked, text: object) -> Steps[Answer]:
         place=token,
         width=sentence.hidden.shape[2],
         channels=", ".join(map(str, channels[:8])),
-        count=len({one.block for one in found}),
+        count=len({activation.block for activation in massives}),
         blocks=len(sentence.hidden),
     )
-    order = top_channels(sentence.hidden[block], 8)
     median = float(top_and_median(sentence.hidden)[1][block])
     table = pd.DataFrame(
-        [[one, number(float(peaks[one])), number(float(peaks[one]) / max(median, 1e-12))] for one in order],
+        [
+            [strong, number(float(peaks[strong])), number(float(peaks[strong]) / max(median, 1e-12))]
+            for strong in top_channels(sentence.hidden[block], 8)
+        ],
         columns=[say(f"lesson.column.{name}") for name in ("channel", "largest", "ratio")],
     )
     right = next((name for most, name in SIZES if ratio < most), "more")
@@ -55,12 +57,12 @@ def meet(asked: Asked, text: object) -> Steps[Answer]:
 
 
 def change(asked: Asked, text: object) -> Steps[Answer]:
-    """Which channels are strongest in the first sentence and in another one, at the same block."""
+    """Step 4: which channels are strongest in the first sentence and in another, at the same block."""
     say = asked.say
     second = yield from _read(asked, text)
     first = yield from _read(asked, SENTENCE)
     block = largest(first)[0]
-    pair = [one.hidden[block] for one in (first, second)]
+    pair = [sentence.hidden[block] for sentence in (first, second)]
     tops = [top_channels(hidden, COMPARED) for hidden in pair]
     shared = [channel for channel in tops[0] if channel in tops[1]]
     peaks = [hidden.abs().amax(dim=0) for hidden in pair]
@@ -84,7 +86,7 @@ def change(asked: Asked, text: object) -> Steps[Answer]:
 
 
 def sinks(asked: Asked, text: object) -> Steps[Answer]:
-    """How much attention the later tokens give to the first one, beside how large that one is."""
+    """Step 5: how much attention the later tokens give to the first, beside how large that token is."""
     say = asked.say
     sentence = yield from _read(asked, text)
     if len(sentence.tokens) < 2:
@@ -98,7 +100,7 @@ def sinks(asked: Asked, text: object) -> Steps[Answer]:
     values = {"block": block, "share": share, "even": even, "token": sentence.tokens[0], "size": number(entering)}
     related = report.correlation if report.correlation is not None else float("nan")
     strong = share > 2 * even
-    carried = any(one.token == 0 and one.block == block - 1 for one in massive(sentence.hidden))
+    carried = any(place.token == 0 and place.block == block - 1 for place in massive(sentence.hidden))
     key = "why_none" if not strong else "why" if carried else "why_plain"
     table = pd.DataFrame(
         [
@@ -118,7 +120,7 @@ def sinks(asked: Asked, text: object) -> Steps[Answer]:
 
 
 def largest(sentence: Sentence) -> tuple[int, int, int, float, float]:
-    """Block, token, channel, value and multiple of its block's median where that multiple is largest."""
+    """Return block, token, channel, value and multiple of its block's median, where that multiple is largest."""
     top, median = top_and_median(sentence.hidden)
     block = int((top[:, 0] / median.clamp_min(1e-12)).argmax())
     width = sentence.hidden.shape[2]
@@ -128,7 +130,7 @@ def largest(sentence: Sentence) -> tuple[int, int, int, float, float]:
 
 
 def _read(asked: Asked, text: object) -> Steps[Sentence]:
-    """The sentence through the model, refused in the reader's language where that can be known before."""
+    """Read a sentence by the model; refuse it in the reader's language where that can be known before."""
     given = written(asked, text, MAX_SENTENCE_CHARACTERS)
     loaded = yield from asked.state.model_steps(asked.model)
     tokens = len(loaded.lm.encode(given))
@@ -138,7 +140,7 @@ def _read(asked: Asked, text: object) -> Steps[Sentence]:
 
 
 def written(asked: Asked, text: object, most: int) -> str:
-    """A text that is there and not too long. Raises InputError in the reader's language."""
+    """Check that a text is there and not too long. Raises InputError in the reader's language."""
     if not isinstance(text, str) or not text.strip():
         raise InputError(asked.say("lesson.problem.empty"))
     if len(text) > most:

@@ -24,7 +24,7 @@ MOST_CHARACTERS = 160  # of a finding on the printed page, so that eight of them
 
 
 def to_csv(run: Run, say: Say) -> str:
-    """One row for every measured value."""
+    """Write the run as CSV, a row for every measured value."""
     rows = []
     for number, record in sorted(run.items()):
         name = STEPS[number - 1].name
@@ -37,17 +37,17 @@ def to_csv(run: Run, say: Say) -> str:
 
 
 def to_page(run: Run, say: Say) -> str:
-    """A whole HTML document, one A4 page: every step's question, the guess, and what was found."""
+    """Write the run as a whole HTML document, one A4 page: every step's question, the guess, and what was found."""
     rows = []
     for number, record in sorted(run.items()):
         name = STEPS[number - 1].name
         guess, _ = _guesses(name, record, say)
         mark = say("lesson.summary.fits" if fits(record) else "lesson.summary.differs")
-        found = record.finding if len(record.finding) <= MOST_CHARACTERS else record.finding[:MOST_CHARACTERS] + "…"
+        finding = record.finding if len(record.finding) <= MOST_CHARACTERS else record.finding[:MOST_CHARACTERS] + "…"
         kind = ' class="fits"' if fits(record) else ""
         rows.append(
             f"<tr><td>{number}</td><td>{escape(say(f'lesson.{name}.title'))}</td><td>{escape(guess)}</td>"
-            f"<td{kind}>{escape(mark)}</td><td>{escape(found)}</td></tr>"
+            f"<td{kind}>{escape(mark)}</td><td>{escape(finding)}</td></tr>"
         )
     head = "".join(f"<th>{escape(say(f'lesson.summary.{name}'))}</th>" for name in ("step", "guess", "kind", "found"))
     models = sorted({record.model for record in run.values() if record.model})
@@ -63,14 +63,14 @@ def to_page(run: Run, say: Say) -> str:
 
 
 def links(run: Run, say: Say) -> str:
-    """How far the run is, and both to take away: in the page itself, so that the server keeps no visitor's file."""
+    """Write how far the run is, with links to both files: in the page itself, so that the server keeps none of them."""
     done = "".join(
         f"<li class='{_state(run.get(number))}'><span>{number}</span> {escape(say(f'lesson.{step.name}.title'))}</li>"
         for number, step in enumerate(STEPS, 1)
     )
-    told = escape(say("lesson.run.none" if not run else "lesson.run.done", done=len(run), of=len(STEPS)))
+    progress = escape(say("lesson.run.none" if not run else "lesson.run.done", done=len(run), of=len(STEPS)))
     if not run:
-        return f"<p class='wl-empty'>{told}</p>"
+        return f"<p class='wl-empty'>{progress}</p>"
     files = (
         ("csv", "wanda-lesson.csv", "text/csv", "\ufeff" + to_csv(run, say)),  # the mark tells Excel that it is UTF-8
         ("page", "wanda-lesson.html", "text/html", to_page(run, say)),
@@ -80,7 +80,7 @@ def links(run: Run, say: Say) -> str:
         f"{base64.b64encode(content.encode()).decode()}'>{escape(say(f'lesson.run.{name}'))}</a>"
         for name, file, kind, content in files
     )
-    return f"<div class='wl-run'><p>{told}</p><ol>{done}</ol><div>{buttons}</div></div>"
+    return f"<div class='wl-run'><p>{progress}</p><ol>{done}</ol><div>{buttons}</div></div>"
 
 
 def fits(record: Record) -> bool:
@@ -89,13 +89,16 @@ def fits(record: Record) -> bool:
 
 
 def _state(record: Record | None) -> str:
+    """Return the style of a step in the list."""
     return "" if record is None else "wl-fits" if fits(record) else "wl-differs"
 
 
 def _guesses(name: str, record: Record, say: Say) -> tuple[str, str]:
+    """Write the guess and the right answer, which is empty where there is none."""
     right = say(f"lesson.{name}.guess.{record.right}") if record.right else ""
     return say(f"lesson.{name}.guess.{record.guess}"), right
 
 
 def _plain(cell: object) -> object:
+    """Keep a spreadsheet from running a text as a formula."""
     return "'" + cell if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

@@ -15,6 +15,7 @@ from wanda_core.explain.toy_example import (
     two_weights,
 )
 from wanda_core.progress import Steps
+from wanda_ui.inputs import is_number
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.plan import STEPS, Slider
@@ -24,40 +25,44 @@ GUESS = {0: "first", 1: "second", None: "either"}
 
 
 def two(asked: Asked, *values: object) -> Steps[Answer]:
-    """Which of two weights magnitude and Wanda cut, and what either choice costs."""
+    """Step 1: which of two weights magnitude and Wanda cut, and what either choice costs."""
     w1, w2, x1, x2 = _numbers(asked, 1, values)
-    found = two_weights(w1, w2, x1, x2)
+    example = two_weights(w1, w2, x1, x2)
     say = asked.say
-    costs = {"first": found.errors[0], "second": found.errors[1], "y": found.y}
-    if found.cheaper is None:
-        finding = say("lesson.two.finding_tie", cost=found.errors[0])
-    elif found.magnitude is None or found.magnitude == found.cheaper:
-        finding = say("lesson.two.finding_agree", cut=NAMES[found.cheaper], cost=found.errors[found.cheaper])
+    errors = example.errors
+    costs = {"first": errors[0], "second": errors[1], "y": example.y}
+    if example.cheaper is None:
+        finding = say("lesson.two.finding_tie", cost=errors[0])
+    elif example.magnitude is None or example.magnitude == example.cheaper:
+        finding = say("lesson.two.finding_agree", cut=NAMES[example.cheaper], cost=errors[example.cheaper])
     else:
-        finding = say("lesson.two.finding_wrong", wrong=found.errors[found.magnitude], cost=found.errors[found.cheaper])
-    picks = {m: say("lesson.two.no_choice") if p is None else NAMES[p] for m, p in _picks(found).items()}
+        finding = say("lesson.two.finding_wrong", wrong=errors[example.magnitude], cost=errors[example.cheaper])
+    picks = {
+        method: say("lesson.two.no_choice") if pick is None else NAMES[pick]
+        for method, pick in (("magnitude", example.magnitude), ("wanda", example.wanda))
+    }
     table = pd.DataFrame(
         [
             [name, f"{w:g}", f"{x:g}", f"{abs(w):.1f}", f"{error:.1f}"]
-            for name, w, x, error in zip(NAMES, (w1, w2), (x1, x2), found.errors, strict=True)
+            for name, w, x, error in zip(NAMES, (w1, w2), (x1, x2), errors, strict=True)
         ],
         columns=[say("lesson.column.weight"), "w", "x", "|w|", f"|w|·|x| = {say('lesson.column.error')}"],
     )
-    numbers = {"w1": w1, "w2": w2, "x1": x1, "x2": x2, "y": found.y}
-    numbers |= {"error_without_w1": found.errors[0], "error_without_w2": found.errors[1]}
+    numbers = {"w1": w1, "w2": w2, "x1": x1, "x2": x2, "y": example.y}
+    numbers |= {"error_without_w1": errors[0], "error_without_w2": errors[1]}
     return Answer(
-        GUESS[found.cheaper],
+        GUESS[example.cheaper],
         finding,
         say("lesson.two.why", **picks, **costs),
-        figures.two_weights((w1, w2), found, say),
+        figures.two_weights((w1, w2), example, say),
         numbers,
         table,
     )
-    yield  # a generator like the other steps, though it has no progress to tell
+    yield  # makes this a generator like the other steps, though it has no progress to show
 
 
 def matrix(asked: Asked, *values: object) -> Steps[Answer]:
-    """Four ways to cut half of a 4 × 6 matrix, with one input as loud as the reader wants it."""
+    """Step 2: four ways to cut half of a 4 × 6 matrix, with one input as loud as the reader wants it."""
     (size,) = _numbers(asked, 2, values)
     W, X, say = example_matrix(), example_inputs(size), asked.say
     choices = {f"{metric}_{group}": choose(W, X, metric, group) for metric in METRICS for group in GROUPS}
@@ -86,19 +91,15 @@ def matrix(asked: Asked, *values: object) -> Steps[Answer]:
     yield  # see above
 
 
-def _picks(found) -> dict[str, int | None]:
-    return {"magnitude": found.magnitude, "wanda": found.wanda}
-
-
 def _numbers(asked: Asked, number: int, values: tuple[object, ...]) -> list[float]:
-    """The sliders' values. Raises InputError for what no slider gives: requests need not come from the page."""
+    """Check the sliders' values. number: of the step.
+
+    Raises InputError for what no slider gives: requests need not come from the page.
+    """
     numbers = []
     for control, value in zip(STEPS[number - 1].controls, values, strict=True):
         assert isinstance(control, Slider)
-        inside = (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and control.low <= value <= control.high
-        )
-        if not inside:
+        if not (is_number(value) and control.low <= value <= control.high):
             raise InputError(asked.say("lesson.problem.number", name=control.name, low=control.low, high=control.high))
-        numbers.append(float(value))  # type: ignore[arg-type]
+        numbers.append(float(value))
     return numbers

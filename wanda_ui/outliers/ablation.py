@@ -1,4 +1,4 @@
-"""What if they are taken away? Chosen channels ablated, against as many random ones."""
+"""Section: what if they are taken away? Chosen channels ablated, against as many random ones."""
 
 import re
 from typing import Any
@@ -8,7 +8,6 @@ import gradio as gr
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.outliers.ablation import (
-    LEAST_DRAWS,
     PLACES,
     VALUES,
     Ablation,
@@ -17,26 +16,29 @@ from wanda_core.outliers.ablation import (
     channel_means_steps,
 )
 from wanda_core.outliers.analysis import Analysis, standing_out
+from wanda_core.outliers.interventions import LEAST_DRAWS
 from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
-from wanda_ui.jobs import LIGHT
+from wanda_ui.inputs import as_int, typed_number
+from wanda_ui.jobs import LIGHT, Update
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.figures import ablation_strip, channel_list, perplexity
-from wanda_ui.outliers.section import Section, buttons, listed, number, question
-from wanda_ui.picture import drawn, picture
+from wanda_ui.outliers.figures.strips import ablation_strip
+from wanda_ui.outliers.section import Section, buttons, question, section_table
+from wanda_ui.outliers.words import channel_list, generated_line, perplexity
+from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 MOST_DRAWS, MOST_WINDOWS = 12, 8  # on the page, where others wait; the engine takes more
 WINDOWS = 2
 MOST_CHARACTERS = 20_000  # of the list of channels
 PROMPT, LINE_TOKENS = "The sky is blue because", 16
-COLUMNS = "what channels perplexity times_untouched line"
+COLUMNS = ("what", "channels", "perplexity", "times_untouched", "line")
 
 
 def build(context: TabContext) -> gr.Textbox:
-    """Returns the list of channels, which is filled when a model has been analysed."""
+    """Lay the section out; return the box of channels, which is filled when a model has been analysed."""
     question("ablation")
     with gr.Row(elem_classes="wl-options wl-ask"):
         channels = gr.Textbox(
@@ -66,7 +68,6 @@ def build(context: TabContext) -> gr.Textbox:
         )
         from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=90)
         draws = gr.Slider(
-            LEAST_DRAWS,
             MOST_DRAWS,
             value=LEAST_DRAWS,
             step=1,
@@ -93,42 +94,51 @@ def build(context: TabContext) -> gr.Textbox:
     def steps(
         name: str, typed: str, value: str, tokens: str, start: float, draws: float, windows: float, prompt: str
     ) -> Steps[AblationReport]:
-        chosen = Ablation(channels_of(typed), value, tokens, number(start))  # type: ignore[arg-type]
+        chosen = Ablation(channels_of(typed), value, tokens, as_int(start))
         settings = page_settings(draws, windows, prompt)
         key = ("ablation", chosen, *settings.values())
-        return (yield from context.state.found_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings)))
+        return (
+            yield from context.state.measurement_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings))
+        )
+
+    def fill(report: AblationReport, say: Say, *_: object) -> Update:
+        drawing, rows = show(report, say)
+        return {**strip.show(drawing), table: rows}
 
     inputs = [channels, value, tokens, from_block, draws, windows, prompt]
-    section = Section(context, status, run, cancel, [*strip.outputs, table])
-    section.wire(steps, show, inputs, again=[channels.submit])
+    section = Section(context, status, run, cancel, [strip], [table])
+    section.wire(steps, fill, inputs, again=[channels.submit])
 
-    def taken(name: str) -> object:
+    def take_massive(name: str) -> object:
         loaded, _ = context.current(name, "")
-        return gr.skip() if loaded is None or loaded.analysis is None else found_channels(loaded.analysis)
+        return gr.skip() if loaded is None or loaded.analysis is None else massive_channels(loaded.analysis)
 
-    take.click(taken, context.model, channels, **LIGHT)
+    take.click(take_massive, context.model, channels, **LIGHT)
     return channels
 
 
-def found_channels(analysis: Analysis) -> str:
-    """The channels with massive activations on the calibration text, or the one that stands out most."""
-    found = standing_out(analysis)
-    return ", ".join(str(f.channel) for f in found if f.massive) or str(found[0].channel)
+def massive_channels(analysis: Analysis) -> str:
+    """List the channels with massive activations on the calibration text, or the one that stands out most."""
+    channels = standing_out(analysis)
+    return ", ".join(str(channel.channel) for channel in channels if channel.massive) or str(channels[0].channel)
 
 
 def channels_of(typed: object) -> tuple[int, ...]:
-    """Channels from a typed list. Raises InputError for what is no whole number."""
+    """Read channels from a typed list. Raises InputError for what is no whole number."""
     parts = re.split(r"[,;\s]+", typed[:MOST_CHARACTERS].strip(" ,;\n\t")) if isinstance(typed, str) else [""]
     if parts == [""]:
         raise InputError("no channel is given; type one or more, such as 507, or take the found ones")
-    wrong = next((part for part in parts if not re.fullmatch(r"[0-9]{1,9}", part)), None)
-    if wrong is not None:
-        raise InputError(f"{wrong[:40]!r} is not a channel; type whole numbers from 0, with commas between them")
-    return tuple(int(part) for part in parts)
+    channels = []
+    for part in parts:
+        channel = typed_number(part)
+        if channel is None:
+            raise InputError(f"{part[:40]!r} is not a channel; type whole numbers from 0, with commas between them")
+        channels.append(channel)
+    return tuple(channels)
 
 
-def show(report: AblationReport, say: Say, *_: object) -> list:
-    """The dots, what they say, and a row for every run."""
+def show(report: AblationReport, say: Say) -> tuple[Drawing, str]:
+    """Draw the dots with what they say, and a table with a row for every run."""
     chosen = report.ablation.channels
     low, high = report.random_range
     values = {
@@ -147,36 +157,27 @@ def show(report: AblationReport, say: Say, *_: object) -> list:
     title = say(f"outliers.ablation.{report.ablation.value}_title", **values)
     words = say(f"outliers.ablation.{'more' if beyond else 'same'}_text", **values)
     rows: list[list[object]] = [
-        [say("outliers.ablation.untouched"), "–", values["untouched"], "1.00", written(report.line)]
+        [say("outliers.ablation.untouched"), "–", values["untouched"], "1.00", generated_line(report.line)]
     ]
     runs = [(say("outliers.ablation.chosen"), report.chosen)]
-    runs += [(say("outliers.ablation.draw", draw=draw), one) for draw, one in enumerate(report.random, start=1)]
-    for what, one in runs:
-        ratio = one.perplexity / report.untouched
-        rows.append(
-            [what, channel_list(one.channels), perplexity(one.perplexity), perplexity(ratio), written(one.line)]
-        )
-    return [
-        *drawn(title, ablation_strip(report, say), f"{words} {say('outliers.ablation.read', **values)}"),
-        listed(say, "ablation", COLUMNS, rows),
-    ]
+    runs += [(say("outliers.ablation.draw", draw=draw), run) for draw, run in enumerate(report.random, start=1)]
+    for what, run in runs:
+        ratio = perplexity(run.perplexity / report.untouched)
+        rows.append([what, channel_list(run.channels), perplexity(run.perplexity), ratio, generated_line(run.line)])
+    drawing = Drawing(title, ablation_strip(report, say), f"{words} {say('outliers.ablation.read', **values)}")
+    return drawing, section_table(say, "ablation", COLUMNS, rows)
 
 
 def prompt_box(name: str) -> gr.Textbox:
-    """What every setting of the model continues by a line, or nothing."""
+    """Lay out the box with the text that every setting of the model continues; empty, nothing is generated."""
     return gr.Textbox(
         PROMPT, label=label("outliers.ablation.prompt"), elem_id=f"{name}-prompt", max_length=20_000, max_lines=4
     )
 
 
-def written(line: str | None) -> str:
-    """A generated line as a cell of a table."""
-    return "–" if line is None else " ".join(line.split()) or "–"
-
-
 def page_settings(draws: object, windows: object, prompt: object) -> dict[str, Any]:
-    """How much the page measures. Raises InputError for more than it may; the engine checks the rest."""
-    counts = {"draws": (number(draws), MOST_DRAWS), "windows": (number(windows), MOST_WINDOWS)}
+    """Return the settings of a measurement. Raises InputError for more than the page runs; the engine checks again."""
+    counts = {"draws": (as_int(draws), MOST_DRAWS), "windows": (as_int(windows), MOST_WINDOWS)}
     for name, (value, most) in counts.items():
         if isinstance(value, int) and value > most:
             raise InputError(f"{name} {value} is more than the {most} that the page runs; take the engine for more")
@@ -185,12 +186,13 @@ def page_settings(draws: object, windows: object, prompt: object) -> dict[str, A
 
 
 def evaluation(loaded: Loaded) -> tuple[str, int]:
-    """The text that perplexity is measured on, and how long its windows are for this model."""
+    """Return the text that perplexity is measured on, and how many tokens its windows have for this model."""
     longest = getattr(loaded.lm.model.config, "max_position_embeddings", None) or EVAL_SEQ_LEN
     return read_text(BUILTIN_EVALUATION), min(EVAL_SEQ_LEN, longest)
 
 
 def _ablated(loaded: Loaded, chosen: Ablation, settings: dict[str, Any]) -> Steps[AblationReport]:
+    """Measure the channels' means if they are to stand in for the channels, then what the ablation does."""
     lm = loaded.lm
     means = None
     chosen.check_fits(lm.width, len(lm.linears))

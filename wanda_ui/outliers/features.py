@@ -1,4 +1,4 @@
-"""Does this model have outlier features by LLM.int8()'s definition? Counted once, then its shares can be moved."""
+"""Section: does this model have outlier features by LLM.int8()'s definition? Counted once, then shares can be moved."""
 
 from typing import Any
 
@@ -16,18 +16,21 @@ from wanda_core.outliers.features import (
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import Loaded
+from wanda_ui.inputs import as_share
+from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.figures import channel_list, feature_plane
-from wanda_ui.outliers.section import Section, buttons, listed, question
-from wanda_ui.picture import drawn, picture
+from wanda_ui.outliers.figures.features import feature_plane
+from wanda_ui.outliers.section import Section, buttons, question, section_table
+from wanda_ui.outliers.words import channel_list
+from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 40
-COLUMNS = "channel blocks_share positions_share sign"
+COLUMNS = ("channel", "blocks_share", "positions_share", "sign")
 
 
-def build(context: TabContext, start: object) -> None:
-    """start: the event that shows the section for the first time."""
+def build(context: TabContext, start: Any) -> None:
+    """Lay the section out. start: the event that shows it for the first time."""
     question("features")
     with gr.Row(elem_classes="wl-options wl-ask"):
         magnitude = gr.Number(
@@ -55,26 +58,33 @@ def build(context: TabContext, start: object) -> None:
         def count(loaded: Loaded) -> Steps[FeatureCounts]:
             return feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude)
 
-        return context.state.found_steps(name, ("features", magnitude), count)
+        return context.state.measurement_steps(name, ("features", magnitude), count)
 
-    section = Section(context, status, run, cancel, [*plane.outputs, table])
+    def fill(counts: FeatureCounts, say: Say, magnitude: float, layers: float, positions: float) -> Update:
+        drawing, rows = show(counts, say, layers, positions)
+        return {**plane.show(drawing), table: rows}
+
+    section = Section(context, status, run, cancel, [plane], [table])
     again = [magnitude.submit, layers.change, positions.change]
-    section.wire(steps, show, [magnitude, layers, positions], again=again, start=[start])
+    section.wire(steps, fill, [magnitude, layers, positions], again=again, start=[start])
 
 
-def show(counts: FeatureCounts, say: Say, magnitude: float, layers: float, positions: float) -> list:
-    """The plane of all channels, the verdict, and a row for every outlier feature. The two shares come in percent."""
-    report = outlier_features(counts, _share(layers), _share(positions))
+def show(counts: FeatureCounts, say: Say, layers: float, positions: float) -> tuple[Drawing, str]:
+    """Draw the plane of all channels with the verdict, and a table with a row for every outlier feature.
+
+    layers, positions: the least shares of blocks and of positions, in percent.
+    """
+    report = outlier_features(counts, as_share(layers), as_share(positions))
     rows: list[list[object]] = [
-        [f.channel, f"{f.layer_share:.1%}", f"{f.position_share:.1%}", sign(f.positive_share)]
-        for f in report.features[:MOST_ROWS]
+        [feature.channel, f"{feature.layer_share:.1%}", f"{feature.position_share:.1%}", sign(feature.positive_share)]
+        for feature in report.features[:MOST_ROWS]
     ]
     title, words = features_words(report, counts.over.shape[1], say)
-    return [*drawn(title, feature_plane(counts, report, say), words), listed(say, "features", COLUMNS, rows)]
+    return Drawing(title, feature_plane(counts, report, say), words), section_table(say, "features", COLUMNS, rows)
 
 
 def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, str]:
-    """Title and sentence: whether the model meets the definition, and how near the nearest channel comes."""
+    """Write title and sentence: whether the model meets the definition, and how near the nearest channel comes."""
     closest = report.closest
     values = {
         "count": len(report.features),
@@ -96,10 +106,5 @@ def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, st
 
 
 def sign(positive: float) -> str:
-    """The sign of most of a feature's passing values, and how many have it."""
+    """Write the sign of most of a feature's passing values, and how many have it."""
     return f"+ {positive:.0%}" if positive >= 0.5 else f"− {1 - positive:.0%}"
-
-
-def _share(percent: Any) -> Any:
-    """Percent of the page as a share; what is no number is left for the engine to refuse."""
-    return percent / 100 if isinstance(percent, (int, float)) and not isinstance(percent, bool) else percent

@@ -1,4 +1,4 @@
-"""Does it grow with size? Every analysed model adds a point."""
+"""Section: does it grow with size? Every analysed model adds a point."""
 
 import base64
 from html import escape
@@ -12,19 +12,19 @@ from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, ru
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
 from wanda_ui import markup
-from wanda_ui.jobs import LIGHT
+from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, speaker
-from wanda_ui.outliers.growth_figures import growth_scatter
-from wanda_ui.outliers.section import Section, buttons, listed, question
-from wanda_ui.picture import drawn, picture
+from wanda_ui.outliers.figures.growth import growth_scatter
+from wanda_ui.outliers.section import Section, buttons, question, section_table
+from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 100  # of the table; the CSV has them all
-COLUMNS = "model parameters times_median channel at_block features blocks_share text"
+COLUMNS = ("model", "parameters", "times_median", "channel", "at_block", "features", "blocks_share", "text")
 
 
 def build(context: TabContext, start: Any) -> None:
-    """start: the event that shows the section for the first time."""
+    """Lay the section out. start: the event that shows it for the first time."""
     question("growth")
     with gr.Row(elem_classes="wl-ask"):
         run, cancel = buttons("growth")
@@ -36,39 +36,43 @@ def build(context: TabContext, start: Any) -> None:
     def steps(name: str) -> Steps[Runs]:
         loaded = yield from context.state.open_steps(name)
         calibration = loaded.calibration or calibrate(loaded.lm)
-        counts = yield from context.state.found_steps(
+        counts = yield from context.state.measurement_steps(
             name,
             ("features", FEATURE_MAGNITUDE),
-            lambda loaded: feature_counts_steps(loaded.lm, calibration, FEATURE_MAGNITUDE),
+            lambda model: feature_counts_steps(model.lm, calibration, FEATURE_MAGNITUDE),
         )
         assert loaded.analysis is not None  # made by open_steps
         row = run_of(loaded.lm, loaded.analysis, outlier_features(counts))
         if context.state.local_folders:  # the visitor's own machine, not a public server
             add_run(row)
         runs = all_runs()
-        others = tuple(one for one in runs.rows if one.key != row.key)
+        others = tuple(other for other in runs.rows if other.key != row.key)
         return Runs((*others, row), runs.damaged)
 
-    section = Section(context, status, run, cancel, [*plane.outputs, table, export])
-    section.wire(steps, show, [])
+    def fill(runs: Runs, say: Say) -> Update:
+        drawing, rows, link = show(runs, say)
+        return {**plane.show(drawing), table: rows, export: link}
 
-    def first(request: gr.Request, shown: str) -> list:
-        say = speaker(request)
+    section = Section(context, status, run, cancel, [plane], [table, export])
+    section.wire(steps, fill, [])
+
+    def first(request: gr.Request, shown: str) -> Update:
+        """Show the models measured before, until this one is measured too."""
         if shown:
-            return [gr.skip()] * (1 + len(section.outputs))
+            return no_change()
         try:
-            return ["", *show(all_runs(), say)]
+            return {**section.tell(""), **fill(all_runs(), speaker(request))}
         except WandaError as error:
-            return [markup.problem(str(error)), *[gr.skip()] * len(section.outputs)]
+            return section.tell(markup.problem(str(error)))
 
-    start(first, plane.title, [status, *section.outputs], **LIGHT)
+    start(first, plane.title, section.outputs, **LIGHT)
 
 
-def show(runs: Runs, say: Say) -> list:
-    """The points, a row for each, and all of them as a file."""
+def show(runs: Runs, say: Say) -> tuple[Drawing, str, str]:
+    """Draw the points, write a table with a row for each, and a link to all of them as a file."""
     rows = sorted(runs.rows, key=lambda row: row.parameters)
     title, words = growth_words(runs, say)
-    told: list[list[object]] = [
+    cells: list[list[object]] = [
         [
             row.model,
             f"{row.parameters / 1e6:,.0f} M",
@@ -81,11 +85,12 @@ def show(runs: Runs, say: Say) -> list:
         ]
         for row in rows[:MOST_ROWS]
     ]
-    return [*drawn(title, growth_scatter(rows, say), words), listed(say, "growth", COLUMNS, told), _link(rows, say)]
+    drawing = Drawing(title, growth_scatter(rows, say), words)
+    return drawing, section_table(say, "growth", COLUMNS, cells), _link(rows, say)
 
 
 def growth_words(runs: Runs, say: Say) -> tuple[str, str]:
-    """Title and sentence: from the smallest to the largest model, and whether anything can be said yet."""
+    """Write title and sentence: from the smallest to the largest model, and whether anything can be said yet."""
     rows = sorted(runs.rows, key=lambda row: row.parameters)
     sizes = len({row.parameters for row in rows})
     words = say("outliers.growth.text", count=len(rows), sizes=sizes)
@@ -105,7 +110,7 @@ def growth_words(runs: Runs, say: Say) -> tuple[str, str]:
 
 
 def _link(rows: list[Run], say: Say) -> str:
-    """The rows as CSV inside the page: nothing is left on the server."""
+    """Link to the rows as CSV inside the page: nothing is left on the server."""
     content = base64.b64encode(runs_csv(rows).encode()).decode()
     return (
         f'<a class="wl-download" download="wanda-lab-outliers.csv" href="data:text/csv;base64,{content}">'

@@ -1,6 +1,6 @@
-"""What does each mask protect? Columns by their input norm, against what magnitude and Wanda cut of them."""
+"""Section: what does each mask protect? Columns by their input norm, against what magnitude and Wanda cut of them."""
 
-import re
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -18,17 +18,18 @@ from wanda_core.explain.mask_comparison import (
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT
+from wanda_ui.inputs import is_number, typed_number
+from wanda_ui.jobs import LIGHT, Update
 from wanda_ui.language import Say, label
-from wanda_ui.outliers.mask_figures import column_weights, parting_heatmap, protection_curve
-from wanda_ui.outliers.section import Section, buttons, listed, question
-from wanda_ui.picture import drawn, picture
-from wanda_ui.scores.tab import choices
+from wanda_ui.outliers.figures.protection import column_weights, parting_heatmap, protection_curve
+from wanda_ui.outliers.section import Section, buttons, question, section_table
+from wanda_ui.picture import Drawing, picture
+from wanda_ui.scores.tab import choose
 from wanda_ui.tab_context import TabContext
 
 SPARSITY = 50  # percent
-MOST_ROWS = 20  # columns told one by one; the engine has more
-COLUMNS = "column norm cut_magnitude cut_wanda differ"
+MOST_ROWS = 20  # columns listed one by one; the engine has more
+COLUMNS = ("column", "norm", "cut_magnitude", "cut_wanda", "differ")
 # A clicked mark is typed into the box of the column, as a person could have done.
 CLICK = """() => requestAnimationFrame(function bind() {
     const plot = document.querySelector('#protection-curve .js-plotly-plot');
@@ -41,11 +42,20 @@ CLICK = """() => requestAnimationFrame(function bind() {
         setTimeout(() => document.getElementById('protection-run').click(), 100);
     });
 })"""
-Seen = tuple[Loaded, Linear, Protection, ColumnDetail]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One linear as both masks leave it, and one of its columns in detail."""
+
+    loaded: Loaded
+    linear: Linear
+    protection: Protection
+    column: ColumnDetail
 
 
 def build(context: TabContext, start: Any) -> None:
-    """start: the event that shows the section for the first time."""
+    """Lay the section out. start: the event that shows it for the first time."""
     question("protection")
     with gr.Row(elem_classes="wl-options wl-ask"):
         kind = gr.Dropdown([], label=label("outliers.protection.kind"), elem_id="protection-kind", min_width=190)
@@ -74,16 +84,16 @@ def build(context: TabContext, start: Any) -> None:
     status_all = gr.HTML("", elem_id="parting-status")
     heat = picture("parting-heatmap")
 
-    def look(name: str, kind: str, block: int, sparsity: float, within: str, column: str) -> Steps[Seen]:
+    def look(name: str, kind: str, block: int, sparsity: float, within: str, column: str) -> Steps[Look]:
         loaded = yield from context.state.open_steps(name)
         assert loaded.analysis is not None  # made by open_steps
         yield Progress("masks", 0, 1, "parts")
         linear = _linear(loaded, kind, block)
         W, X_norm = linear.weight.float(), loaded.analysis.profile.norms[linear.name]
-        found = protection(W, X_norm, _share(sparsity), within)
+        protected = protection(W, X_norm, _share(sparsity), within)
         place = column_of(column)
-        detail = column_detail(W, X_norm, _share(sparsity), found.top[0].index if place is None else place, within)
-        return loaded, linear, found, detail
+        detail = column_detail(W, X_norm, _share(sparsity), protected.top[0].index if place is None else place, within)
+        return Look(loaded, linear, protected, detail)
 
     def all_steps(name: str, sparsity: float, within: str) -> Steps[ModelProtection]:
         loaded = yield from context.state.open_steps(name)
@@ -91,29 +101,43 @@ def build(context: TabContext, start: Any) -> None:
         profile, share = loaded.analysis.profile, _share(sparsity)
         key = ("parting", share, within)
         return (
-            yield from context.state.found_steps(
+            yield from context.state.measurement_steps(
                 name, key, lambda loaded: model_protection_steps(loaded.lm, profile, share, within)
             )
         )
 
-    one = Section(context, status, run, cancel, [kind, block, *curve.outputs, *weights.outputs, table])
+    def fill(look: Look, say: Say, *_: object) -> Update:
+        of_kind = look.loaded.lm.of_kind(look.linear.kind)
+        by_norm, one_column, rows = show(look, say)
+        return {
+            kind: gr.Dropdown(look.loaded.lm.kinds, value=look.linear.kind),
+            block: gr.Dropdown([linear.block for linear in of_kind], value=look.linear.block),
+            **curve.show(by_norm),
+            **weights.show(one_column),
+            table: rows,
+        }
+
+    def fill_all(model: ModelProtection, say: Say, *_: object) -> Update:
+        return heat.show(show_all(model, say))
+
+    one_linear = Section(context, status, run, cancel, [curve, weights], [table], [kind, block])
     again = [kind.input, block.input, sparsity.submit, within.input, column.submit]
-    one.wire(look, show, [kind, block, sparsity, within, column], again=again, start=[start])
-    whole = Section(context, status_all, run_all, cancel_all, heat.outputs)
-    whole.wire(all_steps, show_all, [sparsity, within])
+    one_linear.wire(look, fill, [kind, block, sparsity, within, column], again=again, start=[start])
+    whole_model = Section(context, status_all, run_all, cancel_all, [heat])
+    whole_model.wire(all_steps, fill_all, [sparsity, within])
 
 
-def show(seen: Seen, say: Say, *_: object) -> list:
-    """The columns by norm, one column's weights, and a row for each of the columns with the largest norms."""
-    loaded, linear, found, detail = seen
+def show(look: Look, say: Say) -> tuple[Drawing, Drawing, str]:
+    """Draw the columns by norm and one column's weights, and write a table of the columns with the largest norms."""
+    linear, protected, detail = look.linear, look.protection, look.column
     where = say("outliers.protection.where", kind=linear.kind, block=linear.block)
     values = {
         "where": where,
-        "overall": found.parting.overall,
-        "top": found.parting.top,
-        "columns": found.parting.columns,
-        "share": found.share_of_parting,
-        "sparsity": found.sparsity,
+        "overall": protected.parting.overall,
+        "top": protected.parting.top,
+        "columns": protected.parting.columns,
+        "share": protected.share_of_parting,
+        "sparsity": protected.sparsity,
         "column": detail.column,
         "norm": detail.norm,
         "rank": detail.rank + 1,
@@ -123,29 +147,26 @@ def show(seen: Seen, say: Say, *_: object) -> list:
         "kept": detail.kept_by_both,
     }
     rows: list[list[object]] = [
-        [one.index, f"{one.norm:.3g}", f"{one.magnitude:.1%}", f"{one.wanda:.1%}", f"{one.differ:.1%}"]
-        for one in found.top[:MOST_ROWS]
+        [column.index, f"{column.norm:.3g}", f"{column.magnitude:.1%}", f"{column.wanda:.1%}", f"{column.differ:.1%}"]
+        for column in protected.top[:MOST_ROWS]
     ]
-    blocks = [one.block for one in loaded.lm.of_kind(linear.kind)]
-    return [
-        gr.Dropdown(loaded.lm.kinds, value=linear.kind),
-        gr.Dropdown(blocks, value=linear.block),
-        *drawn(
+    return (
+        Drawing(
             say("outliers.protection.title", **values),
-            protection_curve(found, say),
-            say(f"outliers.protection.text_{found.within}", **values),
+            protection_curve(protected, say),
+            say(f"outliers.protection.text_{protected.within}", **values),
         ),
-        *drawn(
+        Drawing(
             say("outliers.protection.column_title", **values),
             column_weights(detail, say),
             say("outliers.protection.column_text", **values),
         ),
-        listed(say, "protection", COLUMNS, rows),
-    ]
+        section_table(say, "protection", COLUMNS, rows),
+    )
 
 
-def show_all(model: ModelProtection, say: Say, *_: object) -> list:
-    """Every linear of the model at once."""
+def show_all(model: ModelProtection, say: Say) -> Drawing:
+    """Draw every linear of the model at once."""
     higher = (model.top > model.overall).sum()
     known = model.top.isfinite()
     place = int(model.top.nan_to_num(nan=-1.0).argmax())
@@ -162,24 +183,28 @@ def show_all(model: ModelProtection, say: Say, *_: object) -> list:
     text = say("outliers.protection.all_text", **values)
     if model.left_out:
         text += " " + say("outliers.protection.left_out", **values)
-    return drawn(say("outliers.protection.all_title", **values), parting_heatmap(model, say), text)
+    return Drawing(say("outliers.protection.all_title", **values), parting_heatmap(model, say), text)
 
 
 def column_of(typed: object) -> int | None:
-    """A typed column, None where none is. Raises InputError for what is no whole number."""
+    """Read a typed column, None where none is typed. Raises InputError for what is no whole number."""
     text = typed.strip() if isinstance(typed, str) else ""
-    if text and not re.fullmatch(r"[0-9]{1,9}", text):
+    if not text:
+        return None
+    column = typed_number(text)
+    if column is None:
         raise InputError(f"{text[:40]!r} is not a column; type a whole number from 0, or nothing for the largest norm")
-    return int(text) if text else None
+    return column
 
 
 def _linear(loaded: Loaded, kind: str, block: int) -> Linear:
-    kind, block = choices(loaded, kind, block)
+    """Return the linear of a kind and block, else the one that the model shows first."""
+    kind, block = choose(loaded, kind, block)
     return next(linear for linear in loaded.lm.of_kind(kind) if linear.block == block)
 
 
 def _share(percent: Any) -> float:
-    """Percent of the page as a share. Raises InputError for what is no number; the range is the engine's to check."""
-    if isinstance(percent, bool) or not isinstance(percent, (int, float)):
+    """Turn percent into a share. Raises InputError for what is no number; the range is the engine's to check."""
+    if not is_number(percent):
         raise InputError(f"sparsity {percent!r} is not a number; type percent, such as 50")
     return percent / 100

@@ -1,6 +1,7 @@
-"""Where does attention go? The share that the first token gets, beside how large that token is."""
+"""Section: where does attention go? The share that the first token gets, beside how large that token is."""
 
 import math
+from typing import Any
 
 import gradio as gr
 
@@ -8,18 +9,19 @@ from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import Sinks, sink_report
 from wanda_core.progress import Steps
 from wanda_ui import markup
+from wanda_ui.jobs import Update
 from wanda_ui.language import Say
-from wanda_ui.outliers.figures import sink_heatmap
-from wanda_ui.outliers.section import Section, buttons, listed, question
+from wanda_ui.outliers.figures.sinks import sink_heatmap
+from wanda_ui.outliers.section import Section, buttons, question, section_table
 from wanda_ui.outliers.sentence import sentence_steps, textbox
-from wanda_ui.picture import drawn, picture
+from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
-COLUMNS = "at_block to_first most_head entering"
+COLUMNS = ("at_block", "to_first", "most_head", "entering")
 
 
-def build(context: TabContext, start: object) -> None:
-    """start: the event that shows the section for the first time."""
+def build(context: TabContext, start: Any) -> None:
+    """Lay the section out. start: the event that shows it for the first time."""
     question("sinks")
     with gr.Row(elem_classes="wl-ask"):
         text = textbox("sinks")
@@ -31,12 +33,16 @@ def build(context: TabContext, start: object) -> None:
     def steps(name: str, text: str) -> Steps[Sentence]:
         return sentence_steps(context, name, text)
 
-    section = Section(context, status, run, cancel, [*heat.outputs, table])
-    section.wire(steps, show, [text], again=[text.submit], start=[start])
+    def fill(sentence: Sentence, say: Say, text: str) -> Update:
+        drawing, rows = show(sentence, say)
+        return {**heat.show(drawing), table: rows}
+
+    section = Section(context, status, run, cancel, [heat], [table])
+    section.wire(steps, fill, [text], again=[text.submit], start=[start])
 
 
-def show(sentence: Sentence, say: Say, text: str) -> list:
-    """The picture, its words and a row for every block. Raises InputError for a sentence without attention."""
+def show(sentence: Sentence, say: Say) -> tuple[Drawing, str]:
+    """Draw the picture, and a table with a row for every block. Raises InputError for a sentence without attention."""
     sinks = sink_report(sentence)
     rows: list[list[object]] = []
     for block, (share, heads, size) in enumerate(
@@ -52,11 +58,11 @@ def show(sentence: Sentence, say: Say, text: str) -> list:
             ]
         )
     title, words = sinks_words(sinks, sentence, say)
-    return [*drawn(title, sink_heatmap(sinks, say), words), listed(say, "sinks", COLUMNS, rows)]
+    return Drawing(title, sink_heatmap(sinks, say), words), section_table(say, "sinks", COLUMNS, rows)
 
 
 def sinks_words(sinks: Sinks, sentence: Sentence, say: Say) -> tuple[str, str]:
-    """Title and sentence: the largest share, what an even one would be, and the correlation."""
+    """Write title and sentence: the largest share, what an even one would be, and the correlation."""
     known = [(value, block) for block, value in enumerate(sinks.per_block.tolist()) if math.isfinite(value)]
     most, block = max(known)
     values = {
@@ -76,5 +82,5 @@ def sinks_words(sinks: Sinks, sentence: Sentence, say: Say) -> tuple[str, str]:
 
 
 def even_share(tokens: int) -> float:
-    """What the first of L tokens would get from the later ones if each of them looked at all it sees alike."""
+    """Return the share that the first of L tokens would get if every later one looked alike at all that it sees."""
     return sum(1 / seen for seen in range(2, tokens + 1)) / (tokens - 1)

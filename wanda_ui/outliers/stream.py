@@ -1,28 +1,29 @@
-"""Which channels stand out? How large the residual stream grows, and which input columns carry it."""
+"""Section: which channels stand out? How large the residual stream grows, and which input columns carry it."""
 
 from dataclasses import dataclass
 
 import gradio as gr
 import torch
+from gradio.components import Component
 from torch import Tensor
 
 from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut, standing_out
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT
+from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
-from wanda_ui.outliers.section import listed, question
-from wanda_ui.outliers.stream_figures import magnitude_lines, norm_heatmap
-from wanda_ui.picture import Picture, drawn, picture
+from wanda_ui.outliers.figures.stream import magnitude_lines, norm_heatmap
+from wanda_ui.outliers.section import question, section_table
+from wanda_ui.picture import Drawing, Picture, picture
 from wanda_ui.tab_context import TabContext
 
 STREAM = ""  # the value that stands for the residual stream; a kind of linear has a name
-COLUMNS = "channel high massive largest times_median at_block"
+COLUMNS = ("channel", "high", "massive", "largest", "times_median", "at_block")
 
 
 @dataclass(frozen=True)
 class StreamSection:
-    """The components other files listen to."""
+    """The picture of magnitudes, the choice of what the heatmap shows, the heatmap, the table."""
 
     lines: Picture
     where: gr.Dropdown
@@ -30,13 +31,24 @@ class StreamSection:
     table: gr.HTML
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `show` returns."""
+    def outputs(self) -> list[Component]:
+        """List what `show` fills."""
         return [*self.lines.outputs, self.where, *self.norms.outputs, self.table]
+
+    def show(self, loaded: Loaded, say: Say) -> Update:
+        """Show the whole section, with the norms of the residual stream."""
+        assert loaded.analysis is not None  # made by open_steps
+        channels = standing_out(loaded.analysis)
+        return {
+            **self.lines.show(draw_lines(loaded.analysis, channels, say)),
+            self.where: gr.Dropdown(places(loaded, say), value=STREAM),
+            **self.norms.show(draw_norms(loaded, STREAM, say)),
+            self.table: channel_table(channels, say),
+        }
 
 
 def build(context: TabContext) -> StreamSection:
-    """The lines, the heatmap, the table."""
+    """Lay out the lines, the heatmap and the table, and what happens when another place is chosen."""
     question("stream")
     lines = picture("outliers-lines")
     where = gr.Dropdown(
@@ -49,45 +61,25 @@ def build(context: TabContext) -> StreamSection:
     table = gr.HTML("", elem_id="outliers-table")
     section = StreamSection(lines, where, norms, table)
 
-    def choose_place(request: gr.Request, name: str, where: str) -> list:
+    def choose_place(request: gr.Request, name: str, where: str) -> Update:
         loaded, _ = context.current(name, "")
         if loaded is None or where not in [value for _, value in places(loaded, speaker(request))]:
-            return [gr.skip()] * len(norms.outputs)
-        return show_norms(loaded, where, speaker(request))
+            return no_change()
+        return norms.show(draw_norms(loaded, where, speaker(request)))
 
     where.input(choose_place, [context.model, where], norms.outputs, **LIGHT)
     return section
 
 
 def places(loaded: Loaded, say: Say) -> list[tuple[str, str]]:
-    """What the heatmap can show: the residual stream, or the inputs of any kind of linear. (name, value) pairs."""
+    """List what the heatmap can show: the residual stream, or the inputs of any kind of linear; (name, value) pairs."""
     kinds = [(say("outliers.stream.inputs_of", kind=kind), kind) for kind in loaded.lm.kinds]
     return [(say("outliers.stream.residual"), STREAM), *kinds]
 
 
-def show(loaded: Loaded, say: Say) -> list:
-    """The whole section, with the norms of the residual stream."""
-    assert loaded.analysis is not None  # made by open_steps
-    where = gr.Dropdown(places(loaded, say), value=STREAM)
-    lines, table = show_lines(loaded.analysis, say)
-    return [*lines, where, *show_norms(loaded, STREAM, say), table]
-
-
-def show_lines(analysis: Analysis, say: Say) -> tuple[list, str]:
-    """The magnitudes per block and the table of channels that stand out."""
-    found = standing_out(analysis)
-    title, text = lines_words(analysis, found, say)
-    rows: list[list[object]] = [
-        [f.channel, _span(f.blocks), _span(f.massive), markup.number(f.largest), markup.number(f.ratio), f.block]
-        for f in found
-    ]
-    figure = magnitude_lines(analysis.top, analysis.median, say)
-    return drawn(title, figure, text), listed(say, "stream", COLUMNS, rows)
-
-
-def lines_words(analysis: Analysis, found: list[StandOut], say: Say) -> tuple[str, str]:
-    """Title and sentence of the magnitudes per block."""
-    first = found[0]
+def draw_lines(analysis: Analysis, channels: list[StandOut], say: Say) -> Drawing:
+    """Draw the magnitudes per block. channels: those that stand out, the most first."""
+    first = channels[0]
     values = {
         "channel": first.channel,
         "block": first.block,
@@ -96,15 +88,36 @@ def lines_words(analysis: Analysis, found: list[StandOut], say: Say) -> tuple[st
         "magnitude": MASSIVE_MAGNITUDE,
         "times": MASSIVE_RATIO,
     }
-    if not first.massive:
-        return say("outliers.stream.none_title", **values), say("outliers.stream.none_text", **values)
-    span = {"first": first.massive[0], "last": first.massive[-1], "count": len(first.massive)}
-    text = say("outliers.stream.lines_text", **values, **span, blocks=len(analysis.median))
-    return say("outliers.stream.lines_title", **values), text
+    words = "none"
+    if first.massive:
+        words = "lines"
+        values |= {"first": first.massive[0], "last": first.massive[-1], "count": len(first.massive)}
+        values["blocks"] = len(analysis.median)
+    return Drawing(
+        say(f"outliers.stream.{words}_title", **values),
+        magnitude_lines(analysis.top, analysis.median, say),
+        say(f"outliers.stream.{words}_text", **values),
+    )
 
 
-def show_norms(loaded: Loaded, where: str, say: Say) -> list:
-    """The block × channel picture of norms, with its words."""
+def channel_table(channels: list[StandOut], say: Say) -> str:
+    """Write a table with a row for each channel that stands out."""
+    rows: list[list[object]] = [
+        [
+            channel.channel,
+            _span(channel.blocks),
+            _span(channel.massive),
+            markup.number(channel.largest),
+            markup.number(channel.ratio),
+            channel.block,
+        ]
+        for channel in channels
+    ]
+    return section_table(say, "stream", COLUMNS, rows)
+
+
+def draw_norms(loaded: Loaded, where: str, say: Say) -> Drawing:
+    """Draw the block × channel picture of norms. where: a value of `places`."""
     norms, what = _norms(loaded, where, say)
     ratio = norms / norms.median(dim=1, keepdim=True).values.clamp_min(1e-12)
     block, channel = divmod(int(ratio.argmax()), ratio.shape[1])
@@ -118,7 +131,7 @@ def show_norms(loaded: Loaded, where: str, say: Say) -> list:
         "low": float(ratio.quantile(0.25)),
         "high": float(ratio.quantile(0.75)),
     }
-    return drawn(
+    return Drawing(
         say("outliers.stream.norms_title", **values),
         norm_heatmap(norms, say),
         say("outliers.stream.norms_text", **values),
@@ -126,10 +139,12 @@ def show_norms(loaded: Loaded, where: str, say: Say) -> list:
 
 
 def _span(blocks: tuple[int, ...]) -> str:
+    """Write how many blocks, and the first and last of them."""
     return f"{len(blocks)} ({blocks[0]} – {blocks[-1]})" if blocks else "–"
 
 
 def _norms(loaded: Loaded, where: str, say: Say) -> tuple[Tensor, str]:
+    """Return the norms of a place, (B, C), and its name."""
     analysis = loaded.analysis
     assert analysis is not None  # the page asks only after it is made
     linears = loaded.lm.of_kind(where)

@@ -1,5 +1,6 @@
-"""Can one weight matter more than millions of others? The candidate is found, and zeroed alone."""
+"""Section: can one weight matter more than millions of others? The strongest candidate is zeroed alone."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -14,23 +15,36 @@ from wanda_core.outliers.super_weight import (
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded
+from wanda_ui.jobs import Update
 from wanda_ui.language import Say
-from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box, written
-from wanda_ui.outliers.figures import perplexity, super_strip, weight_name
-from wanda_ui.outliers.section import Section, buttons, listed, question
+from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box
+from wanda_ui.outliers.figures.strips import super_strip
+from wanda_ui.outliers.section import Section, buttons, question, section_table
 from wanda_ui.outliers.sentence import SENTENCE
-from wanda_ui.picture import drawn, picture
+from wanda_ui.outliers.words import generated_line, perplexity, weight_name
+from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 DRAWS = 5
 MOST_ROWS = 5  # candidates, the strongest first
-COLUMNS = "what where weight perplexity times_untouched line"
-CANDIDATES = "at_block where weight spike share times_median"
-Found = tuple[int, tuple[SuperWeight, ...], SuperWeightReport]
+COLUMNS = ("what", "where", "weight", "perplexity", "times_untouched", "line")
+CANDIDATES = ("at_block", "where", "weight", "spike", "share", "times_median")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Outcome of a search for a super weight.
+
+    weights: how many were searched; candidates: the strongest first; report: what zeroing the first of them does.
+    """
+
+    weights: int
+    candidates: tuple[SuperWeight, ...]
+    report: SuperWeightReport
 
 
 def build(context: TabContext) -> None:
-    """One button: find, zero, compare."""
+    """Lay the section out: one button finds, zeroes and compares."""
     question("super_weight")
     with gr.Row(elem_classes="wl-ask"):
         prompt = prompt_box("super")
@@ -40,34 +54,39 @@ def build(context: TabContext) -> None:
     table = gr.HTML("", elem_id="super-table", elem_classes="wl-lines")
     candidates = gr.HTML("", elem_id="super-candidates")
 
-    def steps(name: str, prompt: str) -> Steps[Found]:
+    def steps(name: str, prompt: str) -> Steps[Search]:
         settings = page_settings(DRAWS, WINDOWS, prompt)
 
-        def look(loaded: Loaded) -> Steps[Found]:
-            found = yield from super_weights_steps(loaded.lm, SENTENCE)
-            first = found[0]
+        def look(loaded: Loaded) -> Steps[Search]:
+            candidates = yield from super_weights_steps(loaded.lm, SENTENCE)
+            first = candidates[0]
             text, seq_len = evaluation(loaded)
             intervention = super_weight_steps(
                 loaded.lm, first.linear, first.row, first.column, text, seq_len=seq_len, **settings
             )
             sizes = (linear.shape for linear in loaded.lm.all_linears)
-            return sum(rows * columns for rows, columns in sizes), found, (yield from intervention)
+            weights = sum(rows * columns for rows, columns in sizes)
+            return Search(weights, candidates, (yield from intervention))
 
-        return (yield from context.state.found_steps(name, ("super weight", *settings.values()), look))
+        return (yield from context.state.measurement_steps(name, ("super weight", *settings.values()), look))
 
-    section = Section(context, status, run, cancel, [*dots.outputs, table, candidates])
-    section.wire(steps, show, [prompt], again=[prompt.submit])
+    def fill(search: Search, say: Say, *_: object) -> Update:
+        drawing, runs, others = show(search, say)
+        return {**dots.show(drawing), table: runs, candidates: others}
+
+    section = Section(context, status, run, cancel, [dots], [table, candidates])
+    section.wire(steps, fill, [prompt], again=[prompt.submit])
 
 
-def show(found: Found, say: Say, *_: object) -> list:
-    """The dots, what they say, a row for every run, and the candidates of the other blocks."""
-    of, weights, report = found
-    first = weights[0]
+def show(search: Search, say: Say) -> tuple[Drawing, str, str]:
+    """Draw the dots with what they say, write a table with a row for every run, and one of the candidates."""
+    report = search.report
+    first = search.candidates[0]
     low, high = report.random_range
     values: dict[str, Any] = {
         "where": weight_name(first.linear, first.row, first.column),
         "weight": first.weight,
-        "millions": of / 1e6,
+        "millions": search.weights / 1e6,
         "share": first.share,
         "spike": markup.number(first.spike),
         "block": first.block,
@@ -88,30 +107,32 @@ def show(found: Found, say: Say, *_: object) -> list:
     words.append(say(f"outliers.super_weight.{'more' if matters else 'same'}_text", **values))
     words.append(say("outliers.ablation.read", **values))
     rows: list[list[object]] = [
-        [say("outliers.ablation.untouched"), "–", "–", values["untouched"], "1.00", written(report.line)]
+        [say("outliers.ablation.untouched"), "–", "–", values["untouched"], "1.00", generated_line(report.line)]
     ]
     runs = [("outliers.super_weight.chosen", report.chosen), ("outliers.super_weight.largest", report.largest)]
-    rows += [_row(say(key), one, report) for key, one in runs]
-    rows += [_row(say("outliers.ablation.draw", draw=draw), one, report) for draw, one in enumerate(report.random, 1)]
+    rows += [_row(say(key), zeroed, report) for key, zeroed in runs]
+    draws = enumerate(report.random, start=1)
+    rows += [_row(say("outliers.ablation.draw", draw=draw), zeroed, report) for draw, zeroed in draws]
     others: list[list[object]] = [
         [
-            one.block,
-            weight_name(one.linear, one.row, one.column),
-            f"{one.weight:.3g}",
-            markup.number(one.spike),
-            f"{one.share:.0%}",
-            markup.number(one.ratio),
+            candidate.block,
+            weight_name(candidate.linear, candidate.row, candidate.column),
+            f"{candidate.weight:.3g}",
+            markup.number(candidate.spike),
+            f"{candidate.share:.0%}",
+            markup.number(candidate.ratio),
         ]
-        for one in weights[:MOST_ROWS]
+        for candidate in search.candidates[:MOST_ROWS]
     ]
-    return [
-        *drawn(say("outliers.super_weight.title", **values), super_strip(report, say), " ".join(words)),
-        listed(say, "super_weight", COLUMNS, rows),
-        listed(say, "candidates", CANDIDATES, others),
-    ]
+    return (
+        Drawing(say("outliers.super_weight.title", **values), super_strip(report, say), " ".join(words)),
+        section_table(say, "super_weight", COLUMNS, rows),
+        section_table(say, "candidates", CANDIDATES, others),
+    )
 
 
-def _row(what: str, one: ZeroedWeight, report: SuperWeightReport) -> list[object]:
-    ratio = perplexity(one.perplexity / report.untouched)
-    where = weight_name(one.linear, one.row, one.column)
-    return [what, where, f"{one.weight:.3g}", perplexity(one.perplexity), ratio, written(one.line)]
+def _row(what: str, zeroed: ZeroedWeight, report: SuperWeightReport) -> list[object]:
+    """Write the cells of one run with a weight at zero."""
+    ratio = perplexity(zeroed.perplexity / report.untouched)
+    where = weight_name(zeroed.linear, zeroed.row, zeroed.column)
+    return [what, where, f"{zeroed.weight:.3g}", perplexity(zeroed.perplexity), ratio, generated_line(zeroed.line)]

@@ -1,66 +1,69 @@
-"""The outlier lab: a list of questions about the model in the page, each answered in a place of its own."""
+"""The outlier lab: questions about the model in the page, each with a side tab of its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
-from wanda_ui.app_state import Loaded
-from wanda_ui.jobs import LIGHT, RESIZE
+from wanda_ui import markup
+from wanda_ui.app_state import Loaded, Result
+from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
 from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream, super_weight
 from wanda_ui.outliers.stream import StreamSection
-from wanda_ui.tab_context import TabContext
+from wanda_ui.tab_context import Tab, TabContext, resizing_tab
 
 
 @dataclass(frozen=True)
-class OutliersTab:
-    """The components other files listen to."""
+class OutliersTab(Tab):
+    """The parts that fill as soon as a model has been analysed: the first section, and the channels to ablate."""
 
     stream: StreamSection
     channels: gr.Textbox
 
     @property
-    def lines_title(self) -> gr.HTML:
-        """Where the analysis says how far it is."""
-        return self.stream.lines.title
-
-    @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `show` returns."""
+    def outputs(self) -> list[Component]:
+        """List everything that a model changes."""
         return [*self.stream.outputs, self.channels]
+
+    def welcome(self, say: Say) -> Update:
+        """Say that the answers come with the model."""
+        return self.waiting(markup.empty(say("outliers.stream.waiting")))
+
+    def waiting(self, html: str) -> Update:
+        """Show progress where the first title will be."""
+        return {self.stream.lines.title: html}
+
+    def analysed(self, loaded: Loaded, result: Result | None, say: Say, chosen: Mapping[Component, Any]) -> Update:
+        """Show the channels that stand out."""
+        assert loaded.analysis is not None  # made by open_steps
+        return {**self.stream.show(loaded, say), self.channels: ablation.massive_channels(loaded.analysis)}
 
 
 def build(context: TabContext) -> OutliersTab:
-    """All sections, one behind the other."""
+    """Lay out all sections, one behind the other."""
     with gr.Tabs(elem_id="lab", elem_classes="wl-lab"):
-        sides = {}
-
-        def side(name: str) -> gr.Tab:
-            sides[name] = gr.Tab(label(f"outliers.{name}.tab"), id=name, elem_id=f"lab-{name}")
-            return sides[name]
-
-        with side("stream"):
+        with _side("stream"):
             first = stream.build(context)
-        with side("sentence") as shown:
-            sentence.build(context, shown.select)
-        with side("sinks") as shown:
-            sinks.build(context, shown.select)
-        with side("features") as shown:
-            features.build(context, shown.select)
-        with side("ablation"):
+        with _side("sentence") as side:
+            sentence.build(context, side.select)
+        with _side("sinks") as side:
+            sinks.build(context, side.select)
+        with _side("features") as side:
+            features.build(context, side.select)
+        with _side("ablation"):
             channels = ablation.build(context)
-        with side("protection") as shown:
-            protection.build(context, shown.select)
-        with side("super_weight"):
+        with _side("protection") as side:
+            protection.build(context, side.select)
+        with _side("super_weight"):
             super_weight.build(context)
-        with side("growth") as shown:
-            growth.build(context, shown.select)
-    for one in sides.values():
-        one.select(None, js=RESIZE, **LIGHT)
+        with _side("growth") as side:
+            growth.build(context, side.select)
     return OutliersTab(first, channels)
 
 
-def show(loaded: Loaded, say: Say) -> list:
-    """What is known of a model as soon as it has been analysed."""
-    assert loaded.analysis is not None  # made by open_steps
-    return [*stream.show(loaded, say), ablation.found_channels(loaded.analysis)]
+def _side(name: str) -> gr.Tab:
+    """Open the tab of a section."""
+    return resizing_tab(label(f"outliers.{name}.tab"), name, f"lab-{name}")

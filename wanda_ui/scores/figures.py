@@ -8,7 +8,7 @@ from wanda_ui.plot_style import DENSE, GREY, PRUNED, bar, powers, rounded, style
 
 
 def score_heatmap(grid: Grid, say: Say) -> go.Figure:
-    """Block × log10 score; colour is the share of a block's weights."""
+    """Draw block × log10 score; colour is the share of a block's weights."""
     centres = (grid.edges[:-1] + grid.edges[1:]) / 2
     figure = go.Figure(
         go.Heatmap(
@@ -26,7 +26,7 @@ def score_heatmap(grid: Grid, say: Say) -> go.Figure:
 
 
 def score_histogram(summary: Histogram, axis: str, say: Say) -> go.Figure:
-    """Kept (blue) and pruned (orange, hatched) weights over log10 score, exact zeros apart on the left."""
+    """Draw kept (blue) and pruned (orange, hatched) weights over log10 score, exact zeros apart on the left."""
     centres = (summary.edges[:-1] + summary.edges[1:]) / 2
     width = float(summary.edges[1] - summary.edges[0])
     hatch = {"shape": "/", "size": 6, "solidity": 0.2, "fillmode": "overlay", "fgcolor": "#8a5a00"}

@@ -1,7 +1,5 @@
 """Figures of what a mask protects: columns by their norm, one column's weights, all linears of a model."""
 
-import math
-
 import plotly.graph_objects as go
 
 from wanda_core.explain.mask_comparison import ColumnDetail, ModelProtection, Protection
@@ -12,7 +10,7 @@ MAGNITUDE, WANDA = PURPLE, GREEN
 
 
 def protection_curve(protection: Protection, say: Say) -> go.Figure:
-    """Share of a column's weights that each mask cuts, in percent, over the column's norm (log axis).
+    """Draw the share of a column's weights that each mask cuts, in percent, over the column's norm (log axis).
 
     Lines through all columns in runs by norm, and the columns with the largest norms as marks of their own.
     """
@@ -49,7 +47,7 @@ def protection_curve(protection: Protection, say: Say) -> go.Figure:
 
 
 def column_weights(detail: ColumnDetail, say: Say) -> go.Figure:
-    """|W| of one column from the largest to the smallest, marked by which mask cuts it."""
+    """Draw |W| of one column from the largest to the smallest, marked by which mask cuts it."""
     both = detail.magnitude_cuts & detail.wanda_cuts
     kinds = (
         ("kept_by_both", DENSE, "circle", ~detail.magnitude_cuts & ~detail.wanda_cuts),
@@ -76,13 +74,13 @@ def column_weights(detail: ColumnDetail, say: Say) -> go.Figure:
 
 
 def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
-    """Kind of linear × block: share of weights on which the masks differ, in the 1% of columns with the largest norms;
-    the share in all columns is told beside it."""
+    """Draw kind of linear × block: share of weights on which the masks differ, in the 1% of columns with the largest
+    norms; the share in all columns is shown on hovering."""
     hover = f"%{{y}}, {say('outliers.axis.block')} %{{x}}<br>{say('outliers.axis.differ_top')} %{{z:.1f}}%"
-    overall = [[_percent(value) for value in row] for row in model.overall.tolist()]
+    overall = rounded(100 * model.overall.double(), 2)
     figure = go.Figure(
         go.Heatmap(
-            z=[[_percent(value) for value in row] for row in model.top.tolist()],
+            z=rounded(100 * model.top.double(), 2),
             customdata=overall,
             x=list(range(model.top.shape[1])),
             y=list(model.kinds),
@@ -97,10 +95,6 @@ def parting_heatmap(model: ModelProtection, say: Say) -> go.Figure:
     return styled(figure, 130 + 34 * len(model.kinds))
 
 
-def _percent(share: float) -> float | None:
-    return round(100 * share, 2) if math.isfinite(share) else None
-
-
 def _significant(values: list[float]) -> list[float]:
-    """Four digits of each: weights and norms differ by orders of magnitude."""
+    """Round to four digits: weights and norms differ by orders of magnitude."""
     return [float(f"{value:.4g}") for value in values]

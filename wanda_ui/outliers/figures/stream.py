@@ -13,7 +13,7 @@ BANDS = (0.99, 0.9, 0.5, 0.1)  # quantiles of the channels that have no column o
 
 
 def magnitude_lines(top: Tensor, median: Tensor, say: Say) -> go.Figure:
-    """Per block the three largest |x| of the residual stream, (B, 3), against the median, (B,); log axis."""
+    """Draw per block the three largest |x| of the residual stream, (B, 3), against the median, (B,); log axis."""
     blocks = list(range(len(median)))
     shades = [(PRUNED, "solid", 3), (VERMILLION, "dash", 2), (PURPLE, "dot", 2)]
     figure = go.Figure()
@@ -47,7 +47,7 @@ def magnitude_lines(top: Tensor, median: Tensor, say: Say) -> go.Figure:
 
 
 def norm_heatmap(norms: Tensor, say: Say) -> go.Figure:
-    """Block × channel: input norms as multiples of the block's median, log colour.
+    """Draw block × channel: input norms as multiples of the block's median, log colour.
 
     norms: (B, C). The 64 channels that rise highest have a column each, strongest first; the rest are
     four quantile bands. At most 68 × B cells.

@@ -14,7 +14,8 @@ MOST_NAMES = 12  # model names that can be read beside their points
 
 
 def growth_scatter(rows: Sequence[Run], say: Say) -> go.Figure:
-    """Above, the largest |x| as a multiple of the block's median; below, the share of blocks with outlier features."""
+    """Draw over parameters: above, the largest |x| as a multiple of its block's median; below, the share of blocks with
+    outlier features."""
     sizes = [row.parameters / 1e6 for row in rows]
     figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08)
     sides = (

@@ -1,0 +1,123 @@
+"""A model whose weights stay on the disk: how it is opened, and the walk that brings its blocks one by one."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from wanda_core.errors import ModelError, first_line
+from wanda_core.low_memory.resume import RunState
+from wanda_core.low_memory.weight_loader import REST, WeightLoader
+from wanda_core.model.block_calls import BlockCall
+from wanda_core.model.blocks import BlockWalk, Role
+from wanda_core.model.devices import check_memory
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import Linear
+from wanda_core.model.loading import locate, skeleton
+from wanda_core.progress import Progress
+
+
+@dataclass(frozen=True)
+class LanguageModelOnDisk(LanguageModel):
+    """A model whose weights stay on the disk until its blocks are walked through.
+
+    loader: reads them; place: the device they are brought to; job: the run that prunes the model, None before it began.
+    """
+
+    loader: WeightLoader
+    place: torch.device
+    job: RunState | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device that blocks are brought to."""
+        return self.place
+
+    def walk(self, role: Role) -> BlockWalk:
+        """Return a walk that brings each block from the disk when its turn comes."""
+        assert self.job is not None  # `prune_steps` starts one
+        return _BlockWalkOnDisk(self.model, self.loader, self.job, role)
+
+
+class _BlockWalkOnDisk(BlockWalk):
+    """A walk with one block in memory at a time. Unless it only reads, it goes on where an earlier run was cut off."""
+
+    whole = False
+
+    def __init__(self, model: nn.Module, loader: WeightLoader, job: RunState, role: Role) -> None:
+        super().__init__(model)
+        self.loader, self.job, self.role = loader, job, role
+        self.first = 0 if role == "read" else job.done
+        self.count = 0
+        self.stateful = False
+        if role != "read":
+            self.tried = job.tried
+
+    def __iter__(self) -> Iterator[tuple[int, nn.Module, list[Linear]]]:
+        for index in range(self.first, len(self)):
+            with self.loader.at_hand(self.model, index):
+                yield index, self.blocks[index], self.linears[index]
+                if self.role == "prune":
+                    self.job.add_shard(shard_name(index + 1, len(self) + 1), self.loader.as_saved(self.model, index))
+                    if not self.stateful:  # what blocks leave for later ones is gone with the process
+                        self.job.commit(index + 1)
+
+    def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
+        self.count = len(ids)
+        with self.loader.at_hand(self.model, REST), self.loader.at_hand(self.model, 0):
+            calls, hidden = super().start(ids)
+        self.stateful = calls[0].stateful
+        return calls, self.job.restored(self.role, self.loader.device) if self.first else hidden
+
+    def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
+        return self.job.carry(self.role, stream, self.count, self.loader.device, keep=self.role != "read")
+
+
+def shard_name(number: int, total: int) -> str:
+    """Return the file name of a shard, counted from 0: first the rest (`REST`), then the blocks."""
+    return f"model-{number + 1:05d}-of-{total:05d}.safetensors"
+
+
+def open_model(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> LanguageModelOnDisk:
+    """Load everything of a model but its weights, of which one block and the embeddings must fit in memory.
+
+    Raises what `wanda_core.model.loading.load_model` raises, and ModelError for blocks that share weights.
+    """
+    located = locate(name, device, dtype, on_progress)
+    with init_empty_weights(include_buffers=False):
+        model: Any = skeleton(located.config, name, dtype=located.dtype)
+    try:
+        tokenizer = located.tokenizer()
+        with contextlib.suppress(OSError):  # there is none
+            model.generation_config = GenerationConfig.from_pretrained(located.folder)
+    except Exception as error:  # a stranger's files: their readers raise types of their own
+        raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
+    loader = WeightLoader(located.folder, name, model, located.device, located.dtype)
+    sizes = loader.sizes(model)
+    needed = sizes.pop(REST, 0) + max(sizes.values())
+    check_memory(needed, name, [located.device], "its embeddings and one block", "choose a smaller model")
+    for module in model.modules():
+        for own, buffer in module._buffers.items():
+            module._buffers[own] = buffer.to(located.device) if buffer is not None and not buffer.is_meta else buffer
+    model.requires_grad_(False)
+    return LanguageModelOnDisk(
+        model.eval(),
+        tokenizer,
+        name,
+        located.revision,
+        loader,
+        located.device,
+        folder=located.folder,
+        carried=loader.carried,
+    )

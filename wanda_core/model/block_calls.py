@@ -80,6 +80,12 @@ def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[l
     moved = _pass(model, blocks, ids[:1], output, by=1.0)
     for look in (passes[0], other, moved):
         look.check_chain(model)
+    first = passes[0].entering[0]
+    if first.dim() == 3 and len(first) != 1:
+        raise ModelError(
+            f"{type(model).__name__} lays the hidden states of one sequence out as {tuple(first.shape)}, and (1, "
+            "length, width) is expected; choose another model"
+        )
     for index, (usual, changed) in enumerate(zip(passes[0].calls, moved.calls, strict=True)):
         if not _same(usual, changed):
             raise ModelError(

@@ -108,6 +108,13 @@ def _tells_orientation(module: nn.Module) -> bool:
 
 def matrices(name: str, module: nn.Module) -> Iterator[tuple[str, ExpertMatrix]]:
     """List a module's expert matrices with their names, `experts.3.down_proj`, expert after expert."""
+    counts = {parameter: len(slices) for parameter, slices in fused(name, module).items()}
+    if len(set(counts.values())) > 1:
+        raise ModelError(
+            f"{type(module).__name__} ({name}) holds "
+            f"{' and '.join(f'{count} slices in {parameter}' for parameter, count in counts.items())}, so its experts "
+            "cannot be told apart; choose another model"
+        )
     for of_one_expert in zip(*fused(name, module).values(), strict=True):
         for matrix in of_one_expert:
             yield f"{name}.{matrix.index}.{matrix.parameter}", matrix

@@ -89,7 +89,7 @@ class LanguageModel:
     def check_length(self, seq_len: int) -> None:
         """Raise InputError for a window of more tokens than the model has positions for."""
         most = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(most, int) and seq_len > most:
+        if isinstance(most, int) and 0 < most < seq_len:  # some say -1 for no limit
             raise InputError(
                 f"seq_len {seq_len} is more than the {most} tokens {self.title} can read; choose a smaller one"
             )

@@ -27,6 +27,7 @@ QUANTISED_PART = re.compile(
     r"(scale|scales|scale_inv|weight_scale(_\d)?|zero_point|zeros|SCB|absmax|quant_map|qweight|g_idx|quant_state.*)$"
 )
 PIECE_NUMBERS = 2**24  # read at once; 64 MB of float32
+WEIGHT = re.compile(r"(weight|_proj)$")  # integers elsewhere may be tables
 NUMBERS = {"F64", "F32", "F16", "BF16"}  # safetensors' names of what weights may be stored in
 
 
@@ -75,7 +76,8 @@ def check_numbers(name: str, tensors: Mapping[str, StoredTensor]) -> None:
     """Raise ModelError for weights stored as something else than plain floating-point numbers: quantised ones, read
     without their scales, would be another model."""
     for tensor, stored in tensors.items():
-        if stored.dtype not in NUMBERS and len(stored.shape) > 1 and not RECOMPUTED.search(tensor):
+        quantised = stored.dtype.startswith("F8") or (stored.dtype not in NUMBERS and WEIGHT.search(tensor))
+        if quantised and len(stored.shape) > 1:
             raise ModelError(
                 f"{name!r} holds {tensor} as {stored.dtype}, so it is quantised though config.json does not say so, "
                 "and Wanda compares unquantised weights; give the original checkpoint"

@@ -15,16 +15,12 @@ from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.calibration.profile import Profile, profile_of
 from wanda_core.maths.selection import kth_smallest
 from wanda_core.model import experts
-from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import decoder_blocks
+from wanda_core.outliers.massive import TOP, is_massive
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 
-MASSIVE_MAGNITUDE = 100.0  # |x| above this, and
-MASSIVE_RATIO = 1000.0  # this many times the median of its hidden state: the paper's definition
 STANDS_OUT_RATIO = 100.0  # times the median: a looser mark that shows where a channel rises and falls
-TOP = 3  # largest magnitudes kept per block
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,11 @@ class Analysis:
     def ratios(self) -> Tensor:
         """(B, D) how many times the median of its block each channel reaches."""
         return self.channel_max / self.median.clamp_min(1e-12)[:, None]
+
+    @property
+    def massive(self) -> Tensor:
+        """Tell where a channel meets the definition of a massive activation. (B, D) bool."""
+        return is_massive(self.channel_max, self.median[:, None])
 
 
 @dataclass(frozen=True)
@@ -78,32 +79,32 @@ def analyse_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis
 
 
 def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
-    _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
+    blocks = lm.walk("read")
     yield Progress("reading", 0, len(blocks), "blocks")
-    calls, hidden = block_calls(lm.model, blocks, ids)
-    found: dict[str, InputNorms] = {}
+    calls, hidden = blocks.start(calibration.ids.to(lm.device))
+    input_norms: dict[str, InputNorms] = {}
     top, median, largest, stream = [], [], [], []
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+    for index, block, linears in blocks:
         yield Progress("analysis", index, len(blocks), "blocks")
         recorder = NormRecorder(linears)
         with recorder.recording():
-            hidden = [call.run(block, sample, number) for number, sample in enumerate(hidden)]
-        found.update(recorder.input_norms())
+            hidden = blocks.carry(calls[index].run(block, sample, number) for number, sample in enumerate(hidden))
+        input_norms.update(recorder.input_norms())
         magnitudes = [sample[0].float().abs() for sample in hidden]  # N of (L, D)
         top.append(torch.stack([m.flatten().topk(TOP).values for m in magnitudes]).mean(dim=0))
         median.append(torch.stack([_median(m) for m in magnitudes]).mean())
         largest.append(torch.stack([m.amax(dim=0) for m in magnitudes]).amax(dim=0))
         stream.append(_column_norms(hidden))
     yield Progress("analysis", len(blocks), len(blocks), "blocks")
-    profile = profile_of(lm, calibration, found)
-    return Analysis(profile, *(torch.stack([one.cpu() for one in part]) for part in (top, median, largest, stream)))
+    profile = profile_of(lm, calibration, input_norms)
+    per_block = (torch.stack([value.cpu() for value in values]) for values in (top, median, largest, stream))
+    return Analysis(profile, *per_block)
 
 
 def standing_out(analysis: Analysis, least: int = 5) -> list[StandOut]:
     """Massive channels by the paper's definition, then the next largest up to `least`; strongest first."""
     ratios = analysis.ratios
-    massive = (analysis.channel_max > MASSIVE_MAGNITUDE) & (ratios >= MASSIVE_RATIO)  # (B, D)
+    massive = analysis.massive
     high = ratios >= STANDS_OUT_RATIO
     order = ratios.amax(dim=0).argsort(descending=True).tolist()
     is_massive = massive.any(dim=0).tolist()

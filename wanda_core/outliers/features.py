@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
-from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import Linear, decoder_blocks
+from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 
@@ -149,28 +148,27 @@ def feature_counts_steps(
     if isinstance(magnitude, bool) or not isinstance(magnitude, (int, float)) or not 0 < magnitude < math.inf:
         raise InputError(f"magnitude {magnitude!r} is not a number above 0; the definition has 6.0")
     lm.check_length(calibration.seq_len)
-    _, blocks = decoder_blocks(lm.model)
-    ids = calibration.ids.to(lm.device)
-    calls, hidden = block_calls(lm.model, blocks, ids)
+    blocks = lm.walk("read")
+    calls, hidden = blocks.start(calibration.ids.to(lm.device))
     over: list[Tensor] = []
     positive: list[Tensor] = []
     places: list[int] = []
     kinds: dict[str, None] = {}
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+    for index, block, linears in blocks:
         yield Progress("features", index, len(blocks), "blocks")
         found: dict[str, tuple[Tensor, Tensor]] = {}
         outputs = []
         for number, sample in enumerate(hidden):
             reads: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
             with experts.apart(lm.model), _entering(linears, lm.width, reads):
-                outputs.append(call.run(block, sample, number))
+                outputs.append(calls[index].run(block, sample, number))
             for group, (x, names) in reads.items():
                 passes = x.float().abs() >= magnitude
                 here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()  # (2, D)
                 before = found.get(group)
                 found[group] = (here[0], here[1]) if before is None else (before[0] + here[0], before[1] + here[1])
                 kinds.update(dict.fromkeys(names))
-        hidden = outputs
+        hidden = blocks.carry(outputs)
         for high, above in found.values():
             over.append(high)
             positive.append(above)

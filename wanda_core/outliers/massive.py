@@ -11,8 +11,10 @@ from torch import Tensor
 
 from wanda_core.errors import InputError
 from wanda_core.maths.selection import kth_smallest
-from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, TOP
 
+MASSIVE_MAGNITUDE = 100.0  # |x| above this, and
+MASSIVE_RATIO = 1000.0  # this many times the median of its hidden state or more: the paper's definition
+TOP = 3  # largest magnitudes kept per block
 MOST_LISTED = 500  # scalars; under a loose criterion millions pass
 
 
@@ -49,9 +51,18 @@ def massive_mask(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: fl
     for name, value in (("magnitude", magnitude), ("ratio", ratio)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise InputError(f"{name} {value!r} is not a number of 0 or more; the definition has 100 and 1,000")
-    median = top_and_median(hidden)[1].double()
-    size = hidden.abs().double()
-    return (size > magnitude) & (size >= ratio * median[:, None, None])
+    return is_massive(hidden.abs(), top_and_median(hidden)[1][:, None, None], magnitude, ratio)
+
+
+def is_massive(
+    size: Tensor, median: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float = MASSIVE_RATIO
+) -> Tensor:
+    """Tell where |x| meets the definition. size: |x|; median: of its hidden state, of a shape that broadcasts -> bool.
+
+    Compared in float64, in which the product is exact, so that a value at the threshold is on its side.
+    """
+    size = size.double()
+    return (size > magnitude) & (size >= ratio * median.double())
 
 
 def top_and_median(hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis
+from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, LAYER_SHARE, POSITION_SHARE, FeatureReport
 
 MEASURED_RUNS = ASSETS / "runs.jsonl"  # rows that come with the lab, measured by its own command
@@ -83,7 +83,6 @@ def run_of(lm: LanguageModel, analysis: Analysis, report: FeatureReport) -> Run:
         raise InputError(f"outlier features were counted with thresholds {given}, and rows are compared at {usual}")
     ratios, source = analysis.ratios, analysis.profile.source
     block, channel = divmod(int(ratios.argmax()), ratios.shape[1])
-    massive = (analysis.channel_max > MASSIVE_MAGNITUDE) & (ratios >= MASSIVE_RATIO)
     return Run(
         model=lm.title,
         revision=lm.revision,
@@ -93,7 +92,7 @@ def run_of(lm: LanguageModel, analysis: Analysis, report: FeatureReport) -> Run:
         ratio=float(ratios[block, channel]),
         channel=channel,
         block=block,
-        massive=bool(massive.any()),
+        massive=bool(analysis.massive.any()),
         features=len(report.features),
         features_share=report.blocks_share,
         calibration=analysis.profile.calibration,

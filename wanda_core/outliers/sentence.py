@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.errors import InputError, ModelError
-from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import decoder_blocks
 from wanda_core.outliers.hooks import attention_weights, eager_attention
 from wanda_core.progress import Progress, Steps, finish
 
@@ -48,17 +46,17 @@ def read_sentence(lm: LanguageModel, text: str, on_progress: Callable[[Progress]
 def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
     """`read_sentence` as a generator that yields progress per block; between two steps the model is as it was."""
     tokens = sentence_tokens(lm, text)
-    _, blocks = decoder_blocks(lm.model)
+    blocks = lm.walk("read")
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
     yield Progress("sentence", 0, len(blocks), "blocks")
     with eager_attention(lm.model):
-        calls, (x,) = block_calls(lm.model, blocks, ids)
+        calls, (x,) = blocks.start(ids)
     hidden, looks = [], []
-    for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
+    for index, block, _ in blocks:
         yield Progress("sentence", index, len(blocks), "blocks")
         seen: list[Tensor] = []
         with eager_attention(lm.model), attention_weights(block, _looks_back(seen, len(tokens))):
-            x = call.run(block, x)
+            (x,) = blocks.carry([calls[index].run(block, x)])
         hidden.append(x[0].float().cpu())
         looks.append(torch.cat(seen) if seen else torch.empty(0))
     yield Progress("sentence", len(blocks), len(blocks), "blocks")

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
-from wanda_core.model.block_calls import block_calls
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import Linear, decoder_blocks
+from wanda_core.model.linears import Linear
 from wanda_core.outliers.interventions import (
     LEAST_DRAWS,
     LINE_TOKENS,
@@ -104,19 +103,19 @@ def super_weights(
 def super_weights_steps(lm: LanguageModel, text: str) -> Steps[tuple[SuperWeight, ...]]:
     """`super_weights` as a generator that yields progress per block; between two steps the model is as it was."""
     tokens = sentence_tokens(lm, text)
-    _, blocks = decoder_blocks(lm.model)
+    blocks = lm.walk("read")
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
     yield Progress("super-weight", 0, len(blocks), "blocks")
-    calls, (hidden,) = block_calls(lm.model, blocks, ids)
-    found = []
-    for index, (block, call, linears) in enumerate(zip(blocks, calls, lm.linears, strict=True)):
+    calls, (hidden,) = blocks.start(ids)
+    candidates = []
+    for index, block, linears in blocks:
         yield Progress("super-weight", index, len(blocks), "blocks")
         with experts.apart(lm.model), _last_linear(linears, lm.width) as last:
-            hidden = call.run(block, hidden)
+            (hidden,) = blocks.carry([calls[index].run(block, hidden)])
         if last and not last[0].routed:
-            found.append(candidate(*last))
+            candidates.append(candidate(*last))
     yield Progress("super-weight", len(blocks), len(blocks), "blocks")
-    return tuple(sorted(found, key=lambda one: -one.ratio))
+    return tuple(sorted(candidates, key=lambda found: -found.ratio))
 
 
 def candidate(linear: Linear, x: Tensor, y: Tensor) -> SuperWeight:

@@ -4,8 +4,15 @@ from typing import Any
 
 import gradio as gr
 
-from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO
-from wanda_core.outliers.massive import MOST_LISTED, Massive, massive, top_and_median, top_channels
+from wanda_core.outliers.massive import (
+    MASSIVE_MAGNITUDE,
+    MASSIVE_RATIO,
+    MOST_LISTED,
+    Massive,
+    massive,
+    top_and_median,
+    top_channels,
+)
 from wanda_core.outliers.sentence import Sentence, read_sentence_steps
 from wanda_core.progress import Steps
 from wanda_ui import markup

@@ -7,7 +7,8 @@ import torch
 from gradio.components import Component
 from torch import Tensor
 
-from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO, Analysis, StandOut, standing_out
+from wanda_core.outliers.analysis import Analysis, StandOut, standing_out
+from wanda_core.outliers.massive import MASSIVE_MAGNITUDE, MASSIVE_RATIO
 from wanda_ui import markup
 from wanda_ui.app_state import Loaded
 from wanda_ui.jobs import LIGHT, Update, no_change

@@ -6,8 +6,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from wanda_core.outliers.analysis import MASSIVE_MAGNITUDE, MASSIVE_RATIO
-from wanda_core.outliers.massive import massive_mask, top_channels
+from wanda_core.outliers.massive import MASSIVE_MAGNITUDE, MASSIVE_RATIO, massive_mask, top_channels
 from wanda_core.outliers.sentence import Sentence
 from wanda_ui.language import Say
 from wanda_ui.plot_style import GREY, LEGEND_ABOVE, VERMILLION, bar, powers, rounded, styled

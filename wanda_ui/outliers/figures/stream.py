@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from wanda_core.outliers.analysis import MASSIVE_RATIO
+from wanda_core.outliers.massive import MASSIVE_RATIO
 from wanda_ui.language import Say
 from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PRUNED, PURPLE, VERMILLION, bar, powers, rounded, styled
 

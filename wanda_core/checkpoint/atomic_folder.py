@@ -1,6 +1,6 @@
-"""Replacing a folder in one step: a reader, or a kill at any time, finds the old one whole or the new one whole.
+"""Replacing a folder in one step: at any time, even after a kill, the old one is there whole, or the new one.
 
-The new folder is written under a hidden name beside the target, so that only names change in the end.
+The new folder is written under a hidden name beside the target; in the end only names change.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from wanda_core.errors import InputError, StorageError
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 CANNOT_SWAP = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
+CLOCK_SLACK = 10  # seconds by which a process's start and a file's time may disagree
 
 
 def checked_target(folder: str | Path, marker: str) -> Path:
-    """The absolute path of a folder that may be written: a new one, an empty one, or one that holds `marker`.
+    """Return the absolute path of a folder that may be written: a new or empty one, or one that holds `marker`.
 
     Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
     """
@@ -54,13 +54,13 @@ def checked_target(folder: str | Path, marker: str) -> Path:
 
 
 def existing_parent(target: Path) -> Path:
-    """The closest folder above `target` that is there."""
+    """Return the closest folder above `target` that exists."""
     return next(parent for parent in target.parents if os.path.lexists(parent))
 
 
 @contextlib.contextmanager
 def replacement(target: Path, marker: str) -> Iterator[Path]:
-    """A new folder beside `target`; what the block writes there takes the target's place when it ends.
+    """Context manager: yield a new folder beside `target`, which takes the target's place at the end.
 
     If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier,
     killed attempt left is removed first. Raises OSError, and StorageError as `checked_target` does.
@@ -82,7 +82,7 @@ def replacement(target: Path, marker: str) -> Iterator[Path]:
 
 
 def put(fresh: Path, target: Path, marker: str) -> None:
-    """Let a finished folder take the target's place in one step; an earlier target then bears its name, or is gone.
+    """Let a finished folder take the target's place in one step; an earlier target is gone then, or named `fresh`.
 
     Raises OSError, and StorageError as `checked_target` does.
     """
@@ -94,18 +94,19 @@ def put(fresh: Path, target: Path, marker: str) -> None:
 
 
 def _beside(target: Path, what: str) -> Path:
+    """Return a new hidden name beside `target`, which tells whose it is and which process made it."""
     return target.with_name(f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def make_parents(folder: Path) -> list[Path]:
-    """Make the missing folders down to `folder`; the ones made, deepest first."""
+    """Make the missing folders down to `folder`; return those that were made, deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 
 def _write_through(folder: Path) -> None:
-    """Every file on the disk before the move makes it count, and readable by whom the folder is readable by."""
+    """Flush every file to the disk, before the move makes it count, and let those read it who may read the folder."""
     mode = folder.stat().st_mode & 0o666  # safetensors writes for the owner alone
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -117,6 +118,7 @@ def _write_through(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
+    """Flush a folder's list of names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -125,6 +127,7 @@ def _sync(folder: Path) -> None:
 
 
 def _move(fresh: Path, target: Path) -> None:
+    """Give `fresh` the target's name, by one rename, one swap, or, where neither is possible, two renames."""
     try:
         os.rename(fresh, target)  # also over an empty folder, except on Windows
     except OSError as error:
@@ -135,7 +138,7 @@ def _move(fresh: Path, target: Path) -> None:
 
 
 def _swap(first: Path, second: Path) -> bool:
-    """Exchange the names of two folders in one step; False where the system or the file system cannot."""
+    """Exchange the names of two folders in one step; return False where the system or the file system cannot."""
     if sys.platform not in ("linux", "darwin"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -157,9 +160,9 @@ def _swap(first: Path, second: Path) -> bool:
 
 
 def _two_renames(fresh: Path, target: Path) -> None:
-    """Where names cannot be exchanged: the old folder steps aside, and comes back if the new one cannot move in.
+    """Move the old folder aside and the new one in, where names cannot be exchanged; undo it if the second move fails.
 
-    A kill between the two leaves the old one whole under its hidden name; `_sweep` puts it back.
+    A kill between the two leaves the old folder whole under its hidden name; `_sweep` puts it back.
     """
     kept = _beside(target, "old")
     os.rename(target, kept)
@@ -173,7 +176,7 @@ def _two_renames(fresh: Path, target: Path) -> None:
 
 
 def _sweep(target: Path) -> None:
-    """Clear what killed processes left beside the target."""
+    """Remove what killed processes left beside the target, or put an old folder back that was moved aside."""
     if not target.parent.is_dir():
         return
     leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-[0-9a-f]{{8}}")
@@ -189,7 +192,7 @@ def _sweep(target: Path) -> None:
 
 
 def is_gone(pid: int, path: Path) -> bool:
-    """Whether the process that made `path` has ended; one with its number that began later is another."""
+    """Return whether the process that made `path` has ended; one of the same number that began later is another."""
     import psutil  # slow to import, and the command line's first answers must not wait
 
     try:

@@ -1,4 +1,4 @@
-"""Saving a pruned model as an ordinary Hugging Face folder that says how it was made."""
+"""Saving a pruned model as an ordinary Hugging Face folder that tells how it was made."""
 
 import errno
 import importlib.metadata
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from wanda_core.checkpoint import atomic_folder
+from wanda_core.checkpoint.atomic_folder import checked_target, existing_parent, replacement
 from wanda_core.checkpoint.model_card import card
 from wanda_core.errors import StorageError, WandaError
 from wanda_core.version import __version__
@@ -24,29 +24,29 @@ if TYPE_CHECKING:  # checking a target must not wait for torch
     from wanda_core.pruning.variant import Variant
 
 RECORD = "wanda.json"
-FORMAT = 1  # of that file; raise it when a key changes its meaning
+FORMAT = 1  # version of that file's format; raise it when a key changes its meaning
 ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
 SHARD = "5GB"  # weights up to this are one file; weights on a GPU are copied to memory one file at a time
 
 
 def check_target(folder: str | Path) -> Path:
-    """The absolute path of a folder that `save` may write: a new or empty one, or an earlier checkpoint of ours.
+    """Return the absolute path of a folder that `save` may write: a new or empty one, or an earlier checkpoint.
 
     Raises InputError for a name that is no path, StorageError for what must not be replaced.
     """
-    return atomic_folder.checked_target(folder, RECORD)
+    return checked_target(folder, RECORD)
 
 
 def check_room(model: "nn.Module", target: Path) -> None:
-    """Raises StorageError when the disk of `target` has no room for the model's files."""
+    """Raise StorageError when the disk of `target` has no room for the model's files."""
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}  # tied ones once
     check_free(sum(tensors.values()), target)
 
 
 def check_free(weights: int, target: Path) -> None:
-    """Raises StorageError when the disk of `target` has no room for as many bytes of weights and the files beside."""
+    """Raise StorageError when the disk of `target` has no room for so many bytes of weights and the other files."""
     needed = weights + ROOM
-    parent = atomic_folder.existing_parent(target)
+    parent = existing_parent(target)
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise StorageError(
@@ -62,17 +62,17 @@ def save(
     dense_perplexity: "Perplexity | None" = None,
     pruned_perplexity: "Perplexity | None" = None,
 ) -> Path:
-    """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; its absolute path.
+    """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; return its absolute path.
 
     folder: made if missing, with the folders above it; replaced in one step if it is empty or holds a
         `wanda.json`, an earlier checkpoint. Anything else is refused.
-    dense_perplexity, pruned_perplexity: noted in `wanda.json` and the model card when given.
+    dense_perplexity, pruned_perplexity: written into `wanda.json` and the model card when given.
     Raises StorageError when the folder must not be replaced or cannot be written; it is then as before.
     """
     target = check_target(folder)
     try:
         check_room(variant.lm.model, target)
-        with atomic_folder.replacement(target, RECORD) as fresh:
+        with replacement(target, RECORD) as fresh:
             _write(variant, fresh, record(variant, dense_perplexity, pruned_perplexity))
     except WandaError:
         raise
@@ -82,7 +82,7 @@ def save(
 
 
 def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perplexity | None" = None) -> dict[str, Any]:
-    """What `wanda.json` holds: everything needed to make the checkpoint again, and what came of it."""
+    """Return the content of `wanda.json`: all that is needed to make the checkpoint again, and what pruning did."""
     report = variant.report
     return {
         "format": FORMAT,
@@ -121,39 +121,39 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
 
 
 def _base(lm: "LanguageModel") -> dict[str, str]:
-    """A checkpoint travels: of a local folder it tells the name, not where it lay."""
+    """Name the dense model; of a local folder its name alone, for checkpoints travel and paths of a machine do not."""
     local = lm.revision == "local"
     return {"name": lm.title if local else lm.name, "title": lm.title, "revision": lm.revision}
 
 
-def _perplexity(found: "Perplexity | None") -> dict[str, Any] | None:
-    """JSON has no infinity; null stands for it."""
-    if found is None:
+def _perplexity(measured: "Perplexity | None") -> dict[str, Any] | None:
+    """Return a measurement as plain values; null stands for infinity, which JSON does not have."""
+    if measured is None:
         return None
-    values = found.to_dict()
-    return {**values, "perplexity": found.perplexity if math.isfinite(found.perplexity) else None}
+    finite = math.isfinite(measured.perplexity)
+    return {**measured.to_dict(), "perplexity": measured.perplexity if finite else None}
 
 
-def _write(variant: "Variant", folder: Path, found: dict[str, Any]) -> None:
-    write_beside_weights(variant, folder, found, variant.lm.model.state_dict())
+def _write(variant: "Variant", folder: Path, record: dict[str, Any]) -> None:
+    write_beside_weights(variant, folder, record, variant.lm.model.state_dict())
 
 
 def write_beside_weights(
-    variant: "Variant", folder: Path, found: dict[str, Any], weights: "dict[str, Tensor] | None" = None
+    variant: "Variant", folder: Path, record: dict[str, Any], weights: "dict[str, Tensor] | None" = None
 ) -> None:
-    """Every file of a checkpoint but the weights, which may lie there already; with them where they are given."""
+    """Write every file of a checkpoint; weights only if they are given, for they may lie there already."""
     lm = variant.lm
     model: Any = lm.model
     model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
     model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
     lm.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card(found), encoding="utf-8")
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "README.md").write_text(card(record), encoding="utf-8")
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
 def not_written(error: Exception, target: Path) -> StorageError:
-    """Why a checkpoint could not be written, in one sentence."""
+    """Return the StorageError that tells in one sentence why a checkpoint could not be written."""
     return StorageError(_why(error, target))
 
 

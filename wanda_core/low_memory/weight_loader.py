@@ -1,4 +1,4 @@
-"""Brings the weights of one part of a model from its checkpoint on the disk, and puts them away again.
+"""Reading the weights of one part of a model from its checkpoint on the disk, and dropping them again.
 
 A part is a decoder block, or the rest: embeddings, last norm, output head. Which tensor goes where, and how it is
 converted, is the business of `conversion.py`.
@@ -93,12 +93,14 @@ class WeightLoader:
         return not_loaded
 
     def _shapes(self, part: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield a part's tensors in the checkpoint by name, on the meta device: shapes without numbers."""
         with self._open(part) as files:
             for name in self._tensors[part]:
                 shape = files[self._files[name]].get_slice(name).get_shape()
                 yield name, torch.empty(shape, dtype=self._conversion.dtype, device="meta")
 
     def _bring(self, model: Any, part: int) -> None:
+        """Read a part's weights from the disk into the model."""
         with self._open(part) as files:
             slices = {name: files[self._files[name]].get_slice(name) for name in self._tensors[part]}
             self._load(model, slices, self.device)
@@ -121,6 +123,7 @@ class WeightLoader:
         return info
 
     def _put_away(self, model: nn.Module, part: int) -> None:
+        """Put the part's empty parameters back into the model, which frees its weights."""
         for name, empty in self._empty.items():
             if self.part(name) == part:
                 owner, _, own = name.rpartition(".")

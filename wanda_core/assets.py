@@ -1,9 +1,9 @@
-"""Texts, style and pictures that come with the program."""
+"""Paths of the texts, the style and the pictures that come with the program."""
 
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-# A wheel carries them inside the package; in a checkout they lie beside it.
+# In a wheel they lie inside the package, in a checkout beside it.
 ASSETS = _HERE / "assets" if (_HERE / "assets").is_dir() else _HERE.parent / "assets"
 BUILTIN_CALIBRATION = ASSETS / "text" / "calibration.txt"
 BUILTIN_EVALUATION = ASSETS / "text" / "evaluation.txt"

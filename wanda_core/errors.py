@@ -1,12 +1,12 @@
-"""What can go wrong, as few types; every message says what was given, the rule, and the remedy."""
+"""Types of the errors this package raises on purpose; a message says what was given, the rule, and the remedy."""
 
 
 class WandaError(Exception):
-    """Base of every error this package raises on purpose; its message is one readable sentence."""
+    """Base of these errors; its message is one sentence that can be shown to a user."""
 
 
 class InputError(WandaError, ValueError):
-    """Something the caller gave breaks a rule: a sparsity, a pattern, a text, a prompt."""
+    """A value the caller gave breaks a rule: a sparsity, a pattern, a text, a prompt."""
 
 
 class ModelError(WandaError):
@@ -14,14 +14,14 @@ class ModelError(WandaError):
 
 
 class StorageError(WandaError):
-    """Something could not be written: a full disk, a folder that must not be replaced."""
+    """A file or folder could not be written: the disk is full, or the folder must not be replaced."""
 
 
 class ProcessError(WandaError):
-    """One of several processes that work together has gone, so the others cannot go on."""
+    """A process has ended that others work together with, so that they cannot go on."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another library says, as the beginning of one sentence."""
+    """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text.rstrip(".")[:300]

@@ -1,6 +1,6 @@
-"""Replacing a folder in one step: a reader, or a kill at any time, finds the old one whole or the new one whole.
+"""Replacing a folder in one step: at any time, even after a kill, the old one is there whole, or the new one.
 
-The new folder is written under a hidden name beside the target, so that only names change in the end.
+The new folder is written under a hidden name beside the target; in the end only names change.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
 
 
 def checked_target(folder: str | Path) -> Path:
-    """The absolute path of a folder that may be written: a new one, an empty one, or a checkpoint as a save left it.
+    """Return the absolute path of a folder that may be written: a new or empty one, or a checkpoint as it was saved.
 
     Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
     """
@@ -56,13 +56,13 @@ def checked_target(folder: str | Path) -> Path:
 
 
 def existing_parent(target: Path) -> Path:
-    """The closest folder above `target` that is there."""
+    """Return the closest folder above `target` that exists."""
     return next(parent for parent in target.parents if os.path.lexists(parent))
 
 
 @contextlib.contextmanager
 def replacement(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`; what the block writes there takes the target's place when it ends.
+    """Context manager: yield a new folder beside `target`, which takes the target's place at the end.
 
     If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier, killed
     attempt wrote is removed first. Raises OSError, and StorageError as `checked_target` does.
@@ -105,26 +105,27 @@ def put(fresh: Path, target: Path) -> None:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file's state from another; None where it is not there."""
+    """Return what tells a file's state from another; None where it is not there."""
     with contextlib.suppress(OSError):
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns, found.st_ino
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns, status.st_ino
     return None
 
 
 def _beside(target: Path, what: str) -> Path:
+    """Return a new hidden name beside `target`, which tells whose it is and which process made it."""
     return target.with_name(f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def make_parents(folder: Path) -> list[Path]:
-    """Make the missing folders down to `folder`; the ones made, deepest first."""
+    """Make the missing folders down to `folder`; return those that were made, deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 
 def _write_through(folder: Path) -> None:
-    """Every file on the disk before the move makes it count, and readable by whom the folder is readable by."""
+    """Flush every file to the disk, before the move makes it count, and let those read it who may read the folder."""
     mode = folder.stat().st_mode & 0o666  # safetensors writes for the owner alone
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -136,6 +137,7 @@ def _write_through(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
+    """Flush a folder's list of names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -155,7 +157,7 @@ def _move(fresh: Path, target: Path) -> Path | None:
 
 
 def _swap(first: Path, second: Path) -> bool:
-    """Exchange the names of two folders in one step; False where the system or the file system cannot."""
+    """Exchange the names of two folders in one step; return False where the system or the file system cannot."""
     if sys.platform not in ("linux", "darwin"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -177,7 +179,7 @@ def _swap(first: Path, second: Path) -> bool:
 
 
 def _two_renames(fresh: Path, target: Path) -> Path:
-    """Where names cannot be exchanged: the old folder steps aside, and comes back if the new one cannot move in.
+    """Move the old folder aside and the new one in, where names cannot be exchanged; undo it if the second move fails.
 
     A kill between the two leaves the old one whole under its hidden name; `_sweep` puts it back. -> that name.
     """
@@ -193,7 +195,7 @@ def _two_renames(fresh: Path, target: Path) -> Path:
 
 
 def _sweep(target: Path) -> None:
-    """Clear what killed processes wrote beside the target, and nothing else that may lie there under such a name."""
+    """Remove what killed processes wrote beside the target, and nothing else that may lie there under such a name."""
     if not target.parent.is_dir():
         return
     leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-[0-9a-f]{{8}}")
@@ -215,7 +217,7 @@ def _sweep(target: Path) -> None:
 
 
 def is_gone(pid: int, path: Path) -> bool:
-    """Whether the process that made `path` has ended; one with its number that began later is another."""
+    """Return whether the process that made `path` has ended; one of the same number that began later is another."""
     import psutil  # slow to import, and the command line's first answers must not wait
 
     try:

@@ -15,7 +15,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def carried_bytes(carried: "Mapping[str, StoredTensor]") -> int:
-    """How much room these tensors take, at most."""
+    """Return how many bytes these tensors take, at most."""
     return sum(_bytes_of(stored) for stored in carried.values())
 
 

@@ -38,7 +38,7 @@ def seal(
 
 
 def check_replaceable(folder: Path) -> list[Path]:
-    """The files of a folder, all of which an earlier save wrote and nobody has changed; none of an empty folder.
+    """List the files of a folder, all of which an earlier save wrote and nobody has changed; none of an empty folder.
 
     Raises StorageError naming the first thing that replacing the folder would lose.
     """
@@ -63,7 +63,7 @@ def check_replaceable(folder: Path) -> list[Path]:
 
 
 def is_replaceable(folder: Path) -> bool:
-    """Whether `check_replaceable` would let it go, and it is a whole checkpoint."""
+    """Tell whether `check_replaceable` would let it go, and it is a whole checkpoint."""
     try:
         return bool(check_replaceable(folder))
     except (StorageError, OSError):
@@ -71,7 +71,7 @@ def is_replaceable(folder: Path) -> bool:
 
 
 def remove(folder: Path, files: list[Path]) -> bool:
-    """Remove these files of a folder, then every folder in it that is empty, and itself; whether all of it is gone.
+    """Remove these files of a folder, then every folder in it that is empty, and itself; tell whether all is gone.
 
     What appeared there meanwhile stays.
     """
@@ -86,7 +86,7 @@ def remove(folder: Path, files: list[Path]) -> bool:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal; read once for every state of the file."""
+    """Return the sha256 of a file's bytes, in hexadecimal; the file is read once for every state of it."""
     state = path.stat()
     return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
 
@@ -98,7 +98,7 @@ def _digest(path: Path, size: int, mtime: int, inode: int) -> str:
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """What the folder's record lists. Raises StorageError where there is none, or not as it was written."""
+    """Return what the folder's record lists. Raises StorageError where there is none, or not as it was written."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:

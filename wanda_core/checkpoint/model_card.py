@@ -1,4 +1,4 @@
-"""The model card of a pruned checkpoint, from its record."""
+"""Writing the model card of a pruned checkpoint from its record."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ UPDATES = {
 
 
 def card(record: dict[str, Any]) -> str:
-    """README.md for the record that `wanda.json` holds: YAML front matter, then what was done and what it means."""
+    """Return README.md for the record in `wanda.json`: YAML front matter, then what was done and what it means."""
     recipe, base = record["recipe"], record["base"]
     method = METHODS[recipe["method"]].citation
     lines = [
@@ -79,17 +79,17 @@ def _extent(recipe: dict[str, Any]) -> str:
     return f"{recipe['sparsity']:.0%}, unstructured, scores compared within {group}"
 
 
-def _calibration(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _calibration(source: dict[str, Any] | None) -> str:
+    if source is None:
         return "none; the method does not look at activations"
-    return f"{found['samples']} windows of {found['seq_len']} tokens, {found['source']}, seed {found['seed']}"
+    return f"{source['samples']} windows of {source['seq_len']} tokens, {source['source']}, seed {source['seed']}"
 
 
-def _perplexities(found: dict[str, dict[str, Any] | None]) -> list[str]:
-    """A perplexity means nothing without its window length, so that is always said."""
+def _perplexities(measured: dict[str, dict[str, Any] | None]) -> list[str]:
+    """Return a line per measurement, with its window length, without which a perplexity means nothing."""
     lines = []
-    for which, one in found.items():
-        if one is not None:
-            value = "infinite" if one["perplexity"] is None else f"{one['perplexity']:.2f}"
-            lines.append(f"- Perplexity, {which}: {value} ({one['windows']} windows of {one['seq_len']} tokens)")
+    for model, values in measured.items():
+        if values is not None:
+            value = "infinite" if values["perplexity"] is None else f"{values['perplexity']:.2f}"
+            lines.append(f"- Perplexity, {model}: {value} ({values['windows']} windows of {values['seq_len']} tokens)")
     return lines

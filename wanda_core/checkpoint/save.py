@@ -1,4 +1,4 @@
-"""Saving a pruned model as an ordinary Hugging Face folder that says how it was made."""
+"""Saving a pruned model as an ordinary Hugging Face folder that tells how it was made."""
 
 import errno
 import importlib.metadata
@@ -29,7 +29,7 @@ SHARD = "5GB"  # weights up to this are one file; weights on a GPU are copied to
 
 
 def check_target(folder: str | Path, source: Path | None = None) -> Path:
-    """The absolute path of a folder that `save` may write: a new or empty one, or a checkpoint as a save left it.
+    """Return the absolute path of a folder that `save` may write: a new or empty one, or a checkpoint as it was saved.
 
     source: the folder of the model that is read, which must not lie in it; it may be it, a checkpoint that is pruned
     again. Raises InputError for a name that is no path, StorageError for anything that replacing the folder would lose.
@@ -46,18 +46,18 @@ def check_target(folder: str | Path, source: Path | None = None) -> Path:
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
-    """Whether a path, or what it is a link to, is that folder or in it."""
+    """Tell whether a path, or what it is a link to, is that folder or in it."""
     return path.resolve().is_relative_to(folder)
 
 
 def check_room(lm: "LanguageModel", target: Path) -> None:
-    """Raises StorageError when the disk of `target` has no room for the model's files."""
+    """Raise StorageError when the disk of `target` has no room for the model's files."""
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in lm.model.state_dict().values()}  # tied ones once
     check_free(sum(tensors.values()) + carried_bytes(lm.carried), target)
 
 
 def check_free(weights: int, target: Path) -> None:
-    """Raises StorageError when the disk of `target` has no room for as many bytes of weights and the files beside."""
+    """Raise StorageError when the disk of `target` has no room for so many bytes of weights and the other files."""
     needed = weights + ROOM
     parent = atomic_folder.existing_parent(target)
     free = shutil.disk_usage(parent).free
@@ -75,7 +75,7 @@ def save(
     dense_perplexity: "Perplexity | None" = None,
     pruned_perplexity: "Perplexity | None" = None,
 ) -> Path:
-    """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; its absolute path.
+    """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; return its absolute path.
 
     folder: made if missing, with the folders above it; replaced in one step if it is empty or an earlier checkpoint in
         which nobody has added or changed a file. Anything else is refused.
@@ -95,7 +95,7 @@ def save(
 
 
 def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perplexity | None" = None) -> dict[str, Any]:
-    """What `wanda.json` holds: everything needed to make the checkpoint again, and what came of it."""
+    """Return the content of `wanda.json`: all that is needed to make the checkpoint again, and what pruning did."""
     report = variant.report
     return {
         "format": FORMAT,
@@ -134,40 +134,40 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
 
 
 def _base(lm: "LanguageModel") -> dict[str, str]:
-    """A checkpoint travels: of a local folder it tells the name, not where it lay."""
+    """Name the dense model; of a local folder its name alone, for checkpoints travel and paths of a machine do not."""
     local = lm.revision == "local"
     return {"name": lm.title if local else lm.name, "title": lm.title, "revision": lm.revision}
 
 
-def _perplexity(found: "Perplexity | None") -> dict[str, Any] | None:
-    """JSON has no infinity; null stands for it."""
-    if found is None:
+def _perplexity(measured: "Perplexity | None") -> dict[str, Any] | None:
+    """Return a measurement as plain values; null stands for infinity, which JSON does not have."""
+    if measured is None:
         return None
-    values = found.to_dict()
-    return {**values, "perplexity": found.perplexity if math.isfinite(found.perplexity) else None}
+    finite = math.isfinite(measured.perplexity)
+    return {**measured.to_dict(), "perplexity": measured.perplexity if finite else None}
 
 
-def _write(variant: "Variant", folder: Path, found: dict[str, Any]) -> None:
-    write_beside_weights(variant, folder, found, variant.lm.model.state_dict())
+def _write(variant: "Variant", folder: Path, record: dict[str, Any]) -> None:
+    """Write a whole checkpoint, its record last of all."""
+    write_beside_weights(variant, folder, record, variant.lm.model.state_dict())
     add_carried(folder, variant.lm.carried)
-    manifest.seal(folder, found)
+    manifest.seal(folder, record)
 
 
 def write_beside_weights(
-    variant: "Variant", folder: Path, found: dict[str, Any], weights: "dict[str, Tensor] | None" = None
+    variant: "Variant", folder: Path, record: dict[str, Any], weights: "dict[str, Tensor] | None" = None
 ) -> None:
-    """Every file of a checkpoint but the record and the weights, which may lie there already; with them where they are
-    given."""
+    """Write every file of a checkpoint but the record; weights only where they are given, for they may lie there."""
     lm = variant.lm
     model: Any = lm.model
     model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
     model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
     lm.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card(found), encoding="utf-8")
+    (folder / "README.md").write_text(card(record), encoding="utf-8")
 
 
 def not_written(error: Exception, target: Path) -> StorageError:
-    """Why a checkpoint could not be written, in one sentence."""
+    """Return the StorageError that tells in one sentence why a checkpoint could not be written."""
     return StorageError(_why(error, target))
 
 

@@ -1,4 +1,4 @@
-"""What the command line says where: results on stdout, all else on stderr, errors as one line."""
+"""Output of the command line: results go to stdout, all else to stderr, an error is one line."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes; 130 is what shells expec
 
 
 class OneLineErrors(TyperGroup):
-    """A group of commands whose failures are one line on stderr, without boxes, usage or tracebacks."""
+    """Group of commands that reports a failure in one line on stderr, without boxes, usage or tracebacks."""
 
     def main(
         self,
@@ -30,7 +30,7 @@ class OneLineErrors(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Parse and run; ends the process with the exit code when standalone."""
+        """Parse the arguments and run the command; end the process with the exit code when standalone."""
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.TyperException as error:
@@ -46,7 +46,7 @@ class OneLineErrors(TyperGroup):
         return code
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, its expected failures made exit codes."""
+        """Run a command; turn an expected failure into a line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -60,7 +60,7 @@ class OneLineErrors(TyperGroup):
         except (MemoryError, OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _out_of_memory(error):
                 raise
-            say(f"error: {_known(error)}")
+            say(f"error: {_sentence(error)}")
             raise typer.Exit(FAILED) from None
 
 
@@ -68,30 +68,35 @@ def _out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
-def _known(error: Exception) -> str:
+def _sentence(error: Exception) -> str:
+    """Word an error of the system, or of memory, as one sentence with a remedy."""
     if isinstance(error, OSError):
         return f"{error}; check the disk and your rights there, and try again"
     return "the memory is used up; choose a smaller model, fewer samples or a smaller length"
 
 
 def say(message: str) -> None:
-    """One line on stderr, whatever the message holds. Of several processes only the first speaks."""
+    """Print a message as one line on stderr. Of several processes only the first prints, or the first that fails."""
     if _speaks():
         rank, _ = rank_and_size()
         typer.echo(" ".join([f"process {rank}:"] * bool(rank) + message.split()), err=True)
 
 
-_heard: bool | None = None
+_heard: bool | None = None  # whether this process may speak; None until one has failed
 
 
 def _speaks() -> bool:
+    """Return whether this process prints: the first of several, unless a failure decided otherwise."""
     return rank_and_size()[0] == 0 if _heard is None else _heard
 
 
 @contextlib.contextmanager
 def together(device: str | None) -> Iterator[str | None]:
-    """Inside, this process prunes together with those that `torchrun` started beside it, if it did; gives the device
-    to use. The first that fails says why, and the others, which fail because of it, nothing."""
+    """Context manager: prune together with the processes that `torchrun` started beside this one; yield the device.
+
+    Alone where it started none. The first process that fails says why; the others, which fail because of it, say
+    nothing.
+    """
     from wanda_core.machine.joining import joined
 
     def hear(first: bool) -> None:
@@ -103,14 +108,14 @@ def together(device: str | None) -> Iterator[str | None]:
 
 
 def check_alone(command: str) -> None:
-    """Raise InputError when `torchrun` started several processes for a command that has no use for them."""
+    """Raise InputError when `torchrun` started several processes for a command that one process runs."""
     _, size = rank_and_size()
     if size > 1:
-        raise InputError(f"{command} is the work of one process and {size} were started; leave torchrun out")
+        raise InputError(f"{command} is the work of one process and {size} were started; start it without torchrun")
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """One JSON object on stdout, in ASCII so that any terminal takes it. Infinity becomes null, as JSON has none."""
+    """Print one JSON object on stdout, in ASCII so that any terminal takes it; infinity and NaN become null."""
     typer.echo(json.dumps(_finite(result), allow_nan=False))
 
 
@@ -123,13 +128,13 @@ def _finite(value: Any) -> Any:
 
 
 class Stopwatch:
-    """Seconds since it was made or last read."""
+    """Measures the seconds between its readings, the first since it was made."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
 
     def lap(self) -> float:
-        """The seconds so far, to the hundredth; the next lap begins."""
+        """Return the seconds since the last reading, to the hundredth, and begin the next lap."""
         now = time.perf_counter()
         seconds, self.started = now - self.started, now
         return round(seconds, 2)
@@ -137,7 +142,7 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on stderr for `on_progress`, only where a person looks at it."""
+    """Context manager: yield an `on_progress` that draws a progress bar on stderr, if that is a terminal."""
     if not sys.stderr.isatty() or not _speaks():
         yield lambda step: None
         return
@@ -156,14 +161,14 @@ def bar() -> Iterator[Callable[[Progress], None]]:
 
 
 def described(step: Progress) -> str:
-    """What is being done, and on which unit, in a few words."""
+    """Describe a step in a few words: the stage, the unit at work, the detail."""
     at_work = step.innermost
     units = [_unit(step), *([_unit(at_work)] if at_work is not step else [])]
     return " · ".join([step.stage.replace("-", " "), *filter(None, units), *filter(None, [step.detail])])
 
 
 def _unit(step: Progress) -> str:
-    """`block 3 of 30`, or an amount to fetch; nothing for parts, which have no names."""
+    """Return `block 3 of 30`, or the size of a download; nothing for parts, which have no names."""
     if step.unit == "bytes":
         return f"{step.total / 1e6:,.0f} MB"
     return "" if step.unit == "parts" else f"{step.unit.removesuffix('s')} {step.number} of {step.total}"
@@ -171,7 +176,7 @@ def _unit(step: Progress) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing but results on stdout, and no advice or progress bars of transformers on stderr."""
+    """Context manager: keep prints of libraries off stdout, and advice and progress bars of transformers off stderr."""
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging

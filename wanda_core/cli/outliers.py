@@ -1,4 +1,4 @@
-"""The commands of the outlier lab: what stands out in a model, and what happens when channels are taken away."""
+"""The commands of the outlier lab: `outliers` shows what stands out in a model, `ablate` takes channels away."""
 
 import re
 from dataclasses import asdict
@@ -20,7 +20,7 @@ SENTENCE = "The sky is blue because sunlight is scattered by the air."
 def outliers(
     model: Model = "builtin",
     sentence: Annotated[
-        str, option("A short text whose massive activations and attention sinks are looked at.", metavar="TEXT")
+        str, option("A short text in which massive activations and attention sinks are looked for.", metavar="TEXT")
     ] = SENTENCE,
     calibration: CalibrationText = None,
     samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
@@ -49,7 +49,7 @@ def outliers(
         text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
         lm, seconds = load(model, device, dtype, watch)
         read = read_sentence(lm, sentence)
-        scalars, sinks = massive(read.hidden), _sinks(read)
+        activations, sinks = massive(read.hidden), _sinks(read)
         candidate = next(iter(super_weights(lm, sentence)), None)
         seconds["sentence"] = watch.lap()
         drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
@@ -69,17 +69,17 @@ def outliers(
                 "blocks": len(lm.linears),
                 "width": lm.width,
                 "sentence": {"text": sentence, "tokens": read.tokens},
-                "massive_activations": [asdict(one) for one in scalars],
+                "massive_activations": [asdict(activation) for activation in activations],
                 "attention_sinks": sinks,
                 "super_weight": asdict(candidate) if candidate else None,
                 "outlier_features": asdict(features),
-                "input_norms": [asdict(one) for one in norms],
+                "input_norms": [asdict(norm) for norm in norms],
                 "run": asdict(run),
                 "seconds": seconds,
             }
         )
     else:
-        tables.massive(scalars, read.tokens)
+        tables.massive(activations, read.tokens)
         tables.sinks(sinks)
         tables.super_weight(candidate)
         tables.features(features, f"{source}, {drawn.samples} × {drawn.seq_len} tokens")
@@ -92,7 +92,8 @@ def ablate(
     ],
     model: Model = "builtin",
     value: Annotated[
-        str, option("What they become: zero, or mean, each channel's over the calibration text.", metavar="NAME")
+        str,
+        option("Value they get: zero, or mean, each channel's over the calibration text.", metavar="NAME"),
     ] = "zero",
     tokens: Annotated[str, option("At which tokens: all, first or others.", metavar="NAME")] = "all",
     from_block: Annotated[int, option("The first block after which they are changed.")] = 0,
@@ -100,8 +101,8 @@ def ablate(
     text: Annotated[
         str | None,
         option(
-            "What perplexity is measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
-            "Left out: built-in evaluation text.",
+            "Text that perplexity is measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
+            "Default: built-in evaluation text.",
             metavar="FILE|NAME",
         ),
     ] = None,
@@ -151,7 +152,7 @@ def ablate(
 
 
 def _sinks(read: "Sentence") -> dict[str, Any]:
-    """Attention to the first token per block, or why there is none to read."""
+    """Return the attention to the first token per block, or why there is none to read."""
     from wanda_core.outliers.sinks import sink_report
 
     if read.to_first is None:
@@ -161,6 +162,7 @@ def _sinks(read: "Sentence") -> dict[str, Any]:
 
 
 def _channels(given: str) -> tuple[int, ...]:
+    """Return the numbers of a list with commas. Raises InputError for anything else."""
     parts = [part.strip() for part in given.split(",")]
     if not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
         raise InputError(f"channels {given!r} are no whole numbers with commas between; write them as 507 or 507,12")

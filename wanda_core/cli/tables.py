@@ -1,4 +1,4 @@
-"""What commands print for people: tables on stdout."""
+"""Tables and lines that commands print on stdout for people."""
 
 import math
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def pruned(report: "PruneReport") -> None:
-    """A table: per kind of linear, how many, how many weights, which share is zero."""
+    """Print a table: per kind of linear its number, their weights and the share of zeros."""
     from wanda_core.model.linears import joint_kind
 
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -43,95 +43,97 @@ def _cells(row: Iterable[int]) -> tuple[str, str, str]:
     return str(count), f"{weights:,}", f"{zeros / weights:.2%}"
 
 
-def scores(found: "list[Score]") -> None:
-    """A table: per task and metric the value with its standard error."""
+def scores(measured: "list[Score]") -> None:
+    """Print a table: per task and metric the value with its standard error."""
     table = _table("task", ("metric", "value", "standard error", "documents", "shots"))
-    for score in found:
+    for score in measured:
         error = "" if score.stderr is None else f"± {score.stderr:.4f}"
         table.add_row(score.task, score.metric, f"{score.value:.4f}", error, str(score.documents), str(score.shots))
     _print(table)
 
 
-MOST_ROWS = 12  # of a table about outliers; --json has all
+MOST_ROWS = 12  # in a table about outliers; --json has all
 
 
-def massive(found: "Sequence[Massive]", tokens: Sequence[str]) -> None:
-    """A table: per token and channel with a massive activation, after which blocks, and the largest of them."""
+def massive(activations: "Sequence[Massive]", tokens: Sequence[str]) -> None:
+    """Print a table: per token and channel the blocks after which the activation is massive, and the largest value."""
     _print("Massive activations of the sentence: |x| > 100 and at least 1,000 × the median of the block's output")
     places: dict[tuple[int, int], list[Massive]] = defaultdict(list)
-    for one in found:
-        places[one.channel, one.token].append(one)
+    for activation in activations:
+        places[activation.channel, activation.token].append(activation)
     table = _table("channel", ("token", "text", "after blocks", "largest", "× median"))
     for (channel, token), same in list(places.items())[:MOST_ROWS]:
-        largest = max(same, key=lambda one: one.ratio)
-        blocks = _runs(sorted(one.block for one in same))
+        largest = max(same, key=lambda activation: activation.ratio)
+        blocks = _runs(sorted(activation.block for activation in same))
         table.add_row(str(channel), str(token), tokens[token], blocks, f"{largest.value:,.0f}", f"{largest.ratio:,.0f}")
     _rows(table, len(places), "none: no value of this sentence meets both")
 
 
-def sinks(found: Mapping[str, Any]) -> None:
-    """A line: how much attention goes to the first token, and whether it goes with how large that token is."""
-    if found["to_first"] is None:
-        _print(found["why"] + "\n")
+def sinks(report: Mapping[str, Any]) -> None:
+    """Print a line: how much attention goes to the first token, and whether that follows the token's size."""
+    if report["to_first"] is None:
+        _print(report["why"] + "\n")
         return
-    shares = [share for share in found["to_first"] if not math.isnan(share)]
+    shares = [share for share in report["to_first"] if not math.isnan(share)]
     high = max(shares)
-    correlation = found["correlation"]
+    correlation = report["correlation"]
     beside = "" if correlation is None else f"; correlation with log |x| of the first token {correlation:.2f}"
     _print(
         f"Attention sink: of the later tokens' attention {min(shares):.0%} to {high:.0%} goes to the first token, most "
-        f"in block {found['to_first'].index(high)}{beside}\n"
+        f"in block {report['to_first'].index(high)}{beside}\n"
     )
 
 
-def super_weight(found: "SuperWeight | None") -> None:
-    """A line: which weight carries most of the largest output of an MLP's last linear."""
-    if found is None:
+def super_weight(candidate: "SuperWeight | None") -> None:
+    """Print a line: the weight that carries most of the largest output of an MLP's last linear."""
+    if candidate is None:
         _print("Super weight: no block ends in a linear that every token passes, so there is no candidate\n")
         return
     _print(
-        f"Super weight, the candidate: {found.linear}[{found.row}, {found.column}] = {found.weight:.2f} carries "
-        f"{found.share:.0%} of a spike of {found.spike:,.0f} ({found.ratio:,.0f} × the linear's median output)\n"
+        f"Super weight, the candidate: {candidate.linear}[{candidate.row}, {candidate.column}] = "
+        f"{candidate.weight:.2f} carries {candidate.share:.0%} of a spike of {candidate.spike:,.0f} "
+        f"({candidate.ratio:,.0f} × the linear's median output)\n"
     )
 
 
-def features(found: "FeatureReport", text: str) -> None:
-    """A table: the outlier features, or the channel that comes nearest."""
+def features(report: "FeatureReport", text: str) -> None:
+    """Print a table of the outlier features, or the channel that comes nearest. text: what they were found on."""
     _print(
-        f"LLM.int8() outlier features ({text}): |x| ≥ {found.magnitude:g} in {found.layer_share:.0%} of blocks and "
-        f"{found.position_share:.0%} of positions, read at {', '.join(found.kinds)}"
+        f"LLM.int8() outlier features ({text}): |x| ≥ {report.magnitude:g} in {report.layer_share:.0%} of blocks and "
+        f"{report.position_share:.0%} of positions, read at {', '.join(report.kinds)}"
     )
     table = _table("channel", ("blocks", "positions", "above zero"))
-    for one in found.features[:MOST_ROWS]:
-        table.add_row(
-            str(one.channel), f"{one.layer_share:.0%}", f"{one.position_share:.1%}", f"{one.positive_share:.0%}"
-        )
-    near = found.closest
+    for feature in report.features[:MOST_ROWS]:
+        shares = f"{feature.layer_share:.0%}", f"{feature.position_share:.1%}", f"{feature.positive_share:.0%}"
+        table.add_row(str(feature.channel), *shares)
+    near = report.closest
     _rows(
         table,
-        len(found.features),
+        len(report.features),
         f"none: channel {near.channel} comes nearest with {near.layer_share:.0%} of blocks and "
         f"{near.position_share:.1%} of positions",
     )
 
 
-def input_norms(found: "Sequence[LargestNorm]") -> None:
-    """A table: per kind of linear the input column whose norm stands out most."""
+def input_norms(norms: "Sequence[LargestNorm]") -> None:
+    """Print a table: per kind of linear the input column whose norm stands out most."""
     _print("Wanda's input norms ‖X_j‖₂: the column that stands out most, by kind of linear")
     table = _table("linear", ("block", "column", "norm", "× median"))
-    for one in found:
-        table.add_row(one.kind, str(one.block), str(one.column), f"{one.norm:,.1f}", f"{one.ratio:,.1f}")
+    for largest in norms:
+        place = str(largest.block), str(largest.column)
+        table.add_row(largest.kind, *place, f"{largest.norm:,.1f}", f"{largest.ratio:,.1f}")
     _print(table)
 
 
 def ablation(report: "AblationReport", text: str) -> None:
-    """A table: perplexity, and the line if there is one, for every setting."""
+    """Print a table: perplexity, and the continued prompt if there is one, for every setting. text: measured on it."""
     plan = report.ablation
     what = f"set to {'zero' if plan.value == 'zero' else 'their mean'} at {plan.tokens} tokens"
     _print(f"Perplexity ({text}), channels {what} after block {plan.from_block} and every later one")
     table = _table("channels", ("perplexity",))
-    rows = [("untouched", report.untouched, report.line), (_names(report.chosen.channels), *_measured(report.chosen))]
-    rows += [(f"random: {_names(one.channels)}", *_measured(one)) for one in report.random]
+    rows = [("untouched", report.untouched, report.line)]
+    rows += [(_names(report.chosen.channels), report.chosen.perplexity, report.chosen.line)]
+    rows += [(f"random: {_names(draw.channels)}", draw.perplexity, draw.line) for draw in report.random]
     if report.prompt is not None:
         table.add_column("line")
     for name, value, line in rows:
@@ -139,17 +141,14 @@ def ablation(report: "AblationReport", text: str) -> None:
     _print(table)
 
 
-def _measured(one: Any) -> tuple[float, str | None]:
-    return one.perplexity, one.line
-
-
 def _names(channels: Sequence[int]) -> str:
+    """List channels, of many the first ones and how many more there are."""
     shown = ", ".join(map(str, channels[:MOST_ROWS]))
     return shown if len(channels) <= MOST_ROWS else f"{shown} and {len(channels) - MOST_ROWS} more"
 
 
 def _runs(numbers: Sequence[int]) -> str:
-    """2, 3, 4, 7 -> 2–4, 7."""
+    """Shorten ascending numbers: 2, 3, 4, 7 -> 2–4, 7."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -160,7 +159,7 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def _rows(table: Any, count: int, none: str) -> None:
-    """A table that may be cut off, or the sentence that says why there is none."""
+    """Print a table and how many of its `count` rows were cut off; for no rows the sentence `none` instead."""
     if not count:
         _print(f"{none}\n")
         return
@@ -183,5 +182,5 @@ def _table(first: str, others: tuple[str, ...]) -> Any:
 def _print(what: Any) -> None:
     from rich.console import Console
 
-    # the words are a model's or a reader's: brackets and colons in them mean nothing
+    # the words are a model's or a reader's: brackets and colons in them are no markup
     Console(markup=False, emoji=False, highlight=False).print(what, soft_wrap=isinstance(what, str))

@@ -72,7 +72,7 @@ class _BlockWalkOnDisk(BlockWalk):
         with self.loader.at_hand(self.model, REST), self.loader.at_hand(self.model, 0):
             calls, hidden = super().start(ids)
         self.stateful = calls[0].stateful
-        return calls, self.job.restored(self.role, self.loader.device) if self.first else hidden
+        return calls, self.job.restore(self.role, self.loader.device) if self.first else hidden
 
     def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
         return self.job.carry(self.role, stream, self.count, self.loader.device, keep=self.role != "read")

@@ -28,7 +28,7 @@ from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_b
 from wanda_core.checkpoint.save import check_free, check_target, not_written, record, write_beside_weights
 from wanda_core.errors import StorageError, WandaError
 from wanda_core.low_memory.model_on_disk import LanguageModelOnDisk, shard_name
-from wanda_core.low_memory.resume import APART, RunState, opened
+from wanda_core.low_memory.resume import APART, RunState, open_run
 from wanda_core.low_memory.weight_loader import REST
 from wanda_core.model.devices import check_memory
 from wanda_core.progress import Progress, Steps, finish
@@ -72,7 +72,7 @@ def prune_steps(
     target = check_target(folder, lm.folder)
     calibration = (calibration or calibrate(lm)) if needs_text(spec, profile) else None
     try:
-        with opened(target, _about(lm, spec, calibration, profile)) as job:
+        with open_run(target, _about(lm, spec, calibration, profile)) as job:
             if job.note:
                 say(f"note: {job.note}")
             lm = replace(lm, job=job)

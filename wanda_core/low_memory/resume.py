@@ -1,7 +1,8 @@
-"""What a run that prunes from disk to disk has done so far: enough to go on after a kill, and nothing that is torn.
+"""Saved progress of a low-memory run, enough to resume after a kill.
 
 It lies in a hidden folder beside the target. Every file is written under another name, flushed to the disk and renamed;
-`state.json` is written last, names all others with their sha256, and is believed only where they match.
+`state.json` is written last, lists all others with their sha256, and is believed only where they match: a file that a
+kill left half-written is never used.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wanda_core.checkpoint import atomic_folder, manifest
+from wanda_core.checkpoint.atomic_folder import is_gone, make_parents
 from wanda_core.errors import InputError, ModelError, StorageError
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
@@ -36,10 +38,14 @@ MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are rea
 
 @dataclass
 class RunState:
-    """One run's state. about: the job, as plain values; done: blocks finished; reports: of their linears; shards: file
-    -> sha256 and the tensors in it; streams: role of a walk -> the file with what enters its next block; others:
-    further files -> sha256; tried: see `Batches`; seconds: spent so far; note: one sentence about what an earlier run
-    left, or nothing; written: names of all files in `model` that belong to the checkpoint."""
+    """State of one run.
+
+    about: the job, as plain values; done: number of finished blocks; reports: of their linears.
+    shards: file -> its sha256, bytes and tensors; streams: role of a walk -> the file with the hidden states that enter
+    its next block; others: further files -> sha256; tried: see `BlockWalk`.
+    seconds: spent so far, by earlier runs too; note: a sentence about what an earlier run left, empty for nothing;
+    written: names of all files in `model` that belong to the checkpoint.
+    """
 
     folder: Path
     about: dict[str, Any]
@@ -56,11 +62,11 @@ class RunState:
 
     @property
     def model(self) -> Path:
-        """The folder that becomes the target."""
+        """Folder that will take the target's place."""
         return self.folder / MODEL
 
     def add_shard(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """Write one file of weights."""
+        """Write a file of weights."""
         part = self.folder / f"{name}.part"
         save_file(tensors, part, metadata={"format": "pt"})
         _flush(part)
@@ -89,14 +95,16 @@ class RunState:
         return apart
 
     def add(self, path: Path) -> None:
-        """Keep another file of the folder for a later run."""
+        """Flush another file of the folder and list it, so that a later run may use it."""
         _flush(path)
         self.others[path.name] = _digest(path)
 
     def carry(self, role: str, stream: Iterable[Tensor], count: int, device: torch.device, keep: bool) -> list[Tensor]:
-        """What enters the next block, calls (B, L, D) of `count` sequences in all, as they come: in memory if there is
-        room, else in a file that is read as needed. keep: whether a later run may need it, so that it is in a file
-        anyway."""
+        """Keep the hidden states that enter the next block, and return them when all have come.
+
+        In memory if there is room, else in a file that is read as needed. stream: calls (B, L, D), of `count` sequences
+        in all; keep: write the file in any case, because a later run may need it.
+        """
         kept: list[Tensor] = []
         path, digest = self.folder / f"{role}-{self.done + 1}-{time.monotonic_ns()}.hidden", hashlib.sha256()
         shape: list[int] = []
@@ -119,26 +127,26 @@ class RunState:
                     kept.append(x)
         if keep:
             _flush(path)
-            about = {"file": path.name, "sha256": digest.hexdigest(), "shape": shape, "dtype": str(dtype)[6:]}
-            self.streams[role] = about | {"calls": calls}
+            entry = {"file": path.name, "sha256": digest.hexdigest(), "shape": shape, "dtype": str(dtype)[6:]}
+            self.streams[role] = entry | {"calls": calls}
         if not mapped:
             return kept
-        found = list(_map(path, shape, dtype).split(calls))
+        read_as_needed = list(_map(path, shape, dtype).split(calls))
         if not keep:
             with contextlib.suppress(OSError):  # the map keeps it alive where the system can
                 path.unlink()
-        return found
+        return read_as_needed
 
-    def restored(self, role: str, device: torch.device) -> list[Tensor]:
-        """What enters the next block, as an earlier run left it."""
-        about = self.streams[role]
-        whole = _map(self.folder / about["file"], about["shape"], getattr(torch, about["dtype"]))
+    def restore(self, role: str, device: torch.device) -> list[Tensor]:
+        """Return the hidden states that enter the next block, as an earlier run left them."""
+        entry = self.streams[role]
+        whole = _map(self.folder / entry["file"], entry["shape"], getattr(torch, entry["dtype"]))
         if device.type == "cpu" and whole.nbytes > _free() * MAPPED_SHARE:
-            return list(whole.split(about["calls"]))
-        return [x.clone().to(device) for x in whole.split(about["calls"])]
+            return list(whole.split(entry["calls"]))
+        return [x.clone().to(device) for x in whole.split(entry["calls"])]
 
     def commit(self, done: int) -> None:
-        """From now on `done` blocks are finished, whatever happens."""
+        """Write down that `done` blocks are finished, which holds from now on whatever happens."""
         self.done = done
         self.lap()
         keys = ("about", "done", "shards", "streams", "others", "tried", "seconds")
@@ -147,39 +155,38 @@ class RunState:
         part.write_text(json.dumps(state), encoding="utf-8")
         _flush(part)
         part.replace(self.folder / STATE)
-        needed = {about["file"] for about in self.streams.values()}
+        needed = {entry["file"] for entry in self.streams.values()}
         for path in self.folder.glob("*.hidden"):
             if path.name not in needed:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
     def lap(self) -> float:
-        """Seconds spent so far, by earlier runs too."""
+        """Add the seconds since the last call; return all that were spent, by earlier runs too."""
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
         return self.seconds
 
     @property
     def size(self) -> int:
-        """Bytes that lie there already."""
+        """Bytes of the files in the folder."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager
-def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
-    """What an earlier run of the same job left, checked, or a fresh beginning, which `note` tells.
+def open_run(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
+    """Context manager: yield what an earlier run of the same job left, checked, or the state of a new run.
 
-    When the block ends the folder goes. When it fails, or is interrupted, finished blocks stay for the next run, unless
-    the input or the model is at fault. Raises StorageError while another process is at the same target.
+    At the end the folder is removed. If the block fails, or is interrupted, finished blocks stay for the next run,
+    unless the input or the model is at fault. Raises StorageError while another process writes the same target.
     """
     folder = target.with_name(f".{target.name}.unfinished")
-    above = atomic_folder.make_parents(folder.parent)
+    above = make_parents(folder.parent)
     _own(folder, target)
     _take(folder, target)
     keep = False
     try:
-        found = _read(folder, about)
-        yield found
+        yield _read(folder, about)
     except BaseException as error:
         keep = (folder / STATE).is_file() and not isinstance(error, (InputError, ModelError))
         raise
@@ -196,7 +203,7 @@ def opened(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
 
 
 def _own(folder: Path, target: Path) -> None:
-    """Make the folder, or take one that an earlier run made. Raises StorageError for anybody else's."""
+    """Make the folder, or take the one that an earlier run made. Raises StorageError for anybody else's."""
     began = re.compile(rf"{re.escape(folder.name)}-[0-9a-f]{{8}}")
     for other in folder.parent.iterdir():  # of a run that was killed in its first moment
         ours = began.fullmatch(other.name) and other.is_dir() and not other.is_symlink()
@@ -226,11 +233,11 @@ def _clear(folder: Path) -> None:
 
 
 def _take(folder: Path, target: Path) -> None:
-    """Two processes must not work in one folder."""
+    """Note this process as the owner of the folder. Raises StorageError while another one works there."""
     owner = folder / OWNER
     with contextlib.suppress(OSError, ValueError):
         pid = int(owner.read_text())
-        if pid != os.getpid() and not atomic_folder.is_gone(pid, owner):
+        if pid != os.getpid() and not is_gone(pid, owner):
             raise StorageError(
                 f"process {pid} is writing {str(target)!r} already; wait until it ends or choose another folder"
             )
@@ -238,6 +245,7 @@ def _take(folder: Path, target: Path) -> None:
 
 
 def _read(folder: Path, about: dict[str, Any]) -> RunState:
+    """Return what an earlier run left if it was the same job and is whole; else clear the folder and begin afresh."""
     fresh = RunState(folder, json.loads(json.dumps(about)))
     why = ""
     if (folder / STATE).exists():
@@ -245,12 +253,12 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
             why = _difference(state["about"], fresh.about) or _damage(folder, state)
             if not why:
-                reports = [LinearReport(**{**one, "shape": tuple(one["shape"])}) for one in state["reports"]]
-                found = RunState(folder, **{**state, "reports": reports})
-                found.written = set(found.shards)
-                after = f"block {found.done}" if found.done else "the input norms"
-                found.note = f"going on after {after}, the last that an earlier run finished"
-                return found
+                reports = [LinearReport(**{**saved, "shape": tuple(saved["shape"])}) for saved in state["reports"]]
+                earlier = RunState(folder, **{**state, "reports": reports})
+                earlier.written = set(earlier.shards)
+                after = f"block {earlier.done}" if earlier.done else "the input norms"
+                earlier.note = f"going on after {after}, the last that an earlier run finished"
+                return earlier
         except (OSError, ValueError, KeyError, TypeError):
             why = "cannot be read"
     _clear(folder)
@@ -261,20 +269,22 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """Tell what an earlier run had otherwise; empty if it was the same job."""
     other = [key for key in ours if theirs.get(key) != ours[key]]
     return f"had another {' and another '.join(other)}" if other else ""
 
 
 def _damage(folder: Path, state: dict[str, Any]) -> str:
-    named = [(folder / MODEL / file, found["sha256"]) for file, found in state["shards"].items()]
-    named += [(folder / found["file"], found["sha256"]) for found in state["streams"].values()]
-    named += [(folder / file, sha256) for file, sha256 in state["others"].items()]
-    broken = [path.name for path, sha256 in named if not path.is_file() or _digest(path) != sha256]
+    """Tell which file is missing or changed; empty if all are whole."""
+    files = [(folder / MODEL / file, shard["sha256"]) for file, shard in state["shards"].items()]
+    files += [(folder / entry["file"], entry["sha256"]) for entry in state["streams"].values()]
+    files += [(folder / file, sha256) for file, sha256 in state["others"].items()]
+    broken = [path.name for path, sha256 in files if not path.is_file() or _digest(path) != sha256]
     return f"is damaged ({broken[0]})" if broken else ""
 
 
 def _map(path: Path, shape: list[int], dtype: torch.dtype) -> Tensor:
-    """A file's numbers, read as they are used; what is written to them stays in memory."""
+    """Return a tensor over a file's numbers, read as they are used; what is written to it stays in memory."""
     count = torch.Size(shape).numel()
     return torch.from_file(str(path), shared=False, size=count, dtype=dtype).view(shape)
 
@@ -285,6 +295,7 @@ def _digest(path: Path) -> str:
 
 
 def _flush(path: Path) -> None:
+    """Have the system write a file to the disk now, so that a power cut cannot take it."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

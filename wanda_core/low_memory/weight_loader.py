@@ -1,4 +1,4 @@
-"""Brings the weights of one part of a model from its checkpoint on the disk, and puts them away again.
+"""Reading the weights of one part of a model from its checkpoint on the disk, and dropping them again.
 
 A part is a decoder block, or the rest: embeddings, last norm, output head. Which tensor goes where, and how it is
 converted, is the business of `conversion.py`.
@@ -107,6 +107,7 @@ class WeightLoader:
             yield name, torch.empty(self._stored[name].shape, dtype=self._conversion.dtype, device="meta")
 
     def _bring(self, model: Any, part: int) -> None:
+        """Read a part's weights from the disk into the model."""
         with self._open(part) as files:
             slices = {name: files[self._stored[name].file].get_slice(name) for name in self._tensors[part]}
             self._load(model, slices, self.device)
@@ -129,6 +130,7 @@ class WeightLoader:
         return info
 
     def _put_away(self, model: nn.Module, part: int) -> None:
+        """Put the part's empty parameters back into the model, which frees its weights."""
         for name, empty in self._empty.items():
             if self.part(name) == part:
                 owner, _, own = name.rpartition(".")

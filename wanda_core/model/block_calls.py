@@ -24,7 +24,7 @@ class StopForward(Exception):  # noqa: N818 - a signal, not an error
 
 @dataclass(frozen=True)
 class BlockCall:
-    """What a block is given besides hidden states: masks and rotary embeddings, per block because they may differ by
+    """The arguments of a block besides hidden states: masks and rotary embeddings, per block because they may differ by
     layer type.
 
     own: the same for every sequence by itself, where it depends on the sequence; stateful: whether blocks leave
@@ -63,12 +63,12 @@ def hidden_states(output: Any) -> Tensor:
 
 
 def sequences_in(hidden: Tensor) -> int:
-    """How many sequences a call's hidden states hold: B of (B, L, D), one where a model has further dimensions."""
+    """Count the sequences in a call's hidden states: B of (B, L, D), one where a model has further dimensions."""
     return len(hidden) if hidden.dim() == 3 else 1
 
 
 def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
-    """How the model calls each block, and what enters the first, sequence by sequence.
+    """Capture how the model calls each block, and what enters the first, sequence by sequence.
 
     ids int64 (N, L), on the model's device -> a call per block, N tensors (1, L, D).
     No cache is kept: replaying a captured live cache would corrupt every later sample. Raises ModelError for a model
@@ -105,13 +105,13 @@ def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[l
 
 
 def other_tokens(ids: Tensor, model: Any) -> Tensor:
-    """A sequence of the same length with another token at every place. ids int64 (1, L) -> (1, L)."""
+    """Make a sequence of the same length with another token at every place. ids int64 (1, L) -> (1, L)."""
     return (ids + 1) % len(model.get_input_embeddings().weight)
 
 
 @dataclass
 class _Pass:
-    """What a pass without computing blocks showed: per block what entered it, what it was said to give, its call."""
+    """Record of a pass in which no block computes: per block what entered it, what it was said to give, its call."""
 
     entering: list[Tensor] = field(default_factory=list)
     leaving: list[Tensor] = field(default_factory=list)
@@ -169,7 +169,7 @@ def _moved(values: Sequence[Any], by: float) -> Iterator[Any]:
 
 
 def _output_of_first(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> Any:
-    """What the first block returns, as it is."""
+    """Run the first block; return what it returns, as it is."""
     outputs: list[Any] = []
 
     def instead(index: int, forward: Any) -> Any:
@@ -187,7 +187,7 @@ def _output_of_first(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> An
 
 
 def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Tensor]:
-    """What enters the first block, sequence by sequence. ids int64 (N, L) -> N tensors (1, L, D)."""
+    """Capture what enters the first block, sequence by sequence. ids int64 (N, L) -> N tensors (1, L, D)."""
     inputs: list[Tensor] = []
 
     def instead(index: int, forward: Any) -> Any:
@@ -211,7 +211,7 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Block
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two blocks' arguments are the same; things that hold state are told by `_holds_state`."""
+    """Tell whether two blocks' arguments are the same; things that hold state are told by `_holds_state`."""
     if isinstance(first, BlockCall) and isinstance(second, BlockCall):
         return _same((first.args, first.kwargs), (second.args, second.kwargs))
     if isinstance(first, Tensor) and isinstance(second, Tensor):
@@ -229,8 +229,10 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.d
 
 
 def _holds_state(value: Any) -> bool:
-    """Whether something among the arguments may be written to by one block and read by another: an empty mapping, one
-    of a class of its own, or any object that is no plain value."""
+    """Tell whether one block may write to something among the arguments and another read it.
+
+    So may an empty mapping, one of a class of its own, or any object that is no plain value.
+    """
     if isinstance(value, BlockCall):
         return _holds_state(value.args) or _holds_state(tuple(value.kwargs.values()))
     if isinstance(value, Mapping):

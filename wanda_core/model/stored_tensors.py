@@ -41,7 +41,7 @@ class StoredTensor:
 
 
 def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
-    """Every tensor that a model is made of, by its name in the files; no weight is read.
+    """List every tensor that a model is made of, by its name in the files; no weight is read.
 
     Raises ModelError for files that cannot be read, or an index that names what they lack.
     """
@@ -60,7 +60,7 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
 
 
 def _by_file(folder: Path) -> dict[Path, list[str] | None]:
-    """The files that transformers reads, each with the tensors it is to give, None for all that it holds."""
+    """List the files that transformers reads, each with the tensors it is to give, None for all that it holds."""
     one = folder / ONE_FILE
     if one.is_file():
         return {one: None}
@@ -95,8 +95,8 @@ def check_complete(name: str, missing: Collection[str]) -> None:
 def carried_tensors(
     model: Any, name: str, tensors: Mapping[str, StoredTensor], unexpected: Iterable[str]
 ) -> dict[str, StoredTensor]:
-    """The tensors that the model's own class does without on purpose, such as layers that predict several tokens: they
-    are carried through unchanged to what is saved.
+    """Pick the tensors that the model's own class does without on purpose, such as layers that predict several tokens:
+    they are carried through unchanged to what is saved.
 
     unexpected: names that the model has no place for, as transformers tells them. Raises ModelError naming the first
     that is neither carried nor recomputed: biases, layers or scales that the configuration does not mention.
@@ -128,8 +128,8 @@ def _why_refused(name: str, strange: list[str]) -> str:
 
 
 def _predicts_further_tokens(config: Any, tensor: str) -> bool:
-    """Whether a tensor belongs to the layers behind the last block that predict more than the next token, where the
-    configuration promises such layers."""
+    """Tell whether a tensor belongs to layers behind the last block that predict more than the next token, as the
+    configuration promises them."""
     text = config.get_text_config()
     extra = getattr(text, "num_nextn_predict_layers", None) or getattr(text, "mtp_num_hidden_layers", None) or 0
     blocks = getattr(text, "num_hidden_layers", None)
@@ -142,7 +142,7 @@ def _predicts_further_tokens(config: Any, tensor: str) -> bool:
 
 
 def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """The tensors as they lie in their files, on the CPU."""
+    """Read tensors as they lie in their files, onto the CPU."""
     values = {}
     for name, stored in tensors.items():
         with safe_open(stored.file, framework="pt", backend="pread") as opened:
@@ -165,7 +165,7 @@ def check_finite(name: str, weights: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def pieces(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in pieces of at most PIECE_NUMBERS numbers or one row, so that none is in memory as a whole."""
+    """Yield every tensor in pieces of PIECE_NUMBERS numbers or one row at most, so that none is in memory whole."""
     for name, stored in tensors.items():
         with safe_open(stored.file, framework="pt", backend="pread") as opened:
             if not stored.shape:

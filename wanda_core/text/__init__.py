@@ -1,1 +1,1 @@
-"""Texts, and the windows of tokens drawn from them."""
+"""Calibration and evaluation text: files, named data sets, and the windows of tokens drawn from them."""

@@ -1,4 +1,4 @@
-"""Named text: WikiText-2, C4 and any Hugging Face data set, read by the `datasets` library."""
+"""Text of named data sets: WikiText-2, C4 and any on the Hugging Face hub, read by the `datasets` library."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,11 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a named text lies. files: which files of each split; joined: what stands between its lines when the
-    whole is one long text, None where every document counts by itself."""
+    """Where a named text lies.
+
+    path, name: as `datasets.load_dataset` takes them; files: which files of each split; joined: what its lines are
+    joined by into one long text, None where every document stands by itself.
+    """
 
     path: str
     name: str | None = None
@@ -40,7 +43,7 @@ NAMED = {
 
 
 def is_named(given: str) -> bool:
-    """Whether this names a data set: a known name, a folder, or a hub id that is no file here."""
+    """Return whether this names a data set: a known name, a folder, or a hub id that is no file here."""
     path = Path(given).expanduser()
     if given in NAMED or path.is_dir():
         return True
@@ -48,7 +51,7 @@ def is_named(given: str) -> bool:
 
 
 def calibration_text(given: str) -> str | list[str]:
-    """What windows are drawn from: one long text, or documents, of which each window takes one.
+    """Read the text that windows are drawn from: one long text, or documents, of which each window takes one.
 
     given: `wikitext2`, `c4`, a hub id or a folder with a data set.
     Raises InputError when it cannot be read or holds no text.
@@ -59,15 +62,19 @@ def calibration_text(given: str) -> str | list[str]:
 
 
 def evaluation_text(given: str) -> str:
-    """One long text to measure perplexity on: WikiText-2's test lines joined by blank lines, C4's first validation
-    documents by spaces, as published; any other data set's test, else its first split, by blank lines."""
+    """Read one long text to measure perplexity on.
+
+    As published: WikiText-2's test lines joined by blank lines, C4's first validation documents joined by spaces. Of
+    any other data set: the test split, or its first where there is none, joined by blank lines.
+    Raises InputError when it cannot be read or holds no text.
+    """
     if given == "c4":
         return " ".join(_documents(given, "validation")[:TEST_DOCUMENTS])
     return "\n\n".join(_documents(given, "test"))
 
 
 def _documents(given: str, split: str) -> list[str]:
-    """The texts of one split; of another split where there is none of that name."""
+    """Read the texts of one split, or of the first where there is none of that name."""
     try:
         import datasets
     except ImportError as error:
@@ -80,8 +87,8 @@ def _documents(given: str, split: str) -> list[str]:
     if source.files:
         settings["data_files"] = {split: source.files[split]}
     try:
-        found = datasets.load_dataset(source.path, **settings)
-        rows = found[split] if split in found else found[next(iter(found))]
+        splits = datasets.load_dataset(source.path, **settings)
+        rows = splits[split if split in splits else next(iter(splits))]
         limit = None if given in NAMED else MAX_DOCUMENTS
         return _texts(islice(rows, limit), given)
     except InputError:
@@ -94,7 +101,7 @@ def _documents(given: str, split: str) -> list[str]:
 
 
 def _texts(rows: Iterable[Mapping[str, Any]], given: str) -> list[str]:
-    """The column `text`, else the first that holds text."""
+    """Return the texts in the column `text`, else in the first column that holds text."""
     column: str | None = None
     texts: list[str] = []
     for row in rows:

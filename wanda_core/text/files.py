@@ -1,14 +1,14 @@
-"""Text files."""
+"""Reading text files."""
 
 from pathlib import Path
 
 from wanda_core.errors import InputError
 
-MAX_TEXT_BYTES = 64 * 2**20  # read into memory and tokenised whole
+MAX_TEXT_BYTES = 64 * 2**20  # a text is read into memory and tokenised whole
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text file, whole. Raises InputError when it is missing, too large, empty or not text."""
+    """Read a UTF-8 text file whole. Raises InputError when it is missing, too large, empty or not text."""
     path = Path(path)
     try:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Calibration text as tokens: the reference's draw, no padding."""
+"""Windows of tokens, drawn from calibration text as the published code draws them, without padding."""
 
 import hashlib
 import random
@@ -18,9 +18,9 @@ from wanda_core.text.files import read_text
 
 @dataclass(frozen=True)
 class Calibration:
-    """Token windows that statistics are taken on.
+    """Windows of tokens that input statistics are measured on.
 
-    ids: int64 (N, L), on the CPU; source: where the text came from; n_tokens: tokens of the whole text.
+    ids: int64 (N, L), on the CPU; source: where the text came from; seed: of the draw; n_tokens: of the whole text.
     """
 
     ids: Tensor
@@ -30,12 +30,12 @@ class Calibration:
 
     @property
     def samples(self) -> int:
-        """N."""
+        """Number of windows, N."""
         return self.ids.shape[0]
 
     @property
     def seq_len(self) -> int:
-        """L, in tokens."""
+        """Tokens in a window, L."""
         return self.ids.shape[1]
 
     @property
@@ -52,7 +52,7 @@ def draw(
     seed: int = 0,
     source: str = "tokens",
 ) -> Calibration:
-    """N windows of L tokens at random places of one long text, as the published code draws them.
+    """Draw `samples` windows of `seq_len` tokens at random places of one long text, as the published code does.
 
     Raises InputError for a text that is too short or a number out of range.
     """
@@ -79,15 +79,18 @@ def draw_from_documents(
     seed: int = 0,
     source: str = "documents",
 ) -> Calibration:
-    """N windows of L tokens, each from a document drawn at random among those longer than L, as the published code
-    draws from C4. Raises InputError when no document is long enough: each is tried once, not for ever."""
+    """Draw `samples` windows, each from a random document longer than `seq_len` tokens, as the published code does
+    with C4.
+
+    Raises InputError when no document is long enough, or a number is out of range.
+    """
     check_whole("samples", samples, 1, MAX_SAMPLES)
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
     check_whole("seed", seed, 0, MAX_SEED)
     rng = random.Random(seed)
-    too_short: set[int] = set()
+    too_short: set[int] = set()  # so that the search ends where no document is long enough
     windows: list[list[int]] = []
-    read = 0
+    n_tokens = 0
     while len(windows) < samples:
         if len(too_short) == len(documents):
             raise InputError(
@@ -103,8 +106,8 @@ def draw_from_documents(
             continue
         start = rng.randint(0, len(tokens) - seq_len - 1)
         windows.append(tokens[start : start + seq_len])
-        read += len(tokens)
-    return Calibration(torch.tensor(windows, dtype=torch.int64), source, seed, read)
+        n_tokens += len(tokens)
+    return Calibration(torch.tensor(windows, dtype=torch.int64), source, seed, n_tokens)
 
 
 def calibrate(
@@ -116,8 +119,11 @@ def calibrate(
     seed: int = 0,
     source: str | None = None,
 ) -> Calibration:
-    """Tokenise a text (the built-in one when left out) and draw windows from it; of several documents, each window
-    lies within one."""
+    """Tokenise a text and draw windows from it; of several documents, each window lies within one.
+
+    text: one long text, or documents; the built-in text by default. source: what to call it in reports.
+    Raises InputError for a text that is too short, a number out of range, or windows longer than the model can read.
+    """
     if text is None:
         text, source = read_text(BUILTIN_CALIBRATION), source or "built-in text"
     settings: dict[str, Any] = {"samples": samples, "seq_len": seq_len, "seed": seed, "source": source or "given text"}

@@ -12,7 +12,7 @@ DEV  := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint bench soak browser clean FORCE
+.PHONY: help run test quick families lint bench soak browser clean FORCE
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ lint: $(DEV) ## ruff, mypy and the direction of imports
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+
+families: $(DEV) ## Every causal architecture of transformers, tiny: served whole or refused by name (five minutes)
+	$(PY) -m pytest -m families
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
 	@$(PY) -m wanda_core.model.builtin

@@ -120,7 +120,13 @@ class WeightLoader:
 
     def _load(self, model: Any, tensors: dict[str, Any], device: torch.device) -> Any:
         """Load tensors into the model; return transformers' loading info. Raises ModelError for a wrong shape."""
-        info = self._conversion.load(model, tensors, device)
+        try:
+            info = self._conversion.load(model, tensors, device)
+        except NotImplementedError as error:  # transformers wants a weight itself where it is given shapes
+            raise ModelError(
+                f"{self.name!r} has weights that cannot be read part by part ({first_line(error)}); "
+                "leave --low-memory out"
+            ) from error
         if info.mismatched_keys or info.conversion_errors:
             strange = min([key[0] for key in info.mismatched_keys] or info.conversion_errors)
             raise ModelError(

@@ -5,6 +5,10 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check
 
+# What `quick` runs: hand-worked numbers, properties and tiny models, nothing that starts processes or a browser.
+QUICK  := tests/maths tests/pruning tests/text tests/explain tests/test_face.py tests/test_house.py \
+          tests/test_method_table.py tests/test_recipe.py tests/ui/test_language.py tests/ui/test_setup.py
+
 # Stamps, so that nothing is installed twice; they lie in the environment and go with it.
 MADE := $(VENV)/.made
 APP  := $(VENV)/.app
@@ -24,6 +28,9 @@ run: $(APP) ## Install what is missing, bring the built-in model, start the app
 test: lint browser ## Lint, then every test
 	@$(PY) -m wanda_core.model.builtin
 	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest
+
+quick: lint ## Lint, and the tests that a change needs first: under a minute
+	$(PY) -m pytest -m "not builtin and not browser" $(QUICK)
 
 lint: $(DEV) ## ruff, mypy and the direction of imports
 	$(PY) -m ruff check .

@@ -6,7 +6,7 @@ names; whoever shows it adds the words.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def finish(steps: Steps[T], on_progress: Callable[[Progress], object] | None = N
             if on_progress is not None:
                 on_progress(step)
     except StopIteration as stop:
-        return stop.value
+        return cast(T, stop.value)
     finally:
         steps.close()
 
@@ -99,7 +99,7 @@ def relabelled(steps: Steps[T], label: Callable[[Progress], Progress]) -> Steps[
             try:
                 step = next(steps)
             except StopIteration as stop:
-                return stop.value
+                return cast(T, stop.value)
             yield label(step)
     finally:
         steps.close()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def _column_norms(columns: Tensor) -> Tensor:
     enough_columns = columns.shape[-1] >= NUMPY_LEAST_COLUMNS
     if columns.device.type == "cpu" and columns.is_contiguous() and enough_columns and _einsum_gives_the_same_bits():
         return _einsum_norms(columns)
-    return torch.linalg.vector_norm(columns, dim=1)
+    return cast(Tensor, torch.linalg.vector_norm(columns, dim=1))
 
 
 def _einsum_norms(columns: Tensor) -> Tensor:

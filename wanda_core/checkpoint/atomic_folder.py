@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from wanda_core.checkpoint import manifest
 from wanda_core.errors import InputError, StorageError
@@ -221,7 +222,7 @@ def is_gone(pid: int, path: Path) -> bool:
     import psutil  # slow to import, and the command line's first answers must not wait
 
     try:
-        return psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK
+        return cast(bool, psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK)
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, OSError):

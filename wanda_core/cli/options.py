@@ -62,7 +62,7 @@ Json = Annotated[bool, option("Print one JSON object on stdout and nothing else 
 
 def load(
     name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch, on_disk: bool = False
-) -> "tuple[LanguageModel, dict]":
+) -> "tuple[LanguageModel, dict[str, float]]":
     """Load a model; return it and the seconds that took. on_disk: leave its weights there, for --low-memory."""
     import torch
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -168,7 +169,7 @@ def _mean_cross_entropy(lm: LanguageModel, ids: Tensor) -> float:
 def _logits(lm: LanguageModel, ids: Tensor) -> Tensor:
     """ids int64 (1, L) -> what is predicted after each token but the last, (L - 1, V)."""
     with FasterLinear():
-        return lm.model(ids, use_cache=False).logits[0, :-1]
+        return cast(Tensor, lm.model(ids, use_cache=False).logits[0, :-1])
 
 
 def _exp(mean: float) -> float:

@@ -6,6 +6,7 @@ The example of Sun et al. 2023, section 3: for y = w₁x₁ + w₂x₂ with |w�
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -139,4 +140,4 @@ def example_inputs(size: float, samples: int = 64) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     X = torch.linalg.qr(torch.randn(samples, 6, generator=generator, dtype=torch.float64)).Q.float()
     X[:, LOUD_INPUT] *= size
-    return X
+    return cast(Tensor, X)

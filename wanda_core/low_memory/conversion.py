@@ -7,7 +7,7 @@ arguments it is given below: ImportError or AttributeError otherwise.
 
 import inspect
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -93,13 +93,15 @@ class Conversion:
         """Tie the weights of a model that everything was loaded into; return the names of those it still lacks."""
         tie(model, info.missing_keys)
         model._adjust_missing_and_unexpected_keys(info)
-        return info.missing_keys
+        return cast(set[str], info.missing_keys)
 
     def as_saved(self, model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors of the model under the names and in the layout of a checkpoint, tied ones once."""
         for name in model._keys_to_ignore_on_save or ():
             state.pop(name, None)
-        return revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
+        return cast(
+            dict[str, Tensor], revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
+        )
 
 
 def tie(model: Any, missing: set[str]) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -301,4 +301,4 @@ def _flush(path: Path) -> None:
 
 
 def _free() -> int:
-    return psutil.virtual_memory().available
+    return cast(int, psutil.virtual_memory().available)

@@ -201,7 +201,7 @@ class FasterLinear(TorchFunctionMode):
     """Context manager: in this thread, `linear` of this file runs in place of `torch.nn.functional.linear`."""
 
     def __torch_function__(
-        self, func: Callable, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is nn.functional.linear and not (kwargs or {}).keys() - {"bias"}:
             return linear(*args, **(kwargs or {}))

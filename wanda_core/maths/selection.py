@@ -1,6 +1,7 @@
 """Selecting the k-th smallest, of a row or of many matrices, and counting: what masks are made with. Pure functions."""
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import numpy as np
 import torch
@@ -68,4 +69,4 @@ def _kth_of_few_columns(scores: Tensor, k: int) -> Tensor:
     for front in range(k):
         for i in range(columns - 1, front, -1):
             lanes[i - 1], lanes[i] = torch.minimum(lanes[i - 1], lanes[i]), torch.maximum(lanes[i - 1], lanes[i])
-    return lanes[k - 1][:, None]
+    return cast(Tensor, lanes[k - 1][:, None])

@@ -1,6 +1,7 @@
 """Updates of the weights that stay, to make up for those that go: pure functions of W and the products XᵀX."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def obs(
 def _upper_root_of_inverse(H: Tensor) -> Tensor:
     """Compute the upper triangular U with H⁻¹ = Uᵀ U, (C, C) -> (C, C). Raises ModelError when there is none."""
     try:
-        return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(H)), upper=True)
+        return cast(Tensor, torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(H)), upper=True))
     except torch.linalg.LinAlgError as error:
         raise ModelError(
             "the inputs of a linear do not determine its weights (their products XᵀX cannot be inverted); "

@@ -8,7 +8,7 @@ take from earlier ones. What a block is given is learned from passes in which no
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def _shape(value: Any) -> Any:
 
 def hidden_states(output: Any) -> Tensor:
     """A block's output: a tensor in transformers 5, the first of a tuple elsewhere. -> (B, L, D)."""
-    return output[0] if isinstance(output, (tuple, list)) else output
+    return cast(Tensor, output[0] if isinstance(output, (tuple, list)) else output)
 
 
 def sequences_in(hidden: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import cast
 
 import psutil
 import torch
@@ -69,4 +70,4 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # for machines whose own limit psutil cannot see
     free = psutil.virtual_memory().available
-    return min(free, limit) if limit else free
+    return cast(int, min(free, limit) if limit else free)

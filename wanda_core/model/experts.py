@@ -8,7 +8,7 @@ from the left, without calling the linear; within `watched` its hooks run too.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -171,7 +171,7 @@ class _Watch(TorchFunctionMode):
         self._fused_parameters, self._linears = fused_parameters, linears
 
     def __torch_function__(
-        self, func: Callable, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         columns = func in _TIMES_COLUMNS
@@ -210,7 +210,7 @@ def _multiply(slices: list[ExpertMatrix], columns: bool, x: Tensor, W: Tensor, b
     turned = W.stride()[:-3:-1] == whole.stride()[1:] and W.shape[:-3:-1] == whole.shape[1:]
     if (as_stored and columns == first.transposed) or (turned and not as_stored and columns != first.transposed):
         if W.dim() == 2 and not offset % whole.stride(0):
-            return slices[offset // whole.stride(0)](x, bias=bias)
+            return cast(Tensor, slices[offset // whole.stride(0)](x, bias=bias))
         if W.dim() == 3 and len(W) == len(slices) and bias is None:
             return torch.stack([matrix(part) for matrix, part in zip(slices, x, strict=True)])
     raise ModelError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -76,4 +77,4 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             f"{name!r} is quantised ({how or 'unknown method'}), and Wanda compares unquantised weights; "
             "give the original checkpoint"
         )
-    return config
+    return cast(PreTrainedConfig, config)

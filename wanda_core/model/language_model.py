@@ -105,4 +105,4 @@ class LanguageModel:
         """
         if not isinstance(text, str):
             raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
-        return self.tokenizer(text, verbose=False)["input_ids"]
+        return cast(list[int], self.tokenizer(text, verbose=False)["input_ids"])

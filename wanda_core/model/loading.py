@@ -6,7 +6,7 @@ Safetensors only, no remote code, and every reason to refuse is found before wei
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -147,4 +147,4 @@ def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
             f"{name!r} holds its experts' weights in a form that is not supported ({unsupported}), and pruning would "
             "leave them out; choose another model"
         )
-    return model
+    return cast(nn.Module, model)

@@ -6,7 +6,7 @@ A change is on only while the model computes: between two steps anybody may use 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError
@@ -85,7 +85,7 @@ def changed_steps(steps: Steps[T], change: Change) -> Steps[T]:
                 with change():
                     step = next(steps)
             except StopIteration as stop:
-                return stop.value
+                return cast(T, stop.value)
             yield step
     finally:
         steps.close()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -165,7 +165,9 @@ def runs_csv(rows: Iterable[Run]) -> str:
     import pandas  # takes a second, and only this needs it
 
     names = [field.name for field in fields(Run)]
-    return pandas.DataFrame([asdict(row) for row in rows], columns=names).to_csv(index=False, lineterminator="\n")
+    return cast(
+        str, pandas.DataFrame([asdict(row) for row in rows], columns=names).to_csv(index=False, lineterminator="\n")
+    )
 
 
 def _lock_of(target: Path) -> Path:

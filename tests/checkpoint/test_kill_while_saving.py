@@ -1,0 +1,110 @@
+"""A kill at any line of saving leaves the old folder whole or the new one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DRIVER = """
+# Save again and again, each time in a child that kills itself at another line, and look at what is left.
+import json, os, shutil, signal, sys
+from pathlib import Path
+import torch
+from wanda_core.checkpoint import atomic_folder, save
+from wanda_core.model.loading import load_model
+from wanda_core.pruning.prune import prune
+from wanda_core.recipe import PruneSpec
+
+torch.set_num_threads(1)  # a forked child has no other threads
+os.fsync = lambda descriptor: None  # a kill, unlike a power cut, loses nothing that was written; and this is slow
+here = Path(sys.argv[1])
+lm = load_model(str(here / "dense"), device="cpu", dtype=torch.float32)
+old, new = prune(lm, PruneSpec("magnitude", 0.3)), prune(lm, PruneSpec("magnitude", 0.7))
+swap = atomic_folder._swap
+OURS = (atomic_folder.__file__, save.__file__)
+ELSEWHERE = ("save_pretrained", "rmtree", "_rmtree_safe_fd")
+MOVING = ("_move", "_swap", "_two_renames")
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def save_until(line):
+    # Kill this process at that line; line 0: save to the end and write down which functions the lines were in.
+    functions = []
+
+    def count(frame, event, arg):
+        if frame.f_code.co_filename not in OURS and frame.f_code.co_name not in ELSEWHERE:
+            return None
+        if event == "line":
+            functions.append(frame.f_code.co_name)
+            if len(functions) == line:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    sys.settrace(count)
+    save.save(new, target)
+    sys.settrace(None)
+    (here / "functions.json").write_text(json.dumps(functions))
+
+
+def attempt(line, mode):
+    shutil.rmtree(target.parent, ignore_errors=True)
+    target.parent.mkdir()
+    if mode != "nothing":
+        shutil.copytree(here / "old", target)
+    child = os.fork()
+    if not child:
+        try:
+            save_until(line)
+        except BaseException:
+            os._exit(3)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status == (signal.SIGKILL if line else 0), f"status {status} at line {line}"
+    stepped_aside = mode == "renames" and not target.exists()
+    atomic_folder._sweep(target)  # as the next save does
+    left = contents(target) if target.exists() else None
+    assert left in ((None, fresh) if mode == "nothing" else (pristine, fresh)), f"damaged at line {line}"
+    assert os.listdir(target.parent) == ["out"][: target.exists()], f"leftovers at line {line}"
+    found["new" if left == fresh else "aside" if stepped_aside else "old"] += 1
+
+
+pristine, fresh = contents(save.save(old, here / "old")), contents(save.save(new, here / "new"))
+target, results = here / "work" / "out", {}
+for mode in ("swap", "renames", "nothing"):
+    atomic_folder._swap = swap if mode == "swap" else lambda first, second: False
+    found = results[mode] = {"old": 0, "new": 0, "aside": 0}
+    attempt(0, mode)
+    functions = json.loads((here / "functions.json").read_text())
+    for line in range(1, len(functions) + 1):
+        if functions[line - 1] in MOVING or line % EVERY == 0:
+            attempt(line, mode)
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_path, tiny_llama):
+    """Every line of the move is tried, and every fiftieth of the rest. EVERY = 1 tries all."""
+    tiny_llama.model.save_pretrained(tmp_path / "dense")
+    tiny_llama.tokenizer.save_pretrained(tmp_path / "dense")
+    (tmp_path / "driver.py").write_text(DRIVER.replace("EVERY", "50"))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "driver.py"), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert all(found["old"] >= 5 and found["new"] >= 1 for found in results.values()), results
+    assert results["renames"]["aside"] >= 1

@@ -43,6 +43,17 @@ class Loaded:
     analysing: threading.Lock = field(default_factory=threading.Lock)
     measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
 
+    def blocks_with(self, kind: str) -> list[int]:
+        """List the blocks that have a linear of a kind."""
+        return [linear.block for linear in self.lm.of_kind(kind)]
+
+    def linear_to_show(self, kind: str | None, block: int | None) -> tuple[str, int]:
+        """Return the chosen kind and block where the model has them, else its first kind and a middle block."""
+        kinds = self.lm.kinds
+        shown = kind if kind in kinds else kinds[0]
+        blocks = self.blocks_with(shown)
+        return shown, block if block in blocks else blocks[len(blocks) // 2]
+
 
 @dataclass(frozen=True)
 class Result:

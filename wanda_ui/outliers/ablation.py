@@ -68,6 +68,7 @@ def build(context: TabContext) -> gr.Textbox:
         )
         from_block = gr.Number(0, label=label("outliers.ablation.from_block"), elem_id="ablation-from", min_width=90)
         draws = gr.Slider(
+            LEAST_DRAWS,
             MOST_DRAWS,
             value=LEAST_DRAWS,
             step=1,

@@ -24,7 +24,6 @@ from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures.protection import column_weights, parting_heatmap, protection_curve
 from wanda_ui.outliers.section import Section, buttons, question, section_table
 from wanda_ui.picture import Drawing, picture
-from wanda_ui.scores.tab import choose
 from wanda_ui.tab_context import TabContext
 
 SPARSITY = 50  # percent
@@ -107,11 +106,10 @@ def build(context: TabContext, start: Any) -> None:
         )
 
     def fill(look: Look, say: Say, *_: object) -> Update:
-        of_kind = look.loaded.lm.of_kind(look.linear.kind)
         by_norm, one_column, rows = show(look, say)
         return {
             kind: gr.Dropdown(look.loaded.lm.kinds, value=look.linear.kind),
-            block: gr.Dropdown([linear.block for linear in of_kind], value=look.linear.block),
+            block: gr.Dropdown(look.loaded.blocks_with(look.linear.kind), value=look.linear.block),
             **curve.show(by_norm),
             **weights.show(one_column),
             table: rows,
@@ -199,7 +197,7 @@ def column_of(typed: object) -> int | None:
 
 def _linear(loaded: Loaded, kind: str, block: int) -> Linear:
     """Return the linear of a kind and block, else the one that the model shows first."""
-    kind, block = choose(loaded, kind, block)
+    kind, block = loaded.linear_to_show(kind, block)
     return next(linear for linear in loaded.lm.of_kind(kind) if linear.block == block)
 
 

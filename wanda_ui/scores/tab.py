@@ -65,10 +65,10 @@ class ScoresTab(Tab):
 
     def analysed(self, loaded: Loaded, result: Result | None, say: Say, chosen: Mapping[Component, Any]) -> Update:
         """Fill the tab, for the kind and block chosen before where the model has them."""
-        kind, block = choose(loaded, chosen[self.kind], chosen[self.block])
+        kind, block = loaded.linear_to_show(chosen[self.kind], chosen[self.block])
         return {
             self.kind: gr.Dropdown(loaded.lm.kinds, value=kind),
-            self.block: gr.Dropdown(_blocks(loaded, kind), value=block),
+            self.block: gr.Dropdown(loaded.blocks_with(kind), value=block),
             **self.show_grid(loaded, result, kind, say),
             **self.show_linear(loaded, result, kind, block, say),
         }
@@ -128,13 +128,13 @@ def build(context: TabContext) -> ScoresTab:
         loaded, result = context.current(name, key)
         if loaded is None or kind not in loaded.lm.kinds:
             return no_change()
-        kind, block = choose(loaded, kind, block)
+        kind, block = loaded.linear_to_show(kind, block)
         say = speaker(request)
         return {**tab.show_grid(loaded, result, kind, say), **tab.show_linear(loaded, result, kind, block, say)}
 
     def choose_block(request: gr.Request, name: str, key: str, kind: str, block: int) -> Update:
         loaded, result = context.current(name, key)
-        if loaded is None or choose(loaded, kind, block) != (kind, block):
+        if loaded is None or loaded.linear_to_show(kind, block) != (kind, block):
             return no_change()
         return tab.show_linear(loaded, result, kind, block, speaker(request))
 
@@ -142,19 +142,6 @@ def build(context: TabContext) -> ScoresTab:
     kind.input(choose_kind, seen, [*tab.grid_outputs, *tab.linear_outputs], **LIGHT)
     block.input(choose_block, seen, tab.linear_outputs, **LIGHT)
     return tab
-
-
-def choose(loaded: Loaded, kind: str | None, block: int | None) -> tuple[str, int]:
-    """Return the chosen kind and block where the model has them, else its first kind and the middle of its blocks."""
-    kinds = loaded.lm.kinds
-    chosen = kind if kind in kinds else kinds[0]
-    blocks = _blocks(loaded, chosen)
-    return chosen, block if block in blocks else blocks[len(blocks) // 2]
-
-
-def _blocks(loaded: Loaded, kind: str) -> list[int]:
-    """List the blocks that have a linear of a kind."""
-    return [linear.block for linear in loaded.lm.of_kind(kind)]
 
 
 def _norms(loaded: Loaded, result: Result | None) -> Mapping[str, Tensor]:

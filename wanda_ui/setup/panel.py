@@ -17,6 +17,7 @@ MODELS = [
     ("GPT-2 (124M)", "openai-community/gpt2"),
     ("OPT-125M", "facebook/opt-125m"),
 ]
+# In the order of the words' file; a test holds them to the table of methods.
 METHOD_CHOICES = [(label(f"setup.method.{name}"), name) for name in names_below("setup.method")]
 GROUP_CHOICES = [
     (label("setup.group_default"), "default"),

@@ -179,3 +179,13 @@ def test_models_with_other_vocabularies_are_not_compared(tiny_llama, own_llama, 
     own_llama.model.resize_token_embeddings(512)
     with pytest.raises(InputError, match="same vocabulary"):
         agreement(tiny_llama, own_llama, text, seq_len=32, windows=1)
+
+
+def test_numbers_that_overflow_in_float32_are_not_answered_with_float32(own_llama, text):
+    with torch.no_grad():
+        own_llama.model.model.norm.weight.fill_(3e38)  # finite, and too large for what comes after it
+    with pytest.raises(ModelError, match="its numbers overflow even in float32, so check the checkpoint"):
+        perplexity(own_llama, text, seq_len=32, windows=1)
+    own_llama.model.to(torch.bfloat16)
+    with pytest.raises(ModelError, match="load the model in float32"):
+        perplexity(own_llama, text, seq_len=32, windows=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wanda_core.errors import ModelError
 from wanda_core.machine.matmul import accumulator_dtype, matmul
+from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.linears import Linear
 
 LEAST_TOKENS = 16  # of an expert: the norms of fewer say more about these tokens than about the expert
@@ -134,7 +135,7 @@ def checked_norms(norms: InputNorms | None, linear: Linear) -> InputNorms:
     if not bool(torch.isfinite(norms.squares).all()):
         raise ModelError(
             f"the inputs of {linear.name} are not finite (NaN or infinity), so scores would mean nothing; "
-            "load the model in float32 or choose other calibration text"
+            f"{overflow_remedy(linear.weight.dtype)}, or choose other calibration text"
         )
     return norms
 

@@ -13,6 +13,7 @@ from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.machine.matmul import FasterLinear
+from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.files import read_text
@@ -65,7 +66,9 @@ def perplexity_steps(
     yield Progress("perplexity", len(ids), len(ids), "windows")
     mean = total / len(ids)
     if not math.isfinite(mean):
-        raise ModelError("the model's predictions are not finite, so there is no perplexity; load it in float32")
+        raise ModelError(
+            f"the model's predictions are not finite, so there is no perplexity; {overflow_remedy(lm.dtype)}"
+        )
     return Perplexity(_exp(mean), seq_len, len(ids), len(ids) * (seq_len - 1))
 
 
@@ -136,7 +139,7 @@ def agreement_steps(
     yield Progress("agreement", len(ids), len(ids), "windows")
     positions = len(ids) * (seq_len - 1)
     if not math.isfinite(divergence):
-        raise ModelError("predictions are not finite, so they cannot be compared; load both models in float32")
+        raise ModelError(f"predictions are not finite, so they cannot be compared; {overflow_remedy(lm.dtype)}")
     return Agreement(max(0.0, divergence / positions), same / positions, seq_len, len(ids), positions)
 
 

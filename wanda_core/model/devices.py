@@ -71,3 +71,10 @@ def free_memory(device: torch.device) -> int:
     limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # for machines whose own limit psutil cannot see
     free = psutil.virtual_memory().available
     return cast(int, min(free, limit) if limit else free)
+
+
+def overflow_remedy(dtype: torch.dtype) -> str:
+    """Return what to do about numbers that are not finite in a model whose weights are finite, as messages end."""
+    if dtype in (torch.float32, torch.float64):
+        return "its numbers overflow even in float32, so check the checkpoint and its configuration"
+    return "load the model in float32"

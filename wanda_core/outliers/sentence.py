@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.errors import InputError, ModelError
+from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.hooks import attention_weights, eager_attention
 from wanda_core.progress import Progress, Steps, finish
@@ -62,7 +63,7 @@ def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
     yield Progress("sentence", len(blocks), len(blocks), "blocks")
     states = torch.stack(hidden)
     if not bool(torch.isfinite(states).all()):
-        raise ModelError("the model's activations are not finite (NaN or infinity); load it in float32")
+        raise ModelError(f"the model's activations are not finite (NaN or infinity); {overflow_remedy(lm.dtype)}")
     why = ""
     if len(tokens) < 2:
         why = "The text is one token long, so no later token looks back at it."

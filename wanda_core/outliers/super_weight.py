@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model import experts
+from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.outliers.interventions import (
@@ -125,7 +126,9 @@ def candidate(linear: Linear, x: Tensor, y: Tensor) -> SuperWeight:
     """
     x, y = x.float(), y.float()
     if not bool(torch.isfinite(y).all()):
-        raise ModelError(f"the outputs of {linear.name} are not finite (NaN or infinity); load the model in float32")
+        raise ModelError(
+            f"the outputs of {linear.name} are not finite (NaN or infinity); {overflow_remedy(linear.weight.dtype)}"
+        )
     token, row = divmod(int(y.abs().argmax()), y.shape[1])
     terms = linear.weight[row].float() * x[token]  # (C_in,), they add up to y_i less its bias
     column = int(terms.abs().argmax())

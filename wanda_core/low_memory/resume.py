@@ -85,13 +85,14 @@ class RunState:
     def finished_model(self) -> Path:
         """The folder to be given the target's name: `model`, or, if somebody has put something else into that, one of
         the checkpoint's files alone."""
-        here = {path.relative_to(self.model).as_posix() for path in self.model.rglob("*") if not path.is_dir()}
-        if here <= self.written | {manifest.RECORD}:
-            return self.model
+        checkpoint, belongs = self.model, self.written | {manifest.RECORD}
+        here = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if not path.is_dir()}
+        if here <= belongs:
+            return checkpoint
         apart = self.folder / f"{MODEL}-{secrets.token_hex(4)}"
-        for name in sorted(here & (self.written | {manifest.RECORD})):
+        for name in sorted(here & belongs):
             (apart / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.model / name).rename(apart / name)
+            (checkpoint / name).rename(apart / name)
         return apart
 
     def add(self, path: Path) -> None:

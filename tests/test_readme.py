@@ -132,6 +132,11 @@ def test_every_python_block_runs(place, monkeypatch, number, capsys):
     assert capsys.readouterr().out
 
 
+def test_the_korean_table_lists_the_same_methods():
+    korean = (ROOT / "README.ko.md").read_text(encoding="utf-8").split("## 방법")[1].split("\n\n")[1]
+    assert re.findall(r"^\| `([\w-]+)` \|", korean, re.MULTILINE) == list(METHODS)
+
+
 def test_there_is_code_to_run():
     assert re.search(r"^```python$", README, re.MULTILINE)
     assert len(commands()) >= 7

@@ -1,1 +1,1 @@
-"""What the figures in the README are made with: `make bench` and `make soak`."""
+"""The measurements behind README's figures: `make bench` and `make soak`."""

@@ -27,9 +27,10 @@ def peaks(
     return {count: _peak(count, width, tokenizer or builtin.ensure(), seq_len) for count in blocks}
 
 
-def growth(found: dict[int, tuple[int, float]]) -> float:
+def growth(peaks_by_blocks: dict[int, tuple[int, float]]) -> float:
     """How much more the largest model took than the smallest, as a share."""
-    return found[max(found)][1] / found[min(found)][1] - 1
+    fewest, most = min(peaks_by_blocks), max(peaks_by_blocks)
+    return peaks_by_blocks[most][1] / peaks_by_blocks[fewest][1] - 1
 
 
 def _peak(blocks: int, width: int, tokenizer: Path, seq_len: int) -> tuple[int, float]:

@@ -63,7 +63,7 @@ def prune_in_place(model: nn.Module, blocks: nn.ModuleList, ids: Tensor, sparsit
 
 
 def calibration_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """What enters the first block for each sample, and how it is called besides.
+    """Capture what enters the first block for each sample, and how it is called besides.
 
     ids int64 (N, L) -> (N, L, D) in the model's dtype, and the keyword arguments every block shares.
     """

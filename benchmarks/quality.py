@@ -25,7 +25,7 @@ AMOUNTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a recipe may be at most, as shares of SparseGPT's. perplexities: by amount; seconds: at every amount."""
+    """Upper limits of a recipe, as shares of SparseGPT's. perplexities: by amount; seconds: at every amount."""
 
     name: str
     perplexities: Mapping[str, float]
@@ -41,7 +41,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What a recipe gave: perplexity and seconds of pruning."""
+    """Measured of a recipe: perplexity and seconds of pruning."""
 
     perplexity: float
     seconds: float
@@ -91,21 +91,21 @@ def table(lm: LanguageModel, calibration: Calibration, text: str, plainly: float
 
     for spec in [] if targets_only else others():
         measured(spec, recipe_name(spec))
-    found = {
+    rows = {
         amount: {name: measured(spec, recipe_name(spec, name)) for name, spec in updated(given).items()}
         for amount, given in AMOUNTS.items()
     }
-    return judged(found)
+    return judged(rows)
 
 
-def judged(found: Mapping[str, Mapping[str, Row]]) -> bool:
-    """Print every target beside what was found, as shares of SparseGPT's at the same amount; whether all are met."""
+def judged(rows: Mapping[str, Mapping[str, Row]]) -> bool:
+    """Print every target beside what was measured, as shares of SparseGPT's at the same amount; whether all are met."""
     print("\n| recipe | zeros | perplexity, of SparseGPT's | target | seconds, of SparseGPT's | target |")
     print("|---|---|---:|---:|---:|---:|")
     all_met = True
     for target in TARGETS:
         for amount, most in target.perplexities.items():
-            ours, theirs = found[amount][target.name], found[amount][SPARSEGPT]
+            ours, theirs = rows[amount][target.name], rows[amount][SPARSEGPT]
             cells = [target.name, amount]
             for ratio, limit in (
                 (ours.perplexity / theirs.perplexity, most),

@@ -1,1 +1,1 @@
-"""What a model is worth: perplexity, answers, tasks."""
+"""Measuring what a model can do: perplexity, answers, tasks."""

@@ -22,7 +22,7 @@ MAX_TEMPERATURE = 5.0
 
 @dataclass(frozen=True)
 class Generated:
-    """What has been generated so far. tokens: new token ids; text: those tokens decoded."""
+    """The answer so far. tokens: new token ids; text: those tokens decoded."""
 
     text: str
     tokens: tuple[int, ...]

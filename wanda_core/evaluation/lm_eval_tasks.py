@@ -72,7 +72,7 @@ class Tasks:
                 "check the connection, or the YAML file of a task of your own"
             ) from error
         inside = {name for children in loaded["group_map"].values() for name in children}
-        self._found = [one for name, one in {**loaded["groups"], **loaded["tasks"]}.items() if name not in inside]
+        self._tasks = [task for name, task in {**loaded["groups"], **loaded["tasks"]}.items() if name not in inside]
 
     def _index(self) -> Any:
         """lm-eval's own list of what there is; only the folder's where that suffices, for the whole takes seconds."""
@@ -99,27 +99,27 @@ class Tasks:
         try:
             with shown:  # its progress bars are for people
                 asked = HFLM(pretrained=model, tokenizer=lm.tokenizer, backend="causal", batch_size=self.batch_size)
-                found = simple_evaluate(asked, tasks=self._found, limit=self.limit, task_manager=self._manager)
+                results = simple_evaluate(asked, tasks=self._tasks, limit=self.limit, task_manager=self._manager)
         except (ValueError, AssertionError, AttributeError, KeyError) as error:
             raise ModelError(
                 f"lm-eval could not run {', '.join(self.names)} on {lm.title}: {first_line(error)}; "
                 "choose other tasks or another model"
             ) from error
-        assert found is not None  # only further processes get nothing
-        return scores_of(found)
+        assert results is not None  # only further processes get nothing
+        return scores_of(results)
 
 
-def scores_of(found: Any) -> list[Score]:
-    """The metrics in what lm-eval returns, task by task."""
+def scores_of(results: Any) -> list[Score]:
+    """List the metrics in what lm-eval returns, task by task."""
     scores = []
-    for task, results in found["results"].items():
-        documents = found["n-samples"].get(task, {}).get("effective", 0)
-        for key, value in results.items():
+    for task, metrics in results["results"].items():
+        documents = results["n-samples"].get(task, {}).get("effective", 0)
+        for key, value in metrics.items():
             metric, _, kind = key.partition(",")
             if not kind or metric.endswith("_stderr") or not isinstance(value, (int, float)):
                 continue
-            error = results.get(f"{metric}_stderr,{kind}")
+            error = metrics.get(f"{metric}_stderr,{kind}")
             name = metric if kind == "none" else f"{metric} ({kind})"
             stderr = float(error) if isinstance(error, (int, float)) else None
-            scores.append(Score(task, name, float(value), stderr, documents, found["n-shot"].get(task, 0)))
+            scores.append(Score(task, name, float(value), stderr, documents, results["n-shot"].get(task, 0)))
     return scores

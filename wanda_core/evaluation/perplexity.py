@@ -125,7 +125,7 @@ def agreement_steps(
     divergence, same = 0.0, 0
     for index, window in enumerate(ids):
         yield Progress("agreement", index, len(ids), "windows")
-        p, q = (_logits(one, window[None].to(one.device)) for one in (dense, lm))
+        p, q = (_logits(model, window[None].to(model.device)) for model in (dense, lm))
         if p.shape != q.shape:
             raise InputError(
                 f"{dense.title} predicts {p.shape[-1]} tokens and {lm.title} {q.shape[-1]}, so they cannot be "

@@ -1,4 +1,4 @@
-"""What a mask protects: whose weights magnitude and Wanda cut, column of the input by column.
+"""Which input columns a mask protects: the share of weights that magnitude and Wanda cut, column by column.
 
 Magnitude is compared inside every output row, as Wanda is, so that both cut the same number in each row and the input
 norm alone makes the difference; `within="matrix"` is the published baseline instead, one threshold for the matrix.
@@ -111,8 +111,10 @@ class ModelProtection:
 
 
 def two_masks(W: Tensor, X_norm: Tensor, sparsity: float, within: str = "row") -> tuple[Tensor, Tensor]:
-    """What magnitude cuts and what Wanda cuts, as pruning itself does. W (C_out, C_in), X_norm (C_in,) -> 2 × bool
-    (C_out, C_in). Raises InputError for a sparsity that is none."""
+    """Mask by magnitude and mask by Wanda, True where a weight goes, as pruning itself makes them.
+
+    W (C_out, C_in), X_norm (C_in,) -> 2 × bool (C_out, C_in). Raises InputError for a sparsity that is none.
+    """
     if within not in WITHIN:
         raise InputError(f"within {within!r} is not one of {', '.join(WITHIN)}; choose one of them")
     if X_norm.shape != (W.shape[1],):
@@ -187,7 +189,7 @@ def model_protection_steps(
 ) -> Steps[ModelProtection]:
     """`model_protection` as a generator that yields progress per block. Raises InputError for another's profile."""
     check_matches(profile, lm)
-    found: dict[str, list[list[Disagreement]]] = {}
+    by_kind: dict[str, list[list[Disagreement]]] = {}
     left_out = 0
     for index, linears in enumerate(lm.linears):
         yield Progress("masks", index, len(lm.linears), "blocks")
@@ -197,13 +199,13 @@ def model_protection_steps(
                 continue
             X_norm = profile.norms[linear.name]
             pair = two_masks(linear.weight, X_norm, sparsity, within)
-            rows = found.setdefault(joint_kind(linear.kind), [[] for _ in lm.linears])
+            rows = by_kind.setdefault(joint_kind(linear.kind), [[] for _ in lm.linears])
             rows[index].append(disagreement(*pair, X_norm))
     yield Progress("masks", len(lm.linears), len(lm.linears), "blocks")
     return ModelProtection(
-        tuple(found),
-        torch.stack([_means([[one.overall for one in row] for row in rows]) for rows in found.values()]),
-        torch.stack([_means([[one.top for one in row] for row in rows]) for rows in found.values()]),
+        tuple(by_kind),
+        torch.stack([_means([[parting.overall for parting in row] for row in rows]) for rows in by_kind.values()]),
+        torch.stack([_means([[parting.top for parting in row] for row in rows]) for rows in by_kind.values()]),
         sparsity,
         within,
         left_out,

@@ -22,7 +22,7 @@ GROUPS = ("matrix", "row")
 
 @dataclass(frozen=True)
 class Choice:
-    """What one metric does to y = Wx at one sparsity, with scores compared within `group`.
+    """The effect of pruning by one metric on y = Wx at one sparsity, with scores compared within `group`.
 
     S: (C_out, C_in) scores; cut: bool (C_out, C_in), True is removed; errors: (C_out,) what the removal changes in
     each output, ‖y - y'‖₂ over the N inputs; shares: (C_out,) the same as a share of ‖y‖₂, NaN where y is zero.
@@ -74,7 +74,7 @@ def score(W: Tensor, X: Tensor, metric: str) -> Tensor:
 
 
 def output_errors(W: Tensor, pruned: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
-    """What each output loses over the N inputs: ‖y - y'‖₂, and that as a share of ‖y‖₂ (NaN where y is zero).
+    """Measure what each output loses over the N inputs: ‖y - y'‖₂, and that as a share of ‖y‖₂ (NaN where y is zero).
 
     W, pruned (C_out, C_in), X (N, C_in) -> (C_out,), (C_out,).
     """
@@ -103,8 +103,8 @@ def two_weights(w1: float, w2: float, x1: float, x2: float) -> TwoWeights:
     """Which of two weights magnitude and Wanda would cut, and what each choice costs."""
     W = torch.tensor([[float(w1), float(w2)]])
     X = torch.tensor([[float(x1), float(x2)]])
-    found = {metric: choose(W, X, metric) for metric in METRICS}
-    picks = {m: None if _alike(*c.S[0].tolist()) else int(c.cut[0, 1]) for m, c in found.items()}
+    choices = {metric: choose(W, X, metric) for metric in METRICS}
+    picks = {m: None if _alike(*c.S[0].tolist()) else int(c.cut[0, 1]) for m, c in choices.items()}
     first, second = (float(output_errors(W, without(W, torch.tensor([gone])), X)[0]) for gone in ONE_GONE)
     return TwoWeights(float((X @ W.T).item()), (first, second), picks["magnitude"], picks["wanda"])
 

@@ -54,7 +54,7 @@ class BlockWalk:
         return block_calls(self.model, self.blocks, ids)
 
     def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        """What goes from the block at hand to the next, kept until then. Calls (B, L, D), N sequences in all."""
+        """Keep the hidden states that go from this block to the next. stream: calls (B, L, D), N sequences in all."""
         return list(stream)
 
 

@@ -1,4 +1,4 @@
-"""What the files of a checkpoint hold, and whether a model made of them is all of it.
+"""The tensors in the files of a checkpoint, and whether a model made of them is all of it.
 
 transformers leaves out in silence what a model has no place for. Here every tensor is accounted for: in the model, of
 no use to it, carried through unchanged to what is saved, or named in a refusal.

@@ -99,7 +99,7 @@ class AblationReport:
     @property
     def random_range(self) -> tuple[float, float]:
         """The smallest and the largest perplexity among the random draws."""
-        return spread(one.perplexity for one in self.random)
+        return spread(draw.perplexity for draw in self.random)
 
 
 def channel_means(
@@ -131,7 +131,7 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
 
 @contextmanager
 def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) -> Iterator[None]:
-    """Inside, the model runs with the channels ablated. A pass that goes on from a cache holds later tokens only.
+    """Context manager: run the model with the channels ablated. A pass going on from a cache holds later tokens only.
 
     means: of `channel_means`, needed for the value `mean`. Raises InputError for what the model does not have.
     """
@@ -214,7 +214,7 @@ def ablate_steps(
         ablation,
         untouched.perplexity.perplexity,
         measured(ablation.channels, chosen),
-        tuple(measured(one, each) for one, each in zip(sets, others, strict=True)),
+        tuple(measured(channels, outcome) for channels, outcome in zip(sets, others, strict=True)),
         seq_len,
         untouched.perplexity.windows,
         prompt,

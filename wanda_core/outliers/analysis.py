@@ -25,7 +25,7 @@ STANDS_OUT_RATIO = 100.0  # times the median: a looser mark that shows where a c
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the dense model shows on one calibration set. B blocks, D channels of the residual stream.
+    """Input norms and hidden states of the dense model on one calibration set: B blocks, D channels of the stream.
 
     profile: input norms of every linear, from the dense model.
     top: (B, 3) the largest |x| of a block's output, mean over sequences; median: (B,) likewise.

@@ -56,7 +56,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """What meets the thresholds, most positions first. blocks_share: of blocks in which any feature passes;
+    """The features that meet the thresholds, most positions first. blocks_share: of blocks in which any feature passes;
     closest: the channel that comes nearest, whether or not it meets them."""
 
     features: tuple[Feature, ...]
@@ -156,7 +156,7 @@ def feature_counts_steps(
     kinds: dict[str, None] = {}
     for index, block, linears in blocks:
         yield Progress("features", index, len(blocks), "blocks")
-        found: dict[str, tuple[Tensor, Tensor]] = {}
+        counts: dict[str, tuple[Tensor, Tensor]] = {}
         outputs = []
         for number, sample in enumerate(hidden):
             reads: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
@@ -165,11 +165,11 @@ def feature_counts_steps(
             for group, (x, names) in reads.items():
                 passes = x.float().abs() >= magnitude
                 here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()  # (2, D)
-                before = found.get(group)
-                found[group] = (here[0], here[1]) if before is None else (before[0] + here[0], before[1] + here[1])
+                before = counts.get(group)
+                counts[group] = (here[0], here[1]) if before is None else (before[0] + here[0], before[1] + here[1])
                 kinds.update(dict.fromkeys(names))
         hidden = blocks.carry(outputs)
-        for high, above in found.values():
+        for high, above in counts.values():
             over.append(high)
             positive.append(above)
             places.append(index)
@@ -187,7 +187,7 @@ def feature_counts_steps(
 
 @contextmanager
 def _entering(linears: list[Linear], width: int, reads: dict[str, tuple[Tensor, tuple[str, ...]]]) -> Iterator[None]:
-    """Inside, `reads` is filled: sublayer -> (what enters it (L, D), the linears that read just that).
+    """Context manager: fill `reads`, sublayer -> (what enters it (L, D), the linears that read just that).
 
     A sublayer is the module that holds the linears. The first of them to be called reads the normalised residual
     stream, and so do those that are given the same tensor (q, k, v; gate and up): later ones read what these made.

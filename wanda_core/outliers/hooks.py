@@ -11,7 +11,7 @@ from wanda_core.model.block_calls import hidden_states
 
 @contextmanager
 def block_outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside, `look(index, hidden (1, L, D))` sees every block's output, and what it returns takes its place."""
+    """Context manager: call `look(index, hidden (1, L, D))` on each block's output; what it returns takes its place."""
 
     def hook(index: int) -> Callable[[nn.Module, Any, Any], Any]:
         def after(module: nn.Module, args: Any, output: Any) -> Any:
@@ -31,12 +31,12 @@ def block_outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | 
 
 
 @contextmanager
-def passes_begin(model: nn.Module, told: Callable[[bool], object]) -> Iterator[None]:
-    """Inside, `told(first)` hears before every pass of the model whether it begins at the text's first token; one
-    that goes on from a cache of earlier tokens does not."""
+def passes_begin(model: nn.Module, report: Callable[[bool], object]) -> Iterator[None]:
+    """Context manager: call `report(first)` before every pass of the model with whether it begins at the text's first
+    token; one that goes on from a cache of earlier tokens does not."""
 
     def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        told(not any(_holds_tokens(kwargs.get(name)) for name in ("past_key_values", "cache_params")))
+        report(not any(_holds_tokens(kwargs.get(name)) for name in ("past_key_values", "cache_params")))
 
     handle = model.register_forward_pre_hook(before, with_kwargs=True)
     try:
@@ -58,7 +58,7 @@ def _holds_tokens(cache: Any) -> bool:
 
 @contextmanager
 def eager_attention(model: nn.Module) -> Iterator[None]:
-    """Inside, attention is computed step by step, so that its weights exist; fused kernels never hold them.
+    """Context manager: compute attention step by step, so that its weights exist; fused kernels never hold them.
 
     Every configuration in the model gets its own implementation back, whatever happens.
     """
@@ -79,7 +79,7 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def attention_weights(block: nn.Module, look: Callable[[Tensor], object]) -> Iterator[None]:
-    """Inside, `look(weights (1, H, L, L))` sees what each attention layer of a block hands on beside its output.
+    """Context manager: call `look(weights (1, H, L, L))` on what each attention layer gives beside its output.
 
     Found by shape: (queries, keys) last and both as long as the text. Layers hand them on under `eager_attention`.
     """

@@ -33,7 +33,7 @@ class Intervention:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one intervention gave. line: what the changed model writes after the prompt, None without one."""
+    """Measurement under one intervention. line: what the changed model writes after the prompt, None without one."""
 
     perplexity: Perplexity
     line: str | None
@@ -53,18 +53,18 @@ def interventions_steps(
     """Measure under each intervention. -> outcomes in order. Raises InputError for a bad prompt, before any is run."""
     if prompt is not None:
         check_prompt(lm, prompt, line_tokens)
-    found = []
+    outcomes = []
     for number, intervention in enumerate(interventions):
         outer = Progress(stage, number, len(interventions), "settings", intervention.name)
         measuring = changed_steps(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), intervention.change)
         if prompt is None:
-            found.append(Outcome((yield from inside(measuring, outer)), None))
+            outcomes.append(Outcome((yield from inside(measuring, outer)), None))
             continue
         measured = yield from inside(inside(measuring, Progress("perplexity", 0, 2, "parts")), outer)
         writing = changed_steps(greedy_steps(lm, prompt, line_tokens), intervention.change)
         line = yield from inside(inside(writing, Progress("line", 1, 2, "parts")), outer)
-        found.append(Outcome(measured, line))
-    return found
+        outcomes.append(Outcome(measured, line))
+    return outcomes
 
 
 def check_prompt(lm: LanguageModel, prompt: str, line_tokens: int) -> None:
@@ -93,5 +93,5 @@ def changed_steps(steps: Steps[T], change: Change) -> Steps[T]:
 
 def spread(perplexities: Iterable[float]) -> tuple[float, float]:
     """The smallest and the largest."""
-    found = list(perplexities)
-    return min(found), max(found)
+    values = list(perplexities)
+    return min(values), max(values)

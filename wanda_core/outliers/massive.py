@@ -32,9 +32,9 @@ class Massive:
 
 def massive(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float = MASSIVE_RATIO) -> list[Massive]:
     """The massive activations, largest first, MOST_LISTED at most. hidden: (B, L, D), every block's output."""
-    found = massive_mask(hidden, magnitude, ratio)
-    places = torch.nonzero(found)  # (K, 3)
-    values = hidden[found]
+    mask = massive_mask(hidden, magnitude, ratio)
+    places = torch.nonzero(mask)  # (K, 3)
+    values = hidden[mask]
     medians = top_and_median(hidden)[1].tolist()
     order = values.abs().argsort(descending=True, stable=True)[:MOST_LISTED]
     return [

@@ -25,13 +25,13 @@ def largest_norms(lm: LanguageModel, profile: Profile) -> list[LargestNorm]:
     Raises InputError for the profile of another model.
     """
     check_matches(profile, lm)
-    found: dict[str, LargestNorm] = {}
+    largest_of: dict[str, LargestNorm] = {}
     for linear in lm.all_linears:
         norms = profile.norms[linear.name]
         median, column = float(norms.median()), int(norms.argmax())
         largest = float(norms[column])
         ratio = largest / median if median else float("inf") if largest else 0.0
         kind = joint_kind(linear.kind)
-        if kind not in found or ratio > found[kind].ratio:
-            found[kind] = LargestNorm(kind, linear.block, column, largest, ratio)
-    return list(found.values())
+        if kind not in largest_of or ratio > largest_of[kind].ratio:
+            largest_of[kind] = LargestNorm(kind, linear.block, column, largest, ratio)
+    return list(largest_of.values())

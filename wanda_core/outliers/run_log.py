@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """What a file holds, oldest first. damaged: numbers from 1 of the lines that are no row."""
+    """The rows of a file, oldest first. damaged: numbers from 1 of the lines that are no row."""
 
     rows: tuple[Run, ...]
     damaged: tuple[int, ...] = ()
@@ -224,8 +224,8 @@ def _raw(line: str) -> bytes:
 def _parsed(line: str) -> Run | None:
     """A row, or None for a line that is none: other names, other types, numbers that are none."""
     try:
-        found: dict[str, Any] = json.loads(line)
-        return Run(**{field.name: _checked(found.pop(field.name), field.type) for field in fields(Run)})
+        values: dict[str, Any] = json.loads(line)
+        return Run(**{field.name: _checked(values.pop(field.name), field.type) for field in fields(Run)})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

@@ -21,7 +21,7 @@ PIECES = 8  # tokens a single character may be cut into
 
 @dataclass(frozen=True)
 class Sentence:
-    """What the model makes of a text of L tokens. B blocks, H heads, D channels of the residual stream.
+    """Hidden states and attention of one text of L tokens. B blocks, H heads, D channels of the residual stream.
 
     tokens: readable texts of the L tokens; hidden: (B, L, D) every block's output, float32 on the CPU;
     to_first: (B, H) mean share of attention that the later tokens give to the first one, a row of NaN for a block

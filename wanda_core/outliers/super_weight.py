@@ -86,7 +86,7 @@ class SuperWeightReport:
     @property
     def random_range(self) -> tuple[float, float]:
         """The smallest and the largest perplexity among the random draws."""
-        return spread(one.perplexity for one in self.random)
+        return spread(draw.perplexity for draw in self.random)
 
 
 def super_weights(
@@ -116,7 +116,7 @@ def super_weights_steps(lm: LanguageModel, text: str) -> Steps[tuple[SuperWeight
         if last and not last[0].routed:
             candidates.append(candidate(*last))
     yield Progress("super-weight", len(blocks), len(blocks), "blocks")
-    return tuple(sorted(candidates, key=lambda found: -found.ratio))
+    return tuple(sorted(candidates, key=lambda weight: -weight.ratio))
 
 
 def candidate(linear: Linear, x: Tensor, y: Tensor) -> SuperWeight:
@@ -152,16 +152,16 @@ def candidate(linear: Linear, x: Tensor, y: Tensor) -> SuperWeight:
 
 @contextmanager
 def zeroed(lm: LanguageModel, linear: str, row: int, column: int) -> Iterator[None]:
-    """Inside, the model runs as if W_ij of one linear were zero; its parameter is read, never written.
+    """Context manager: run the model as if W_ij of one linear were zero; its parameter is read, never written.
 
     Output i is computed anew without the weight rather than corrected: a large term taken off again would leave its
     rounding behind. Raises InputError for a weight that the model does not have.
     """
-    found = _named(lm, linear)
-    _check_place(found, row, column)
+    target = _named(lm, linear)
+    _check_place(target, row, column)
 
     def without(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        w = found.weight[row].clone()  # (C_in,)
+        w = target.weight[row].clone()  # (C_in,)
         w[column] = 0
         changed = output.clone()
         changed[..., row] = args[0] @ w
@@ -169,7 +169,7 @@ def zeroed(lm: LanguageModel, linear: str, row: int, column: int) -> Iterator[No
             changed[..., row] += module.bias[row]  # type: ignore[index]
         return changed
 
-    handle = found.module.register_forward_hook(without)
+    handle = target.module.register_forward_hook(without)
     try:
         yield
     finally:
@@ -271,14 +271,14 @@ def random_places(shape: tuple[int, int], but: tuple[int, int], draws: int, seed
 
 
 def _named(lm: LanguageModel, name: str) -> Linear:
-    found = lm.linear(name)
-    if found is None:
+    linear = lm.linear(name)
+    if linear is None:
         raise InputError(
             f"linear {name!r} does not exist in {lm.title}; give a full name such as {lm.linears[0][-1].name}"
         )
-    if found.routed:
+    if linear.routed:
         raise InputError(f"{name} belongs to a routed expert, and only linears that every token passes can be changed")
-    return found
+    return linear
 
 
 def _check_place(linear: Linear, row: int, column: int) -> None:
@@ -289,8 +289,8 @@ def _check_place(linear: Linear, row: int, column: int) -> None:
 
 @contextmanager
 def _last_linear(linears: list[Linear], width: int) -> Iterator[list[Any]]:
-    """Inside, the list holds [linear, inputs (L, C_in), outputs (L, D)] of the linear called last among those that
-    write D = `width` channels: an MLP's last one, or an expert's."""
+    """Context manager: yield a list that comes to hold [linear, inputs (L, C_in), outputs (L, D)] of the linear called
+    last among those that write D = `width` channels: an MLP's last one, or an expert's."""
     last: list[Any] = []
 
     def hook(linear: Linear) -> Callable[[nn.Module, Any, Tensor], None]:

@@ -21,7 +21,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a step shows.
+    """The answer that a step shows.
 
     right: the guess that these numbers bear out, None where none does; picture: a figure, or HTML already escaped;
     numbers: what was measured, by name, for the record; table: the same for those who do not see the picture.

@@ -1,6 +1,6 @@
 """Limits that several rooms share, and the check of a number. Without torch, so that bad input is refused at once."""
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 
 DEFAULT_SAMPLES = 16  # windows of calibration text
 DEFAULT_SEQ_LEN = 256  # tokens in a window
@@ -13,5 +13,7 @@ MAX_SPARSITY = 0.95  # beyond it every method leaves noise; a slip of the slider
 def check_whole(what: str, value: object, least: int, most: int) -> int:
     """Return `value` if it is a whole number from `least` to `most`; raise InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{what} {value!r} is not a whole number from {least} to {most}; choose one in that range")
+        raise InputError(
+            f"{what} {shortened(value)} is not a whole number from {least} to {most}; choose one in that range"
+        )
     return value

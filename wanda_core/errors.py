@@ -1,5 +1,13 @@
 """Types of the errors this package raises on purpose; a message says what was given, the rule, and the remedy."""
 
+from reprlib import Repr
+
+SHOWN = 80  # characters of a value that a message shows
+SHOWN_OF_A_PATH = 160  # whose end tells the most
+
+_REPR = Repr()  # looks at the first few parts of a container only
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4 * SHOWN_OF_A_PATH
+
 
 class WandaError(Exception):
     """Base of these errors; its message is one sentence that can be shown to a user."""
@@ -25,3 +33,23 @@ def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text.rstrip(".")[:300]
+
+
+def shortened(value: object, most: int = SHOWN) -> str:
+    """Return the `repr` of a value that a user gave, its middle cut out where it has more than `most` characters.
+
+    It is one line, whatever the value, and can be quoted within a sentence; of a long value only a part is looked at.
+    """
+    try:
+        if isinstance(value, str):  # both ends are enough: no character's repr is shorter than itself
+            text = repr(value if len(value) <= 2 * most else value[:most] + value[-most:])
+        else:
+            text = " ".join(_REPR.repr(value).split())
+    except Exception:  # an int of more digits than Python writes
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= most else f"{text[: most * 2 // 3 - 1]}…{text[-(most // 3) :]}"
+
+
+def shortened_path(path: object) -> str:
+    """Return the `repr` of a file's or folder's name as `shortened` does, with more of it."""
+    return shortened(str(path), SHOWN_OF_A_PATH)

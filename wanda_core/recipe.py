@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from wanda_core.checks import MAX_SEED, MAX_SPARSITY
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 from wanda_core.methods import METHODS, Method
 
 MAX_GROUP_SIZE = 32  # M of N:M; hardware and the literature stop well below
@@ -40,14 +40,15 @@ class Solver:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not fewest <= value <= most:
                 raise InputError(
-                    f"{name} {value!r} is not a whole number from {fewest} to {most}; "
+                    f"{name} {shortened(value)} is not a whole number from {fewest} to {most}; "
                     f"leave it out for {getattr(Solver, name)}"
                 )
         for name, least in (("damping", 1e-6), ("shrinkage", 0.0), ("dense_share", 0.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) <= 1:
                 raise InputError(
-                    f"{name} {value!r} is not a number from {least:g} to 1; leave it out for {getattr(Solver, name):g}"
+                    f"{name} {shortened(value)} is not a number from {least:g} to 1; leave it out for "
+                    f"{getattr(Solver, name):g}"
                 )
 
 
@@ -96,7 +97,9 @@ class PruneSpec:
         else:
             _one_of("allocation", self.allocation, ALLOCATIONS)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
-            raise InputError(f"seed {self.seed!r} is not a whole number from 0 to {MAX_SEED}; choose one in that range")
+            raise InputError(
+                f"seed {shortened(self.seed)} is not a whole number from 0 to {MAX_SEED}; choose one in that range"
+            )
         sparsity, group = self._amount()
         object.__setattr__(self, "sparsity", sparsity)
         object.__setattr__(self, "group", group)
@@ -119,7 +122,7 @@ class PruneSpec:
             )
         if self.group not in (None, "row"):
             raise InputError(
-                f"group {self.group!r} cannot be combined with pattern {self.pattern}, "
+                f"group {shortened(self.group)} cannot be combined with pattern {self.pattern}, "
                 f"which compares within every {m} weights; leave the group out"
             )
         if not self.definition.takes_patterns:
@@ -128,7 +131,7 @@ class PruneSpec:
             )
         if self.allocation != "uniform":
             raise InputError(
-                f"allocation {self.allocation!r} cannot be combined with pattern {self.pattern}, "
+                f"allocation {shortened(self.allocation)} cannot be combined with pattern {self.pattern}, "
                 "which fixes every block's sparsity; leave the allocation out"
             )
         return implied, "row"
@@ -146,8 +149,8 @@ class PruneSpec:
             )
         if self.order == "one-shot" and self.update != "none":
             raise InputError(
-                f"update {self.update!r} needs the inputs themselves, and order one-shot has their norms alone; "
-                "choose in-flight or faithful"
+                f"update {shortened(self.update)} needs the inputs themselves, and order one-shot has their norms "
+                "alone; choose in-flight or faithful"
             )
         if self.group == "model" and (self.update != "none" or self.allocation != "uniform"):
             raise InputError(
@@ -248,7 +251,7 @@ def parse_pattern(pattern: str) -> tuple[int, int] | None:
         if 0 < n < m <= MAX_GROUP_SIZE:
             return n, m
     raise InputError(
-        f"pattern {pattern!r} is neither 'unstructured' nor N:M with 0 < N < M <= {MAX_GROUP_SIZE}, "
+        f"pattern {shortened(pattern)} is neither 'unstructured' nor N:M with 0 < N < M <= {MAX_GROUP_SIZE}, "
         "N weights kept of every M; try 2:4 or 4:8"
     )
 
@@ -257,7 +260,8 @@ def _checked_sparsity(value: Any, most: float = MAX_SPARSITY) -> float:
     """Return a sparsity as a plain float. Raises InputError for anything but a number from 0 to `most`."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= most:
         raise InputError(
-            f"sparsity {value!r} is not a number from 0 to {most}; it is the share of weights to remove, try 0.5"
+            f"sparsity {shortened(value)} is not a number from 0 to {most}; it is the share of weights to remove, try "
+            "0.5"
         )
     return float(value)
 
@@ -265,4 +269,4 @@ def _checked_sparsity(value: Any, most: float = MAX_SPARSITY) -> float:
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise InputError unless the value is one of those allowed. what: the field's name, for the message."""
     if value not in allowed:
-        raise InputError(f"{what} {value!r} is not offered; choose one of {', '.join(allowed)}")
+        raise InputError(f"{what} {shortened(value)} is not offered; choose one of {', '.join(allowed)}")

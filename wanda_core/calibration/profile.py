@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wanda_core.calibration.batching import Batches, regrouped, singly
 from wanda_core.calibration.input_norms import InputNorms
 from wanda_core.calibration.norm_recorder import NormRecorder
-from wanda_core.errors import InputError, StorageError
+from wanda_core.errors import InputError, StorageError, first_line, shortened_path
 from wanda_core.machine import distributed
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
@@ -107,7 +107,7 @@ def check_profile_target(path: str | Path) -> Path:
         ours = False
     if not ours:
         raise StorageError(
-            f"{str(path)!r} is no profile, and writing one there would lose what it is; choose another name"
+            f"{shortened_path(path)} is no profile, and writing one there would lose what it is; choose another name"
         )
     return target
 
@@ -125,7 +125,9 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
         save_file({name: norm.contiguous() for name, norm in profile.norms.items()}, part, metadata=metadata)
         part.replace(target)
     except (OSError, SafetensorError, ValueError) as error:
-        raise StorageError(f"the profile cannot be written to {str(path)!r} ({error}); choose another place") from error
+        raise StorageError(
+            f"the profile cannot be written to {shortened_path(path)} ({first_line(error)}); choose another place"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return target
@@ -137,13 +139,15 @@ def load_profile(path: str | Path) -> Profile:
         with safe_open(Path(path).expanduser(), framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise InputError(f"{str(path)!r} is no profile of this version; make one with `wanda-lab profile`")
+                raise InputError(
+                    f"{shortened_path(path)} is no profile of this version; make one with `wanda-lab profile`"
+                )
             norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             source, tokens = json.loads(metadata["source"]), json.loads(metadata["tokens"])
             return Profile(norms, metadata["calibration"], metadata["order"], source, tokens)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
-            f"profile {str(path)!r} cannot be read ({error}); make one with `wanda-lab profile`"
+            f"profile {shortened_path(path)} cannot be read ({first_line(error)}); make one with `wanda-lab profile`"
         ) from error
 
 
@@ -152,8 +156,8 @@ def check_matches(profile: Profile, lm: LanguageModel) -> None:
     taken_on = (profile.source.get("model"), profile.source.get("revision"))
     if profile.source and taken_on != (lm.name, lm.revision):
         raise InputError(
-            f"the profile was taken on {taken_on[0]!r} and the model is {lm.name!r} (or another state of it); "
-            "make a profile of this model"
+            f"the profile was taken on {shortened_path(taken_on[0])} and the model is {shortened_path(lm.name)} (or "
+            "another state of it); make a profile of this model"
         )
     for linear in lm.all_linears:
         norm = profile.norms.get(linear.name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from wanda_core.checkpoint import manifest
-from wanda_core.errors import InputError, StorageError
+from wanda_core.errors import InputError, StorageError, first_line, shortened_path
 
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
@@ -35,24 +35,24 @@ def checked_target(folder: str | Path) -> Path:
     Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
     """
     if not str(folder).strip():
-        raise InputError(f"output folder {str(folder)!r} is no name; give the path of the folder to write")
+        raise InputError(f"output folder {shortened_path(folder)} is no name; give the path of the folder to write")
     try:
         target = Path(folder).expanduser().resolve()
         if target.is_dir():
             manifest.check_replaceable(target)
             if os.path.ismount(target):
                 raise StorageError(
-                    f"{str(target)!r} is where a disk is mounted, so it cannot be replaced as a whole; "
+                    f"{shortened_path(target)} is where a disk is mounted, so it cannot be replaced as a whole; "
                     "choose a folder inside it"
                 )
         elif os.path.lexists(target):
-            raise StorageError(f"{str(target)!r} is a file, and a checkpoint is a folder; choose another name")
+            raise StorageError(f"{shortened_path(target)} is a file, and a checkpoint is a folder; choose another name")
         parent = existing_parent(target)
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise StorageError(f"{str(parent)!r} is not a folder you may write in; choose another folder")
+            raise StorageError(f"{shortened_path(parent)} is not a folder you may write in; choose another folder")
     except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StorageError(f"{str(folder)!r} cannot be written ({reason}); choose another folder") from error
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise StorageError(f"{shortened_path(folder)} cannot be written ({reason}); choose another folder") from error
     return target
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from wanda_core.errors import StorageError
+from wanda_core.errors import StorageError, shortened_path
 
 RECORD = "wanda.json"
 WRITING = ".wanda-writing"  # lies in a new folder until it is whole, to tell it from a folder of somebody else's
@@ -103,8 +103,8 @@ def _listed(folder: Path) -> dict[str, str]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StorageError(
-            f"{str(folder)!r} holds other files, and only an empty folder or an earlier checkpoint is replaced; "
-            "choose another folder"
+            f"{shortened_path(folder)} holds other files, and only an empty folder or an earlier checkpoint is "
+            "replaced; choose another folder"
         ) from None
     except (OSError, ValueError):
         raise _would_lose(folder, f"a {RECORD} that cannot be read") from None
@@ -122,5 +122,6 @@ def _seal_of(record: dict[str, Any]) -> str:
 
 def _would_lose(folder: Path, what: str) -> StorageError:
     return StorageError(
-        f"{str(folder)!r} holds {what}, and replacing the folder would lose it; move it away or choose another folder"
+        f"{shortened_path(folder)} holds {what}, and replacing the folder would lose it; move it away or choose "
+        "another folder"
     )

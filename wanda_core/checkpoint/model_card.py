@@ -5,6 +5,7 @@ from typing import Any
 
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
+from wanda_core.model.names import hub_id_and_revision
 
 BUILTIN_HUB_ID = f"HuggingFaceTB/{builtin.TITLE}"
 GROUPS = {
@@ -65,7 +66,7 @@ def _source(base: dict[str, str]) -> str:
 
 
 def _front_matter(base: dict[str, str]) -> list[str]:
-    hub_id = BUILTIN_HUB_ID if base["name"] == builtin.NAME else base["name"]
+    hub_id = BUILTIN_HUB_ID if base["name"] == builtin.NAME else hub_id_and_revision(base["name"])[0]
     named = [] if base["revision"] == "local" else [f"base_model: {json.dumps(hub_id)}"]
     tags = ["tags:", "- wanda", "- pruning", "- sparse"]
     return ["---", "library_name: transformers", "pipeline_tag: text-generation", *named, *tags, "---", ""]

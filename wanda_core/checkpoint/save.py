@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.carried import add_carried, carried_bytes
 from wanda_core.checkpoint.model_card import card
-from wanda_core.errors import StorageError, WandaError
+from wanda_core.errors import StorageError, WandaError, shortened_path
 from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
@@ -39,8 +39,8 @@ def check_target(folder: str | Path, source: Path | None = None) -> Path:
         return target
     if any(_lies_in(path, target) for path in (source, *source.iterdir())):
         raise StorageError(
-            f"the model {str(source)!r} that is read lies in {str(target)!r}, which would be replaced; "
-            "choose another folder"
+            f"the model {shortened_path(source)} that is read lies in {shortened_path(target)}, which would be "
+            "replaced; choose another folder"
         )
     return target
 
@@ -63,7 +63,7 @@ def check_free(weights: int, target: Path) -> None:
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise StorageError(
-            f"the checkpoint takes {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in {str(parent)!r}; "
+            f"the checkpoint takes {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in {shortened_path(parent)}; "
             "free some space or choose another folder"
         )
 
@@ -174,9 +174,9 @@ def not_written(error: Exception, target: Path) -> StorageError:
 def _why(error: Exception, target: Path) -> str:
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     if full:
-        return f"the disk became full while writing {str(target)!r}; free some space or choose another folder"
+        return f"the disk became full while writing {shortened_path(target)}; free some space or choose another folder"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return (
-        f"{str(target)!r} could not be written ({' '.join(reason.split())[:300].rstrip('.')}); "
+        f"{shortened_path(target)} could not be written ({' '.join(reason.split())[:300].rstrip('.')}); "
         "check that you may write there or choose another folder"
     )

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.errors import InputError, ModelError, WandaError, first_line
 from wanda_core.machine.process import rank_and_size
 from wanda_core.progress import Progress
 
@@ -71,7 +71,7 @@ def _out_of_memory(error: Exception) -> bool:
 def _sentence(error: Exception) -> str:
     """Word an error of the system, or of memory, as one sentence with a remedy."""
     if isinstance(error, OSError):
-        return f"{error}; check the disk and your rights there, and try again"
+        return f"{first_line(error)}; check the disk and your rights there, and try again"
     return "the memory is used up; choose a smaller model, fewer samples or a smaller length"
 
 

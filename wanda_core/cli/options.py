@@ -11,6 +11,7 @@ import typer
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, described, say
 from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress
 from wanda_core.text import corpora
 
@@ -64,6 +65,7 @@ def load(
     name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch, on_disk: bool = False
 ) -> "tuple[LanguageModel, dict[str, float]]":
     """Load a model; return it and the seconds that took. on_disk: leave its weights there, for --low-memory."""
+    name = normal_name(name)  # before torch, which takes seconds to import
     import torch
 
     load_model = _loader_on_disk() if on_disk else _loader()

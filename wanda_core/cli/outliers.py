@@ -9,7 +9,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SEED, check_
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say
 from wanda_core.cli.options import CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 
 if TYPE_CHECKING:
     from wanda_core.outliers.sentence import Sentence
@@ -165,5 +165,7 @@ def _channels(given: str) -> tuple[int, ...]:
     """Return the numbers of a list with commas. Raises InputError for anything else."""
     parts = [part.strip() for part in given.split(",")]
     if not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
-        raise InputError(f"channels {given!r} are no whole numbers with commas between; write them as 507 or 507,12")
+        raise InputError(
+            f"channels {shortened(given)} are no whole numbers with commas between; write them as 507 or 507,12"
+        )
     return tuple(int(part) for part in parts)

@@ -11,7 +11,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say, together
 from wanda_core.cli.options import CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened_path
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
 from wanda_core.recipe import ALLOCATIONS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
@@ -223,11 +223,13 @@ def _allocation(given: str | None) -> Any:
         shares = json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"allocation {given!r} is neither {' nor '.join(ALLOCATIONS)} nor a JSON file that can be read; "
-            "give one of them"
+            f"allocation {shortened_path(given)} is neither {' nor '.join(ALLOCATIONS)} nor a JSON file that can be "
+            "read; give one of them"
         ) from error
     if not isinstance(shares, list):
-        raise InputError(f"allocation file {given!r} holds no list; write one number a block, such as [0.4, 0.6]")
+        raise InputError(
+            f"allocation file {shortened_path(given)} holds no list; write one number a block, such as [0.4, 0.6]"
+        )
     return shares
 
 

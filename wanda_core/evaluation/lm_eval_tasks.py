@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wanda_core.checks import check_whole
-from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.errors import InputError, ModelError, first_line, shortened, shortened_path
 from wanda_core.model.language_model import LanguageModel
 
 MAX_LIMIT = 10**9
@@ -53,7 +53,9 @@ class Tasks:
         if self.limit is not None:
             check_whole("limit", self.limit, 1, MAX_LIMIT)
         if self.include_path is not None and not Path(self.include_path).expanduser().is_dir():
-            raise InputError(f"include path {str(self.include_path)!r} is not a folder; give one with tasks as YAML")
+            raise InputError(
+                f"include path {shortened_path(self.include_path)} is not a folder; give one with tasks as YAML"
+            )
         if not all(self.names):
             raise InputError("a task without a name was asked for; give names such as hellaswag,arc_easy")
         self._manager = self._index()
@@ -61,15 +63,16 @@ class Tasks:
             if name not in self._manager.all_tasks:
                 close = difflib.get_close_matches(name, self._manager.all_tasks, 3)
                 raise InputError(
-                    f"task {name!r} is not one of lm-eval's{' or of the folder given' if self.include_path else ''}; "
+                    f"task {shortened(name)} is not one of "
+                    f"lm-eval's{' or of the folder given' if self.include_path else ''}; "
                     + (f"did you mean {' or '.join(close)}?" if close else "its documentation lists them")
                 )
         try:
             loaded = self._manager.load(list(self.names))
         except Exception as error:  # data sets and a stranger's YAML: each raises types of its own
             raise InputError(
-                f"the tasks {', '.join(self.names)} cannot be read: {first_line(error)}; "
-                "check the connection, or the YAML file of a task of your own"
+                f"the tasks {', '.join(self.names)} cannot be read: {first_line(error)}; check the connection, or the "
+                "YAML file of a task of your own"
             ) from error
         inside = {name for children in loaded["group_map"].values() for name in children}
         self._tasks = [task for name, task in {**loaded["groups"], **loaded["tasks"]}.items() if name not in inside]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wanda_core.calibration.input_norms import LEAST_TOKENS
 from wanda_core.calibration.profile import Profile, check_matches
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 from wanda_core.explain.histograms import Disagreement, disagreement
 from wanda_core.maths import masks, scores
 from wanda_core.model.language_model import LanguageModel
@@ -116,7 +116,7 @@ def two_masks(W: Tensor, X_norm: Tensor, sparsity: float, within: str = "row") -
     W (C_out, C_in), X_norm (C_in,) -> 2 × bool (C_out, C_in). Raises InputError for a sparsity that is none.
     """
     if within not in WITHIN:
-        raise InputError(f"within {within!r} is not one of {', '.join(WITHIN)}; choose one of them")
+        raise InputError(f"within {shortened(within)} is not one of {', '.join(WITHIN)}; choose one of them")
     if X_norm.shape != (W.shape[1],):
         raise InputError(
             f"{tuple(X_norm.shape)} input norms are given for {W.shape[1]} columns; give one norm a column"
@@ -156,7 +156,7 @@ def protection(W: Tensor, X_norm: Tensor, sparsity: float, within: str = "row") 
 def column_detail(W: Tensor, X_norm: Tensor, sparsity: float, column: int, within: str = "row") -> ColumnDetail:
     """One column's weights and what becomes of them. Raises InputError for a column that is not there."""
     if isinstance(column, bool) or not isinstance(column, int) or not 0 <= column < W.shape[1]:
-        raise InputError(f"column {column!r} does not exist; this linear has columns 0 to {W.shape[1] - 1}")
+        raise InputError(f"column {shortened(column)} does not exist; this linear has columns 0 to {W.shape[1] - 1}")
     by_magnitude, by_wanda = (mask[:, column].cpu() for mask in two_masks(W, X_norm, sparsity, within))
     weights, norms = W[:, column].float().cpu(), X_norm.float().cpu()
     order = weights.abs().argsort(descending=True, stable=True)

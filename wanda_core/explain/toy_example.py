@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 from wanda_core.maths import scores
 from wanda_core.maths.masks import removal_mask, without
 from wanda_core.recipe import PruneSpec
@@ -69,7 +69,7 @@ def choose(W: Tensor, X: Tensor, metric: str, group: str = "row", sparsity: floa
 def score(W: Tensor, X: Tensor, metric: str) -> Tensor:
     """|W| or |W| · ‖X‖₂, the norm over the N inputs. W (C_out, C_in), X (N, C_in) -> (C_out, C_in)."""
     if metric not in METRICS:
-        raise InputError(f"metric {metric!r} is not one of {', '.join(METRICS)}; choose one of them")
+        raise InputError(f"metric {shortened(metric)} is not one of {', '.join(METRICS)}; choose one of them")
     return scores.magnitude(W) if metric == "magnitude" else scores.wanda(W, X.norm(dim=0))
 
 

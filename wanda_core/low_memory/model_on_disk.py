@@ -10,7 +10,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from wanda_core.errors import ModelError, first_line
+from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.low_memory.resume import RunState
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
 from wanda_core.model.block_calls import BlockCall
@@ -95,6 +95,7 @@ def open_model(
     Raises what `wanda_core.model.loading.load_model` raises, and ModelError for blocks that share weights.
     """
     located = locate(name, device, dtype, on_progress)
+    name = located.name
     with init_empty_weights(include_buffers=False):
         model: Any = skeleton(located.config, name, dtype=located.dtype)
     try:
@@ -102,7 +103,9 @@ def open_model(
         with contextlib.suppress(OSError):  # there is none
             model.generation_config = GenerationConfig.from_pretrained(located.folder)
     except Exception as error:  # a stranger's files: their readers raise types of their own
-        raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
+        raise ModelError(
+            f"{shortened_path(name)} could not be loaded: {first_line(error)}; try another model"
+        ) from error
     loader = WeightLoader(located.folder, name, model, located.device, located.dtype)
     sizes = loader.sizes(model)
     needed = sizes.pop(REST, 0) + max(sizes.values())

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.atomic_folder import is_gone, make_parents
-from wanda_core.errors import InputError, ModelError, StorageError
+from wanda_core.errors import InputError, ModelError, StorageError, shortened_path
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
@@ -217,8 +217,8 @@ def _own(folder: Path, target: Path) -> None:
         fresh.rename(folder)  # never there without its mark
     if folder.is_symlink() or not (folder / MARK).is_file():
         raise StorageError(
-            f"{str(folder)!r} is where a run would keep what it has done so far, and it is not of our making; "
-            f"move it away or choose another folder than {str(target)!r}"
+            f"{shortened_path(folder)} is where a run would keep what it has done so far, and it is not of our making; "
+            f"move it away or choose another folder than {shortened_path(target)}"
         )
 
 
@@ -240,7 +240,8 @@ def _take(folder: Path, target: Path) -> None:
         pid = int(owner.read_text())
         if pid != os.getpid() and not is_gone(pid, owner):
             raise StorageError(
-                f"process {pid} is writing {str(target)!r} already; wait until it ends or choose another folder"
+                f"process {pid} is writing {shortened_path(target)} already; wait until it ends or choose another "
+                "folder"
             )
     owner.write_text(str(os.getpid()))
 

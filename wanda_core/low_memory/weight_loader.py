@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from wanda_core.errors import ModelError, StorageError, first_line
+from wanda_core.errors import ModelError, StorageError, first_line, shortened_path
 from wanda_core.low_memory.conversion import Conversion, tie, tied_pairs
 from wanda_core.model import experts
 from wanda_core.model.linears import decoder_blocks
@@ -124,14 +124,14 @@ class WeightLoader:
             info = self._conversion.load(model, tensors, device)
         except NotImplementedError as error:  # transformers wants a weight itself where it is given shapes
             raise ModelError(
-                f"{self.name!r} has weights that cannot be read part by part ({first_line(error)}); "
+                f"{shortened_path(self.name)} has weights that cannot be read part by part ({first_line(error)}); "
                 "leave --low-memory out"
             ) from error
         if info.mismatched_keys or info.conversion_errors:
             strange = min([key[0] for key in info.mismatched_keys] or info.conversion_errors)
             raise ModelError(
-                f"{self.name!r} could not be loaded: {strange} has another shape than its configuration says; "
-                "try another model"
+                f"{shortened_path(self.name)} could not be loaded: {strange} has another shape than its configuration "
+                "says; try another model"
             )
         return info
 
@@ -157,11 +157,13 @@ class WeightLoader:
                 yield {path: stack.enter_context(safe_open(path, framework="pt", backend="pread")) for path in paths}
         except OSError as error:  # the disk may answer again, so what is finished stays
             raise StorageError(
-                f"the weights of {self.name!r} could not be read: {first_line(error)}; check the disk and start again"
+                f"the weights of {shortened_path(self.name)} could not be read: {first_line(error)}; check the disk "
+                "and start again"
             ) from error
         except SafetensorError as error:
             raise ModelError(
-                f"the weights of {self.name!r} could not be read: {first_line(error)}; give a complete checkpoint"
+                f"the weights of {shortened_path(self.name)} could not be read: {first_line(error)}; give a complete "
+                "checkpoint"
             ) from error
 
     def _check_apart(self, model: Any) -> None:
@@ -175,8 +177,8 @@ class WeightLoader:
         shared += [name for pair in tied_pairs(model) if any(self.part(tied) != REST for tied in pair) for name in pair]
         if shared:
             raise ModelError(
-                f"{self.name!r} has blocks that share weights ({min(shared)}), so they cannot be pruned one by one; "
-                "leave --low-memory out"
+                f"{shortened_path(self.name)} has blocks that share weights ({min(shared)}), so they cannot be pruned "
+                "one by one; leave --low-memory out"
             )
 
 

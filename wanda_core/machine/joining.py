@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from wanda_core.errors import InputError, ProcessError
+from wanda_core.errors import InputError, ProcessError, shortened
 from wanda_core.machine.distributed import Group, others_may_be_gone, working_in
 from wanda_core.machine.process import rank_and_size
 
@@ -66,7 +66,9 @@ def _own_device(device: str | None) -> torch.device:
     """Choose a GPU of its own for each process of a machine, else the CPU. Raises InputError where that cannot be."""
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} cannot be shared by several processes; choose cpu or cuda, or leave it out")
+        raise InputError(
+            f"device {shortened(name)} cannot be shared by several processes; choose cpu or cuda, or leave it out"
+        )
     if name == "cpu":
         return torch.device("cpu")
     number, present = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()

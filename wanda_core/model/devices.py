@@ -7,7 +7,7 @@ from typing import cast
 import psutil
 import torch
 
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import InputError, ModelError, shortened, shortened_path
 
 AUTO = "auto"  # as a device: all GPUs of this machine, the blocks spread over them
 MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and other programs
@@ -18,16 +18,18 @@ def checked_device(device: str | torch.device) -> torch.device:
     name = str(device)
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):
         raise InputError(
-            f"device {name!r} is not one of cpu, cuda, cuda:N, mps and auto; leave it out for a GPU if there is one"
+            f"device {shortened(name)} is not one of cpu, cuda, cuda:N, mps and auto; leave it out for a GPU if there "
+            "is one"
         )
     if name == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' needs an Apple GPU and torch sees none here; leave the device out")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} needs a CUDA GPU and torch sees none here; leave the device out")
+        raise InputError(f"device {shortened(name)} needs a CUDA GPU and torch sees none here; leave the device out")
     place = torch.device(name)
     if place.index is not None and place.type == "cuda" and place.index >= torch.cuda.device_count():
         raise InputError(
-            f"device {name!r} is not here, torch sees {torch.cuda.device_count()} CUDA GPUs; leave the device out"
+            f"device {shortened(name)} is not here, torch sees {torch.cuda.device_count()} CUDA GPUs; leave the "
+            "device out"
         )
     return place
 
@@ -59,7 +61,7 @@ def check_memory(
     free = sum(free_memory(device) for device in devices)
     if needed > free * MEMORY_SHARE:
         raise ModelError(
-            f"{name!r} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
+            f"{shortened_path(name)} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
             f"on {devices[0].type}; {remedy}"
         )
 

@@ -6,8 +6,9 @@ from typing import cast
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, hub
+from wanda_core.model.names import BUILTIN, is_path, normal_name
 from wanda_core.progress import Progress
 
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5"}  # suffixes of files whose weights are not read
@@ -19,24 +20,15 @@ def find_folder(name: str, on_progress: Callable[[Progress], object] | None, loc
     name, on_progress, local_folders: as of `load_model`. Raises InputError for a name that leads nowhere, ModelError
     for a model that cannot be downloaded.
     """
-    if not isinstance(name, str) or not name.strip():
-        raise InputError(f"model {name!r} is no name; give 'builtin', a folder or a hub id such as gpt2")
-    name = name.strip()
-    if name == builtin.NAME:
+    name = normal_name(name, local_folders)
+    if name == BUILTIN:
         return builtin.ensure(on_progress), builtin.GGUF_SHA256
-    looks_like_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
-    if looks_like_path and not local_folders:
-        raise InputError(f"model {name!r} is a path, and this server loads hub ids only; give a hub id")
-    try:
-        folder = Path(name).expanduser()
-        is_folder = local_folders and folder.is_dir()
-    except (OSError, RuntimeError):  # a name longer than the system takes, a ~user it does not know
-        is_folder = False
-    if looks_like_path or is_folder:
-        if not is_folder:
-            raise InputError(f"model folder {name!r} does not exist; give 'builtin', a folder or a hub id")
-        return folder, "local"
-    return hub.download(name, on_progress)
+    if not is_path(name):
+        return hub.download(name, on_progress)
+    folder = Path(name)
+    if not folder.is_dir():
+        raise InputError(f"model folder {shortened_path(name)} does not exist; give 'builtin', a folder or a hub id")
+    return folder, "local"
 
 
 def checked_config(folder: Path, name: str) -> PreTrainedConfig:
@@ -47,34 +39,37 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
     """
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"{name!r} is an adapter (LoRA or the like), not a whole model; merge it into its base model first"
+            f"{shortened_path(name)} is an adapter (LoRA or the like), not a whole model; merge it into its base "
+            "model first"
         )
     if not (folder / "config.json").exists():
-        raise InputError(f"{name!r} holds no config.json, so it is not a model folder; give one that does")
+        raise InputError(
+            f"{shortened_path(name)} holds no config.json, so it is not a model folder; give one that does"
+        )
     if not any(folder.glob("*.safetensors")):
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_WEIGHTS)
         contents = f"only {', '.join(others[:3])}" if others else "no weights"
         raise ModelError(
-            f"{name!r} holds {contents}, and weights are read from safetensors only (pickled files can run code); "
-            "give a model saved with save_pretrained"
+            f"{shortened_path(name)} holds {contents}, and weights are read from safetensors only (pickled files can "
+            "run code); give a model saved with save_pretrained"
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # a stranger's file: its checks raise types of their own
         raise ModelError(
-            f"{name!r} has a configuration that cannot be used: {first_line(error)}; "
+            f"{shortened_path(name)} has a configuration that cannot be used: {first_line(error)}; "
             "repair config.json or choose another model"
         ) from error
     if getattr(config, "is_encoder_decoder", False):  # BART would load, half of it, as a decoder
         raise ModelError(
-            f"{name!r} ({config.model_type}) is an encoder-decoder, and only causal language models are pruned; "
-            "choose a decoder-only model"
+            f"{shortened_path(name)} ({str(config.model_type)[:SHOWN]}) is an encoder-decoder, and only causal "
+            "language models are pruned; choose a decoder-only model"
         )
     quantised = getattr(config, "quantization_config", None)
     if quantised:
         how = quantised.get("quant_method") if isinstance(quantised, dict) else None
         raise ModelError(
-            f"{name!r} is quantised ({how or 'unknown method'}), and Wanda compares unquantised weights; "
-            "give the original checkpoint"
+            f"{shortened_path(name)} is quantised ({str(how or 'unknown method')[:SHOWN]}), and Wanda compares "
+            "unquantised weights; give the original checkpoint"
         )
     return cast(PreTrainedConfig, config)

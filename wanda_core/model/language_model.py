@@ -13,6 +13,7 @@ from wanda_core.errors import InputError
 from wanda_core.model import builtin
 from wanda_core.model.blocks import BlockWalk, Role
 from wanda_core.model.linears import Linear, prunable_linears
+from wanda_core.model.names import short_name
 from wanda_core.model.stored_tensors import StoredTensor
 
 
@@ -20,9 +21,9 @@ from wanda_core.model.stored_tensors import StoredTensor
 class LanguageModel:
     """A model ready to run, with its tokenizer.
 
-    name: as asked for (`builtin`, a folder, a hub id); revision: tells this state of the model from others (a hash, a
-    commit, `local`); folder: where its files lie, None for one that was made here; carried: tensors of these files that
-    the model does without, by name, which a save hands on unchanged.
+    name: in the form of `normal_name` (`builtin`, a folder, a hub id); revision: tells this state of the model from
+    others (a hash, a commit, `local`); folder: where its files lie, None for one that was made here; carried: tensors
+    of these files that the model does without, by name, which a save hands on unchanged.
     """
 
     model: nn.Module
@@ -56,8 +57,8 @@ class LanguageModel:
 
     @property
     def title(self) -> str:
-        """The name people know the model by."""
-        return builtin.TITLE if self.name == builtin.NAME else Path(self.name).name
+        """The name people know the model by; with the revision, where one was asked for."""
+        return builtin.TITLE if self.name == builtin.NAME else short_name(self.name)
 
     @property
     def linears(self) -> list[list[Linear]]:

@@ -3,7 +3,9 @@
 Safetensors only, no remote code, and every reason to refuse is found before weights are read.
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +14,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from wanda_core.errors import ModelError, first_line
+from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
 from wanda_core.model.devices import AUTO, check_memory, checked_device, default_device, default_dtype
 from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.names import normal_name
 from wanda_core.model.stored_tensors import (
     carried_tensors,
     check_complete,
@@ -26,6 +29,8 @@ from wanda_core.model.stored_tensors import (
     stored_tensors,
 )
 from wanda_core.progress import Progress
+
+ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers reads it with every load
 
 
 def load_model(
@@ -36,70 +41,34 @@ def load_model(
     on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
 ) -> LanguageModel:
-    """Load a model for inference.
+    """Load a model for inference: `locate`, then `load_located`.
 
-    name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`.
+    name: `builtin`, a local folder, or a hub id such as `HuggingFaceTB/SmolLM2-360M`, with `@` and a branch, a tag or a
+    commit behind it for another revision than `main`; brought to its one form by `normal_name`.
     device: a torch device, or `auto`, which spreads the blocks over all GPUs; by default a GPU if there is one.
     dtype: to hold the weights in; by default bfloat16 on a CUDA GPU that computes in it, else float32.
-    on_progress: called with each step while files are downloaded.
+    on_progress: called with each step while files are downloaded; an exception from it gives up.
     local_folders: whether a path of this machine is accepted; a public server says no.
     Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
     """
-    located = locate(name, device, dtype, on_progress, local_folders)
-    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    spread = str(device) == AUTO and len(gpus) > 1
-    _check_fits(located.config, name, gpus if spread else [located.device], located.dtype)
-    tensors = stored_tensors(located.folder, name)
-    check_numbers(name, tensors)
-    try:
-        tokenizer = located.tokenizer()
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            located.folder,
-            config=located.config,
-            dtype=located.dtype,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            device_map=AUTO if spread else None,
-        )
-    except Exception as error:  # a stranger's files: their readers raise types of their own
-        raise ModelError(f"{name!r} could not be loaded: {first_line(error)}; try another model") from error
-    model, loading_info = loaded
-    check_complete(name, loading_info["missing_keys"])
-    carried = carried_tensors(model, name, tensors, loading_info["unexpected_keys"])
-    check_finite(name, model.named_parameters())
-    model.requires_grad_(False)
-    if spread:
-        _check_on_gpus(model, name)
-    else:
-        model.to(located.device)
-    return LanguageModel(model.eval(), tokenizer, name, located.revision, folder=located.folder, carried=carried)
-
-
-def _check_on_gpus(model: Any, name: str) -> None:
-    """Raise ModelError when accelerate had to leave a part of the model outside the GPUs: its weights would come and go
-    with every call, and pruned ones would be lost."""
-    places: dict[str, Any] = getattr(model, "hf_device_map", {})  # none where one GPU holds all
-    elsewhere = {str(place) for place in places.values()} & {"cpu", "disk"}
-    if elsewhere:
-        raise ModelError(
-            f"{name!r} does not fit on the {torch.cuda.device_count()} GPUs here, a part of it went to the "
-            f"{' and the '.join(sorted(elsewhere))}; prune it with --low-memory or choose a smaller model"
-        )
+    return load_located(locate(name, device, dtype, on_progress, local_folders))
 
 
 @dataclass(frozen=True)
 class Located:
     """A model whose files are on this machine, with the device and type asked for, before any weight is read.
 
-    revision: tells this state of the model from others, as `LanguageModel` has it.
+    name: in its one form; revision: tells this state of the model from others, as `LanguageModel` has it; spread:
+    whether its blocks are to be spread over all GPUs.
     """
 
+    name: str
     folder: Path
     revision: str
     config: PreTrainedConfig
     device: torch.device
     dtype: torch.dtype
+    spread: bool = False
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the model's tokenizer. Raises whatever the readers of a stranger's files raise."""
@@ -113,10 +82,84 @@ def locate(
     on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
 ) -> Located:
-    """Find or download a model's files and check all but the weights. Arguments and errors as of `load_model`."""
-    place = default_device() if device is None or str(device) == AUTO else checked_device(device)
+    """Find or download a model's files and check all but the weights. Arguments and errors as of `load_model`.
+
+    It may take minutes, and may run in a thread of its own: it holds no weights and computes nothing. on_progress is
+    called in the caller's thread several times a second while the hub is waited for; an exception from it gives up.
+    """
+    name = normal_name(name, local_folders)
+    spread = str(device) == AUTO
+    place = default_device() if device is None or spread else checked_device(device)
     folder, revision = find_folder(name, on_progress, local_folders)
-    return Located(folder, revision, checked_config(folder, name), place, dtype or default_dtype(place))
+    config = checked_config(folder, name)
+    return Located(name, folder, revision, config, place, dtype or default_dtype(place), spread)
+
+
+def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel:
+    """Read the weights of a located model, without network.
+
+    one_thread: read them in the caller's thread alone. transformers starts up to four threads otherwise, each of which
+    leaves the memory that malloc keeps for a thread behind: quicker, and right where a process loads once; a server
+    that loads for days grows by it. Raises ModelError for a model that cannot be used.
+    """
+    name = located.name
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    spread = located.spread and len(gpus) > 1
+    _check_fits(located.config, name, gpus if spread else [located.device], located.dtype)
+    tensors = stored_tensors(located.folder, name)
+    check_numbers(name, tensors)
+    try:
+        tokenizer = located.tokenizer()
+        with _in_one_thread() if one_thread else contextlib.nullcontext():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                located.folder,
+                config=located.config,
+                dtype=located.dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                device_map=AUTO if spread else None,
+            )
+    except Exception as error:  # a stranger's files: their readers raise types of their own
+        raise ModelError(
+            f"{shortened_path(name)} could not be loaded: {first_line(error)}; try another model"
+        ) from error
+    model, loading_info = loaded
+    check_complete(name, loading_info["missing_keys"])
+    carried = carried_tensors(model, name, tensors, loading_info["unexpected_keys"])
+    check_finite(name, model.named_parameters())
+    model.requires_grad_(False)
+    if spread:
+        _check_on_gpus(model, name)
+    else:
+        model.to(located.device)
+    return LanguageModel(model.eval(), tokenizer, name, located.revision, folder=located.folder, carried=carried)
+
+
+@contextlib.contextmanager
+def _in_one_thread() -> Iterator[None]:
+    """Tell transformers to start no threads while it loads; its only switch for that is the environment."""
+    before = os.environ.get(ONE_THREAD)
+    os.environ[ONE_THREAD] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(ONE_THREAD, None)
+        else:
+            os.environ[ONE_THREAD] = before
+
+
+def _check_on_gpus(model: Any, name: str) -> None:
+    """Raise ModelError when accelerate had to leave a part of the model outside the GPUs: its weights would come and go
+    with every call, and pruned ones would be lost."""
+    places: dict[str, Any] = getattr(model, "hf_device_map", {})  # none where one GPU holds all
+    elsewhere = {str(place) for place in places.values()} & {"cpu", "disk"}
+    if elsewhere:
+        raise ModelError(
+            f"{shortened_path(name)} does not fit on the {torch.cuda.device_count()} GPUs here, a part of it went to "
+            f"the {' and the '.join(sorted(elsewhere))}; prune it with --low-memory or choose a smaller model"
+        )
 
 
 def _check_fits(config: PreTrainedConfig, name: str, devices: list[torch.device], dtype: torch.dtype) -> None:
@@ -137,14 +180,14 @@ def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
     except Exception as error:  # sizes that make no model raise whatever arithmetic they break
         kind = getattr(config, "model_type", "unknown")
         raise ModelError(
-            f"{name!r} ({kind}) is not a causal language model that transformers knows: {first_line(error)}; "
-            "choose one that is"
+            f"{shortened_path(name)} ({str(kind)[:SHOWN]}) is not a causal language model that transformers knows: "
+            f"{first_line(error)}; choose one that is"
         ) from error
     _, blocks = decoder_blocks(model)
     unsupported = experts.unknown(blocks)
     if unsupported:
         raise ModelError(
-            f"{name!r} holds its experts' weights in a form that is not supported ({unsupported}), and pruning would "
-            "leave them out; choose another model"
+            f"{shortened_path(name)} holds its experts' weights in a form that is not supported ({unsupported}), and "
+            "pruning would leave them out; choose another model"
         )
     return cast(nn.Module, model)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from wanda_core.errors import ModelError, first_line
+from wanda_core.errors import ModelError, first_line, shortened_path
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
@@ -55,7 +55,7 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         return tensors
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"the weights of {name!r} could not be read: {first_line(error)}; give a complete checkpoint"
+            f"the weights of {shortened_path(name)} could not be read: {first_line(error)}; give a complete checkpoint"
         ) from error
 
 
@@ -79,8 +79,8 @@ def check_numbers(name: str, tensors: Mapping[str, StoredTensor]) -> None:
         quantised = stored.dtype.startswith("F8") or (stored.dtype not in NUMBERS and WEIGHT.search(tensor))
         if quantised and len(stored.shape) > 1:
             raise ModelError(
-                f"{name!r} holds {tensor} as {stored.dtype}, so it is quantised though config.json does not say so, "
-                "and Wanda compares unquantised weights; give the original checkpoint"
+                f"{shortened_path(name)} holds {tensor} as {stored.dtype}, so it is quantised though config.json does "
+                "not say so, and Wanda compares unquantised weights; give the original checkpoint"
             )
 
 
@@ -88,7 +88,8 @@ def check_complete(name: str, missing: Collection[str]) -> None:
     """Raise ModelError for weights a checkpoint lacks: transformers would fill them with random numbers."""
     if missing:
         raise ModelError(
-            f"{name!r} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete checkpoint"
+            f"{shortened_path(name)} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete "
+            "checkpoint"
         )
 
 
@@ -118,12 +119,12 @@ def _why_refused(name: str, strange: list[str]) -> str:
     if any(QUANTISED_PART.search(tensor) for tensor in strange):
         scale = next(tensor for tensor in strange if QUANTISED_PART.search(tensor))
         return (
-            f"{name!r} holds {scale}, a scale of quantised weights, though config.json does not say that it is "
-            "quantised, and Wanda compares unquantised weights; give the original checkpoint"
+            f"{shortened_path(name)} holds {scale}, a scale of quantised weights, though config.json does not say that "
+            "it is quantised, and Wanda compares unquantised weights; give the original checkpoint"
         )
     return (
-        f"{name!r} holds {strange[0]}{more}, which its config.json does not mention, so another model would be "
-        "measured and saved; repair config.json or give the original checkpoint"
+        f"{shortened_path(name)} holds {strange[0]}{more}, which its config.json does not mention, so another model "
+        "would be measured and saved; repair config.json or give the original checkpoint"
     )
 
 
@@ -159,8 +160,8 @@ def check_finite(name: str, weights: Iterable[tuple[str, Tensor]]) -> None:
         if not bool(torch.isfinite(value.sum(dtype=torch.float32))) and not bool(torch.isfinite(value).all()):
             what = "NaN" if bool(torch.isnan(value).any()) else "infinity"
             raise ModelError(
-                f"{name!r} has weights that are not finite ({what} in {weight}), so nothing it computes would mean "
-                "anything; give an undamaged checkpoint"
+                f"{shortened_path(name)} has weights that are not finite ({what} in {weight}), so nothing it computes "
+                "would mean anything; give an undamaged checkpoint"
             )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.checks import check_whole
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 from wanda_core.machine.matmul import FasterLinear
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
@@ -56,7 +56,7 @@ class Ablation:
         """Check what does not depend on a model."""
         for name, given, known in (("value", self.value, VALUES), ("tokens", self.tokens, PLACES)):
             if given not in known:
-                raise InputError(f"{name} {given!r} is not one of {', '.join(known)}; choose one of them")
+                raise InputError(f"{name} {shortened(given)} is not one of {', '.join(known)}; choose one of them")
         if not self.channels or len(set(self.channels)) != len(self.channels) or len(self.channels) > MAX_CHANNELS:
             raise InputError(
                 f"{len(self.channels)} channels are given, and 1 to {MAX_CHANNELS} different ones can be ablated; "
@@ -67,7 +67,9 @@ class Ablation:
         """Raise InputError for a channel or block that a model of D = `width` channels does not have."""
         for channel in self.channels:
             if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < width:
-                raise InputError(f"channel {channel!r} does not exist; this model has channels 0 to {width - 1}")
+                raise InputError(
+                    f"channel {shortened(channel)} does not exist; this model has channels 0 to {width - 1}"
+                )
         check_whole("from_block", self.from_block, 0, blocks - 1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import InputError, ModelError, shortened
 from wanda_core.model import experts
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
@@ -146,7 +146,7 @@ def feature_counts_steps(
     Raises InputError for a magnitude that is none, ModelError when no linear reads the residual stream.
     """
     if isinstance(magnitude, bool) or not isinstance(magnitude, (int, float)) or not 0 < magnitude < math.inf:
-        raise InputError(f"magnitude {magnitude!r} is not a number above 0; the definition has 6.0")
+        raise InputError(f"magnitude {shortened(magnitude)} is not a number above 0; the definition has 6.0")
     lm.check_length(calibration.seq_len)
     blocks = lm.walk("read")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))
@@ -219,4 +219,6 @@ def _entering(linears: list[Linear], width: int, reads: dict[str, tuple[Tensor, 
 
 def _check_share(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InputError(f"{name} {value!r} is not a share from 0 to 1; the definition has 0.25 of layers and 0.06")
+        raise InputError(
+            f"{name} {shortened(value)} is not a share from 0 to 1; the definition has 0.25 of layers and 0.06"
+        )

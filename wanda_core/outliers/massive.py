@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 from wanda_core.maths.selection import kth_smallest
 
 MASSIVE_MAGNITUDE = 100.0  # |x| above this, and
@@ -50,7 +50,9 @@ def massive_mask(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: fl
     """
     for name, value in (("magnitude", magnitude), ("ratio", ratio)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise InputError(f"{name} {value!r} is not a number of 0 or more; the definition has 100 and 1,000")
+            raise InputError(
+                f"{name} {shortened(value)} is not a number of 0 or more; the definition has 100 and 1,000"
+            )
     return is_massive(hidden.abs(), top_and_median(hidden)[1][:, None, None], magnitude, ratio)
 
 

@@ -18,7 +18,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from wanda_core.assets import ASSETS
-from wanda_core.errors import InputError, StorageError
+from wanda_core.errors import InputError, StorageError, shortened_path
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, LAYER_SHARE, POSITION_SHARE, FeatureReport
@@ -151,11 +151,13 @@ def add_run(run: Run, path: Path | None = None) -> Path:
                 part.unlink(missing_ok=True)
     except Timeout as error:
         raise StorageError(
-            f"{str(target)!r} has been held by another process for {LOCK_SECONDS} s; try again when it has ended"
+            f"{shortened_path(target)} has been held by another process for {LOCK_SECONDS} s; try again when it has "
+            "ended"
         ) from error
     except OSError as error:
         raise StorageError(
-            f"the row cannot be written to {str(target)!r} ({error.strerror or error}); set WANDA_RUNS to another file"
+            f"the row cannot be written to {shortened_path(target)} ({error.strerror or error}); set WANDA_RUNS to "
+            "another file"
         ) from error
     return target
 
@@ -175,7 +177,8 @@ def _lock_of(target: Path) -> Path:
     lock = target.with_name(f".{target.name}.lock")
     if lock.is_dir() or (lock.is_file() and lock.stat().st_size):
         raise StorageError(
-            f"{str(lock)!r} would be used as a lock and holds something; move it away or set WANDA_RUNS to another file"
+            f"{shortened_path(lock)} would be used as a lock and holds something; move it away or set WANDA_RUNS to "
+            "another file"
         )
     return lock
 
@@ -188,13 +191,14 @@ def _with(run: Run, lines: list[str], target: Path) -> list[str]:
     parsed = [(line, _parsed(line)) for line in lines]
     if lines and not any(row for _, row in parsed):
         raise StorageError(
-            f"{str(target)!r} holds lines and none is a row of runs, so it is another file; set WANDA_RUNS to a new one"
+            f"{shortened_path(target)} holds lines and none is a row of runs, so it is another file; set WANDA_RUNS "
+            "to a new one"
         )
     kept = [(line, row) for line, row in parsed if row is None or row.key != run.key]
     if sum(row is not None for _, row in kept) >= MOST_RUNS:
         raise StorageError(
-            f"{str(target)!r} holds {MOST_RUNS:,} rows, as many as are read; move it away or set WANDA_RUNS to a new "
-            "file"
+            f"{shortened_path(target)} holds {MOST_RUNS:,} rows, as many as are read; move it away or set WANDA_RUNS "
+            "to a new file"
         )
     return [*(line for line, _ in kept), json.dumps(asdict(run), allow_nan=False)]
 
@@ -208,11 +212,12 @@ def _lines(path: Path) -> list[str]:
         return []
     except OSError as error:
         raise StorageError(
-            f"the rows in {str(path)!r} cannot be read ({error.strerror or error}); set WANDA_RUNS to another file"
+            f"the rows in {shortened_path(path)} cannot be read ({error.strerror or error}); set WANDA_RUNS to "
+            "another file"
         ) from error
     if len(raw) > MOST_BYTES:
         raise StorageError(
-            f"{str(path)!r} is larger than the {MOST_BYTES // 2**20} MB that rows are kept in; move it away"
+            f"{shortened_path(path)} is larger than the {MOST_BYTES // 2**20} MB that rows are kept in; move it away"
         )
     return raw.decode("utf-8", errors="surrogateescape").rstrip().split("\n") if raw.strip() else []
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.checks import check_whole
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import InputError, ModelError, shortened
 from wanda_core.model import experts
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
@@ -274,7 +274,7 @@ def _named(lm: LanguageModel, name: str) -> Linear:
     linear = lm.linear(name)
     if linear is None:
         raise InputError(
-            f"linear {name!r} does not exist in {lm.title}; give a full name such as {lm.linears[0][-1].name}"
+            f"linear {shortened(name)} does not exist in {lm.title}; give a full name such as {lm.linears[0][-1].name}"
         )
     if linear.routed:
         raise InputError(f"{name} belongs to a routed expert, and only linears that every token passes can be changed")
@@ -284,7 +284,7 @@ def _named(lm: LanguageModel, name: str) -> Linear:
 def _check_place(linear: Linear, row: int, column: int) -> None:
     for name, given, size in (("row", row, linear.shape[0]), ("column", column, linear.shape[1])):
         if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < size:
-            raise InputError(f"{name} {given!r} does not exist; {linear.name} has {name}s 0 to {size - 1}")
+            raise InputError(f"{name} {shortened(given)} does not exist; {linear.name} has {name}s 0 to {size - 1}")
 
 
 @contextmanager

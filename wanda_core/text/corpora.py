@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wanda_core.errors import InputError, first_line
+from wanda_core.errors import InputError, first_line, shortened_path
 
 MAX_DOCUMENTS = 20_000  # of a data set that has no protocol of its own; read as a stream, so no more is fetched
 TEST_DOCUMENTS = 1_100  # of C4's validation split, as the published code takes them
@@ -79,7 +79,7 @@ def _documents(given: str, split: str) -> list[str]:
         import datasets
     except ImportError as error:
         raise InputError(
-            f"{given!r} is read by the package datasets, which is not installed; "
+            f"{shortened_path(given)} is read by the package datasets, which is not installed; "
             "run `pip install datasets`, or give a text file"
         ) from error
     source = NAMED.get(given) or Source(str(Path(given).expanduser()) if Path(given).expanduser().is_dir() else given)
@@ -95,8 +95,8 @@ def _documents(given: str, split: str) -> list[str]:
         raise
     except Exception as error:  # a stranger's data and a network: whatever they raise is their answer
         raise InputError(
-            f"the data set {given!r} cannot be read ({first_line(error)}); check its name and the network, or give a "
-            "text file"
+            f"the data set {shortened_path(given)} cannot be read ({first_line(error)}); check its name and the "
+            "network, or give a text file"
         ) from error
 
 
@@ -108,8 +108,10 @@ def _texts(rows: Iterable[Mapping[str, Any]], given: str) -> list[str]:
         if column is None:
             column = "text" if "text" in row else next((k for k, v in row.items() if isinstance(v, str)), None)
         if column is None or not isinstance(row[column], str):
-            raise InputError(f"the data set {given!r} has no column of text; choose one that has, or give a text file")
+            raise InputError(
+                f"the data set {shortened_path(given)} has no column of text; choose one that has, or give a text file"
+            )
         texts.append(row[column])
     if not any(text.strip() for text in texts):
-        raise InputError(f"the data set {given!r} holds no text; choose another")
+        raise InputError(f"the data set {shortened_path(given)} holds no text; choose another")
     return texts

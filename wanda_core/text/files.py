@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened_path
 
 MAX_TEXT_BYTES = 64 * 2**20  # a text is read into memory and tokenised whole
 
@@ -19,7 +19,9 @@ def read_text(path: str | Path) -> str:
             )
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}); give the path of a text file") from error
+        raise InputError(
+            f"{shortened_path(path)} cannot be read ({error.strerror}); give the path of a text file"
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as plain UTF-8 text") from error
     if "\0" in text:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wanda_core.assets import BUILTIN_CALIBRATION
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, MAX_SEQ_LEN, check_whole
-from wanda_core.errors import InputError
+from wanda_core.errors import SHOWN, InputError
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.text.files import read_text
 
@@ -61,8 +61,8 @@ def draw(
     check_whole("seed", seed, 0, MAX_SEED)
     if len(tokens) < seq_len + 1:
         raise InputError(
-            f"the calibration text ({source}) has {len(tokens)} tokens and {seq_len + 1} are needed for windows "
-            f"of {seq_len}; give a longer text or a smaller length"
+            f"the calibration text ({source[:SHOWN]}) has {len(tokens)} tokens and {seq_len + 1} are needed for "
+            f"windows of {seq_len}; give a longer text or a smaller length"
         )
     rng = random.Random(seed)
     starts = [rng.randint(0, len(tokens) - seq_len - 1) for _ in range(samples)]
@@ -94,8 +94,8 @@ def draw_from_documents(
     while len(windows) < samples:
         if len(too_short) == len(documents):
             raise InputError(
-                f"none of the {len(documents)} documents of {source} has more than {seq_len} tokens, so no window "
-                f"of {seq_len} can be drawn; choose a smaller length or longer documents"
+                f"none of the {len(documents)} documents of {source[:SHOWN]} has more than {seq_len} tokens, so no "
+                f"window of {seq_len} can be drawn; choose a smaller length or longer documents"
             )
         index = rng.randint(0, len(documents) - 1)
         if index in too_short:

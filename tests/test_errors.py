@@ -1,0 +1,81 @@
+"""What messages show of the values and errors they are about."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wanda_core import checks
+from wanda_core.errors import SHOWN, SHOWN_OF_A_PATH, InputError, first_line, shortened, shortened_path
+from wanda_core.recipe import PruneSpec
+
+LONG = "ab\n" * 2_000_000
+
+
+class Silent:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("gpt2", "'gpt2'"),
+        ("", "''"),
+        ("a\nb", r"'a\nb'"),
+        ("\ud800", r"'\ud800'"),
+        ("x" * 78, f"'{'x' * 78}'"),
+        ("x" * 79, f"'{'x' * 51}…{'x' * 25}'"),
+        (5, "5"),
+        (None, "None"),
+        (10**5000, "<int>"),
+        ([1, 2], "[1, 2]"),
+    ],
+    ids=range(10),
+)
+def test_a_short_value_is_shown_whole_and_a_long_one_by_its_ends(value, shown):
+    assert shortened(value) == shown
+
+
+@given(st.one_of(st.text(max_size=400), st.binary(max_size=400), st.integers(), st.lists(st.text(), max_size=20)))
+def test_what_is_shown_is_one_short_line_with_the_beginning_in_it(value):
+    shown = shortened(value)
+    assert len(shown) <= SHOWN
+    assert shown.splitlines() == [shown]
+    assert shown[:10] == " ".join(repr(value).split())[:10] or isinstance(value, list | int)
+
+
+@pytest.mark.parametrize(
+    "value", [LONG, [LONG] * 3, {LONG: LONG}, LONG.encode(), {"a": [LONG]}, list(range(10**6))], ids=range(6)
+)
+def test_millions_of_characters_are_not_shown(value):
+    assert len(shortened(value)) <= SHOWN
+    assert len(shortened_path(value)) <= SHOWN_OF_A_PATH
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: PruneSpec(method=LONG),
+        lambda: PruneSpec(pattern=LONG),
+        lambda: PruneSpec(sparsity=LONG),
+        lambda: PruneSpec(group=LONG),
+        lambda: PruneSpec(seed=10**5000),
+        lambda: checks.check_whole("samples", 10**5000, 1, 5),
+    ],
+)
+def test_a_refusal_of_a_long_value_is_short(refused):
+    with pytest.raises(InputError) as caught:
+        refused()
+    assert 20 < len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("\n  first.\nsecond"), "first"),
+        (KeyError(), "KeyError"),
+        (OSError("x" * 900), "x" * 300),
+    ],
+)
+def test_another_librarys_message_is_cut_to_its_first_line(error, said):
+    assert first_line(error) == said

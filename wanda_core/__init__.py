@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from wanda_core.evaluation.perplexity import Agreement, Perplexity, agreement, perplexity
     from wanda_core.methods import METHODS, Method
     from wanda_core.model.language_model import LanguageModel
-    from wanda_core.model.loading import load_model
+    from wanda_core.model.loading import load_located, load_model, locate
+    from wanda_core.model.names import normal_name
     from wanda_core.progress import Progress
     from wanda_core.pruning.prune import prune
     from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
@@ -33,7 +34,8 @@ _HOMES = {
     "evaluation.perplexity": ("Agreement", "Perplexity", "agreement", "perplexity"),
     "methods": ("METHODS", "Method"),
     "model.language_model": ("LanguageModel",),
-    "model.loading": ("load_model",),
+    "model.loading": ("load_located", "load_model", "locate"),
+    "model.names": ("normal_name",),
     "progress": ("Progress",),
     "pruning.prune": ("prune",),
     "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
@@ -67,8 +69,11 @@ __all__ = [
     "agreement",
     "calibrate",
     "generate",
+    "load_located",
     "load_model",
     "load_profile",
+    "locate",
+    "normal_name",
     "perplexity",
     "preset",
     "profile",

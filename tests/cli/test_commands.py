@@ -137,6 +137,8 @@ def test_generate_streams_what_it_gives_as_json(dense):
         (["--dtype", "int8"], "'int8' is not one of 'float32'"),
         (["--colour", "red"], "No such option: --colour"),
         (["--model"], "requires an argument"),
+        (["--model", "two words"], "nor a valid hub id"),
+        (["--model", "https://huggingface.co/datasets/owner/name"], "the hub's address of a data set"),
     ],
 )
 def test_a_bad_option_is_refused_before_a_model_is_loaded(options, message, tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """Loading a model from a folder, and every refusal in one readable sentence."""
 
 import json
+import os
 import shutil
+import threading
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from transformers import BartConfig, T5Config
 
 from wanda_core.errors import InputError, ModelError, WandaError, shortened_path
 from wanda_core.model.devices import default_device, default_dtype, free_memory
-from wanda_core.model.loading import load_model
+from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locate
 from wanda_core.model.names import normal_name
 
 
@@ -102,6 +104,22 @@ def test_the_built_in_model_is_what_it_says(builtin_lm):
     assert builtin_lm.n_parameters == 134_515_008
     assert builtin_lm.tokenizer.chat_template
     assert getattr(builtin_lm.model.config, "quantization_config", None) is None
+
+
+# Threads
+
+
+@pytest.mark.parametrize("one_thread", [True, False])
+def test_weights_can_be_read_without_starting_threads(saved, device, monkeypatch, one_thread):
+    started, start = [], threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread), start(thread))[1])
+    monkeypatch.setenv(ONE_THREAD, "0")
+    located = locate(str(saved), device, torch.float32)
+    lm = load_located(located, one_thread=one_thread)
+    assert bool(started) != one_thread
+    assert os.environ[ONE_THREAD] == "0"
+    for name, parameter in load_model(str(saved), device=device, dtype=torch.float32).model.named_parameters():
+        assert torch.equal(lm.model.get_parameter(name), parameter)
 
 
 # Names

@@ -1,21 +1,28 @@
 """Downloading a model from the Hugging Face hub into its local cache, or saying in one sentence why not."""
 
+import contextlib
+import os
+import secrets
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, tqdm
 
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import InputError, ModelError, WandaError, first_line, shortened, shortened_path
+from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
+from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.progress import Progress
 
 try:  # huggingface_hub sends its requests by httpx2 from its version 2 on, by httpx before
@@ -25,60 +32,198 @@ except ImportError:
 
 WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt"]
 UNREACHABLE = (OfflineModeIsEnabled, httpx.TransportError, ConnectionError, TimeoutError)
+LOOKUP_SECONDS = 15.0  # in all, however the hub spreads its answer
+
+
+class UnreachableError(Exception):
+    """The hub cannot be reached, or does not answer."""
 
 
 def download(name: str, on_progress: Callable[[Progress], object] | None = None) -> tuple[Path, str]:
     """Download a hub model unless it is in the cache already. -> its local folder and its commit.
 
-    Raises InputError for an id that does not exist, ModelError for a model that cannot be downloaded.
+    name: `owner/model` or `owner/model@revision`, in its form. on_progress: called again and again while the hub is
+    waited for and while bytes arrive; an exception from it gives up within a second. A hub that does not answer within
+    LOOKUP_SECONDS is out of reach, and the cache serves. Raises InputError for an id or a revision that does not
+    exist, ModelError for a model that cannot be downloaded.
     """
+    tell = on_progress or (lambda step: None)
+    hub_id, revision = hub_id_and_revision(name)
+    asking = Progress("asking", 0, 1, "parts", name)
+    tell(asking)
     try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise InputError(
-            f"model {name!r} is neither 'builtin' nor an existing folder nor a valid hub id; "
-            "a hub id looks like HuggingFaceTB/SmolLM2-360M"
-        ) from error
-    if on_progress:
-        on_progress(Progress("asking", 0, 1, "parts", name))
+        info = call_apart(lambda: _ask(name), lambda: tell(asking), LOOKUP_SECONDS)
+        commit = info.sha or revision or DEFAULT_REVISION
+        missing = _missing_bytes(name, hub_id, commit, info.siblings or [])
+        if missing is None:
+            folder = _from_cache(name, hub_id, commit, None)
+        else:
+            folder = _Transfer(name, hub_id, commit, missing).run(tell)
+        _remember(hub_id, revision or DEFAULT_REVISION, commit)
+        return folder, commit
+    except (UnreachableError, NoAnswerError) as error:
+        folder = _from_cache(name, hub_id, revision, error)
+        return folder, folder.name
+
+
+@contextlib.contextmanager
+def _in_one_sentence(name: str) -> Iterator[None]:
+    """Turn what the hub's library raises into UnreachableError, InputError or ModelError."""
+    shown = shortened_path(name)
     try:
-        info = HfApi().model_info(name, files_metadata=True, timeout=20)
-        sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
-        weights = sum(size for file, size in sizes.items() if file.endswith(".safetensors"))
-        if not weights:
-            raise ModelError(
-                f"{name!r} has no safetensors on the hub, and pickled weights are not read; choose another model"
-            )
-        Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(constants.HF_HUB_CACHE).free
-        if weights > free:
-            raise ModelError(
-                f"{name!r} is {weights / 1e9:.1f} GB to download and {free / 1e9:.1f} GB of disk are free; "
-                "choose a smaller model or free some space"
-            )
-        if on_progress:
-            on_progress(Progress("downloading", 0, weights, "bytes", name))
-        folder = snapshot_download(name, revision=info.sha, allow_patterns=WANTED)
-        return Path(folder), info.sha or "unknown"
+        yield
+    except WandaError:
+        raise
     except GatedRepoError as error:
         raise ModelError(
-            f"{name!r} is gated on the hub; accept its terms there and log in with `hf auth login`"
+            f"{shown} is gated on the hub; accept its terms there and log in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
-        raise InputError(f"model {name!r} does not exist on the hub (or is private); check its spelling") from error
-    except UNREACHABLE as error:
-        return _from_cache(name, error)
+        raise InputError(f"model {shown} does not exist on the hub (or is private); check its spelling") from error
+    except RevisionNotFoundError as error:
+        hub_id, revision = hub_id_and_revision(name)
+        raise InputError(
+            f"model {shortened(hub_id)} has no revision {shortened(revision)} on the hub; give a branch, a tag or a "
+            "commit that it has, or leave @ out"
+        ) from error
+    except (*UNREACHABLE, LocalEntryNotFoundError) as error:
+        raise UnreachableError from error
     except HfHubHTTPError as error:
-        raise ModelError(f"the hub answered {name!r} with an error: {error}; try again later") from error
+        raise ModelError(f"the hub answered {shown} with an error: {first_line(error)}; try again later") from error
+    except OSError as error:
+        raise ModelError(
+            f"{shown} could not be downloaded: {error.strerror or first_line(error)}; check the disk that holds "
+            f"{shortened_path(constants.HF_HUB_CACHE)} and try again"
+        ) from error
+    except Exception as error:  # an answer that is none, from whatever stands between here and the hub
+        raise ModelError(
+            f"the hub's answer about {shown} cannot be read: {first_line(error)}; check the network and try again"
+        ) from error
 
 
-def _from_cache(name: str, reason: Exception) -> tuple[Path, str]:
+def _ask(name: str) -> Any:
+    """Ask the hub for a model's commit and files."""
+    hub_id, revision = hub_id_and_revision(name)
+    with _in_one_sentence(name):
+        return HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=LOOKUP_SECONDS)
+
+
+def _missing_bytes(name: str, hub_id: str, commit: str, files: list[Any]) -> int | None:
+    """Return how many bytes are to be downloaded, None when all files are there.
+
+    Raises ModelError for a model without safetensors, and for one that does not fit on the disk.
+    """
+    sizes = {file.rfilename: file.size or 0 for file in files}
+    if not any(size for file, size in sizes.items() if file.endswith(".safetensors")):
+        raise ModelError(
+            f"{shortened_path(name)} has no safetensors on the hub, and pickled weights are not read; choose another "
+            "model"
+        )
+    with _in_one_sentence(name):
+        wanted = list(filter_repo_objects(sizes, allow_patterns=WANTED))
+        missing = [
+            file for file in wanted if not isinstance(try_to_load_from_cache(hub_id, file, revision=commit), str)
+        ]
+        Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(constants.HF_HUB_CACHE).free
+    needed = sum(sizes[file] for file in missing)
+    if needed > free:
+        raise ModelError(
+            f"{shortened_path(name)} is {needed / 1e9:.1f} GB to download and {free / 1e9:.1f} GB of disk are free; "
+            "choose a smaller model or free some space"
+        )
+    return needed if missing else None
+
+
+class _Transfer:
+    """One download: its threads count bytes here, and stop when nobody waits for them any more."""
+
+    def __init__(self, name: str, hub_id: str, commit: str, total: int) -> None:
+        self.name, self.hub_id, self.commit, self.total = name, hub_id, commit, total
+        self.bars: list[Any] = []
+        self.given_up = threading.Event()
+
+    def run(self, tell: Callable[[Progress], object]) -> Path:
+        """Download, telling how many bytes have arrived. -> the model's folder in the cache.
+
+        Raises what `_in_one_sentence` does, and what `tell` does.
+        """
+        self._tell(tell)
+        _running.add(self)
+        try:
+            return call_apart(self._download, lambda: self._tell(tell))
+        except BaseException:
+            self.given_up.set()
+            if _running == {self}:
+                _stop_xet()
+            raise
+        finally:
+            _running.discard(self)
+
+    def _tell(self, tell: Callable[[Progress], object]) -> None:
+        # The library counts bytes from the network and bytes on the disk apart; either may lag behind.
+        arrived = max((bar.n for bar in self.bars if bar.of_bytes), default=0)
+        tell(Progress("downloading", min(int(arrived), self.total), self.total, "bytes", self.name))
+
+    def _download(self) -> Path:
+        with _in_one_sentence(self.name):
+            return Path(
+                snapshot_download(self.hub_id, revision=self.commit, allow_patterns=WANTED, tqdm_class=_bar_of(self))
+            )
+
+
+_running: set[_Transfer] = set()
+
+
+def _stop_xet() -> None:
+    """Stop what the library's other way to download is doing, all of it in this process: its bars cannot."""
+    with contextlib.suppress(Exception):  # a private name, which the hub's library may change
+        from huggingface_hub.utils._xet import abort_xet_session
+
+        abort_xet_session()
+
+
+def _bar_of(transfer: _Transfer) -> type[Any]:
+    """Make a class of progress bars that show nothing, count for a download, and stop it once it is given up."""
+
+    class Bar(tqdm):  # type: ignore[misc]
+        """A bar as the hub's library makes them, in several threads."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **(settings | {"disable": True}))  # type: ignore[no-untyped-call]
+            self.of_bytes = settings.get("unit") == "B"
+            transfer.bars.append(self)
+
+        def update(self, n: float | None = 1) -> None:
+            """Count n more. Raises InterruptedError when nobody waits any more, which ends the file's download."""
+            if transfer.given_up.is_set():
+                raise InterruptedError("the download was given up")
+            self.n += n or 0
+
+    return Bar
+
+
+def _remember(hub_id: str, revision: str, commit: str) -> None:
+    """Note in the cache which commit a branch or tag was, as the hub's library does, so that it serves offline too.
+
+    The files are asked for by commit, lest the branch move in between, and then the library notes nothing.
+    """
+    if revision == commit:
+        return
+    ref = Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}", "refs", revision)
+    with contextlib.suppress(OSError):  # a cache that may not be written to serves all the same
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        fresh = ref.with_name(f".{ref.name}.{secrets.token_hex(4)}")
+        fresh.write_text(commit, encoding="utf-8")
+        os.replace(fresh, ref)
+
+
+def _from_cache(name: str, hub_id: str, revision: str | None, reason: Exception | None) -> Path:
     """Find a model in the hub's local cache, without network. reason: why the hub cannot be reached."""
     try:
-        folder = Path(snapshot_download(name, allow_patterns=WANTED, local_files_only=True))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, local_files_only=True))
     except LocalEntryNotFoundError:
         raise ModelError(
-            f"{name!r} is not on this machine and the Hugging Face hub cannot be reached; "
+            f"{shortened_path(name)} is not on this machine and the Hugging Face hub cannot be reached; "
             "check the network, or use 'builtin' or a local folder"
         ) from reason
-    return folder, folder.name

@@ -1,0 +1,120 @@
+"""A hub on loopback, for tests: one model with its branches, slow or silent on request."""
+
+import json
+import re
+import socket
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from huggingface_hub import constants
+
+MODEL = "owner/model"
+DROPS = 20
+
+
+@dataclass
+class Hub:
+    """commits: a folder of files for each; refs: branches and tags; slow: file that comes in DROPS; pause: seconds
+    between them; asked: paths that were asked for; broken_off: set when somebody does not wait for a file's end."""
+
+    commits: dict[str, Path]
+    refs: dict[str, str]
+    address: str = ""
+    slow: str | None = None
+    pause: float = 0.1
+    asked: list[str] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    broken_off: threading.Event = field(default_factory=threading.Event)
+
+    def commit(self, revision: str) -> str | None:
+        return revision if revision in self.commits else self.refs.get(revision)
+
+
+@contextmanager
+def serving(hub: Hub):
+    """Answer as the hub does, for the length of a test."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args):
+            pass
+
+        def do_HEAD(self):
+            self.respond(head=True)
+
+        def do_GET(self):
+            self.respond(head=False)
+
+        def respond(self, head):
+            path = unquote(urlsplit(self.path).path)
+            hub.asked.append(path)
+            about = re.fullmatch(rf"/api/models/{MODEL}(?:/revision/(.+))?", path)
+            tree = re.fullmatch(rf"/api/models/{MODEL}/tree/([^/]+)", path)
+            file = re.fullmatch(rf"/{MODEL}/resolve/([^/]+)/(.+)", path)
+            if about:
+                return self.send_info(hub.commit(about[1] or "main"))
+            if tree:
+                sizes = self.sizes(tree[1])
+                found = [{"type": "file", "path": p, "size": n, "oid": f"{tree[1][:4]}-{p}"} for p, n in sizes.items()]
+                return self.send(200, json.dumps(found).encode())
+            if file and (content := hub.commits[file[1]] / file[2]).is_file():
+                headers = {"ETag": f'"{file[1][:4]}-{file[2]}"', "X-Repo-Commit": file[1]}
+                return self.send(200, content.read_bytes(), head, slow=file[2] == hub.slow, **headers)
+            return self.send(404, b"", **{"X-Error-Code": "EntryNotFound" if file else "RepoNotFound"})
+
+        def sizes(self, commit):
+            return {path.name: path.stat().st_size for path in sorted(hub.commits[commit].iterdir())}
+
+        def send_info(self, commit):
+            if commit is None:
+                return self.send(404, b"", **{"X-Error-Code": "RevisionNotFound"})
+            siblings = [{"rfilename": name, "size": size} for name, size in self.sizes(commit).items()]
+            return self.send(200, json.dumps({"id": MODEL, "sha": commit, "siblings": siblings}).encode())
+
+        def send(self, status, body, head=False, slow=False, **headers):
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body)), "Connection": "close"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if head:
+                return
+            try:
+                size = len(body) // DROPS + 1 if slow else max(len(body), 1)
+                for start in range(0, len(body), size):
+                    self.wfile.write(body[start : start + size])
+                    if slow and hub.stopped.wait(hub.pause):
+                        return
+            except OSError:
+                hub.broken_off.set()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    hub.address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        hub.stopped.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def silent():
+    """Give the address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def point_at(monkeypatch, address: str) -> None:
+    """Let huggingface_hub ask there, as HF_ENDPOINT does for a fresh process."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

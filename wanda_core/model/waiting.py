@@ -1,0 +1,40 @@
+"""Waiting for a call that may take long, or never end, without being held by it."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL = 0.2  # seconds between looks at the call
+
+
+class NoAnswerError(Exception):
+    """A call took longer than was to be waited for."""
+
+
+def call_apart(call: Callable[[], T], tell: Callable[[], object], limit: float | None = None) -> T:
+    """Make a call in a thread of its own and wait for its result, `limit` seconds at most.
+
+    tell: called every POLL seconds in the caller's thread; an exception from it ends the wait, and the call is left to
+    end by itself, unheard. Raises NoAnswerError at the limit, and whatever the call raises.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # it belongs to whoever waits
+            outcome.set_exception(error)
+
+    Thread(target=run, name="apart", daemon=True).start()  # daemon: one that never ends does not hold up the exit
+    end = None if limit is None else time.monotonic() + limit
+    while True:
+        left = POLL if end is None else min(POLL, max(end - time.monotonic(), 0))
+        if wait([outcome], left).done:
+            return outcome.result()
+        if end is not None and time.monotonic() >= end:
+            raise NoAnswerError(f"no answer within {limit:g} s")
+        tell()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_hub import MODEL, Hub, point_at, serving, silent
+from fake_hub import MODEL, Hub, dripping, point_at, serving, silent
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -247,6 +247,15 @@ def test_a_silent_hub_is_given_up_in_time_and_the_cache_serves(there, monkeypatc
         assert load_model(MODEL, device="cpu").folder == folder
         assert "the Hugging Face hub cannot be reached" in refusal("owner/other", ModelError)
         assert time.monotonic() - begun < 10
+
+
+def test_a_hub_that_never_ends_its_answer_is_given_up_too(monkeypatch):
+    monkeypatch.setattr(hub, "LOOKUP_SECONDS", 1.0)  # the library's own limit is for each byte
+    with dripping() as address:
+        point_at(monkeypatch, address)
+        begun = time.monotonic()
+        assert "the Hugging Face hub cannot be reached" in refusal(MODEL, ModelError)
+        assert 1 <= time.monotonic() - begun < 3
 
 
 def test_who_waits_for_a_silent_hub_may_leave(monkeypatch):

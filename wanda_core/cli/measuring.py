@@ -9,7 +9,6 @@ from wanda_core.checks import check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say
 from wanda_core.cli.options import Device, HeldIn, Json, Model, load, option, text_of
-from wanda_core.errors import InputError
 
 
 def perplexity(
@@ -116,9 +115,11 @@ def generate(
     check_alone("generate")
     watch = Stopwatch()
     with quiet():
+        from wanda_core.evaluation.generation import check_prompt, check_settings
         from wanda_core.evaluation.generation import generate as continue_prompt
 
-        _check_encodable(prompt)
+        check_prompt(prompt)
+        check_settings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         lm, seconds = load(model, device, dtype, watch)
         if chat and not lm.tokenizer.chat_template:
             say(f"note: {lm.title} has no chat template, so the prompt is used as it is")
@@ -128,21 +129,12 @@ def generate(
     answer, tokens, written = "", 0, 0
     for step in steps:
         answer, tokens = step.text, len(step.tokens)
-        whole = answer.rstrip("\ufffd")  # half of a character may still be to come
-        if not as_json and len(whole) > written:
-            typer.echo(whole[written:], nl=False)
-            written = len(whole)
+        if not as_json:
+            typer.echo(answer[written:], nl=False)
+            written = len(answer)
     seconds["generate"] = watch.lap()
     if as_json:
         print_json({"model": model, "prompt": prompt, "text": answer, "tokens": tokens, "seconds": seconds})
     else:
-        typer.echo(answer[written:])
+        typer.echo()
         say(f"{tokens} tokens in {seconds['generate']:.1f} s")
-
-
-def _check_encodable(prompt: str) -> None:
-    """Raise InputError for a prompt that is not UTF-8 text, as the shell may hand it over."""
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"the prompt is not UTF-8 text (character {error.start}); write it in UTF-8") from error

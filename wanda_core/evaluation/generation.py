@@ -1,17 +1,17 @@
 """Text from a model, streamed token by token, repeatable and stoppable."""
 
-import queue
-import threading
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import BaseStreamer
 
 from wanda_core.checks import MAX_SEED, check_whole
-from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.errors import InputError, ModelError, WandaError, first_line
+from wanda_core.evaluation.next_logits import next_logits
+from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
 
@@ -22,7 +22,7 @@ MAX_TEMPERATURE = 5.0
 
 @dataclass(frozen=True)
 class Generated:
-    """The answer so far. tokens: new token ids; text: those tokens decoded."""
+    """The answer so far. tokens: new token ids; text: those tokens decoded, as far as no later token changes it."""
 
     text: str
     tokens: tuple[int, ...]
@@ -36,19 +36,21 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     chat: bool = False,
-) -> Iterator[Generated]:
-    """Yield the growing answer after every token; closing the iterator stops the model.
+) -> Generator[Generated, None, None]:
+    """Yield the growing answer after every token; each is computed when it is asked for, in the thread that asks.
 
-    temperature: 0 is greedy. seed: the same seed draws the same noise for every model, so that two
-    answers differ because the models do. chat: put the prompt into the model's chat template.
-    Raises InputError for an empty or too long prompt or a number out of range.
+    temperature: 0 is greedy, the likeliest token whatever the checkpoint's generation settings say. seed: the same
+    seed draws the same noise for every model, so that two answers differ because the models do. chat: put the prompt
+    into the model's chat template. An answer ends with one of the checkpoint's end tokens or stop strings.
+
+    Answers of several models may be asked for in turns, and of one model too, unless it keeps its state within itself
+    as RecurrentGemma does. An answer that is closed runs nothing more.
+    Raises InputError, at the call, for an empty or too long prompt or a number out of range; ModelError, at a token,
+    when the model fails or its predictions are not finite.
     """
+    check_settings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     ids = prompt_ids(lm, prompt, chat=chat)
-    check_whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)
-    check_whole("seed", seed, 0, MAX_SEED)
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature <= 5:
-        raise InputError(f"temperature {temperature!r} is not a number from 0 to {MAX_TEMPERATURE:g}; 0 is greedy")
-    return _stream(lm, ids, _room(lm, ids, max_new_tokens), float(temperature), seed)
+    return _answer(lm, ids, _room(lm, ids, max_new_tokens), _Choice(lm, float(temperature), seed))
 
 
 @torch.no_grad()
@@ -61,36 +63,46 @@ def greedy_steps(lm: LanguageModel, prompt: str, max_new_tokens: int = 24) -> St
     """
     ids = prompt_ids(lm, prompt, chat=False).to(lm.device)
     length = _room(lm, ids, check_whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS))
-    ends = getattr(getattr(lm.model, "generation_config", None), "eos_token_id", None)
-    ends = set(ends if isinstance(ends, list) else [ends])
+    likeliest, ends = _Choice(lm), _Ends(lm)
     made: list[int] = []
-    while len(made) < length and not (made and made[-1] in ends):
+    while len(made) < length and not ends.reached(made):
         yield Progress("line", len(made), length, "tokens")
-        token = lm.model(ids, use_cache=False).logits[0, -1].argmax()
-        ids = torch.cat([ids, token.reshape(1, 1)], dim=1)
+        token = likeliest(lm.model(ids, use_cache=False).logits[0, -1].float())
+        ids = torch.cat([ids, token.reshape(1, 1).to(ids.device)], dim=1)
         made.append(int(token))
     yield Progress("line", length, length, "tokens")
     return lm.decode(made)
 
 
-def _room(lm: LanguageModel, ids: Tensor, wanted: int) -> int:
-    """How many tokens can follow a prompt, `wanted` at most. Raises InputError where there is room for none."""
-    room = (getattr(lm.model.config, "max_position_embeddings", None) or ids.shape[1] + wanted) - ids.shape[1]
-    if room < 1:
-        raise InputError(
-            f"the prompt has {ids.shape[1]} tokens, and the model reads {ids.shape[1] + room - 1} at most; shorten it"
-        )
-    return min(wanted, room)
+def check_settings(*, max_new_tokens: object, temperature: object, seed: object) -> None:
+    """Raise InputError for a number that `generate` does not take. Needs no model, as `check_prompt` does not."""
+    check_whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)
+    check_whole("seed", seed, 0, MAX_SEED)
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not number or not 0 <= temperature <= MAX_TEMPERATURE:  # type: ignore[operator]
+        raise InputError(f"temperature {temperature!r} is not a number from 0 to {MAX_TEMPERATURE:g}; 0 is greedy")
 
 
-def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
-    """The prompt's tokens, int64 (1, L), with the chat template when asked for and there is one."""
+def check_prompt(prompt: object) -> None:
+    """Raise InputError for a prompt that no model takes: no text, blank, too long, or not UTF-8."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError("the prompt is empty; write something for the model to continue")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise InputError(
             f"the prompt has {len(prompt):,} characters and {MAX_PROMPT_CHARACTERS:,} are read at most; shorten it"
         )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # half of a pair of surrogates, as a shell may hand over what is not UTF-8
+        raise InputError(f"the prompt is not UTF-8 text (character {error.start}); write it in UTF-8") from error
+
+
+def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
+    """The prompt's tokens, int64 (1, L), with the chat template when asked for and there is one.
+
+    Raises InputError for a prompt that cannot be read, ModelError for a template that fails.
+    """
+    check_prompt(prompt)
     if chat and lm.tokenizer.chat_template:
         try:
             text = lm.tokenizer.apply_chat_template(
@@ -103,7 +115,19 @@ def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
         tokens = lm.tokenizer(str(text), add_special_tokens=False)["input_ids"]
     else:
         tokens = lm.encode(prompt)
+    if not tokens:
+        raise InputError("the prompt has nothing that the model's tokenizer knows; write something else")
     return torch.tensor([tokens], dtype=torch.int64)
+
+
+def _room(lm: LanguageModel, ids: Tensor, wanted: int) -> int:
+    """How many tokens can follow a prompt, `wanted` at most. Raises InputError where there is room for none."""
+    most, given = getattr(lm.model.config, "max_position_embeddings", None), ids.shape[1]
+    if not isinstance(most, int) or most < 1:  # some say -1 for no limit
+        return wanted
+    if given >= most:
+        raise InputError(f"the prompt has {given} tokens, and the model reads {most - 1} at most; shorten it")
+    return min(wanted, most - given)
 
 
 def common_tokens(first: Sequence[int], second: Sequence[int]) -> int:
@@ -114,77 +138,81 @@ def common_tokens(first: Sequence[int], second: Sequence[int]) -> int:
     return min(len(first), len(second))
 
 
-class _Stop(StoppingCriteria):
-    def __init__(self) -> None:
-        self.event = threading.Event()
+class _Choice:
+    """The next token of logits float32 (V,): the likeliest, or drawn from softmax(logits / T).
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
-        return torch.full((input_ids.shape[0],), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
+    The largest of logits + T · Gumbel noise is exactly such a draw. The noise comes from a generator of its own, so
+    that two models may draw at the same time.
+    """
 
-
-class _Gumbel(LogitsProcessor):
-    """Greedy choice over logits/T + Gumbel noise is exactly a draw from softmax(logits/T), with noise of
-    our own generator: nothing global, so two models may draw at the same time."""
-
-    def __init__(self, temperature: float, seed: int) -> None:
+    def __init__(self, lm: LanguageModel, temperature: float = 0.0, seed: int = 0) -> None:
+        self.remedy = overflow_remedy(lm.dtype)
         self.temperature = temperature
-        self.generator = torch.Generator().manual_seed(seed)
+        self.noise = torch.Generator().manual_seed(seed)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        uniform = torch.rand(scores.shape, generator=self.generator, dtype=torch.float64).clamp_min(1e-300)
-        noise = -torch.log(-torch.log(uniform))
-        return scores / self.temperature + noise.to(scores.device, scores.dtype)
-
-
-class _Tokens(BaseStreamer):
-    def __init__(self) -> None:
-        self.queue: queue.Queue[int | Exception | None] = queue.Queue()
-        self.prompt_seen = False
-
-    def put(self, value: Tensor) -> None:
-        if not self.prompt_seen:
-            self.prompt_seen = True
-            return
-        for token in value.flatten().tolist():
-            self.queue.put(token)
-
-    def end(self) -> None:
-        """The thread says when it is over, after an exception too."""
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Choose. -> int64 (). Raises ModelError where a logit is NaN or infinity, or all are minus infinity."""
+        scores = logits
+        if self.temperature:
+            uniform = torch.rand(logits.shape, generator=self.noise, dtype=torch.float64).clamp_min(1e-300)
+            noise = -torch.log(-torch.log(uniform))
+            scores = logits + (self.temperature * noise).to(logits.device, logits.dtype)
+        token = scores.argmax()
+        if not math.isfinite(scores[token]):  # NaN counts as the largest
+            raise ModelError(f"the model's predictions are not finite, so it cannot write; {self.remedy}")
+        return token
 
 
-def _stream(lm: LanguageModel, ids: Tensor, length: int, temperature: float, seed: int) -> Iterator[Generated]:
-    stop, tokens = _Stop(), _Tokens()
-    noise = LogitsProcessorList([_Gumbel(temperature, seed)] if temperature else [])
+class _Ends:
+    """What ends an answer: the checkpoint's end tokens and stop strings."""
 
-    def work() -> None:
-        try:
-            lm.model.generate(  # type: ignore[operator]
-                ids.to(lm.device),
-                attention_mask=torch.ones_like(ids).to(lm.device),
-                max_new_tokens=length,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                num_beams=1,
-                logits_processor=noise,
-                stopping_criteria=StoppingCriteriaList([stop]),
-                streamer=tokens,
-                pad_token_id=lm.tokenizer.pad_token_id,
-            )
-            tokens.queue.put(None)
-        except Exception as error:
-            tokens.queue.put(error)
+    def __init__(self, lm: LanguageModel) -> None:
+        settings = getattr(lm.model, "generation_config", None)
+        self.tokenizer = lm.tokenizer
+        self.tokens = set(_listed(getattr(settings, "eos_token_id", None)))
+        self.strings = [text for text in _listed(getattr(settings, "stop_strings", None)) if text]
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    def reached(self, made: list[int]) -> bool:
+        """Whether the last of these tokens ends the answer."""
+        if not made or not self.strings:
+            return bool(made) and made[-1] in self.tokens
+        # A stop string is often a special token, which the answer's own text leaves out.
+        text = self.tokenizer.decode(made, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return made[-1] in self.tokens or any(string in text for string in self.strings)
+
+
+def _listed(value: object) -> list[Any]:
+    """A setting that may be None, one value or a list of them, as a list."""
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Generator[Generated, None, None]:
+    """Write up to `length` tokens after a prompt, int64 (1, L)."""
+    ends = _Ends(lm)
     made: list[int] = []
+    text = ""
     try:
-        while (item := tokens.queue.get()) is not None:
-            if isinstance(item, Exception):
-                raise ModelError(f"the model failed while generating: {first_line(item)}") from item
-            made.append(item)
-            yield Generated(lm.decode(made), tuple(made))
-    finally:
-        stop.event.set()
-        thread.join()
+        steps = next_logits(lm, ids, length)
+        logits = next(steps)
+        while True:
+            token = choose(logits)
+            made.append(int(token))
+            last = len(made) == length or ends.reached(made)
+            text = _grown(text, lm.decode(made), last)
+            yield Generated(text, tuple(made))
+            if last:
+                return
+            logits = steps.send(token)
+    except WandaError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model failed while generating: {first_line(error)}") from error
+
+
+def _grown(shown: str, text: str, last: bool) -> str:
+    """What was shown, and what a longer text adds to it.
+
+    The bytes of one character may lie in several tokens, and decode to U+FFFD until they are complete; these wait.
+    """
+    settled = text if last else text.rstrip("\ufffd")
+    return shown + settled[len(shown) :]

@@ -96,8 +96,12 @@ class LanguageModel:
             )
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Turn token ids into text, without special tokens."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        """Turn token ids into text, without special tokens.
+
+        Spaces stay as the model wrote them, whatever the tokenizer's settings say: a space that is taken away because
+        of the token after it would be missing from what was shown before.
+        """
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def encode(self, text: str) -> list[int]:
         """Turn a text into token ids, with the special tokens the tokenizer adds by itself.

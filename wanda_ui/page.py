@@ -113,8 +113,8 @@ def _top() -> gr.HTML:
 def serve(host: str | None = None, port: int | None = None) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
-    host, port: where to listen; Gradio's own settings when None. Raises SystemExit, with a sentence, for a setting in the
-    environment that breaks its rule.
+    host, port: where to listen; Gradio's own settings when None. Raises SystemExit, with a sentence, for a setting in
+    the environment that breaks its rule.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # uvicorn would take a visitor's address from a header; WANDA_TRUSTED_HEADER says whether one may be believed.

@@ -142,8 +142,8 @@ SETTINGS = (
         _models,
         "any",
         "the built-in one",
-        "Models beside the built-in one, `org/name@commit` with commas between them: pinned, so that what strangers run "
-        "is what was looked at",
+        "Models beside the built-in one, `org/name@commit` with commas between them: pinned, so that what strangers "
+        "run is what was looked at",
     ),
     Setting(
         "WANDA_MAX_SAMPLES",

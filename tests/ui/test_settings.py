@@ -91,7 +91,7 @@ def test_a_value_that_breaks_its_rule_is_one_short_sentence_that_names_the_varia
 
 def test_a_server_with_a_bad_setting_ends_with_the_sentence(monkeypatch):
     monkeypatch.setenv("WANDA_MODELS", "openai-community/gpt2")
-    with pytest.raises(SystemExit, match="^WANDA_MODELS lists 'openai-community/gpt2'"):
+    with pytest.raises(SystemExit, match=r"^WANDA_MODELS lists 'openai-community/gpt2'"):
         page.serve()
 
 

@@ -1,25 +1,22 @@
 """The gate's answers, in the form in which Gradio's own page shows each of them to a person."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 Send = Callable[[Any], Awaitable[None]]
-MOST_DISCARDED = 64 * 2**20  # bytes of a refused body that the server lets run out, so that the answer can be read
 
 
-async def answer(send: Send, status: int, sentence: str, plain: bool, headers: Mapping[bytes, bytes]) -> None:
+async def answer(send: Send, status: int, sentence: str, plain: bool) -> None:
     """Answer with a sentence.
 
-    plain: as text, which the page shows of an upload; else as JSON, under both names that it looks for. headers: of the
-    request: where its body may go on for long, the connection is closed.
+    plain: as text, which the page shows of an upload; else as JSON, under both names that it looks for. The connection
+    stays: what is left of a refused body is dropped by the server as it comes, while closing at once would often take
+    the answer from the visitor too.
     """
     kind = b"text/plain; charset=utf-8" if plain else b"application/json"
     body = (sentence if plain else json.dumps({"detail": sentence, "error": sentence}, ensure_ascii=False)).encode()
     given = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-    length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > MOST_DISCARDED or b"transfer-encoding" in headers:
-        given.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": given})
     await send({"type": "http.response.body", "body": body})
 
@@ -33,7 +30,7 @@ async def lost_session(send: Send, sentence: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def replacing(send: Send, refuse: Callable[[int], tuple[int, str] | None], plain: bool, headers: Any) -> Send:
+def replacing(send: Send, refuse: Callable[[int], tuple[int, str] | None], plain: bool) -> Send:
     """Make a `send` that puts a sentence in the place of Gradio's refusals.
 
     refuse(status) -> the status and sentence to send instead, None to let the answer pass.
@@ -46,7 +43,7 @@ def replacing(send: Send, refuse: Callable[[int], tuple[int, str] | None], plain
             instead = refuse(message["status"])
             if instead is not None:
                 dropped = True
-                await answer(send, *instead, plain, headers)
+                await answer(send, *instead, plain)
         if not dropped:
             await send(message)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from wanda_ui.gate.refusal import Refused, quoted
+from wanda_ui.gate.refusal import RefusedError, quoted
 
 MOST_JSON = 2**20  # bytes; the largest event of the page has a text of 50,000 characters and some numbers
 MOST_SECONDS = 20  # in which a body has come
@@ -18,8 +18,8 @@ Receive = Callable[[], Awaitable[Any]]
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], most: int) -> bytes:
-    """Read a request's whole body. Raises Refused as soon as it is more than `most` bytes, and where it never ends."""
-    check_length(headers, most, "body")
+    """Read a whole body. Raises RefusedError as soon as it is more than `most` bytes, and where it never ends."""
+    check_length(headers, most, "body", str(most // 2**20))
     parts: list[bytes] = []
     size = 0
     try:
@@ -31,36 +31,36 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], most: int) ->
                 part = message.get("body", b"")
                 size += len(part)
                 if size > most:
-                    raise Refused(413, "body", most=most // 2**20)
+                    raise RefusedError(413, "body", most=most // 2**20)
                 parts.append(part)
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
-        raise Refused(408, "slow", seconds=MOST_SECONDS) from None
+        raise RefusedError(408, "slow", seconds=MOST_SECONDS) from None
 
 
-def check_length(headers: dict[bytes, bytes], most: int, key: str) -> None:
-    """Raise Refused where the header already says that the body is too long. key: of the words for that."""
+def check_length(headers: dict[bytes, bytes], most: int, key: str, megabytes: str) -> None:
+    """Raise RefusedError where the header says that the body is too long. key: of the words, which say megabytes."""
     length = headers.get(b"content-length", b"0")
     if not re.fullmatch(rb"[0-9]{1,15}", length) or int(length) > most:
-        raise Refused(413, key, most=f"{most / 2**20:.3g}")
+        raise RefusedError(413, key, most=megabytes)
 
 
 def parse(body: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:
-    """Read a JSON object. Raises Refused for anything else, and for keys that stand twice, depth and endless digits."""
+    """Read a JSON object. Raises RefusedError for anything else, a key that stands twice, depth and endless digits."""
     kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if kind != b"application/json":
-        raise Refused(415, "content_type", value=quoted(kind.decode("latin-1")), wanted="application/json")
+        raise RefusedError(415, "content_type", value=quoted(kind.decode("latin-1")), wanted="application/json")
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_integer)
     except RecursionError:
-        raise Refused(400, "deep", most=MOST_DEPTH) from None
+        raise RefusedError(400, "deep", most=MOST_DEPTH) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         at = error.start if isinstance(error, UnicodeDecodeError) else error.pos
-        raise Refused(400, "not_json", place=at) from None
+        raise RefusedError(400, "not_json", place=at) from None
     _check_depth(value)
     if not isinstance(value, dict):
-        raise Refused(400, "not_object", value=quoted(value))
+        raise RefusedError(400, "not_object", value=quoted(value))
     return value
 
 
@@ -69,25 +69,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
-        raise Refused(400, "twice", name=quoted(next(name for name in names if names.count(name) > 1)))
+        raise RefusedError(400, "twice", name=quoted(next(name for name in names if names.count(name) > 1)))
     return made
 
 
 def _integer(digits: str) -> int:
     """Read a whole number; Python takes long for thousands of digits and then refuses them by a traceback."""
     if len(digits) > MOST_DIGITS:
-        raise Refused(400, "digits", given=len(digits), most=MOST_DIGITS)
+        raise RefusedError(400, "digits", given=len(digits), most=MOST_DIGITS)
     return int(digits)
 
 
 def _check_depth(value: object) -> None:
-    """Raise Refused for a value that is nested too deep."""
+    """Raise RefusedError for a value that is nested too deep."""
     level = [value]
     for _ in range(MOST_DEPTH + 1):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return
-    raise Refused(400, "deep", most=MOST_DEPTH)
+    raise RefusedError(400, "deep", most=MOST_DEPTH)
 
 
 def _inside(value: object) -> list[object]:
@@ -96,16 +96,16 @@ def _inside(value: object) -> list[object]:
 
 
 def check_keys(body: dict[str, Any], needed: set[str], optional: set[str]) -> None:
-    """Raise Refused for a key that is missing or unknown."""
+    """Raise RefusedError for a key that is missing or unknown."""
     for name in sorted(needed - set(body)):
-        raise Refused(400, "missing", name=name)
+        raise RefusedError(400, "missing", name=name)
     for name in sorted(set(body) - needed - optional):
-        raise Refused(400, "unknown_key", name=quoted(name))
+        raise RefusedError(400, "unknown_key", name=quoted(name))
 
 
 def check_name(body: dict[str, Any], key: str) -> str:
-    """Return the name of a session or an event. Raises Refused for what is no such name."""
+    """Return the name of a session or an event. Raises RefusedError for what is no such name."""
     value = body[key]
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise Refused(400, "name", name=key, value=quoted(value), most=64)
+        raise RefusedError(400, "name", name=key, value=quoted(value), most=64)
     return value

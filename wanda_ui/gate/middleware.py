@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException
 
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.guarded import GuardedPage, where
-from wanda_ui.gate.refusal import Refused, quoted
+from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.jobs import ENGINE
 from wanda_ui.language import choose, say
 
@@ -69,9 +69,9 @@ class Gate:
         request = _Request(scope, receive, noticed, headers, speak, plain)
         try:
             await self._through(request)
-        except Refused as refused:
+        except RefusedError as refused:
             if not started:
-                await answers.answer(send, refused.status, refused.words(speak), plain, headers)
+                await answers.answer(send, refused.status, refused.words(speak), plain)
         except ConnectionResetError:  # the visitor has gone
             pass
         except Exception as error:
@@ -79,7 +79,7 @@ class Gate:
             if started:
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await answers.answer(send, 500, speak("gate.unexpected", kind=type(error).__name__), plain, headers)
+                await answers.answer(send, 500, speak("gate.unexpected", kind=type(error).__name__), plain)
 
     async def _through(self, request: "_Request") -> None:
         """Check a request by its method and path, and let it through."""
@@ -94,17 +94,17 @@ class Gate:
         elif method == "POST" and path in (CANCEL, RESET):
             await self._end(request, path)
         elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET):
-            raise Refused(405, "method", method=quoted(method))
+            raise RefusedError(405, "method", method=quoted(method))
         else:
-            raise Refused(404, "path", path=quoted(path))
+            raise RefusedError(404, "path", path=quoted(path))
 
     async def _read(self, request: "_Request") -> None:
         """Let a page, a file or a stream be read."""
         path, query = request.scope["path"], request.query
         if path.startswith("/gradio_api/file=") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", path.partition("=")[2]):
-            raise Refused(404, "path", path=quoted(path))
+            raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/upload_progress" and not body.NAME.fullmatch(query.get("upload_id", "")):
-            raise Refused(404, "path", path=quoted(path))
+            raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/queue/data":
             session = query.get("session_hash", "")
             if session not in request.page._queue.pending_messages_per_session:
@@ -121,24 +121,22 @@ class Gate:
         session = body.check_name(event, "session_hash")
         asked = _event_of(page, event["fn_index"])
         if not queued and asked.queue:
-            raise Refused(404, "queued")
+            raise RefusedError(404, "queued")
         trigger = event.get("trigger_id")
-        if trigger is not None and (type(trigger) is not int or trigger not in page.blocks):
-            raise Refused(400, "trigger", value=quoted(trigger))
+        if trigger is not None and (type(trigger) is not int or trigger not in {page._id, *page.blocks}):
+            raise RefusedError(400, "trigger", value=quoted(trigger))
         rules.check_event_data(event.get("event_data"))
         state = page.state_holder.session_data.get(session)
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
         unread = page._queue.pending_messages_per_session.get(session)
         if unread is not None and unread.qsize() > MOST_UNREAD:
-            raise Refused(429, "unread", most=MOST_UNREAD)
+            raise RefusedError(429, "unread", most=MOST_UNREAD)
         if asked.concurrency_id == ENGINE["concurrency_id"]:
             self._take(request)
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
         busy = request.say("gate.busy", most=page.settings.jobs_waiting)
-        send = answers.replacing(
-            request.send, lambda status: (429, busy) if status == 503 else None, request.plain, request.headers
-        )
+        send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
 
     async def _upload(self, request: "_Request") -> None:
@@ -147,10 +145,10 @@ class Gate:
         kind = request.headers.get(b"content-type", b"")
         if not re.match(rb"multipart/form-data\s*;.*boundary=", kind, re.IGNORECASE):
             given = quoted(kind.split(b";")[0].decode("latin-1"))
-            raise Refused(415, "content_type", value=given, wanted="multipart/form-data")
+            raise RefusedError(415, "content_type", value=given, wanted="multipart/form-data")
         if "upload_id" in request.query and not body.NAME.fullmatch(request.query["upload_id"]):
-            raise Refused(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
-        body.check_length(request.headers, most + FORM_BYTES, "upload")
+            raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
+        body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request)
         size = 0
 
@@ -168,11 +166,11 @@ class Gate:
             return None if status < 400 else (413, large) if status == 413 else (400, wrong)
 
         try:
-            send = answers.replacing(request.send, refuse, request.plain, request.headers)
+            send = answers.replacing(request.send, refuse, request.plain)
             await self.app(request.scope, counted, send)
         except Exception as error:  # a form that Gradio cannot read
             log.error("an upload failed: %s", where(error))
-            raise Refused(400, "form") from None
+            raise RefusedError(400, "form") from None
 
     async def _end(self, request: "_Request", path: str) -> None:
         """Let a visitor end an event of their own."""
@@ -187,7 +185,7 @@ class Gate:
         await self.app(request.scope, _again(raw, request.receive), request.send)
 
     def _take(self, request: "_Request") -> None:
-        """Count a job of the visitor's address. Raises Refused for one too many."""
+        """Count a job of the visitor's address. Raises RefusedError for one too many."""
         settings = request.page.settings
         if self._rate is None:
             self._rate = rate.Rate(settings.jobs_a_minute)
@@ -216,22 +214,22 @@ class _Request:
 
 
 def _check_address(request: _Request) -> None:
-    """Raise Refused for an address that Gradio or the file system would fail on."""
+    """Raise RefusedError for an address that Gradio or the file system would fail on."""
     path = request.scope["path"]
     if len(path) > MOST_PATH or any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path):
-        raise Refused(404, "path", path=quoted(path))
+        raise RefusedError(404, "path", path=quoted(path))
     if len(request.scope["query_string"]) > MOST_QUERY:
-        raise Refused(414, "query", most=MOST_QUERY)
+        raise RefusedError(414, "query", most=MOST_QUERY)
     for name in (b"host", b"x-forwarded-host"):
         if not HOST.fullmatch(request.headers.get(name, b"")):
-            raise Refused(400, "host", name=name.decode())
+            raise RefusedError(400, "host", name=name.decode())
 
 
 def _event_of(page: GuardedPage, number: object) -> Any:
-    """Return an event of the page that the server answers. Raises Refused for any other number."""
+    """Return an event of the page that the server answers. Raises RefusedError for any other number."""
     event = page.fns.get(number) if type(number) is int else None
     if event is None or event.fn is None:
-        raise Refused(400, "event", value=quoted(number))
+        raise RefusedError(400, "event", value=quoted(number))
     return event
 
 

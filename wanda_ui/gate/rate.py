@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from wanda_ui.gate.refusal import Refused
+from wanda_ui.gate.refusal import RefusedError
 
 
 class Rate:
@@ -21,7 +21,7 @@ class Rate:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (tokens, when that was)
 
     def take(self, address: str) -> None:
-        """Take a token. Raises Refused, with the seconds until there is one, where the bucket is empty."""
+        """Take a token. Raises RefusedError, with the seconds until there is one, where the bucket is empty."""
         if not self.a_minute:
             return
         now = self._clock()
@@ -33,7 +33,7 @@ class Rate:
             self._buckets.popitem(last=False)
         if not enough:
             seconds = math.ceil((1 - tokens) * 60 / self.a_minute)
-            raise Refused(429, "rate", most=self.a_minute, seconds=max(1, seconds))
+            raise RefusedError(429, "rate", most=self.a_minute, seconds=max(1, seconds))
 
 
 def address_of(client: tuple[str, int] | None, headers: dict[bytes, bytes], trusted: str | None) -> str:

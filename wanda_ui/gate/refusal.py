@@ -9,7 +9,7 @@ from wanda_ui.language import Say
 MOST_QUOTED = 40  # characters of a value that a refusal repeats
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request is refused. status: of the HTTP answer; key: of the words below `gate`; values: for these words.
 
     A value may be a label, which is put into words too.

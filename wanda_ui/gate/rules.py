@@ -1,6 +1,6 @@
 """What each control may send. The rules follow from the control itself, so a new control is guarded by being there.
 
-A control of a class that has no rule cannot be an input: the page is not built. To add one, write its rule into `RULES`.
+A control of a class that has no rule cannot be an input: the page is not built. To add one, put its rule into `RULES`.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from wanda_ui.gate.refusal import Refused, quoted
+from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.inputs import is_number
 from wanda_ui.settings import Settings
 
@@ -23,7 +23,7 @@ MOST_FILE_NAME = 1_000  # characters of a path, a file's name or its kind
 LARGEST = 2**53  # of a number without bounds of its own; beyond it a browser's numbers have gaps
 FILE_KEYS = {"path", "url", "size", "orig_name", "mime_type", "is_stream", "meta"}
 
-Rule = Callable[[Any, Any, Settings], None]  # rule(control, value, settings) raises Refused
+Rule = Callable[[Any, Any, Settings], None]  # rule(control, value, settings) raises RefusedError
 
 
 def name_of(control: Any) -> Any:
@@ -32,14 +32,14 @@ def name_of(control: Any) -> Any:
 
 
 def check_values(controls: list[Block], values: object, current: Mapping[int, Block], settings: Settings) -> None:
-    """Check what came for an event's inputs. Raises Refused for a wrong count or the first value that breaks a rule.
+    """Check what came for an event's inputs. Raises RefusedError for a wrong count and for what breaks a rule.
 
     current: controls as this visitor's page has them now, by id: choices follow the model.
     """
     if not isinstance(values, list):
-        raise Refused(400, "values", given=quoted(values))
+        raise RefusedError(400, "values", given=quoted(values))
     if len(values) != len(controls):
-        raise Refused(400, "count", wanted=len(controls), given=len(values))
+        raise RefusedError(400, "count", wanted=len(controls), given=len(values))
     for control, value in zip(controls, values, strict=True):
         if not (value is None and _may_be_empty(control)):
             RULES[type(control)](current.get(control._id, control), value, settings)
@@ -61,13 +61,13 @@ def check_covered(page: gr.Blocks) -> None:
 
 
 def check_text(control: Any, value: object, most: int) -> str:
-    """Return a value that is a text of so many characters, every one of them whole. Raises Refused for any other."""
+    """Return a value that is a text of so many whole characters at most. Raises RefusedError for any other."""
     if not isinstance(value, str):
-        raise Refused(400, "not_text", control=name_of(control), value=quoted(value))
+        raise RefusedError(400, "not_text", control=name_of(control), value=quoted(value))
     if len(value) > most:
-        raise Refused(400, "too_long", control=name_of(control), given=len(value), most=most)
+        raise RefusedError(400, "too_long", control=name_of(control), given=len(value), most=most)
     if not well_formed(value):
-        raise Refused(400, "half_characters", control=name_of(control))
+        raise RefusedError(400, "half_characters", control=name_of(control))
     return value
 
 
@@ -81,16 +81,16 @@ def well_formed(text: str) -> bool:
 
 
 def check_number(control: Any, value: object, low: float, high: float, whole: bool) -> None:
-    """Check a number. Raises Refused for NaN, True, a text, and what is out of bounds or not whole though it must be."""
+    """Check a number. Raises RefusedError for NaN, True, a text, what is out of bounds or, if need be, not whole."""
     name = name_of(control)
     if value is None:
-        raise Refused(400, "no_number", control=name, low=low, high=high)
+        raise RefusedError(400, "no_number", control=name, low=low, high=high)
     if not is_number(value) or (isinstance(value, float) and not math.isfinite(value)):
-        raise Refused(400, "not_number", control=name, value=quoted(value), low=low, high=high)
+        raise RefusedError(400, "not_number", control=name, value=quoted(value), low=low, high=high)
     if not low <= value <= high:
-        raise Refused(400, "out_of_range", control=name, value=quoted(value), low=low, high=high)
+        raise RefusedError(400, "out_of_range", control=name, value=quoted(value), low=low, high=high)
     if whole and isinstance(value, float) and not value.is_integer():
-        raise Refused(400, "not_whole", control=name, value=quoted(value))
+        raise RefusedError(400, "not_whole", control=name, value=quoted(value))
 
 
 def _textbox(box: Any, value: object, settings: Settings) -> None:
@@ -113,12 +113,12 @@ def _choice(control: Any, value: object, settings: Settings) -> None:
     if getattr(control, "allow_custom_value", False):
         check_text(control, value, MOST_NAME)
     elif not any(type(choice) is type(value) and choice == value for _, choice in control.choices):
-        raise Refused(400, "not_choice", control=name_of(control), value=quoted(value))
+        raise RefusedError(400, "not_choice", control=name_of(control), value=quoted(value))
 
 
 def _checkbox(box: Any, value: object, settings: Settings) -> None:
     if not isinstance(value, bool):
-        raise Refused(400, "not_switch", control=name_of(box), value=quoted(value))
+        raise RefusedError(400, "not_switch", control=name_of(box), value=quoted(value))
 
 
 def _html(control: Any, value: object, settings: Settings) -> None:
@@ -127,19 +127,19 @@ def _html(control: Any, value: object, settings: Settings) -> None:
 
 def _state(control: Any, value: object, settings: Settings) -> None:
     """Refuse whatever was sent for what only the server knows."""
-    raise Refused(400, "state", value=quoted(value))
+    raise RefusedError(400, "state", value=quoted(value))
 
 
 def _file(control: Any, value: object, settings: Settings) -> None:
     """Check that a file is one that was uploaded here, is still there, and is not too large."""
     name = name_of(control)
     if not _is_file(value):
-        raise Refused(400, "not_file", control=name, value=quoted(value))
+        raise RefusedError(400, "not_file", control=name, value=quoted(value))
     path = Path(os.path.realpath(value["path"]))  # type: ignore[index]
     if not path.is_relative_to(os.path.realpath(control.GRADIO_CACHE)) or not path.is_file():
-        raise Refused(400, "file_gone", control=name)
+        raise RefusedError(400, "file_gone", control=name)
     if path.stat().st_size > settings.upload_bytes:
-        raise Refused(413, "upload", most=megabytes(settings.upload_bytes))
+        raise RefusedError(413, "upload", most=megabytes(settings.upload_bytes))
 
 
 def _is_file(value: object) -> bool:
@@ -165,11 +165,11 @@ def megabytes(count: int) -> str:
 
 
 def check_event_data(value: object) -> None:
-    """Check what a browser tells of a click or a selection: small, of whole characters. Raises Refused otherwise."""
+    """Check what a browser tells of a click: small, of whole characters. Raises RefusedError otherwise."""
     most = 10_000  # characters as JSON
     text = json.dumps(value, ensure_ascii=False)
     if len(text) > most or not well_formed(text):
-        raise Refused(400, "event_data", most=most)
+        raise RefusedError(400, "event_data", most=most)
 
 
 RULES: dict[type, Rule] = {

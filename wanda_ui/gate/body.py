@@ -83,8 +83,8 @@ def _integer(digits: str) -> int:
 def _check_depth(value: object) -> None:
     """Raise RefusedError for a value that is nested too deep."""
     level = [value]
-    for _ in range(MOST_DEPTH + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
+    for _ in range(MOST_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
         if not level:
             return
     raise RefusedError(400, "deep", most=MOST_DEPTH)

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -36,32 +36,32 @@ class Raw:
     """A client of a server on loopback; one connection, made again where the server closed it."""
 
     def __init__(self, address: str, language: str = "en") -> None:
-        self.address, self.language, self.count = urlsplit(address), language, 0
-        self._kept: http.client.HTTPConnection | None = None
+        self.address, self.language = urlsplit(address), language
+        self._kept = self.connection()
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=SECONDS)
 
     def send(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Reply:
-        """Send a request; a body may be an iterator of chunks."""
-        self.count += 1
+        """Send a request; a body that is an iterator of chunks or a file is sent once, over a connection of its own."""
         headers = {"accept-language": self.language, **(headers or {})}
-        again = self._kept is not None and not hasattr(body, "__next__")
-        self._kept = self._kept or self.connection()
-        try:
-            return self._sent(self._kept, method, path, body, headers)
-        except (http.client.HTTPException, OSError):
-            self._kept.close()
-            self._kept = self.connection() if again else None
-            if not again:
-                raise
-            return self._sent(self._kept, method, path, body, headers)
+        if body is None or isinstance(body, (bytes, str)):
+            for _ in range(2):  # the server may have closed the connection that was kept
+                try:
+                    return self._sent(self._kept, method, path, body, headers)
+                except (http.client.HTTPException, OSError):
+                    self._kept.close()
+        with closing(self.connection()) as connection:
+            return self._sent(connection, method, path, body, headers)
 
     def _sent(self, connection, method, path, body, headers) -> Reply:
         connection.request(method, path, body=body, headers=headers, encode_chunked=hasattr(body, "__next__"))
         answer = connection.getresponse()
         body = answer.read()
         return Reply(answer.status, body, {name.lower(): value for name, value in answer.getheaders()})
+
+    def close(self) -> None:
+        self._kept.close()
 
     def post(self, path: str, body: object, **headers: str) -> Reply:
         """Send a value as JSON, lone surrogates and NaN included."""
@@ -72,22 +72,19 @@ class Raw:
         """Ask for an event through the queue."""
         return self.post("/gradio_api/queue/join", {"data": data, "fn_index": event, "session_hash": session, **more})
 
-    def outcome(self, session: str) -> dict:
+    def outcome(self, session: str, seconds: float = SECONDS) -> dict:
         """Listen until the session's event has ended; -> the last message about it."""
-        connection = self.connection()
-        try:
+        with closing(self.connection()) as connection:
             connection.request("GET", f"/gradio_api/queue/data?session_hash={session}")
             answer = connection.getresponse()
             began = time.monotonic()
             while line := answer.readline():
-                assert time.monotonic() - began < SECONDS, "the event goes on and on"
+                assert time.monotonic() - began < seconds, "the event goes on and on"
                 if line.startswith(b"data: "):
                     message = json.loads(line[6:])
                     if message["msg"] in ("process_completed", "unexpected_error"):
                         return message
-            raise AssertionError("the stream ended before the event")
-        finally:
-            connection.close()
+        raise AssertionError("the stream ended before the event")
 
     def upload(self, *files: tuple[str, bytes], **headers: str) -> Reply:
         """Upload files as a browser does."""

@@ -26,7 +26,7 @@ READ = re.compile(
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
-MOST_PATH, MOST_QUERY = 2_000, 8_000  # characters
+MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
@@ -163,7 +163,7 @@ class Gate:
         large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
 
         def refuse(status: int) -> tuple[int, str] | None:
-            return None if status < 400 else (413, large) if status == 413 else (400, wrong)
+            return None if status < 400 else (413, large) if size > most else (400, wrong)
 
         try:
             send = answers.replacing(request.send, refuse, request.plain)
@@ -216,7 +216,8 @@ class _Request:
 def _check_address(request: _Request) -> None:
     """Raise RefusedError for an address that Gradio or the file system would fail on."""
     path = request.scope["path"]
-    if len(path) > MOST_PATH or any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path):
+    strange = any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path)
+    if strange or len(path) > MOST_PATH or any(len(part) > MOST_PART for part in path.split("/")):
         raise RefusedError(404, "path", path=quoted(path))
     if len(request.scope["query_string"]) > MOST_QUERY:
         raise RefusedError(414, "query", most=MOST_QUERY)

@@ -4,7 +4,6 @@ import http.client
 import io
 import json
 import logging
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -101,15 +100,27 @@ class Raw:
 
 @contextmanager
 def kept_log():
-    """Keep what is written to standard error and output, and what the page logs; -> a function that returns it."""
+    """Keep what the server logs, tracebacks included; -> a function that returns it."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    page_log = logging.getLogger("wanda_ui")
-    page_log.addHandler(handler)
-    before = sys.stderr, sys.stdout
-    sys.stderr = sys.stdout = stream
+    loggers = [logging.getLogger(name) for name in ("", "uvicorn", "uvicorn.error")]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield stream.getvalue
     finally:
-        sys.stderr, sys.stdout = before
-        page_log.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+def is_told(reply) -> bool:
+    """Whether a refusal is one sentence, short enough to read."""
+    sentence = reply.sentence
+    return 20 < len(sentence) < 400 and "\n" not in sentence
+
+
+def is_ended(message: dict) -> bool:
+    """Whether an event that ran ended well, or with a sentence."""
+    if message["msg"] != "process_completed":
+        return False
+    return message["success"] or bool(str(message["output"].get("error") or "").strip())

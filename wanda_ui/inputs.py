@@ -23,6 +23,16 @@ def whole_number(value: object, name: str) -> int:
     return int(value)
 
 
+def some_text(value: object, name: str) -> str:
+    """Return a text that is more than blanks. Raises InputError, which calls the text by its name, for any other.
+
+    Asked before a job waits for the engine: whoever forgot to type need not wait to be told.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"the {name} is empty; write a few words")
+    return value
+
+
 def typed_number(text: str, most_digits: int = 9) -> int | None:
     """Read a whole number from 0 in ASCII digits; None for any other text and for one of more digits."""
     return int(text) if re.fullmatch(rf"[0-9]{{1,{most_digits}}}", text) else None

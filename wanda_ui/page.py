@@ -14,14 +14,18 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from wanda_core.assets import ASSETS
+from wanda_core.errors import InputError
 from wanda_core.machine.process import keep_freed_memory
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import tab as compare_tab
-from wanda_ui.jobs import LIGHT, MOST_JOBS, Cancel
+from wanda_ui.gate.guarded import GuardedPage
+from wanda_ui.gate.middleware import Gate
+from wanda_ui.jobs import LIGHT, Cancel
 from wanda_ui.language import LANGUAGES, Spoken, label, labels, next_language
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.scores import tab as scores_tab
+from wanda_ui.settings import Settings
 from wanda_ui.setup import panel
 from wanda_ui.setup.events import SetupEvents
 from wanda_ui.tab_context import Tab, TabContext, resizing_tab
@@ -55,27 +59,29 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_settings() -> dict[str, Any]:
+def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
     """Return how the page is served, the same for the app and the tests."""
+    settings = settings or Settings()
     return {
         "theme": theme(),
         "css_paths": [STYLE],
-        "max_file_size": "8mb",
+        "max_file_size": settings.upload_bytes,
         "state_session_capacity": 64,
         "enable_monitoring": False,
         "share": False,
         "run_history": False,
         "footer_links": [],
         "i18n": labels(),
-        "app_kwargs": {"middleware": [Middleware(Spoken)]},
+        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(Spoken)]},
         "ssr_mode": False,
     }
 
 
-def build(state: AppState) -> gr.Blocks:
+def build(state: AppState, settings: Settings | None = None) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
-    page: gr.Blocks
-    with gr.Blocks(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
+    settings = settings or Settings()
+    page: GuardedPage
+    with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
         head = _top()
         with gr.Row(elem_classes="wl-main"):
@@ -88,7 +94,8 @@ def build(state: AppState) -> gr.Blocks:
                     with resizing_tab(label(f"page.tab.{name}"), name, f"tab-{name}"):
                         built.append(build_tab(context))
         SetupEvents(context, setup, head, built).wire()
-    page.queue(max_size=MOST_JOBS, default_concurrency_limit=4, api_open=False)
+    page.guard(settings)
+    page.queue(max_size=settings.jobs_waiting, default_concurrency_limit=4, api_open=False)
     return page
 
 
@@ -106,11 +113,18 @@ def _top() -> gr.HTML:
 def serve(host: str | None = None, port: int | None = None) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
-    host, port: where to listen; Gradio's own settings when None.
+    host, port: where to listen; Gradio's own settings when None. Raises SystemExit, with a sentence, for a setting in
+    the environment that breaks its rule.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # uvicorn would take a visitor's address from a header; WANDA_TRUSTED_HEADER says whether one may be believed.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    try:
+        settings = Settings.from_environment()
+    except InputError as error:
+        raise SystemExit(str(error)) from None
     keep_freed_memory()
-    on_space = bool(os.environ.get("SPACE_ID"))
-    state = AppState(local_folders=not on_space)
+    state = AppState(local_folders=settings.local_folders)
     state.start()
-    build(state).launch(server_name=host, server_port=port, **launch_settings())
+    page = build(state, settings)
+    page.launch(server_name=host, server_port=port, **launch_settings(settings))

@@ -9,6 +9,7 @@ from gradio.components import Component
 from gradio.i18n import I18nData
 
 from wanda_ui.app_state import AppState, Loaded, Result
+from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.jobs import LIGHT, Cancel, Update
 from wanda_ui.language import Say
 
@@ -27,7 +28,7 @@ class TabContext:
     model: gr.Dropdown
     key: gr.State
     cancel: Cancel
-    page: gr.Blocks
+    page: GuardedPage
     tabs: gr.Tabs
 
     @property

@@ -1,10 +1,12 @@
 """Text files are read as plain UTF-8, or refused by name."""
 
+import time
+
 import pytest
 
 from wanda_core.errors import InputError
 from wanda_core.text import files
-from wanda_core.text.files import read_text
+from wanda_core.text.files import MAX_WORD, longest_word, read_text
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -38,3 +40,28 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path):
         read_text(tmp_path / "gone.txt")
     with pytest.raises(InputError, match="cannot be read"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "ab cd", "abcd", "abcde", "..abcde..", "abcd abcdef", "한글이에요", "a.b.c.d.e.f", "ab" * 9]
+)
+@pytest.mark.parametrize("more_than", [1, 2, 4, 5])
+def test_the_first_word_that_is_too_long_is_found_wherever_it_stands(text, more_than):
+    words = "".join(letter if letter.isalnum() else " " for letter in text).split()
+    long = [len(word) for word in words if len(word) > more_than]
+    for shift in range(6):
+        assert longest_word("." * shift + text, more_than) == (long[0] if long else 0)
+
+
+def test_a_word_that_no_language_has_is_refused_and_long_text_is_not(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("x" * MAX_WORD, encoding="utf-8")
+    assert len(read_text(file)) == MAX_WORD
+    file.write_text("hello " + "x" * (MAX_WORD + 1), encoding="utf-8")
+    with pytest.raises(InputError, match=r"^a\.txt holds 100,001 letters and digits in a row, and words up to 100,000"):
+        read_text(file)
+    sentence = "我们在一起走过了很长的路，天空是蓝色的，因为阳光被空气散射。"  # no blank in eight megabytes
+    file.write_text(sentence * (8_000_000 // len(sentence.encode())), encoding="utf-8")
+    began = time.perf_counter()
+    assert len(read_text(file)) > 2_000_000
+    assert time.perf_counter() - began < 2

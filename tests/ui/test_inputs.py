@@ -5,7 +5,7 @@ import math
 import pytest
 
 from wanda_core.errors import InputError
-from wanda_ui.inputs import as_int, as_share, is_number, typed_number, whole_number
+from wanda_ui.inputs import as_int, as_share, is_number, some_text, typed_number, whole_number
 
 
 @pytest.mark.parametrize(("value", "number"), [(3, 3), (3.0, 3), (-2.0, -2), (10**400, 10**400)])
@@ -37,3 +37,10 @@ def test_percent_becomes_a_share_and_what_is_no_number_stays():
 def test_typed_numbers_are_ascii_digits_and_few_of_them(text, number):
     assert typed_number(text) == number
     assert typed_number(text, most_digits=3) == (number if len(text) <= 3 else None)
+
+
+@pytest.mark.parametrize("value", ["", "  \n\t", "\u3000", None, 7, ["words"]])
+def test_a_text_of_blanks_is_none(value):
+    assert some_text(" a word ", "prompt") == " a word "
+    with pytest.raises(InputError, match=r"^the prompt is empty; write a few words$"):
+        some_text(value, "prompt")

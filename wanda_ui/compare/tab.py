@@ -16,7 +16,7 @@ from wanda_ui import markup
 from wanda_ui.app_state import AppState, Result
 from wanda_ui.compare import columns
 from wanda_ui.compare.columns import Answers, Columns
-from wanda_ui.inputs import as_int
+from wanda_ui.inputs import as_int, some_text
 from wanda_ui.jobs import ENGINE, Update
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.tab_context import Tab, TabContext
@@ -134,8 +134,10 @@ def answering(
     """Load the model, then answer token by token from it and its variant, holding the engine. Closing it stops both.
 
     Yields progress while it waits, once empty answers, then longer ones. Where the server no longer keeps the variant
-    of that key, or it was made from another model, the dense model answers alone.
+    of that key, or it was made from another model, the dense model answers alone. Raises InputError, before any wait,
+    for a blank prompt.
     """
+    some_text(prompt, "prompt")
     result = state.results.get(key)
     lm = (yield from state.model_steps(name)).lm
     if result is not None and result.loaded.lm is not lm:

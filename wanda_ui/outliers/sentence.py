@@ -16,6 +16,7 @@ from wanda_core.outliers.massive import (
 from wanda_core.outliers.sentence import Sentence, read_sentence_steps
 from wanda_core.progress import Steps
 from wanda_ui import markup
+from wanda_ui.inputs import some_text
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
 from wanda_ui.outliers.figures.sentence import token_channels, token_surface
@@ -31,9 +32,12 @@ COLUMNS = ("at_block", "token_place", "token", "channel", "value", "times_median
 
 
 def sentence_steps(context: TabContext, name: str, text: str) -> Steps[Sentence]:
-    """Read a sentence by the model of that name, unless it was read before."""
-    return context.state.measurement_steps(
-        name, ("sentence", text), lambda loaded: read_sentence_steps(loaded.lm, text)
+    """Read a sentence by the model of that name, unless it was read before. Refuses a blank one before any wait."""
+    words = some_text(text, "sentence")
+    return (
+        yield from context.state.measurement_steps(
+            name, ("sentence", words), lambda loaded: read_sentence_steps(loaded.lm, words)
+        )
     )
 
 

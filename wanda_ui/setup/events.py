@@ -128,7 +128,7 @@ class SetupEvents:
         before = partial(self._cancelled, say, str(chosen["name"]), values[self.context.key])
         stop = self.context.cancel.since(request, before)
         try:
-            steps = job(self.context.state, **chosen)
+            steps = job(self.context.state, settings=self.context.page.settings, **chosen)
         except WandaError as error:
             yield self._tell(markup.problem(str(error)))
             return

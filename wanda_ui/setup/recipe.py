@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wanda_core.checks import MAX_SAMPLES, MAX_SEQ_LEN
+from wanda_core.checks import MAX_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
 from wanda_core.progress import Steps
@@ -10,13 +10,15 @@ from wanda_core.recipe import PruneSpec, preset
 from wanda_core.text.files import read_text
 from wanda_ui.app_state import AppState, Result
 from wanda_ui.inputs import as_share, whole_number
+from wanda_ui.settings import Settings
 
-MAX_PAGE_TOKENS = 64 * 1024  # samples × length that the page runs; the command line has no such limit
+OWN = Settings()  # the command line has no such limits
 
 
 def prune_job(
     state: AppState,
     *,
+    settings: Settings = OWN,
     name: str,
     method: str,
     pattern: str,
@@ -35,7 +37,7 @@ def prune_job(
     draw: dict[str, object] = {
         "text": read_text(file) if file else None,
         "source": "uploaded text" if file else None,
-        **_draw(samples, seq_len, seed),
+        **_draw(samples, seq_len, seed, settings),
     }
     return state.prune_steps(name, spec, draw)
 
@@ -71,14 +73,15 @@ def _sparsity(percent: object) -> Any:
     return as_share(percent)
 
 
-def _draw(samples: object, seq_len: object, seed: object) -> dict[str, object]:
+def _draw(samples: object, seq_len: object, seed: object, settings: Settings) -> dict[str, object]:
     """Check how the calibration is drawn. Raises InputError for what is no whole number or more than the page runs."""
     count, length = whole_number(samples, "samples"), whole_number(seq_len, "length")
     drawn_by = whole_number(seed, "seed")
-    within = 1 <= count <= MAX_SAMPLES and 1 <= length <= MAX_SEQ_LEN and count * length <= MAX_PAGE_TOKENS
+    within = 1 <= count <= settings.samples and 1 <= length <= MAX_SEQ_LEN and count * length <= settings.tokens
     if not within:
         raise InputError(
             f"{count} samples of {length} tokens are outside what this page runs "
-            f"(1 to {MAX_PAGE_TOKENS:,} tokens in all); choose fewer, or use the command line"
+            f"({settings.samples:,} samples and {settings.tokens:,} tokens in all at most); choose fewer, or use the "
+            "command line"
         )
     return {"samples": count, "seq_len": length, "seed": drawn_by}

@@ -1,0 +1,72 @@
+"""What tests with raw requests share: a server over a tiny model, whose log is kept, and a client without a page."""
+
+import asyncio
+import socket
+
+import pytest
+from raw_requests import Raw, kept_log
+
+from wanda_core.errors import ModelError
+from wanda_core.progress import finish
+from wanda_ui import app_state
+from wanda_ui.app_state import AppState, Loaded
+from wanda_ui.page import build, launch_settings
+from wanda_ui.settings import Settings
+
+UPLOAD_BYTES = 300_000
+
+
+@pytest.fixture(scope="module")
+def server_log():
+    """What the server logged so far."""
+    with kept_log() as read:
+        yield read
+
+
+@pytest.fixture(scope="module")
+def tiny_state(tiny_llama):
+    """A state whose built-in model is tiny and analysed; there is no other model."""
+
+    def nothing(name, **_):
+        raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_state, "load_model", nothing)
+        patch.setattr(app_state, "EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
+        state = AppState()
+        state.models["builtin"] = Loaded(tiny_llama)
+        finish(state.open_steps("builtin"))
+        yield state
+
+
+@pytest.fixture(scope="module")
+def served(tiny_state, server_log, tmp_path_factory):
+    """-> (the page, its address)"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        chosen = Settings(upload_bytes=UPLOAD_BYTES)
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+
+        async def launched():
+            """Gradio would make event loops of its own where none runs, and leave them open."""
+            page = build(tiny_state, chosen)
+            where = {"server_name": "127.0.0.1", "server_port": port}
+            page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings(chosen))
+            return page
+
+        page = asyncio.run(launched())
+        yield page, f"http://127.0.0.1:{port}"
+        page.close()
+
+
+@pytest.fixture
+def raw(served, server_log, capfd):
+    """A client; whatever it does, the server writes no traceback and no fault meanwhile."""
+    client, before = Raw(served[1]), len(server_log())
+    yield client
+    client.close()
+    written = server_log()[before:] + "".join(capfd.readouterr())
+    assert "Traceback" not in written, written[-3000:]
+    assert "failed:" not in written, written[-3000:]

@@ -1,0 +1,115 @@
+"""Settings: their defaults, what the environment may say, and the table that README shows."""
+
+import re
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from wanda_core.errors import InputError
+from wanda_ui import page
+from wanda_ui.settings import PUBLIC, SETTINGS, Settings, table
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_without_a_word_the_page_is_its_owners():
+    settings = Settings.from_environment({})
+    assert settings == Settings()
+    assert settings.local_folders
+    assert settings.allows("anybody/anything")
+    assert settings.jobs_a_minute == 0
+
+
+@pytest.mark.parametrize("environ", [{"WANDA_PUBLIC": "1"}, {"SPACE_ID": "somebody/lab"}])
+def test_a_public_page_allows_the_built_in_model_alone_and_less_of_everything(environ):
+    settings = Settings.from_environment(environ)
+    assert settings == PUBLIC
+    assert not settings.local_folders
+    assert settings.allows("builtin")
+    assert not settings.allows("openai-community/gpt2")
+    own = Settings()
+    for name in ("samples", "tokens", "prompt_characters", "upload_bytes"):
+        assert getattr(settings, name) < getattr(own, name), name
+    assert settings.jobs_a_minute > 0
+
+
+def test_what_the_environment_says_goes_before_the_defaults():
+    given = {
+        "WANDA_PUBLIC": "1",
+        "WANDA_MODELS": f" builtin, openai-community/gpt2@{COMMIT} ,",
+        "WANDA_MAX_SAMPLES": "64",
+        "WANDA_MAX_TOKENS": " 8192 ",
+        "WANDA_MAX_CHARACTERS": "1000",
+        "WANDA_MAX_UPLOAD_MB": "0.5",
+        "WANDA_MAX_JOBS": "5",
+        "WANDA_JOBS_A_MINUTE": "0",
+        "WANDA_TRUSTED_HEADER": "X-Real-IP",
+        "WANDA_VARIANT_GB": "2.5",
+    }
+    assert set(given) == {setting.variable for setting in SETTINGS}
+    assert Settings.from_environment(given) == Settings(
+        public=True,
+        models={"openai-community/gpt2": COMMIT},
+        samples=64,
+        tokens=8192,
+        prompt_characters=1000,
+        upload_bytes=2**19,
+        jobs_waiting=5,
+        jobs_a_minute=0,
+        trusted_header="x-real-ip",
+        variant_bytes=2_500_000_000,
+    )
+    assert Settings.from_environment(given).commit("openai-community/gpt2") == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("WANDA_PUBLIC", "yes"),
+        ("WANDA_MODELS", "openai-community/gpt2"),
+        ("WANDA_MODELS", "openai-community/gpt2@main"),
+        ("WANDA_MODELS", f"gpt2@{COMMIT}"),
+        ("WANDA_MODELS", f"../../etc@{COMMIT[:-1]}"),
+        ("WANDA_MAX_SAMPLES", "0"),
+        ("WANDA_MAX_SAMPLES", "1.5"),
+        ("WANDA_MAX_TOKENS", "nan"),
+        ("WANDA_MAX_CHARACTERS", "-5"),
+        ("WANDA_MAX_UPLOAD_MB", "65"),
+        ("WANDA_MAX_JOBS", "1e3"),
+        ("WANDA_JOBS_A_MINUTE", "x" * 500),
+        ("WANDA_TRUSTED_HEADER", "X Real"),
+        ("WANDA_VARIANT_GB", "much"),
+    ],
+)
+def test_a_value_that_breaks_its_rule_is_one_short_sentence_that_names_the_variable(variable, text):
+    with pytest.raises(InputError, match=f"^{variable} .*; ") as refused:
+        Settings.from_environment({variable: text})
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+def test_a_server_with_a_bad_setting_ends_with_the_sentence(monkeypatch):
+    monkeypatch.setenv("WANDA_MODELS", "openai-community/gpt2")
+    with pytest.raises(SystemExit, match=r"^WANDA_MODELS lists 'openai-community/gpt2'"):
+        page.serve()
+
+
+def test_nobody_changes_settings_and_each_has_its_line_in_the_table():
+    with pytest.raises(FrozenInstanceError):
+        Settings().samples = 1
+    assert [setting.field for setting in SETTINGS] == [field.name for field in fields(Settings)]
+
+
+def test_the_words_of_the_table_are_the_defaults():
+    assert {setting.public for setting in SETTINGS if setting.field == "models"} == {"the built-in one"}
+    for setting in SETTINGS:
+        for words, settings in ((setting.own, Settings()), (setting.public, PUBLIC)):
+            if re.fullmatch(r"[\d.]+", words):
+                value = getattr(settings, setting.field)
+                assert setting.read(setting.variable, words) == value, setting.variable
+
+
+def test_readme_shows_the_table():
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert table() in readme

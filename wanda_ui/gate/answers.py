@@ -1,0 +1,50 @@
+"""The gate's answers, in the form in which Gradio's own page shows each of them to a person."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+async def answer(send: Send, status: int, sentence: str, plain: bool) -> None:
+    """Answer with a sentence.
+
+    plain: as text, which the page shows of an upload; else as JSON, under both names that it looks for. The connection
+    stays: what is left of a refused body is dropped by the server as it comes, while closing at once would often take
+    the answer from the visitor too.
+    """
+    kind = b"text/plain; charset=utf-8" if plain else b"application/json"
+    body = (sentence if plain else json.dumps({"detail": sentence, "error": sentence}, ensure_ascii=False)).encode()
+    given = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": given})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def lost_session(send: Send, sentence: str) -> None:
+    """Answer one who listens for events of a session that is not known, as Gradio does: the page then begins anew."""
+    message = {"msg": "unexpected_error", "message": sentence, "success": False, "session_not_found": True}
+    body = f"data: {json.dumps(message, ensure_ascii=False)}\n\n".encode()
+    given = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": given})
+    await send({"type": "http.response.body", "body": body})
+
+
+def replacing(send: Send, refuse: Callable[[int], tuple[int, str] | None], plain: bool) -> Send:
+    """Make a `send` that puts a sentence in the place of Gradio's refusals.
+
+    refuse(status) -> the status and sentence to send instead, None to let the answer pass.
+    """
+    dropped = False
+
+    async def changed(message: dict[str, Any]) -> None:
+        nonlocal dropped
+        if message["type"] == "http.response.start":
+            instead = refuse(message["status"])
+            if instead is not None:
+                dropped = True
+                await answer(send, *instead, plain)
+        if not dropped:
+            await send(message)
+
+    return changed

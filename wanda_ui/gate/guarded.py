@@ -1,0 +1,52 @@
+"""The page, whose events never fail without a sentence: the one place where their exceptions end."""
+
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from wanda_core.errors import WandaError
+from wanda_ui.gate.rules import check_covered
+from wanda_ui.language import speaker
+from wanda_ui.settings import Settings
+
+log = logging.getLogger("wanda_ui")
+
+
+class GuardedPage(gr.Blocks):
+    """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises."""
+
+    settings = Settings()
+
+    def guard(self, settings: Settings) -> None:
+        """Set what the page allows. Raises LookupError where an input of the page has no rule."""
+        check_covered(self)
+        self.settings = settings
+
+    async def process_api(self, block_fn: Any, *args: Any, **more: Any) -> Any:
+        """Run an event; what it raises becomes a sentence for the visitor and a line in the log."""
+        try:
+            return await super().process_api(block_fn, *args, **more)
+        except Exception as error:
+            if isinstance(error, gr.Error) and not error.print_exception:
+                raise
+            request = more.get("request")
+            say = speaker(request[0] if isinstance(request, list) else request)
+            if isinstance(error, WandaError):
+                raise gr.Error(str(error), print_exception=False) from None
+            log.error("event %s failed: %s", getattr(block_fn, "name", block_fn), where(error))
+            words = say("gate.unexpected", kind=type(error).__name__)
+            raise gr.Error(words, print_exception=False) from None
+
+
+def where(error: BaseException) -> str:
+    """Write the kind of an exception and where it was raised. Not its message, which may hold what a visitor sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "/wanda_" in Path(frame.filename).as_posix()]
+    inner = [frame for frame in own if Path(frame.filename) != Path(__file__)] or frames
+    if not inner:
+        return type(error).__name__
+    frame = inner[-1]
+    return f"{type(error).__name__} in {frame.name} ({Path(frame.filename).name}:{frame.lineno})"

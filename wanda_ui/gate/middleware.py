@@ -1,0 +1,248 @@
+"""The gate itself, in front of Gradio: which requests there are, what each may carry, and an answer to every other.
+
+What is let through was checked whole; what is not gets one sentence in the visitor's language. Routes of Gradio that
+the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.formparsers import MultiPartException
+
+from wanda_ui.gate import answers, arrivals, body, rate, rules
+from wanda_ui.gate.guarded import GuardedPage, where
+from wanda_ui.gate.refusal import RefusedError, quoted
+from wanda_ui.jobs import ENGINE
+from wanda_ui.language import choose, say
+
+NAME = body.NAME.pattern
+READ = re.compile(
+    rf"/?|/(config|favicon\.ico|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
+    rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
+)
+EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
+UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
+MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
+FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
+MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
+DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
+HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
+
+log = logging.getLogger("wanda_ui")
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Gate:
+    """ASGI middleware in front of a page that is a `GuardedPage`."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._rate: rate.Rate | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answered(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _answered(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
+        """Answer a request whatever happens: what is raised becomes a sentence, and a line in the log."""
+        headers = dict(reversed([(name.lower(), value) for name, value in scope["headers"]]))
+        query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
+        asked = parse_qs(query).get("lang", [None])[0]
+        speak = partial(say, choose(asked, headers.get(b"accept-language", b"").decode("latin-1")[:MOST_PATH]))
+        plain = scope["path"] == UPLOAD or scope["method"] in ("GET", "HEAD")
+        started = False
+
+        async def noticed(message: dict[str, Any]) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        request = _Request(scope, receive, noticed, headers, speak, plain)
+        try:
+            await self._through(request)
+        except RefusedError as refused:
+            if not started:
+                await answers.answer(send, refused.status, refused.words(speak), plain)
+        except ConnectionResetError:  # the visitor has gone
+            pass
+        except Exception as error:
+            log.error("%s %s failed: %s", scope["method"], quoted(scope["path"]), where(error))
+            if started:
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await answers.answer(send, 500, speak("gate.unexpected", kind=type(error).__name__), plain)
+
+    async def _through(self, request: "_Request") -> None:
+        """Check a request by its method and path, and let it through."""
+        method, path = request.scope["method"], request.scope["path"]
+        _check_address(request)
+        if method in ("GET", "HEAD") and READ.fullmatch(path):
+            await self._read(request)
+        elif method == "POST" and EVENT.fullmatch(path):
+            await self._event(request, queued=path.endswith("/queue/join"))
+        elif method == "POST" and path == UPLOAD:
+            await self._upload(request)
+        elif method == "POST" and path in (CANCEL, RESET):
+            await self._end(request, path)
+        elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET):
+            raise RefusedError(405, "method", method=quoted(method))
+        else:
+            raise RefusedError(404, "path", path=quoted(path))
+
+    async def _read(self, request: "_Request") -> None:
+        """Let a page, a file or a stream be read."""
+        path, query = request.scope["path"], request.query
+        if path.startswith("/gradio_api/file=") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", path.partition("=")[2]):
+            raise RefusedError(404, "path", path=quoted(path))
+        if path == "/gradio_api/upload_progress" and not body.NAME.fullmatch(query.get("upload_id", "")):
+            raise RefusedError(404, "path", path=quoted(path))
+        if path == "/gradio_api/queue/data":
+            session = query.get("session_hash", "")
+            if session not in request.page._queue.pending_messages_per_session:
+                await answers.lost_session(request.send, request.say("gate.lost"))
+                return
+        await self.app(request.scope, request.receive, request.send)
+
+    async def _event(self, request: "_Request", queued: bool) -> None:
+        """Check an event: who asks, for what, and every value; then write on it when it came."""
+        page = request.page
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        event = body.parse(raw, request.headers)
+        body.check_keys(event, {"data", "fn_index", "session_hash"}, {"event_data", "trigger_id"})
+        session = body.check_name(event, "session_hash")
+        asked = _event_of(page, event["fn_index"])
+        if not queued and asked.queue:
+            raise RefusedError(404, "queued")
+        trigger = event.get("trigger_id")
+        if trigger is not None and (type(trigger) is not int or trigger not in {page._id, *page.blocks}):
+            raise RefusedError(400, "trigger", value=quoted(trigger))
+        rules.check_event_data(event.get("event_data"))
+        state = page.state_holder.session_data.get(session)
+        current = state.blocks_config.blocks if state is not None else page.blocks
+        rules.check_values(asked.inputs, event["data"], current, page.settings)
+        unread = page._queue.pending_messages_per_session.get(session)
+        if unread is not None and unread.qsize() > MOST_UNREAD:
+            raise RefusedError(429, "unread", most=MOST_UNREAD)
+        if asked.concurrency_id == ENGINE["concurrency_id"]:
+            self._take(request)
+        scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
+        busy = request.say("gate.busy", most=page.settings.jobs_waiting)
+        send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
+        await self.app(scope, _again(raw, request.receive), send if queued else request.send)
+
+    async def _upload(self, request: "_Request") -> None:
+        """Let an upload through as long as all of it is within the bound."""
+        most = request.page.settings.upload_bytes
+        kind = request.headers.get(b"content-type", b"")
+        if not re.match(rb"multipart/form-data\s*;.*boundary=", kind, re.IGNORECASE):
+            given = quoted(kind.split(b";")[0].decode("latin-1"))
+            raise RefusedError(415, "content_type", value=given, wanted="multipart/form-data")
+        if "upload_id" in request.query and not body.NAME.fullmatch(request.query["upload_id"]):
+            raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
+        body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
+        self._take(request)
+        size = 0
+
+        async def counted() -> Any:
+            nonlocal size
+            message = await request.receive()
+            size += len(message.get("body", b""))
+            if size > most + FORM_BYTES:
+                raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
+            return message
+
+        large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
+
+        def refuse(status: int) -> tuple[int, str] | None:
+            return None if status < 400 else (413, large) if size > most else (400, wrong)
+
+        try:
+            send = answers.replacing(request.send, refuse, request.plain)
+            await self.app(request.scope, counted, send)
+        except Exception as error:  # a form that Gradio cannot read
+            log.error("an upload failed: %s", where(error))
+            raise RefusedError(400, "form") from None
+
+    async def _end(self, request: "_Request", path: str) -> None:
+        """Let a visitor end an event of their own."""
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        ended = body.parse(raw, request.headers)
+        needed = {"event_id", "session_hash", "fn_index"} if path == CANCEL else {"event_id"}
+        body.check_keys(ended, needed, {"session_hash", "fn_index"})
+        for key in needed - {"fn_index"}:
+            body.check_name(ended, key)
+        if "fn_index" in needed:
+            _event_of(request.page, ended["fn_index"])
+        await self.app(request.scope, _again(raw, request.receive), request.send)
+
+    def _take(self, request: "_Request") -> None:
+        """Count a job of the visitor's address. Raises RefusedError for one too many."""
+        settings = request.page.settings
+        if self._rate is None:
+            self._rate = rate.Rate(settings.jobs_a_minute)
+        self._rate.take(rate.address_of(request.scope.get("client"), request.headers, settings.trusted_header))
+
+
+class _Request:
+    """A request on its way through: ASGI's three, its headers (lower case, the first of each), `say`, how to answer."""
+
+    def __init__(self, scope: Any, receive: body.Receive, send: Send, headers: Any, say: Any, plain: bool) -> None:
+        self.receive, self.send, self.headers, self.say, self.plain = receive, send, headers, say, plain
+        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
+        self.scope = {**scope, "headers": kept}
+        query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
+        self.query = {name: values[0] for name, values in parse_qs(query).items()}
+
+    @property
+    def page(self) -> GuardedPage:
+        """Return the page that the request is for."""
+        page: GuardedPage = self.scope["app"].get_blocks()
+        return page
+
+    def with_header(self, name: bytes, value: bytes) -> dict[str, Any]:
+        """Return the scope with one more header."""
+        return {**self.scope, "headers": [*self.scope["headers"], (name, value)]}
+
+
+def _check_address(request: _Request) -> None:
+    """Raise RefusedError for an address that Gradio or the file system would fail on."""
+    path = request.scope["path"]
+    strange = any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path)
+    if strange or len(path) > MOST_PATH or any(len(part) > MOST_PART for part in path.split("/")):
+        raise RefusedError(404, "path", path=quoted(path))
+    if len(request.scope["query_string"]) > MOST_QUERY:
+        raise RefusedError(414, "query", most=MOST_QUERY)
+    for name in (b"host", b"x-forwarded-host"):
+        if not HOST.fullmatch(request.headers.get(name, b"")):
+            raise RefusedError(400, "host", name=name.decode())
+
+
+def _event_of(page: GuardedPage, number: object) -> Any:
+    """Return an event of the page that the server answers. Raises RefusedError for any other number."""
+    event = page.fns.get(number) if type(number) is int else None
+    if event is None or event.fn is None:
+        raise RefusedError(400, "event", value=quoted(number))
+    return event
+
+
+def _again(raw: bytes, receive: body.Receive) -> body.Receive:
+    """Make a `receive` that hands on a body which was read already."""
+    sent = False
+
+    async def replay() -> Any:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    return replay

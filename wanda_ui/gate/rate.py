@@ -1,0 +1,49 @@
+"""How many jobs an address may ask for: a bucket of tokens each, filled at a steady rate."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from wanda_ui.gate.refusal import RefusedError
+
+
+class Rate:
+    """Buckets by address, of `a_minute` tokens each, which fill within a minute; 0 means no limit.
+
+    clock: returns seconds.
+    """
+
+    MOST_ADDRESSES = 10_000  # remembered, the latest; a bucket that is forgotten was the one unused longest
+
+    def __init__(self, a_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.a_minute, self._clock = a_minute, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (tokens, when that was)
+
+    def take(self, address: str) -> None:
+        """Take a token. Raises RefusedError, with the seconds until there is one, where the bucket is empty."""
+        if not self.a_minute:
+            return
+        now = self._clock()
+        tokens, since = self._buckets.pop(address, (float(self.a_minute), now))
+        tokens = min(float(self.a_minute), tokens + (now - since) * self.a_minute / 60)
+        enough = tokens >= 1
+        self._buckets[address] = (tokens - 1 if enough else tokens, now)
+        while len(self._buckets) > self.MOST_ADDRESSES:
+            self._buckets.popitem(last=False)
+        if not enough:
+            seconds = math.ceil((1 - tokens) * 60 / self.a_minute)
+            raise RefusedError(429, "rate", most=self.a_minute, seconds=max(1, seconds))
+
+
+def address_of(client: tuple[str, int] | None, headers: dict[bytes, bytes], trusted: str | None) -> str:
+    """Return the address that a request comes from.
+
+    client: of the connection; trusted: the header in which the proxy in front puts the visitor's address. Of several
+    addresses in it the last counts: the others were sent by the visitor.
+    """
+    if trusted:
+        value = headers.get(trusted.encode("latin-1"), b"").decode("latin-1").split(",")[-1].strip()
+        if value:
+            return value[:64]
+    return client[0] if client else ""

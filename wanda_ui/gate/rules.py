@@ -1,0 +1,186 @@
+"""What each control may send. The rules follow from the control itself, so a new control is guarded by being there.
+
+A control of a class that has no rule cannot be an input: the page is not built. To add one, put its rule into `RULES`.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from wanda_ui.gate.refusal import RefusedError, quoted
+from wanda_ui.inputs import is_number
+from wanda_ui.settings import Settings
+
+MOST_HTML = 200_000  # characters; the page sends back what it was sent itself: a figure's title
+MOST_NAME = 500  # characters of a typed choice: a Hugging Face id has 96 at most, a folder seldom more than this
+MOST_FILE_NAME = 1_000  # characters of a path, a file's name or its kind
+LARGEST = 2**53  # of a number without bounds of its own; beyond it a browser's numbers have gaps
+FILE_KEYS = {"path", "url", "size", "orig_name", "mime_type", "is_stream", "meta"}
+
+Rule = Callable[[Any, Any, Settings], None]  # rule(control, value, settings) raises RefusedError
+
+
+def name_of(control: Any) -> Any:
+    """Return what a refusal calls a control: its label, else its element id, else its class."""
+    return getattr(control, "label", None) or getattr(control, "elem_id", None) or type(control).__name__
+
+
+def check_values(controls: list[Block], values: object, current: Mapping[int, Block], settings: Settings) -> None:
+    """Check what came for an event's inputs. Raises RefusedError for a wrong count and for what breaks a rule.
+
+    current: controls as this visitor's page has them now, by id: choices follow the model.
+    """
+    if not isinstance(values, list):
+        raise RefusedError(400, "values", given=quoted(values))
+    if len(values) != len(controls):
+        raise RefusedError(400, "count", wanted=len(controls), given=len(values))
+    for control, value in zip(controls, values, strict=True):
+        if not (value is None and _may_be_empty(control)):
+            RULES[type(control)](current.get(control._id, control), value, settings)
+
+
+def _may_be_empty(control: Any) -> bool:
+    """Whether the page itself sends nothing for a control: as long as nothing is chosen, uploaded or shown there."""
+    if isinstance(control, (gr.Radio, gr.Dropdown)):
+        return control.value is None or getattr(control, "allow_custom_value", False)
+    return isinstance(control, (gr.HTML, gr.Markdown, gr.File, gr.State))
+
+
+def check_covered(page: gr.Blocks) -> None:
+    """Raise LookupError for an input of the page that has no rule."""
+    for event in page.fns.values():
+        for control in event.inputs if event.fn is not None else ():
+            if type(control) not in RULES or getattr(control, "multiselect", False):
+                raise LookupError(f"{type(control).__name__} {name_of(control)!s} has no rule; add one to RULES")
+
+
+def check_text(control: Any, value: object, most: int) -> str:
+    """Return a value that is a text of so many whole characters at most. Raises RefusedError for any other."""
+    if not isinstance(value, str):
+        raise RefusedError(400, "not_text", control=name_of(control), value=quoted(value))
+    if len(value) > most:
+        raise RefusedError(400, "too_long", control=name_of(control), given=len(value), most=most)
+    if not well_formed(value):
+        raise RefusedError(400, "half_characters", control=name_of(control))
+    return value
+
+
+def well_formed(text: str) -> bool:
+    """Whether a text can be written as UTF-8: no half of a surrogate pair stands alone."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_number(control: Any, value: object, low: float, high: float, whole: bool) -> None:
+    """Check a number. Raises RefusedError for NaN, True, a text, what is out of bounds or, if need be, not whole."""
+    name = name_of(control)
+    if value is None:
+        raise RefusedError(400, "no_number", control=name, low=low, high=high)
+    if not is_number(value) or (isinstance(value, float) and not math.isfinite(value)):
+        raise RefusedError(400, "not_number", control=name, value=quoted(value), low=low, high=high)
+    if not low <= value <= high:
+        raise RefusedError(400, "out_of_range", control=name, value=quoted(value), low=low, high=high)
+    if whole and isinstance(value, float) and not value.is_integer():
+        raise RefusedError(400, "not_whole", control=name, value=quoted(value))
+
+
+def _textbox(box: Any, value: object, settings: Settings) -> None:
+    check_text(box, value, min(box.max_length or settings.prompt_characters, settings.prompt_characters))
+
+
+def _slider(slider: Any, value: object, settings: Settings) -> None:
+    whole = all(float(part).is_integer() for part in (slider.minimum, slider.step))
+    check_number(slider, value, slider.minimum, slider.maximum, whole)
+
+
+def _number(field: Any, value: object, settings: Settings) -> None:
+    low = -LARGEST if field.minimum is None else field.minimum
+    high = LARGEST if field.maximum is None else field.maximum
+    check_number(field, value, low, high, field.precision == 0)
+
+
+def _choice(control: Any, value: object, settings: Settings) -> None:
+    """Check a choice; a typed one is a short text."""
+    if getattr(control, "allow_custom_value", False):
+        check_text(control, value, MOST_NAME)
+    elif not any(type(choice) is type(value) and choice == value for _, choice in control.choices):
+        raise RefusedError(400, "not_choice", control=name_of(control), value=quoted(value))
+
+
+def _checkbox(box: Any, value: object, settings: Settings) -> None:
+    if not isinstance(value, bool):
+        raise RefusedError(400, "not_switch", control=name_of(box), value=quoted(value))
+
+
+def _html(control: Any, value: object, settings: Settings) -> None:
+    check_text(control, value, MOST_HTML)
+
+
+def _state(control: Any, value: object, settings: Settings) -> None:
+    """Refuse whatever was sent for what only the server knows."""
+    raise RefusedError(400, "state", value=quoted(value))
+
+
+def _file(control: Any, value: object, settings: Settings) -> None:
+    """Check that a file is one that was uploaded here, is still there, and is not too large."""
+    name = name_of(control)
+    if not _is_file(value):
+        raise RefusedError(400, "not_file", control=name, value=quoted(value))
+    path = Path(os.path.realpath(value["path"]))  # type: ignore[index]
+    if not path.is_relative_to(os.path.realpath(control.GRADIO_CACHE)) or not path.is_file():
+        raise RefusedError(400, "file_gone", control=name)
+    if path.stat().st_size > settings.upload_bytes:
+        raise RefusedError(413, "upload", most=megabytes(settings.upload_bytes))
+
+
+def _is_file(value: object) -> bool:
+    """Whether a value has the form that Gradio gives a file."""
+    if not isinstance(value, dict) or not FILE_KEYS >= set(value) >= {"path", "meta"}:
+        return False
+    texts = [value.get(key) for key in ("path", "url", "orig_name", "mime_type")]
+    right = all(text is None or (isinstance(text, str) and len(text) <= MOST_FILE_NAME) for text in texts)
+    size = value.get("size")
+    return (
+        right
+        and isinstance(value["path"], str)
+        and all("\0" not in text and well_formed(text) for text in texts if text)
+        and (size is None or (is_number(size) and 0 <= size <= LARGEST))
+        and value.get("is_stream") in (None, False)
+        and value["meta"] == {"_type": "gradio.FileData"}
+    )
+
+
+def megabytes(count: int) -> str:
+    """Write bytes as a number of megabytes."""
+    return f"{count / 2**20:.3g}"
+
+
+def check_event_data(value: object) -> None:
+    """Check what a browser tells of a click: small, of whole characters. Raises RefusedError otherwise."""
+    most = 10_000  # characters as JSON
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > most or not well_formed(text):
+        raise RefusedError(400, "event_data", most=most)
+
+
+RULES: dict[type, Rule] = {
+    gr.Textbox: _textbox,
+    gr.Slider: _slider,
+    gr.Number: _number,
+    gr.Radio: _choice,
+    gr.Dropdown: _choice,
+    gr.Checkbox: _checkbox,
+    gr.HTML: _html,
+    gr.Markdown: _html,
+    gr.State: _state,
+    gr.File: _file,
+}

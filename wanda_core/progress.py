@@ -49,7 +49,7 @@ class Progress:
     """How far a long job is: `done` of `total` units of a stage are finished.
 
     detail: a name that is the same in every language (a linear, a model, a setting), never a sentence; inner: how far
-    the unit at work is, where that is a job of its own.
+    the unit at work is, where that is a job of its own; seconds: that are left of this stage, where somebody can know.
     """
 
     stage: Stage
@@ -58,6 +58,7 @@ class Progress:
     unit: Unit
     detail: str = ""
     inner: "Progress | None" = None
+    seconds: float | None = None
 
     @property
     def fraction(self) -> float:

@@ -31,6 +31,14 @@ class Linear:
         return isinstance(self.module, Conv1D) or (isinstance(self.module, ExpertMatrix) and self.module.transposed)
 
     @property
+    def parameter(self) -> tuple[str, int | None]:
+        """Full name of the parameter that holds it, and its place there, None where it is the whole parameter."""
+        if not isinstance(self.module, ExpertMatrix):
+            return f"{self.name}.weight", None
+        own, index = self.module.parameter, self.module.index
+        return f"{self.name.removesuffix(f'.{index}.{own}')}.{own}", index
+
+    @property
     def routed(self) -> bool:
         """Whether it belongs to one of several experts, and reads only the tokens that are sent there."""
         return isinstance(self.module, ExpertMatrix) or re.search(r"experts\.\d+\.", self.kind) is not None

@@ -137,6 +137,12 @@ def outlier_features_steps(
     return outlier_features(counts, layer_share, position_share)
 
 
+def check_magnitude(magnitude: object) -> None:
+    """Raise InputError for what is no magnitude that values could reach."""
+    if isinstance(magnitude, bool) or not isinstance(magnitude, (int, float)) or not 0 < magnitude < math.inf:
+        raise InputError(f"magnitude {shortened(magnitude)} is not a number above 0; the definition has 6.0")
+
+
 @torch.no_grad()
 def feature_counts_steps(
     lm: LanguageModel, calibration: Calibration, magnitude: float = FEATURE_MAGNITUDE
@@ -145,8 +151,7 @@ def feature_counts_steps(
 
     Raises InputError for a magnitude that is none, ModelError when no linear reads the residual stream.
     """
-    if isinstance(magnitude, bool) or not isinstance(magnitude, (int, float)) or not 0 < magnitude < math.inf:
-        raise InputError(f"magnitude {shortened(magnitude)} is not a number above 0; the definition has 6.0")
+    check_magnitude(magnitude)
     lm.check_length(calibration.seq_len)
     blocks = lm.walk("read")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))

@@ -46,13 +46,15 @@ def prune_steps(
     calibration: Calibration | None = None,
     profile: Profile | None = None,
     reports: list[LinearReport] | None = None,
+    make_twin: Callable[[LanguageModel], LanguageModel] = twin,
 ) -> Steps[Variant]:
     """Prune as a generator that yields progress; closing it cancels and leaves nothing behind.
 
-    reports: of the linears that an earlier, unfinished run pruned; this run adds its own.
+    reports: of the linears that an earlier, unfinished run pruned; this run adds its own; make_twin: makes the model
+    that is pruned, over the same weights.
     """
     started = time.perf_counter()
-    pruned = twin(lm)
+    pruned = make_twin(lm)
     _check_pattern(pruned.all_linears, spec)
     if profile is not None:
         check_matches(profile, lm)

@@ -45,9 +45,10 @@ bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKI
 	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m benchmarks.bench $(if $(WIKITEXT),--wikitext '$(WIKITEXT)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)')
 
-soak: $(DEV) ## Prune with random recipes for ten minutes (MINUTES=10) and watch for leaks
+soak: $(DEV) ## Random recipes for ten minutes (MINUTES=10), then a server's long day (ROUNDS=100): nothing may leak
 	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+	$(PY) -m benchmarks.server_soak $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## Remove the environment and caches; the built-in model stays in the user's cache folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .gradio

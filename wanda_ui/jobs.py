@@ -11,18 +11,19 @@ from gradio.blocks import Block
 from wanda_core.errors import WandaError
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
+from wanda_ui.engine.queue import arrived
 from wanda_ui.language import Say
 
 T = TypeVar("T")
 Update = dict[Block, Any]  # new values for some of an event's outputs, by component; the others stay as they are
 Stop = Callable[[], str | None]  # returns the last words of a job that is to end now, else None
 
-# Settings of events. Jobs that run a model wait for the state's own lock, where they can say so and be cancelled; so as
-# many may begin as the queue holds. Light events only read or draw. A press of Cancel must not wait behind a job.
-MOST_JOBS = 20
+# Settings of events. Jobs that run a model wait in the engine's own queue, where they can say so and be cancelled, so
+# Gradio's lets all of them begin. Light events only read or draw. A press of Cancel must not wait behind a job.
+MOST_EVENTS = 200  # that run or wait at once; each holds a thread, which costs little while it waits
 ENGINE: dict[str, Any] = {
     "concurrency_id": "engine",
-    "concurrency_limit": MOST_JOBS,
+    "concurrency_limit": None,
     "show_progress": "hidden",
     "api_visibility": "undocumented",
 }
@@ -65,17 +66,19 @@ class Cancel:
 
 
 def watched(
-    steps: Steps[T], show: Callable[[str], Update], say: Say, stop: Stop | None = None
+    steps: Steps[T], show: Callable[[str], Update], say: Say, stop: Stop | None = None, arrival: int | None = None
 ) -> Generator[Update, None, T | None]:
     """Run a job, yield `show(html)` with its progress bar and return its result, None if it was stopped or failed.
 
-    The bar comes not more often than a person can see. stop: asked between two steps; its answer is shown last. A
-    WandaError is shown as a message and not raised.
+    The bar comes not more often than a person can see. stop: asked between two steps; its answer is shown last;
+    arrival: number of the event's request, which places the job in the engine's queue. A WandaError is shown as a
+    message and not raised.
     """
     last = 0.0
     try:
         while True:
-            step: Progress = next(steps)
+            with arrived(arrival):
+                step: Progress = next(steps)
             word = stop() if stop is not None else None
             if word is not None:
                 steps.close()

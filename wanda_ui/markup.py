@@ -24,10 +24,20 @@ def progress(step: Progress, say: Say) -> str:
 
 def progress_words(step: Progress, say: Say) -> str:
     """Say which unit is at work, and what is done to it: `block 3 of 30 · self_attn.q_proj`."""
+    if step.stage == "waiting":
+        return _queue_words(step, say)
     at_work = step.innermost
     units = [_unit(step, say), *([_unit(at_work, say)] if at_work is not step else [])]
     detail = say(f"status.detail.{step.detail}") if step.detail in SETTINGS else step.detail
     return " · ".join(filter(None, [*units, detail]))
+
+
+def _queue_words(step: Progress, say: Say) -> str:
+    """Say how many jobs are before this one, and how long that will take where it is known."""
+    words = say("status.queue.before", count=step.total) if step.total else say("status.queue.next")
+    if step.total and step.seconds is not None:
+        words += say("status.queue.seconds", seconds=max(1, round(step.seconds)))
+    return words
 
 
 def _unit(step: Progress, say: Say) -> str:

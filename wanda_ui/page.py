@@ -15,12 +15,15 @@ from starlette.middleware import Middleware
 
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError
-from wanda_core.machine.process import keep_freed_memory
+from wanda_core.machine.process import bound_arenas, keep_freed_memory
+from wanda_core.model import builtin
+from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import tab as compare_tab
+from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
-from wanda_ui.jobs import LIGHT, Cancel
+from wanda_ui.jobs import LIGHT, MOST_EVENTS, Cancel
 from wanda_ui.language import LANGUAGES, Spoken, label, labels, next_language
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.outliers import tab as outliers_tab
@@ -66,6 +69,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": [STYLE],
         "max_file_size": settings.upload_bytes,
+        "max_threads": MOST_EVENTS,
         "state_session_capacity": 64,
         "enable_monitoring": False,
         "share": False,
@@ -77,16 +81,15 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
     }
 
 
-def build(state: AppState, settings: Settings | None = None) -> GuardedPage:
+def build(state: AppState) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
-    settings = settings or Settings()
     page: GuardedPage
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         key = gr.State("")
         head = _top()
         with gr.Row(elem_classes="wl-main"):
             with gr.Column(scale=1, min_width=300, elem_classes="wl-side"):
-                setup = panel.build()
+                setup = panel.build(state.settings)
             with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs() as tabs:
                 context = TabContext(state, setup.model, key, Cancel(), page, tabs)
                 built = []
@@ -94,8 +97,8 @@ def build(state: AppState, settings: Settings | None = None) -> GuardedPage:
                     with resizing_tab(label(f"page.tab.{name}"), name, f"tab-{name}"):
                         built.append(build_tab(context))
         SetupEvents(context, setup, head, built).wire()
-    page.guard(settings)
-    page.queue(max_size=settings.jobs_waiting, default_concurrency_limit=4, api_open=False)
+    page.guard(state.settings)
+    page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page
 
 
@@ -124,7 +127,11 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     except InputError as error:
         raise SystemExit(str(error)) from None
     keep_freed_memory()
-    state = AppState(local_folders=settings.local_folders)
+    bound_arenas()
+    state = AppState(settings)
+    if has_zero_gpu():  # what is in memory before the page is served can run there
+        finish(state.model_steps(builtin.NAME))
+        state.run_by(on_zero_gpu(state.models))
     state.start()
-    page = build(state, settings)
+    page = build(state)
     page.launch(server_name=host, server_port=port, **launch_settings(settings))

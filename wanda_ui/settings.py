@@ -59,6 +59,8 @@ class Settings:
             text = environ.get(setting.variable, "").strip()
             if setting.field != "public" and text:
                 given[setting.field] = setting.read(setting.variable, text)
+        if environ.get("SPACE_ID") and "trusted_header" not in given:  # all visitors come from the Space's own proxy
+            given.setdefault("jobs_a_minute", 0)
         return cls(**{**vars(start), **given})
 
 
@@ -191,7 +193,8 @@ SETTINGS = (
         _whole(0, 100_000),
         "0",
         "60",
-        "Of one address, 0 for no limit; a press of a button is up to three jobs",
+        "Of one address, 0 for no limit; a press of a button is up to three jobs. 0 on a Space, whose visitors all "
+        "come from one address, until the header below is set",
     ),
     Setting(
         "WANDA_TRUSTED_HEADER",

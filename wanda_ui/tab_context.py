@@ -8,7 +8,8 @@ import gradio as gr
 from gradio.components import Component
 from gradio.i18n import I18nData
 
-from wanda_ui.app_state import AppState, Loaded, Result
+from wanda_ui.app_state import AppState
+from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.jobs import LIGHT, Cancel, Update
 from wanda_ui.language import Say
@@ -38,11 +39,15 @@ class TabContext:
 
     def current(self, name: str, key: str) -> tuple[Loaded | None, Result | None]:
         """Return the model if it is ready and analysed, and the variant if it was made from that model."""
-        loaded = self.state.models.get(name)
-        result = self.state.results.get(key)
+        loaded = self.state.loaded(name)
         if loaded is None or loaded.analysis is None:
             return None, None
-        return loaded, result if result is not None and result.loaded is loaded else None
+        result = self.state.variants.get(key)
+        return loaded, result if result is not None and result.is_of(loaded) else None
+
+    def was_let_go(self, key: str) -> bool:
+        """Whether this visitor's variant made room for others."""
+        return self.state.variants.let_go(key) is not None
 
 
 class Tab:

@@ -9,7 +9,9 @@ from raw_requests import Raw, kept_log
 from wanda_core.errors import ModelError
 from wanda_core.progress import finish
 from wanda_ui import app_state
-from wanda_ui.app_state import AppState, Loaded
+from wanda_ui.app_state import AppState
+from wanda_ui.engine import work
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.page import build, launch_settings
 from wanda_ui.settings import Settings
 
@@ -31,10 +33,10 @@ def tiny_state(tiny_llama):
         raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_state, "load_model", nothing)
-        patch.setattr(app_state, "EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
-        state = AppState()
-        state.models["builtin"] = Loaded(tiny_llama)
+        patch.setattr(app_state, "locate", nothing)
+        patch.setattr(work, "EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
+        state = AppState(Settings(upload_bytes=UPLOAD_BYTES))
+        state.models["builtin"] = Loaded(tiny_llama, "builtin")
         finish(state.open_steps("builtin"))
         yield state
 
@@ -44,16 +46,14 @@ def served(tiny_state, server_log, tmp_path_factory):
     """-> (the page, its address)"""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        chosen = Settings(upload_bytes=UPLOAD_BYTES)
-
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
 
         async def launched():
             """Gradio would make event loops of its own where none runs, and leave them open."""
-            page = build(tiny_state, chosen)
+            page = build(tiny_state)
             where = {"server_name": "127.0.0.1", "server_port": port}
-            page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings(chosen))
+            page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings(tiny_state.settings))
             return page
 
         page = asyncio.run(launched())

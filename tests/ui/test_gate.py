@@ -49,7 +49,7 @@ def refusal(control, value, settings=None) -> str | None:
         (gr.Number, {"precision": 0}, 16, None),
         (gr.Number, {"precision": 0}, 1.5, "not_whole"),
         (gr.Number, {"precision": 0}, False, "not_number"),
-        (gr.Number, {"precision": 0}, None, "no_number"),
+        (gr.Number, {"precision": 0}, None, None),
         (gr.Number, {}, 1.5, None),
         (gr.Number, {}, 2**53, None),
         (gr.Number, {}, 2**53 + 1, "out_of_range"),

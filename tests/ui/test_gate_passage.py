@@ -61,10 +61,12 @@ def test_addresses_are_forgotten_before_they_fill_the_memory_and_no_limit_counts
         ("x-forwarded-for", b"6.6.6.6, 7.7.7.7", "7.7.7.7"),
         ("x-forwarded-for", b"", "1.2.3.4"),
         ("x-forwarded-for", b"9" * 1000, "9" * 64),
+        ("x-forwarded-for", [b"6.6.6.6", b"8.8.8.8"], "8.8.8.8"),  # a proxy that adds a line of its own
     ],
 )
 def test_an_address_is_the_connections_unless_a_header_is_trusted(trusted, sent, address):
-    assert address_of(("1.2.3.4", 5), {b"x-forwarded-for": sent}, trusted) == address
+    lines = [(b"X-Forwarded-For", line) for line in (sent if isinstance(sent, list) else [sent])]
+    assert address_of(("1.2.3.4", 5), lines, trusted) == address
 
 
 def refuse(text):
@@ -145,7 +147,7 @@ def test_jobs_are_counted_by_address_and_a_full_queue_has_words(small_page):
     assert through(gate, small_page, 1)[0] == 200  # no job of the engine
     status, sentence, _ = through(gate, small_page, 1, app_status=503)
     assert status == 429
-    assert json.loads(sentence)["detail"] == "All 20 places in the queue are taken; wait a little and try again."
+    assert json.loads(sentence)["detail"] == "All 200 places in the queue are taken; wait a little and try again."
 
 
 def test_what_an_event_raises_is_a_sentence_for_the_visitor_and_a_short_line_in_the_log(small_page, caplog):

@@ -19,7 +19,8 @@ from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import sink_report
 from wanda_core.outliers.super_weight import SuperWeightReport, ZeroedWeight
 from wanda_core.progress import Progress, finish
-from wanda_ui.app_state import MAX_MEASUREMENTS, AppState, Loaded
+from wanda_ui.app_state import MAX_MEASUREMENTS, AppState
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.language import ENGLISH, LANGUAGES, say
 from wanda_ui.outliers import ablation, features, growth, sentence, sinks
 from wanda_ui.outliers import protection as masks
@@ -268,7 +269,7 @@ def test_what_was_found_is_found_again_without_a_pass_and_the_oldest_goes(tiny_l
         return key * 2
 
     def find(key):
-        return finish(state.measurement_steps("tiny", key, lambda loaded: steps(key)))
+        return finish(state.measurement_steps("tiny", ("test", key), lambda loaded: steps(key)))
 
     assert [find(1), find(1), find(2)] == [2, 2, 4]
     assert passes == [1, 2]

@@ -8,7 +8,8 @@ import pytest
 from wanda_core.progress import Progress, finish
 from wanda_core.recipe import PruneSpec
 from wanda_ui import page as whole_page
-from wanda_ui.app_state import AppState, Loaded
+from wanda_ui.app_state import AppState
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import no_change
 from wanda_ui.language import ENGLISH
 from wanda_ui.outliers.ablation import _ablated, channels_of, page_settings
@@ -28,7 +29,7 @@ def state(tiny_llama):
 def result(state):
     draw = {"text": None, "source": None, "samples": 2, "seq_len": 64, "seed": 0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wanda_ui.app_state.EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
+        patch.setattr("wanda_ui.engine.work.EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
         return finish(state.prune_steps("tiny", PruneSpec(), draw))
 
 

@@ -175,6 +175,17 @@ def test_cancel_stops_a_pruning_and_says_that_nothing_changed(page):
     assert "Wanda 50%" in page.inner_text("#status")
 
 
+def test_a_second_visitor_is_greeted_too(browser, address):
+    """The model is there and analysed before they come."""
+    visitor = browser.new_page()
+    visitor.goto(address)
+    wait_for(visitor, "status", "Ready")
+    visitor.wait_for_timeout(1500)
+    assert "answers here" in visitor.inner_text("#dense-output")
+    assert "Prune" in visitor.inner_text("#pruned-output")
+    visitor.close()
+
+
 def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 400, "height": 850})
     for name in ("compare", "scores", "outliers"):
@@ -187,7 +198,7 @@ def test_the_page_fits_a_phone(page):
 def test_prune_pressed_before_the_tabs_are_filled_goes_first_and_is_shown(browser, address, state, page):
     page.close()  # one visitor at a time: what is looked at is the order of one visitor's jobs
     state.models["builtin"].analysis = None
-    state.results.clear()
+    state.variants.clear()
     hasty = browser.new_page(viewport={"width": 1440, "height": 1000})
     hasty.set_default_timeout(3 * MINUTE)
     hasty.goto(address)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import random
+import threading
 from contextlib import closing
 
 import psutil
@@ -210,12 +211,13 @@ def test_refusals_are_in_the_language_of_the_page(served, raw):
 def test_a_blank_text_is_refused_while_another_job_holds_the_engine(served, raw, tiny_state):
     """Wherever a text is asked for: the answer stands in its place and comes at once."""
     page, _ = served
-    asked = 0
+    asked, go = 0, threading.Event()
 
     def held():
-        yield Progress("answering", 0, 1, "tokens")
+        while not go.wait(0.01):
+            yield Progress("answering", 0, 1, "tokens")
 
-    with closing(tiny_state.alone(held())) as holding:
+    with closing(tiny_state.engine.run(held, ("held",))) as holding:
         next(holding)
         for number, event in events(page):
             boxes = [i for i, box in enumerate(event.inputs) if getattr(box, "elem_id", None) in TEXTS]
@@ -231,4 +233,5 @@ def test_a_blank_text_is_refused_while_another_job_holds_the_engine(served, raw,
             asked += 1
             message = raw.outcome(f"blank{number}", seconds=5)
             assert is_ended(message)
+    go.set()
     assert asked >= 10

@@ -1,7 +1,7 @@
 """Settings: their defaults, what the environment may say, and the table that README shows."""
 
 import re
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -24,14 +24,24 @@ def test_without_a_word_the_page_is_its_owners():
 @pytest.mark.parametrize("environ", [{"WANDA_PUBLIC": "1"}, {"SPACE_ID": "somebody/lab"}])
 def test_a_public_page_allows_the_built_in_model_alone_and_less_of_everything(environ):
     settings = Settings.from_environment(environ)
-    assert settings == PUBLIC
+    assert settings == replace(PUBLIC, jobs_a_minute=settings.jobs_a_minute)
     assert not settings.local_folders
     assert settings.allows("builtin")
     assert not settings.allows("openai-community/gpt2")
     own = Settings()
     for name in ("samples", "tokens", "prompt_characters", "upload_bytes"):
         assert getattr(settings, name) < getattr(own, name), name
-    assert settings.jobs_a_minute > 0
+
+
+def test_addresses_are_limited_where_they_are_the_visitors_own():
+    """On a Space all visitors come from its proxy."""
+    public = Settings.from_environment({"WANDA_PUBLIC": "1"})
+    assert public.jobs_a_minute == PUBLIC.jobs_a_minute > 0
+    space = {"SPACE_ID": "somebody/lab"}
+    assert Settings.from_environment(space).jobs_a_minute == 0
+    told = space | {"WANDA_TRUSTED_HEADER": "X-Forwarded-For"}
+    assert Settings.from_environment(told).jobs_a_minute == PUBLIC.jobs_a_minute
+    assert Settings.from_environment(space | {"WANDA_JOBS_A_MINUTE": "9"}).jobs_a_minute == 9
 
 
 def test_what_the_environment_says_goes_before_the_defaults():

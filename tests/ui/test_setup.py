@@ -11,7 +11,7 @@ from wanda_core.methods import METHODS
 from wanda_core.progress import STAGES, UNITS, Progress
 from wanda_core.recipe import PruneSpec, preset
 from wanda_ui import markup
-from wanda_ui.language import LANGUAGES, say, speaker
+from wanda_ui.language import ENGLISH, LANGUAGES, say, speaker
 from wanda_ui.setup import panel, recipe
 
 RECORDER = SimpleNamespace(prune_steps=lambda name, spec, draw: (spec, draw), slide_steps=lambda name, spec: spec)
@@ -99,8 +99,23 @@ def test_every_stage_and_every_counted_unit_has_words(language):
             step = Progress(stage, 1, 3, unit, "chosen", Progress("line", 3, 9, "tokens"))
             html = markup.progress(step, partial(say, language))
             assert 'aria-valuenow="44"' in html  # (1 + 3/9) of 3
-            assert say(language, "status.detail.chosen") in html
+            assert (say(language, "status.detail.chosen") in html) == (stage != "waiting")
             assert "{" not in html
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds", "words"),
+    [
+        (0, None, "you are next"),
+        (2, None, "2 before you"),
+        (2, 40.4, "2 before you, about 40 s"),
+        (1, 0.2, "about 1 s"),
+    ],
+)
+def test_a_place_in_the_queue_is_told_with_its_seconds_where_they_are_known(before, seconds, words):
+    told = markup.progress_words(Progress("waiting", 0, before, "jobs", seconds=seconds), ENGLISH)
+    assert told.endswith(words)
+    assert ("about" in told) == (seconds is not None)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -1,13 +1,13 @@
 """The two columns of Compare as HTML: greeting, invitation, and answers with a mark where they part."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from wanda_core.evaluation.generation import Generated, common_tokens
 from wanda_core.evaluation.perplexity import Perplexity
-from wanda_core.model.language_model import LanguageModel
 from wanda_ui import markup
-from wanda_ui.app_state import Result
+from wanda_ui.engine.loaded import Result
 from wanda_ui.language import Say
 
 NOTHING = Generated("", ())
@@ -24,13 +24,18 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Both answers as far as they have come. result: the variant that answers, None where nothing is pruned."""
+class Shown:
+    """Both answers as far as they have come.
 
-    lm: LanguageModel
+    result: the variant that answers, None where nothing is pruned; decode: turns token ids into text; again: whether
+    the variant had been let go and was made again for this.
+    """
+
     result: Result | None
+    decode: Callable[[Sequence[int]], str]
     dense: Generated = NOTHING
     pruned: Generated = NOTHING
+    again: bool = False
 
     @property
     def begun(self) -> bool:
@@ -50,22 +55,22 @@ def invitation(result: Result, say: Say) -> Columns:
     """Ask for a question, after a pruning."""
     ask = markup.empty(say("compare.ask"))
     return Columns(
-        card("dense", say("compare.dense"), ask, cost=_cost(result.dense, say)),
-        card("pruned", result.variant.spec.label, ask, cost=_cost(result.pruned, say)),
+        card("dense", say("compare.dense"), ask, cost=_cost(result.measured.dense, say)),
+        card("pruned", result.variant.spec.label, ask, cost=_cost(result.measured.pruned, say)),
     )
 
 
-def running(answers: Answers, say: Say) -> Columns:
+def running(answers: Shown, say: Say) -> Columns:
     """Show answers that go on: each column ends in a cursor."""
     return _columns(answers, say, CURSOR)
 
 
-def ended(answers: Answers, say: Say) -> Columns:
+def ended(answers: Shown, say: Say) -> Columns:
     """Show answers that are complete, and say below whether they part."""
     return _columns(answers, say, "")
 
 
-def stopped(answers: Answers | None, say: Say) -> Columns:
+def stopped(answers: Shown | None, say: Say) -> Columns:
     """Show answers as far as they came; nobody knows what differs later. answers: None where no model was asked yet."""
     if answers is None or not answers.begun:
         result = None if answers is None else answers.result
@@ -74,7 +79,7 @@ def stopped(answers: Answers | None, say: Say) -> Columns:
     return Columns(columns.dense, columns.pruned)
 
 
-def _columns(answers: Answers, say: Say, cursor: str) -> Columns:
+def _columns(answers: Shown, say: Say, cursor: str) -> Columns:
     """Show answers, each with the cursor behind it; without one they are complete."""
     dense, pruned, result = answers.dense, answers.pruned, answers.result
     if result is None:
@@ -87,13 +92,13 @@ def _columns(answers: Answers, say: Say, cursor: str) -> Columns:
     lengths = len(dense.tokens), len(pruned.tokens)
     complete = not cursor
     part = same < min(lengths) or (complete and lengths[0] != lengths[1])
-    shared = answers.lm.decode(dense.tokens[:same]) if same else ""
+    shared = answers.decode(dense.tokens[:same]) if same else ""
     mark = say("compare.mark") if part else ""
     left, right = (
         card(which, title, marked(answer.text, shared, mark) + cursor, _length(answer, say), _cost(cost, say))
         for which, title, answer, cost in (
-            ("dense", say("compare.dense"), dense, result.dense),
-            ("pruned", result.variant.spec.label, pruned, result.pruned),
+            ("dense", say("compare.dense"), dense, result.measured.dense),
+            ("pruned", result.variant.spec.label, pruned, result.measured.pruned),
         )
     )
     verdict = ""
@@ -101,7 +106,8 @@ def _columns(answers: Answers, say: Say, cursor: str) -> Columns:
         verdict = say("compare.part", same=same, next=same + 1) if same else say("compare.part_at_once")
     elif complete:
         verdict = say("compare.same", same=same)
-    return Columns(left, right, markup.sentence(verdict) if verdict else "")
+    said = [*([say("compare.made_again", label=result.variant.spec.label)] if answers.again else []), verdict]
+    return Columns(left, right, "".join(markup.sentence(sentence) for sentence in said if sentence))
 
 
 def card(which: str, title: str, body: str, note: str = "", cost: str = "") -> str:

@@ -1,22 +1,25 @@
 """Compare: one prompt, two answers, streamed side by side."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from wanda_core.errors import WandaError
-from wanda_core.evaluation.generation import generate
-from wanda_core.progress import Progress, Steps
+from wanda_core.evaluation.generation import check_prompt, check_settings
+from wanda_core.progress import Progress
 from wanda_ui import markup
-from wanda_ui.app_state import AppState, Result
+from wanda_ui.app_state import AppState
 from wanda_ui.compare import columns
-from wanda_ui.compare.columns import Answers, Columns
-from wanda_ui.inputs import as_int, some_text
+from wanda_ui.compare.columns import NOTHING, Columns, Shown
+from wanda_ui.engine.loaded import Result
+from wanda_ui.engine.queue import arrived
+from wanda_ui.engine.work import Answers
+from wanda_ui.gate.arrivals import arrival_of
+from wanda_ui.inputs import as_int
 from wanda_ui.jobs import ENGINE, Update
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.tab_context import Tab, TabContext
@@ -99,24 +102,26 @@ def build(context: TabContext) -> CompareTab:
         say = speaker(request)
         stop = context.cancel.since(request, str)
         settings = {"max_new_tokens": as_int(length), "temperature": temperature, "seed": as_int(seed), "chat": chat}
-        answers: Answers | None = None
-        try:
-            with closing(answering(context.state, name, key, prompt, settings)) as steps:
-                for step in steps:
-                    if isinstance(step, Answers):
-                        answers = step
+        shown: Shown | None = None
+        arrival = arrival_of(request)
+        with closing(answering(context.state, name, key, prompt, settings)) as steps:
+            try:
+                while True:
+                    with arrived(arrival):
+                        step = next(steps)
+                    if isinstance(step, Shown):
+                        shown = step
                     if stop() is not None:
-                        yield tab.show(columns.stopped(answers, say))
+                        yield tab.show(columns.stopped(shown, say))
                         return
                     if isinstance(step, Progress):
                         yield tab.show(Columns(markup.progress(step, say), ""))
                     elif step.begun:
                         yield tab.show(columns.running(step, say))
-        except WandaError as error:
-            yield {verdict: markup.problem(str(error))}
-        else:
-            if answers is not None:
-                yield tab.show(columns.ended(answers, say))
+            except StopIteration as whole:
+                yield tab.show(columns.ended(whole.value, say))
+            except WandaError as error:
+                yield tab.show(replace(columns.stopped(shown, say), verdict=markup.problem(str(error))))
 
     settings: dict[str, Any] = {
         "inputs": [*context.choice, prompt, chat, length, temperature, seed],
@@ -129,35 +134,31 @@ def build(context: TabContext) -> CompareTab:
 
 
 def answering(
-    state: AppState, name: str, key: str, prompt: str, settings: dict[str, Any]
-) -> Generator[Progress | Answers, None, None]:
-    """Load the model, then answer token by token from it and its variant, holding the engine. Closing it stops both.
+    state: AppState, name: str, key: str, prompt: str, settings: Mapping[str, Any]
+) -> Generator[Progress | Shown, None, Shown]:
+    """Load the model, then answer token by token from it and its variant. Closing it stops both. -> the whole answers.
 
-    Yields progress while it waits, once empty answers, then longer ones. Where the server no longer keeps the variant
-    of that key, or it was made from another model, the dense model answers alone. Raises InputError, before any wait,
-    for a blank prompt.
+    Yields progress while it waits, once empty answers, then longer ones. A variant that made room for others is made
+    again first. Where that key is of no variant, or of another model's, the dense model answers alone.
     """
-    some_text(prompt, "prompt")
-    result = state.results.get(key)
-    lm = (yield from state.model_steps(name)).lm
-    if result is not None and result.loaded.lm is not lm:
+    check_settings(**{name: value for name, value in settings.items() if name != "chat"})
+    check_prompt(prompt)
+    loaded = yield from state.model_steps(name)
+    again = state.variants.let_go(key) is not None
+    result = yield from state.variant_steps(key)
+    if result is not None and not result.is_of(loaded):
         result = None
-    answers = Answers(lm, result)
-    yield answers
-
-    def turns() -> Steps[None]:
-        nonlocal answers
-        streams = [generate(lm, prompt, **settings)]
-        if result is not None:
-            streams.append(generate(result.variant.lm, prompt, **settings))
+    shown = Shown(result, loaded.lm.decode, again=again)
+    yield shown
+    with closing(state.answer_steps(name, result, prompt, settings)) as steps:
         try:
-            for turn, (dense, *pruned) in enumerate(zip_longest(*streams), start=1):
-                answers = Answers(lm, result, dense or answers.dense, *(new or answers.pruned for new in pruned))
-                yield Progress("answering", turn, settings["max_new_tokens"], "tokens")
-        finally:
-            for stream in streams:
-                stream.close()  # type: ignore[attr-defined]
+            while True:
+                step = next(steps)
+                yield _shown(shown, step) if isinstance(step, Answers) else step
+        except StopIteration as stop:
+            return _shown(shown, stop.value)
 
-    with closing(state.alone(turns())) as steps:
-        for step in steps:
-            yield answers if step.stage == "answering" else step
+
+def _shown(shown: Shown, answers: Answers) -> Shown:
+    """Put longer answers into what is shown."""
+    return replace(shown, dense=answers.dense, pruned=answers.pruned or NOTHING)

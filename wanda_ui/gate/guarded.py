@@ -1,7 +1,11 @@
 """The page, whose events never fail without a sentence: the one place where their exceptions end."""
 
+import functools
+import inspect
 import logging
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import gradio as gr
 
 from wanda_core.errors import WandaError
 from wanda_ui.gate.rules import check_covered
+from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import speaker
 from wanda_ui.settings import Settings
 
@@ -21,9 +26,12 @@ class GuardedPage(gr.Blocks):
     settings = Settings()
 
     def guard(self, settings: Settings) -> None:
-        """Set what the page allows. Raises LookupError where an input of the page has no rule."""
+        """Set what the page allows, once all events are there. Raises LookupError where an input has no rule."""
         check_covered(self)
         self.settings = settings
+        for event in self.fns.values():
+            if inspect.isgeneratorfunction(event.fn):
+                event.fn = answered(event.fn)
 
     async def process_api(self, block_fn: Any, *args: Any, **more: Any) -> Any:
         """Run an event; what it raises becomes a sentence for the visitor and a line in the log."""
@@ -39,6 +47,18 @@ class GuardedPage(gr.Blocks):
             log.error("event %s failed: %s", getattr(block_fn, "name", block_fn), where(error))
             words = say("gate.unexpected", kind=type(error).__name__)
             raise gr.Error(words, print_exception=False) from None
+
+
+def answered(event: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
+    """Have an event that yields nothing change nothing: Gradio would empty all its outputs."""
+
+    @functools.wraps(event)
+    def at_least_once(*given: Any) -> Iterator[Update]:
+        with closing(event(*given)) as updates:  # type: ignore[type-var] # a generator
+            yield next(updates, no_change())
+            yield from updates
+
+    return at_least_once
 
 
 def where(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.guarded import GuardedPage, where
 from wanda_ui.gate.refusal import RefusedError, quoted
-from wanda_ui.jobs import ENGINE
+from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 
 NAME = body.NAME.pattern
@@ -28,6 +28,7 @@ EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
 MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
+LIGHT = 5  # events that run no model, for each that does
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
@@ -41,7 +42,7 @@ class Gate:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._rate: rate.Rate | None = None
+        self._rates: dict[bool, rate.Rate] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -132,10 +133,9 @@ class Gate:
         unread = page._queue.pending_messages_per_session.get(session)
         if unread is not None and unread.qsize() > MOST_UNREAD:
             raise RefusedError(429, "unread", most=MOST_UNREAD)
-        if asked.concurrency_id == ENGINE["concurrency_id"]:
-            self._take(request)
+        self._take(request, asked.concurrency_id == ENGINE["concurrency_id"])
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
-        busy = request.say("gate.busy", most=page.settings.jobs_waiting)
+        busy = request.say("gate.busy", most=MOST_EVENTS)
         send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
 
@@ -149,7 +149,7 @@ class Gate:
         if "upload_id" in request.query and not body.NAME.fullmatch(request.query["upload_id"]):
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
-        self._take(request)
+        self._take(request, True)
         size = 0
 
         async def counted() -> Any:
@@ -184,12 +184,16 @@ class Gate:
             _event_of(request.page, ended["fn_index"])
         await self.app(request.scope, _again(raw, request.receive), request.send)
 
-    def _take(self, request: "_Request") -> None:
-        """Count a job of the visitor's address. Raises RefusedError for one too many."""
+    def _take(self, request: "_Request", job: bool) -> None:
+        """Count an event of the visitor's address. Raises RefusedError for one too many.
+
+        job: whether it runs a model; of others, which only draw, a multiple is allowed.
+        """
         settings = request.page.settings
-        if self._rate is None:
-            self._rate = rate.Rate(settings.jobs_a_minute)
-        self._rate.take(rate.address_of(request.scope.get("client"), request.headers, settings.trusted_header))
+        if not self._rates:
+            self._rates = {True: rate.Rate(settings.jobs_a_minute), False: rate.Rate(LIGHT * settings.jobs_a_minute)}
+        address = rate.address_of(request.scope.get("client"), request.scope["headers"], settings.trusted_header)
+        self._rates[job].take(address)
 
 
 class _Request:

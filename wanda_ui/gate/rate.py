@@ -3,7 +3,7 @@
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wanda_ui.gate.refusal import RefusedError
 
@@ -36,14 +36,15 @@ class Rate:
             raise RefusedError(429, "rate", most=self.a_minute, seconds=max(1, seconds))
 
 
-def address_of(client: tuple[str, int] | None, headers: dict[bytes, bytes], trusted: str | None) -> str:
+def address_of(client: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]], trusted: str | None) -> str:
     """Return the address that a request comes from.
 
-    client: of the connection; trusted: the header in which the proxy in front puts the visitor's address. Of several
-    addresses in it the last counts: the others were sent by the visitor.
+    client: of the connection; headers: all lines; trusted: the header in which the proxy in front puts the visitor's
+    address. Of several addresses in it, in one line or more, the last counts: the others were sent by the visitor.
     """
     if trusted:
-        value = headers.get(trusted.encode("latin-1"), b"").decode("latin-1").split(",")[-1].strip()
+        lines = [value for name, value in headers if name.lower() == trusted.encode("latin-1")]
+        value = b",".join(lines).decode("latin-1").split(",")[-1].strip()
         if value:
             return value[:64]
     return client[0] if client else ""

@@ -49,7 +49,7 @@ def _may_be_empty(control: Any) -> bool:
     """Whether the page itself sends nothing for a control: as long as nothing is chosen, uploaded or shown there."""
     if isinstance(control, (gr.Radio, gr.Dropdown)):
         return control.value is None or getattr(control, "allow_custom_value", False)
-    return isinstance(control, (gr.HTML, gr.Markdown, gr.File, gr.State))
+    return isinstance(control, (gr.HTML, gr.Markdown, gr.File, gr.State, gr.Number))  # a person can empty a number
 
 
 def check_covered(page: gr.Blocks) -> None:

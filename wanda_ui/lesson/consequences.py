@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from wanda_core.progress import Progress, Steps, inside
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
-from wanda_ui.app_state import Loaded
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.inputs import typed_number
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
@@ -41,10 +42,7 @@ def ablate(asked: Asked, channel: object) -> Steps[Answer]:
     say = asked.say
     loaded = yield from asked.state.open_steps(asked.model)
     chosen = _chosen(asked, channel, "channel", loaded.lm.width, strongest(loaded))
-    steps = ablate_steps(
-        loaded.lm, Ablation((chosen,)), read_text(BUILTIN_EVALUATION), seq_len=SEQ_LEN, windows=ABLATION_WINDOWS
-    )
-    report: AblationReport = yield from asked.state.alone(steps)
+    report = yield from asked.state.alone_steps(loaded, "lesson: ablate", partial(_ablated, channel=chosen))
     low, high = report.random_range
     times = report.chosen.perplexity / report.untouched
     hurts, others = times >= HURTS, high / report.untouched >= HURTS
@@ -110,7 +108,7 @@ def cost(asked: Asked, prompt: object) -> Steps[Answer]:
     say = asked.say
     words = written(asked, prompt, MAX_PROMPT_CHARACTERS)
     loaded = yield from asked.state.open_steps(asked.model)
-    settings = yield from asked.state.alone(_measured(loaded, words))
+    settings = yield from asked.state.alone_steps(loaded, "lesson: cost", partial(_measured, prompt=words))
     dense = settings["dense", 0.0]
     pair = {method: settings[method, SPARSITY][0] for method in METHODS}
     ratio = pair["magnitude"] / pair["wanda"]
@@ -140,6 +138,12 @@ def strongest(loaded: Loaded) -> int:
     """Return the channel of the residual stream that rises highest above the median."""
     assert loaded.analysis is not None  # the caller opened the model
     return standing_out(loaded.analysis)[0].channel
+
+
+def _ablated(loaded: Loaded, channel: int) -> Steps[AblationReport]:
+    """Measure what a channel at zero does."""
+    text = read_text(BUILTIN_EVALUATION)
+    return ablate_steps(loaded.lm, Ablation((channel,)), text, seq_len=SEQ_LEN, windows=ABLATION_WINDOWS)
 
 
 def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tuple[float, str]]]:

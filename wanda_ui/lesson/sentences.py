@@ -1,5 +1,7 @@
 """Steps 3 to 5: the outliers in the reader's own sentence, in another one, and the attention sinks beside them."""
 
+from functools import partial
+
 import pandas as pd
 import torch
 
@@ -8,6 +10,7 @@ from wanda_core.outliers.massive import massive, top_and_median, top_channels
 from wanda_core.outliers.sentence import MAX_SENTENCE_CHARACTERS, MAX_SENTENCE_TOKENS, Sentence, read_sentence_steps
 from wanda_core.outliers.sinks import sink_report
 from wanda_core.progress import Steps
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.lesson import figures
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.plan import SENTENCE
@@ -136,7 +139,12 @@ def _read(asked: Asked, text: object) -> Steps[Sentence]:
     tokens = len(loaded.lm.encode(given))
     if tokens > MAX_SENTENCE_TOKENS:
         raise InputError(asked.say("lesson.problem.tokens", given=tokens, most=MAX_SENTENCE_TOKENS))
-    return (yield from asked.state.alone(read_sentence_steps(loaded.lm, given)))
+    return (yield from asked.state.alone_steps(loaded, "sentence", partial(_sentence, text=given)))
+
+
+def _sentence(loaded: Loaded, text: str) -> Steps[Sentence]:
+    """Read a sentence; a measurement for the engine."""
+    return read_sentence_steps(loaded.lm, text)
 
 
 def written(asked: Asked, text: object, most: int) -> str:

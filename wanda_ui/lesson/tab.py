@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from wanda_core.progress import Steps
 from wanda_ui import markup
+from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.lesson import address, consequences, sentences, summary, weights
@@ -59,7 +60,7 @@ class LessonStep:
                 return
             asked = Asked(say, self.context.state, name)
             steps = ANSWERS[self.step.name](asked, *parts.values(values))
-            answer = yield from watched(steps, parts.tell, say, stop)
+            answer = yield from watched(steps, parts.tell, say, stop, arrival_of(request))
             if answer is not None:
                 yield self._show(guess, answer, name, values[self.run], say)
 
@@ -84,7 +85,7 @@ class LessonStep:
 
     def _show(self, guess: str, answer: Answer, name: str, before: Run, say: Say) -> Update:
         """Show an answer and add it to the run. name: of the chosen model."""
-        loaded = self.context.state.models.get(name) if self.step.needs_model else None
+        loaded = self.context.state.loaded(name) if self.step.needs_model else None
         model = loaded.lm.title if loaded else ""
         record = Record(guess, answer.right, answer.finding, dict(answer.numbers), model)
         run = {**before, self.number: record}

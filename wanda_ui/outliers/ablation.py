@@ -1,6 +1,7 @@
 """Section: what if they are taken away? Chosen channels ablated, against as many random ones."""
 
 import re
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,8 @@ from wanda_core.outliers.interventions import LEAST_DRAWS
 from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
-from wanda_ui.app_state import EVAL_SEQ_LEN, Loaded
+from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.work import EVAL_SEQ_LEN
 from wanda_ui.inputs import as_int, typed_number
 from wanda_ui.jobs import LIGHT, Update
 from wanda_ui.language import Say, label
@@ -98,9 +100,9 @@ def build(context: TabContext) -> gr.Textbox:
         chosen = Ablation(channels_of(typed), value, tokens, as_int(start))
         settings = page_settings(draws, windows, prompt)
         key = ("ablation", chosen, *settings.values())
-        return (
-            yield from context.state.measurement_steps(name, key, lambda loaded: _ablated(loaded, chosen, settings))
-        )
+        make = partial(_ablated, chosen=chosen, settings=settings)
+        check = partial(_check_fits, chosen=chosen)
+        return (yield from context.state.measurement_steps(name, key, make, check))
 
     def fill(report: AblationReport, say: Say, *_: object) -> Update:
         drawing, rows = show(report, say)
@@ -190,6 +192,11 @@ def evaluation(loaded: Loaded) -> tuple[str, int]:
     """Return the text that perplexity is measured on, and how many tokens its windows have for this model."""
     longest = getattr(loaded.lm.model.config, "max_position_embeddings", None) or EVAL_SEQ_LEN
     return read_text(BUILTIN_EVALUATION), min(EVAL_SEQ_LEN, longest)
+
+
+def _check_fits(loaded: Loaded, chosen: Ablation) -> None:
+    """Raise InputError for channels or a block that the model does not have."""
+    chosen.check_fits(loaded.lm.width, len(loaded.lm.linears))
 
 
 def _ablated(loaded: Loaded, chosen: Ablation, settings: dict[str, Any]) -> Steps[AblationReport]:

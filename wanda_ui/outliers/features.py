@@ -1,5 +1,6 @@
 """Section: does this model have outlier features by LLM.int8()'s definition? Counted once, then shares can be moved."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,12 +11,13 @@ from wanda_core.outliers.features import (
     POSITION_SHARE,
     FeatureCounts,
     FeatureReport,
+    check_magnitude,
     feature_counts_steps,
     outlier_features,
 )
 from wanda_core.progress import Steps
 from wanda_core.text.windows import calibrate
-from wanda_ui.app_state import Loaded
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.inputs import as_share
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
@@ -55,10 +57,9 @@ def build(context: TabContext, start: Any) -> None:
     table = gr.HTML("", elem_id="features-table")
 
     def steps(name: str, magnitude: float, *_: object) -> Steps[FeatureCounts]:
-        def count(loaded: Loaded) -> Steps[FeatureCounts]:
-            return feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude)
-
-        return context.state.measurement_steps(name, ("features", magnitude), count)
+        check_magnitude(magnitude)
+        make = partial(counted, magnitude=magnitude)
+        return (yield from context.state.measurement_steps(name, ("features", magnitude), make))
 
     def fill(counts: FeatureCounts, say: Say, magnitude: float, layers: float, positions: float) -> Update:
         drawing, rows = show(counts, say, layers, positions)
@@ -67,6 +68,11 @@ def build(context: TabContext, start: Any) -> None:
     section = Section(context, status, run, cancel, [plane], [table])
     again = [magnitude.submit, layers.change, positions.change]
     section.wire(steps, fill, [magnitude, layers, positions], again=again, start=[start])
+
+
+def counted(loaded: Loaded, magnitude: float) -> Steps[FeatureCounts]:
+    """Count the values that reach a magnitude, on the calibration of the analysis."""
+    return feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude)
 
 
 def show(counts: FeatureCounts, say: Say, layers: float, positions: float) -> tuple[Drawing, str]:

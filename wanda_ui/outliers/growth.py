@@ -1,19 +1,20 @@
 """Section: does it grow with size? Every analysed model adds a point."""
 
 import base64
+from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from wanda_core.errors import WandaError
-from wanda_core.outliers.features import FEATURE_MAGNITUDE, feature_counts_steps, outlier_features
+from wanda_core.outliers.features import FEATURE_MAGNITUDE, outlier_features
 from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, runs_csv
 from wanda_core.progress import Steps
-from wanda_core.text.windows import calibrate
 from wanda_ui import markup
 from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, speaker
+from wanda_ui.outliers.features import counted
 from wanda_ui.outliers.figures.growth import growth_scatter
 from wanda_ui.outliers.section import Section, buttons, question, section_table
 from wanda_ui.picture import Drawing, picture
@@ -35,15 +36,12 @@ def build(context: TabContext, start: Any) -> None:
 
     def steps(name: str) -> Steps[Runs]:
         loaded = yield from context.state.open_steps(name)
-        calibration = loaded.calibration or calibrate(loaded.lm)
         counts = yield from context.state.measurement_steps(
-            name,
-            ("features", FEATURE_MAGNITUDE),
-            lambda model: feature_counts_steps(model.lm, calibration, FEATURE_MAGNITUDE),
+            name, ("features", FEATURE_MAGNITUDE), partial(counted, magnitude=FEATURE_MAGNITUDE)
         )
         assert loaded.analysis is not None  # made by open_steps
         row = run_of(loaded.lm, loaded.analysis, outlier_features(counts))
-        if context.state.local_folders:  # the visitor's own machine, not a public server
+        if context.state.settings.local_folders:  # the visitor's own machine, not a public server
             add_run(row)
         runs = all_runs()
         others = tuple(other for other in runs.rows if other.key != row.key)

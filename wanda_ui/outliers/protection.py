@@ -1,10 +1,12 @@
 """Section: what does each mask protect? Columns by their input norm, against what magnitude and Wanda cut of them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError
 from wanda_core.explain.mask_comparison import (
     WITHIN,
@@ -17,7 +19,7 @@ from wanda_core.explain.mask_comparison import (
 )
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps
-from wanda_ui.app_state import Loaded
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.inputs import is_number, typed_number
 from wanda_ui.jobs import LIGHT, Update
 from wanda_ui.language import Say, label
@@ -99,11 +101,8 @@ def build(context: TabContext, start: Any) -> None:
         assert loaded.analysis is not None  # made by open_steps
         profile, share = loaded.analysis.profile, _share(sparsity)
         key = ("parting", share, within)
-        return (
-            yield from context.state.measurement_steps(
-                name, key, lambda loaded: model_protection_steps(loaded.lm, profile, share, within)
-            )
-        )
+        make = partial(compared, profile=profile, share=share, within=within)
+        return (yield from context.state.measurement_steps(name, key, make))
 
     def fill(look: Look, say: Say, *_: object) -> Update:
         by_norm, one_column, rows = show(look, say)
@@ -123,6 +122,11 @@ def build(context: TabContext, start: Any) -> None:
     one_linear.wire(look, fill, [kind, block, sparsity, within, column], again=again, start=[start])
     whole_model = Section(context, status_all, run_all, cancel_all, [heat])
     whole_model.wire(all_steps, fill_all, [sparsity, within])
+
+
+def compared(loaded: Loaded, profile: Profile, share: float, within: str) -> Steps[ModelProtection]:
+    """Compare the masks of every linear. profile: the dense model's norms."""
+    return model_protection_steps(loaded.lm, profile, share, within)
 
 
 def show(look: Look, say: Say) -> tuple[Drawing, Drawing, str]:

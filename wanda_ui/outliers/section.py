@@ -11,6 +11,7 @@ from gradio.components import Component
 from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import markup
+from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.picture import Picture
@@ -91,7 +92,7 @@ class Section:
         def work(request: gr.Request, name: str, *given: object) -> Iterator[Update]:
             say = speaker(request)
             stop = cancel.since(request, lambda: markup.empty(say("outliers.cancelled")))
-            result = yield from watched(steps(name, *given), self.tell, say, stop)
+            result = yield from watched(steps(name, *given), self.tell, say, stop, arrival_of(request))
             if result is None:
                 return
             try:
@@ -100,7 +101,7 @@ class Section:
                 yield self.tell(markup.problem(str(error)))
 
         def first(request: gr.Request, name: str, shown: str, *given: object) -> Iterator[Update]:
-            if not shown and name in self.context.state.models:
+            if not shown and self.context.state.loaded(name) is not None:
                 yield from work(request, name, *given)
 
         asked: dict[str, Any] = {"outputs": self.outputs, **ENGINE}

@@ -1,5 +1,6 @@
 """Section: massive activations on the reader's own sentence. Which token, which channel, how large?"""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,9 +14,10 @@ from wanda_core.outliers.massive import (
     top_and_median,
     top_channels,
 )
-from wanda_core.outliers.sentence import Sentence, read_sentence_steps
+from wanda_core.outliers.sentence import Sentence, read_sentence_steps, sentence_tokens
 from wanda_core.progress import Steps
 from wanda_ui import markup
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.inputs import some_text
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
@@ -34,11 +36,16 @@ COLUMNS = ("at_block", "token_place", "token", "channel", "value", "times_median
 def sentence_steps(context: TabContext, name: str, text: str) -> Steps[Sentence]:
     """Read a sentence by the model of that name, unless it was read before. Refuses a blank one before any wait."""
     words = some_text(text, "sentence")
-    return (
-        yield from context.state.measurement_steps(
-            name, ("sentence", words), lambda loaded: read_sentence_steps(loaded.lm, words)
-        )
-    )
+
+    def check(loaded: Loaded) -> object:
+        return sentence_tokens(loaded.lm, words)
+
+    return (yield from context.state.measurement_steps(name, ("sentence", words), partial(read, text=words), check))
+
+
+def read(loaded: Loaded, text: str) -> Steps[Sentence]:
+    """Read a sentence."""
+    return read_sentence_steps(loaded.lm, text)
 
 
 def build(context: TabContext, start: Any) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from wanda_core.outliers.analysis import Analysis, StandOut, standing_out
 from wanda_core.outliers.massive import MASSIVE_MAGNITUDE, MASSIVE_RATIO
 from wanda_ui import markup
-from wanda_ui.app_state import Loaded
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.outliers.figures.stream import magnitude_lines, norm_heatmap

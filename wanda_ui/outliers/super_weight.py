@@ -1,6 +1,8 @@
 """Section: can one weight matter more than millions of others? The strongest candidate is zeroed alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,7 +16,7 @@ from wanda_core.outliers.super_weight import (
 )
 from wanda_core.progress import Steps
 from wanda_ui import markup
-from wanda_ui.app_state import Loaded
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say
 from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box
@@ -56,19 +58,8 @@ def build(context: TabContext) -> None:
 
     def steps(name: str, prompt: str) -> Steps[Search]:
         settings = page_settings(DRAWS, WINDOWS, prompt)
-
-        def look(loaded: Loaded) -> Steps[Search]:
-            candidates = yield from super_weights_steps(loaded.lm, SENTENCE)
-            first = candidates[0]
-            text, seq_len = evaluation(loaded)
-            intervention = super_weight_steps(
-                loaded.lm, first.linear, first.row, first.column, text, seq_len=seq_len, **settings
-            )
-            sizes = (linear.shape for linear in loaded.lm.all_linears)
-            weights = sum(rows * columns for rows, columns in sizes)
-            return Search(weights, candidates, (yield from intervention))
-
-        return (yield from context.state.measurement_steps(name, ("super weight", *settings.values()), look))
+        make = partial(searched, settings=settings)
+        return (yield from context.state.measurement_steps(name, ("super weight", *settings.values()), make))
 
     def fill(search: Search, say: Say, *_: object) -> Update:
         drawing, runs, others = show(search, say)
@@ -76,6 +67,18 @@ def build(context: TabContext) -> None:
 
     section = Section(context, status, run, cancel, [dots], [table, candidates])
     section.wire(steps, fill, [prompt], again=[prompt.submit])
+
+
+def searched(loaded: Loaded, settings: Mapping[str, Any]) -> Steps[Search]:
+    """Find the candidates, then zero the strongest. settings: of `super_weight_steps`."""
+    candidates = yield from super_weights_steps(loaded.lm, SENTENCE)
+    first = candidates[0]
+    text, seq_len = evaluation(loaded)
+    intervention = super_weight_steps(
+        loaded.lm, first.linear, first.row, first.column, text, seq_len=seq_len, **settings
+    )
+    weights = sum(rows * columns for rows, columns in (linear.shape for linear in loaded.lm.all_linears))
+    return Search(weights, candidates, (yield from intervention))
 
 
 def show(search: Search, say: Say) -> tuple[Drawing, str, str]:

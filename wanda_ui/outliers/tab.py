@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Component
 
 from wanda_ui import markup
-from wanda_ui.app_state import Loaded, Result
+from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
 from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream, super_weight

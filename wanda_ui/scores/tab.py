@@ -8,15 +8,17 @@ import gradio as gr
 from gradio.components import Component
 from torch import Tensor
 
-from wanda_core.explain.histograms import disagreement, histogram, score_grid, score_of
+from wanda_core.explain.histograms import Grid, disagreement, histogram, score_grid, score_of
 from wanda_core.maths.masks import lowest_per_row
 from wanda_core.maths.scores import magnitude
 from wanda_ui import markup
-from wanda_ui.app_state import Loaded, Result
+from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.scores import figures, words
 from wanda_ui.tab_context import Tab, TabContext
+
+MAX_GRIDS = 40  # kept with a model, a few kilobytes each
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class ScoresTab(Tab):
 
     def show_grid(self, loaded: Loaded, result: Result | None, kind: str, say: Say) -> Update:
         """Draw the block × score picture of a kind, of the dense weights, with its words."""
-        grid = score_grid(loaded.lm.of_kind(kind), _norms(loaded, result))
+        grid = _grid(loaded, result, kind)
         title, text = words.grid_words(grid, kind, say)
         return {
             self.grid_title: markup.figure_title(title),
@@ -90,7 +92,7 @@ class ScoresTab(Tab):
         S = score_of(linear, norms)
         cut, parting = None, None
         if result is not None:
-            cut = result.variant.pruned_weight(linear.name) == 0
+            cut = result.variant.pruned_weight(loaded.lm, linear.name) == 0
             rows_cut = int(cut.sum()) // cut.shape[0]
             other = lowest_per_row(magnitude(linear.weight), rows_cut)
             parting = disagreement(cut, other, norms[linear.name]) if result.variant.profile is not None else None
@@ -124,24 +126,48 @@ def build(context: TabContext) -> ScoresTab:
     text = gr.HTML("", elem_id="scores-histogram-text")
     tab = ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
 
+    def told(key: str, say: Say, update: Update) -> Update:
+        """Say why the variant is missing where it made room for others."""
+        if context.was_let_go(key):
+            update[tab.text] = markup.sentence(say("scores.let_go")) + update[tab.text]
+        return update
+
     def choose_kind(request: gr.Request, name: str, key: str, kind: str, block: int) -> Update:
         loaded, result = context.current(name, key)
         if loaded is None or kind not in loaded.lm.kinds:
             return no_change()
         kind, block = loaded.linear_to_show(kind, block)
         say = speaker(request)
-        return {**tab.show_grid(loaded, result, kind, say), **tab.show_linear(loaded, result, kind, block, say)}
+        linear = told(key, say, tab.show_linear(loaded, result, kind, block, say))
+        return {**tab.show_grid(loaded, result, kind, say), **linear}
 
     def choose_block(request: gr.Request, name: str, key: str, kind: str, block: int) -> Update:
         loaded, result = context.current(name, key)
         if loaded is None or loaded.linear_to_show(kind, block) != (kind, block):
             return no_change()
-        return tab.show_linear(loaded, result, kind, block, speaker(request))
+        say = speaker(request)
+        return told(key, say, tab.show_linear(loaded, result, kind, block, say))
 
     seen = [*context.choice, *tab.choices]
     kind.input(choose_kind, seen, [*tab.grid_outputs, *tab.linear_outputs], **LIGHT)
     block.input(choose_block, seen, tab.linear_outputs, **LIGHT)
     return tab
+
+
+def _grid(loaded: Loaded, result: Result | None, kind: str) -> Grid:
+    """Return the picture of a kind, kept once it was made: it goes through every weight."""
+    decided = result is not None and result.variant.profile is not None
+    key = (kind, result.key if result is not None and decided else "")
+    with loaded.lock:
+        kept = loaded.grids.get(key)
+    if kept is None:
+        kept = score_grid(loaded.lm.of_kind(kind), _norms(loaded, result))
+    with loaded.lock:
+        loaded.grids[key] = kept
+        loaded.grids.move_to_end(key)
+        while len(loaded.grids) > MAX_GRIDS:
+            loaded.grids.popitem(last=False)
+    return kept
 
 
 def _norms(loaded: Loaded, result: Result | None) -> Mapping[str, Tensor]:

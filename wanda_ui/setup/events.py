@@ -11,7 +11,8 @@ from gradio.components import Component
 from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import markup
-from wanda_ui.app_state import Result
+from wanda_ui.engine.loaded import Result
+from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Stop, Update, no_change, watched
 from wanda_ui.language import Say, speaker
 from wanda_ui.setup import recipe, status
@@ -52,6 +53,9 @@ class SetupEvents:
         for made in (pruned, slid):  # events of their own: until one has ended, its button does not answer
             analysed = made.success(self.analyse_for(followers), model, theirs, **ENGINE)
             analysed.success(self.show_in(followers), chosen, theirs, **LIGHT)
+        asked_need: dict[str, Any] = {"inputs": {*self.panel.recipe.values()}, "outputs": self.panel.need, **LIGHT}
+        for event in (first.then, another.then, *(control.input for control in self.panel.decides_need)):
+            event(self.need, **asked_need)
         self.panel.cancel.click(self.context.cancel.press, None, None, **AT_ONCE)
 
     def welcome(self, request: gr.Request) -> Update:
@@ -74,12 +78,12 @@ class SetupEvents:
     def _open(self, request: gr.Request, name: str, stop: Stop | None) -> Iterator[Update]:
         """Load a model; the variant of the one before is let go."""
         say = speaker(request)
-        loaded = yield from watched(self.context.state.model_steps(name), self._tell, say, stop)
+        loaded = yield from watched(self.context.state.model_steps(name), self._tell, say, stop, arrival_of(request))
         if loaded is not None:
             yield {
-                self.panel.status: status.ready(loaded, say),
+                self.panel.status: status.ready(loaded.about, say),
                 self.context.key: "",
-                self.head: status.header(loaded, say),
+                self.head: status.header(loaded.about, say),
             }
 
     def analyse_for(self, tabs: Sequence[Tab]) -> Callable[..., Iterator[Update]]:
@@ -92,8 +96,9 @@ class SetupEvents:
             return update
 
         def analyse(request: gr.Request, name: str) -> Iterator[Update]:
-            if name in self.context.state.models:
-                yield from watched(self.context.state.open_steps(name), waiting, speaker(request))
+            if self.context.state.loaded(name) is not None:
+                steps = self.context.state.open_steps(name, quiet=True)
+                yield from watched(steps, waiting, speaker(request), arrival=arrival_of(request))
 
         return analyse
 
@@ -110,6 +115,16 @@ class SetupEvents:
             return update
 
         return show
+
+    def need(self, request: gr.Request, values: Values) -> Update:
+        """Say how much memory the variant that is described will take while it is kept."""
+        chosen = {name: values[control] for name, control in self.panel.recipe.items()}
+        needed = recipe.needed_bytes(self.context.state, **chosen)
+        if needed is None:
+            return {self.panel.need: ""}
+        budget = self.context.state.variants.budget
+        words = speaker(request)("setup.need", megabytes=needed / 1e6, budget=budget / 1e6)
+        return {self.panel.need: markup.sentence(words)}
 
     def prune(self, request: gr.Request, values: Values) -> Iterator[Update]:
         """Prune and measure; a failed run keeps the variant that was there."""
@@ -134,12 +149,12 @@ class SetupEvents:
             return
         if steps is None:
             return
-        result = yield from watched(steps, self._tell, say, stop)
+        result = yield from watched(steps, self._tell, say, stop, arrival_of(request))
         if result is not None:
             update: Update = {
                 self.panel.status: status.done(result, say),
                 self.context.key: result.key,
-                self.head: status.header(result.loaded, say),
+                self.head: status.header(result.about, say),
             }
             for tab in self.tabs:
                 update |= tab.pruned(result, say)
@@ -151,8 +166,8 @@ class SetupEvents:
 
     def _cancelled(self, say: Say, name: str, key: str) -> str:
         """Write the status after Cancel: what there is after all."""
-        loaded = self.context.state.models.get(name)
-        result = self.context.state.results.get(key)
+        loaded = self.context.state.loaded(name)
+        result = self.context.state.variants.get(key)
         if loaded is None:
             return markup.empty(say("status.cancelled"))
-        return status.done(result, say) if result is not None else status.ready(loaded, say, "status.cancelled")
+        return status.done(result, say) if result is not None else status.ready(loaded.about, say, "status.cancelled")

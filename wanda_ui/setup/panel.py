@@ -1,6 +1,7 @@
 """The controls of the set-up, in the order a person decides."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -9,6 +10,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SPARSITY
 from wanda_core.model import builtin
 from wanda_ui.jobs import LIGHT
 from wanda_ui.language import label, names_below
+from wanda_ui.settings import Settings
 
 MODELS = [
     (label("setup.model_builtin"), builtin.NAME),
@@ -62,6 +64,7 @@ class SetupPanel:
     seed: gr.Number
     prune: gr.Button
     cancel: gr.Button
+    need: gr.HTML
     status: gr.HTML
 
     @property
@@ -82,15 +85,27 @@ class SetupPanel:
             "seed": self.seed,
         }
 
+    @property
+    def decides_need(self) -> list[gr.Radio | gr.Dropdown]:
+        """List the controls that decide how much memory a variant takes."""
+        return [self.method, self.order, self.update]
 
-def build() -> SetupPanel:
+
+def models_of(settings: Settings) -> list[tuple[Any, str]]:
+    """List the models to choose from, (label, name): ours that the server allows, then those it lists itself."""
+    known = [(shown, name) for shown, name in MODELS if settings.allows(name)]
+    names = [name for _, name in known]
+    return known + [(name, name) for name in settings.models or () if name not in names]
+
+
+def build(settings: Settings) -> SetupPanel:
     """Lay the controls out."""
     model = gr.Dropdown(
-        MODELS,
+        models_of(settings),
         value=builtin.NAME,
         label=label("setup.model"),
-        info=label("setup.model_info"),
-        allow_custom_value=True,
+        info=label("setup.model_info") if settings.models is None else None,
+        allow_custom_value=settings.models is None,
         elem_id="model",
     )
     method = gr.Radio(METHOD_CHOICES, value="wanda", label=label("setup.method_title"), elem_id="method")
@@ -106,6 +121,7 @@ def build() -> SetupPanel:
     with gr.Row(elem_classes="wl-buttons"):
         prune = gr.Button(label("setup.prune"), variant="primary", elem_id="prune", scale=2)
         cancel = gr.Button(label("setup.cancel"), elem_id="cancel", scale=1)
+    need = gr.HTML("", elem_id="need")
     status = gr.HTML("", elem_id="status")
     with gr.Accordion(label("setup.calibration"), open=False, elem_id="calibration"):
         gr.Markdown(label("setup.calibration_what"))
@@ -141,5 +157,6 @@ def build() -> SetupPanel:
         seed=seed,
         prune=prune,
         cancel=cancel,
+        need=need,
         status=status,
     )

@@ -8,11 +8,23 @@ from wanda_core.methods import METHODS
 from wanda_core.progress import Steps
 from wanda_core.recipe import PruneSpec, preset
 from wanda_core.text.files import read_text
-from wanda_ui.app_state import AppState, Result
+from wanda_ui.app_state import AppState
+from wanda_ui.engine.loaded import Result
 from wanda_ui.inputs import as_share, whole_number
 from wanda_ui.settings import Settings
 
 OWN = Settings()  # the command line has no such limits
+
+
+def needed_bytes(
+    state: AppState, *, name: str, method: str, pattern: str, sparsity: object, group: str, **more: Any
+) -> int | None:
+    """Return how many bytes the variant that the controls describe will take; None where that cannot be said."""
+    chosen = {key: more[key] for key in ("order", "allocation", "update")}
+    try:
+        return state.needed_bytes(name, _spec(method, pattern, sparsity, group, **chosen))
+    except InputError:  # said when it is asked for
+        return None
 
 
 def prune_job(

@@ -1,0 +1,165 @@
+"""A server's long day: prunes, comparisons, outlier questions and abandoned jobs; its memory must stay where it was.
+
+`make soak` runs it after the random recipes, or `python -m benchmarks.server_soak --rounds 100`. No browser takes part:
+what is asked goes the way of the page's events, each in a thread of its own, to the engine of one server.
+"""
+
+import argparse
+import random
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import psutil
+from transformers.utils import logging
+
+from benchmarks.soak import fingerprint
+from wanda_core.errors import WandaError
+from wanda_core.machine.process import bound_arenas, keep_freed_memory
+from wanda_core.progress import finish
+from wanda_core.recipe import PruneSpec
+from wanda_core.text.windows import calibrate
+from wanda_ui.app_state import AppState
+from wanda_ui.compare.tab import answering
+from wanda_ui.engine import work
+from wanda_ui.outliers.features import counted
+from wanda_ui.outliers.sentence import read
+
+EARLY, LATE = 10, 100  # rounds after which memory is compared
+MOST_GROWTH = 1.10  # of what is resident after the early rounds
+MOST_GB = 2.5  # with the dense model, two variants with changed weights and ten without
+CHANGED, UNCHANGED = 2, 10
+WORDS = ("sky", "blue", "light", "air", "red", "sun", "water", "moon", "green", "leaf", "river", "stone", "house")
+MADE: list[str] = []  # keys of all variants so far
+ANSWER = {"max_new_tokens": 12, "temperature": 0.0, "seed": 0, "chat": True}
+
+
+def main() -> None:
+    """Run the rounds; exit code 1 where the bound does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server_soak", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=LATE)
+    parser.add_argument("--seed", type=int, default=0, help="of what is asked, to repeat a run")
+    arguments = parser.parse_args()
+    if arguments.rounds <= EARLY:
+        parser.error(f"--rounds {arguments.rounds} compares nothing; give more than {EARLY}")
+    keep_freed_memory()  # as the page does
+    bound_arenas()
+    logging.disable_progress_bar()
+    try:
+        soak(arguments.rounds, random.Random(arguments.seed))
+    except AssertionError as error:
+        sys.exit(f"FAILED: {error}")
+
+
+def soak(rounds: int, rng: random.Random) -> None:
+    """Fill the server with variants, then ask it round after round. Raises AssertionError with what was wrong."""
+    work.EVAL_WINDOWS = 1  # each takes the same memory, and the rounds are many
+    state = AppState()
+    loaded = finish(state.open_steps("builtin"))
+    loaded.calibration = calibrate(loaded.lm, samples=4, seq_len=128)  # what is counted on: the rounds are many
+    dense = fingerprint(loaded.lm.model)
+    for number in range(CHANGED + UNCHANGED):
+        _asked(lambda number=number: _prune(state, rng, changed=number < CHANGED))
+    state.engine.settle(600)
+    full = _resident()
+    print(
+        f"dense model, {CHANGED} variants with changed weights, {UNCHANGED} without "
+        f"({state.variants.nbytes / 1e9:.2f} GB of variants): {full:.2f} GB resident",
+        flush=True,
+    )
+    early, threads = full, 0
+    for number in range(1, rounds + 1):
+        _asked(lambda: _prune(state, rng, changed=rng.random() < 0.2))
+        _asked(lambda: _compare(state, rng))
+        _asked(lambda: _question(state, rng))
+        _abandoned(state, rng)
+        assert state.engine.settle(600), "the engine did not come to rest"
+        resident = _resident()
+        if number <= EARLY:
+            early, threads = resident, threading.active_count()
+        if number % 5 == 0:
+            print(f"round {number}: {resident:.2f} GB, {len(state.variants)} variants", flush=True)
+        assert resident < MOST_GB, f"{resident:.2f} GB are resident after round {number}, and {MOST_GB} are allowed"
+    assert fingerprint(loaded.lm.model) == dense, "the dense model has changed"
+    assert threading.active_count() <= threads, f"{threading.active_count()} threads, {threads} after {EARLY} rounds"
+    assert resident <= early * MOST_GROWTH, f"{early:.2f} GB after {EARLY} rounds, {resident:.2f} GB after {rounds}"
+    growth = resident / early - 1
+    print(f"after {EARLY} rounds {early:.2f} GB, after {rounds} {resident:.2f} GB ({growth:+.0%}): the bound is held")
+
+
+def _asked(job: Callable[[], Generator[Any, None, Any]]) -> None:
+    """Run a job to its end as an event does, in a thread that is gone afterwards."""
+    failed: list[BaseException] = []
+
+    def event() -> None:
+        try:
+            finish(job())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=event)
+    thread.start()
+    thread.join()
+    assert not failed, f"{type(failed[0]).__name__}: {failed[0]}"
+
+
+def _abandoned(state: AppState, rng: random.Random) -> None:
+    """Begin a job and close it after a few steps, as a closed tab does."""
+    job = rng.choice([partial(_prune, changed=rng.random() < 0.5), _compare, _question])
+
+    def event() -> None:
+        with closing(job(state, rng)) as steps:
+            try:
+                for _ in range(rng.randrange(1, 25)):
+                    next(steps)
+            except (StopIteration, WandaError):
+                pass
+
+    thread = threading.Thread(target=event)
+    thread.start()
+    thread.join()
+
+
+def _prune(state: AppState, rng: random.Random, changed: bool) -> Generator[Any, None, Any]:
+    """Prune by a random recipe. changed: whether the kept weights change too."""
+    sparsity = round(rng.uniform(0.2, 0.7), 4)
+    spec = (
+        PruneSpec(rng.choice(["sparsegpt", "wanda"]), sparsity, update="obs")
+        if changed
+        else PruneSpec(rng.choice(["wanda", "magnitude", "ria"]), sparsity)
+    )
+    draw = {"text": None, "source": None, "samples": 4, "seq_len": 128, "seed": rng.randrange(1000)}
+    result = yield from state.prune_steps("builtin", spec, draw)
+    MADE.append(result.key)
+
+
+def _compare(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
+    """Ask the dense model and a variant; one in four asks for one that was let go, which is made again."""
+    gone = [key for key in MADE if state.variants.let_go(key) is not None]
+    key = rng.choice(gone if gone and rng.random() < 0.25 else state.variants.keys)
+    return answering(state, "builtin", key, _sentence(rng), ANSWER)
+
+
+def _question(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
+    """Ask the outlier lab something it has not kept."""
+    if rng.random() < 0.5:
+        magnitude = round(rng.uniform(4, 9), 5)
+        return state.measurement_steps("builtin", ("features", magnitude), partial(counted, magnitude=magnitude))
+    text = _sentence(rng)
+    return state.measurement_steps("builtin", ("sentence", text), partial(read, text=text))
+
+
+def _sentence(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randrange(4, 40)))
+
+
+def _resident() -> float:
+    """Return the resident memory of this process in GB."""
+    return float(psutil.Process().memory_info().rss / 1e9)
+
+
+if __name__ == "__main__":
+    main()

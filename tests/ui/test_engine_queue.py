@@ -1,0 +1,367 @@
+"""The engine's queue: order, what waiters are told, who is let go when, and what is held afterwards."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from contextlib import closing
+
+import pytest
+
+from wanda_core.errors import InputError
+from wanda_core.progress import Progress, finish
+from wanda_ui.engine import queue
+from wanda_ui.engine.durations import Durations
+from wanda_ui.engine.queue import BusyError, Engine, arrived
+
+SOON = 5.0  # seconds
+
+
+class Job:
+    """A job that steps when it is let, and says what became of it."""
+
+    def __init__(self, name, log, steps=1, error=None):
+        self.name, self.log, self.count, self.error = name, log, steps, error
+        self.go, self.began, self.ended = threading.Semaphore(0), threading.Event(), threading.Event()
+        self.threads = set()
+
+    def __call__(self):
+        self.began.set()
+        self.log.append(self.name)
+        try:
+            for number in range(self.count):
+                self.threads.add(threading.current_thread().name)
+                yield Progress("pruning", number, self.count, "blocks", self.name)
+                assert self.go.acquire(timeout=SOON)
+            if self.error is not None:
+                raise self.error
+            return self.name
+        finally:
+            self.ended.set()
+
+    def let(self, steps=None):
+        for _ in range(steps or self.count):
+            self.go.release()
+        return self
+
+
+class Visitor(threading.Thread):
+    """An event: runs a job and keeps all it was told."""
+
+    def __init__(self, engine, job, arrival=None, **settings):
+        super().__init__(daemon=True)
+        self.engine, self.job, self.arrival, self.settings = engine, job, arrival, settings
+        self.told, self.result, self.error, self.close = [], None, None, threading.Event()
+        self.start()
+
+    def run(self):
+        with arrived(self.arrival), closing(self.engine.run(self.job, ("test",), **self.settings)) as steps:
+            try:
+                while not self.close.is_set():
+                    self.told.append(next(steps))
+            except StopIteration as stop:
+                self.result = stop.value
+            except Exception as error:
+                self.error = error
+
+    def ends(self):
+        self.join(SOON)
+        assert not self.is_alive()
+        return self.result
+
+
+def until(condition):
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+@pytest.fixture
+def engine():
+    engine = Engine()
+    yield engine
+    assert engine.settle(SOON)
+
+
+def test_six_visitors_are_served_as_they_came_and_told_how_many_are_before_them(engine, log):
+    jobs = [Job(name, log) for name in "abcdef"]
+    visitors = [Visitor(engine, jobs[0])]
+    assert jobs[0].began.wait(SOON)
+    for number, job in enumerate(jobs[1:], 1):
+        visitors.append(Visitor(engine, job))
+        until(lambda number=number: engine.waiting == number)
+    for number, visitor in enumerate(visitors[1:], 1):
+        until(lambda visitor=visitor: visitor.told)
+        assert visitor.told[-1] == Progress("waiting", 0, number, "jobs")
+    for job in jobs:
+        job.let()
+    assert [visitor.ends() for visitor in visitors] == list("abcdef")
+    assert log == list("abcdef")
+    places = [step.total for step in visitors[5].told if step.stage == "waiting"]
+    assert places == sorted(places, reverse=True)
+    assert set().union(*(job.threads for job in jobs)) == {"engine"}
+
+
+def test_requests_that_came_first_go_first_however_late_they_get_here(engine, log):
+    first = Job("first", log)
+    visitors = [Visitor(engine, first)]
+    assert first.began.wait(SOON)
+    for number in (5, 3, 4):
+        visitors.append(Visitor(engine, Job(number, log).let(), arrival=number))
+        until(lambda: engine.waiting == len(visitors) - 1)
+    first.let()
+    assert [visitor.ends() for visitor in visitors] == ["first", 5, 3, 4]
+    assert log == ["first", 3, 4, 5]
+
+
+def test_a_full_queue_is_said_in_a_sentence_and_takes_jobs_again_later(log):
+    engine = Engine(most_waiting=2)
+    running = Job("running", log)
+    Visitor(engine, running)
+    assert running.began.wait(SOON)
+    waiters = [Visitor(engine, Job(name, log).let()) for name in "ab"]
+    until(lambda: engine.waiting == 2)
+    with pytest.raises(BusyError, match=r"2 jobs wait .*; try again in a minute"):
+        next(engine.run(Job("c", log), ("test",)))
+    running.let()
+    assert [visitor.ends() for visitor in waiters] == ["a", "b"]
+    assert finish(engine.run(Job("c", log).let(), ("test",))) == "c"
+    engine.durations.add(("test",), 40.0)
+    blocked = Job("d", log)
+    Visitor(engine, blocked)
+    assert blocked.began.wait(SOON)
+    for name in "ef":
+        Visitor(engine, Job(name, log).let())
+    until(lambda: engine.waiting == 2)
+    with pytest.raises(BusyError, match=r"try again in \d+ s"):
+        next(engine.run(Job("g", log), ("test",)))
+    blocked.let()
+    assert engine.settle(SOON)
+
+
+@pytest.mark.parametrize("place", ["running", "next", "last"])
+def test_whoever_goes_is_gone_at_any_place(engine, log, place):
+    jobs = {name: Job(name, log, steps=3) for name in ("running", "next", "last")}
+    visitors = {}
+    for number, (name, job) in enumerate(jobs.items()):
+        visitors[name] = Visitor(engine, job)
+        until(lambda number=number: engine.waiting == number)
+    began = time.monotonic()
+    visitors[place].close.set()
+    visitors[place].ends()
+    jobs[place].let(1)
+    assert time.monotonic() - began < 2
+    if place == "running":
+        assert jobs["running"].ended.wait(2)
+    others = [name for name in jobs if name != place]
+    for name in others:
+        jobs[name].let()
+    assert [visitors[name].ends() for name in others] == others
+    assert log == [name for name in jobs if name != place or place == "running"]
+
+
+def test_the_seconds_before_are_told_where_they_can_be_known(engine, log):
+    engine.durations.add(("test",), 30.0)
+    first, second = Job("a", log), Job("b", log)
+    visitors = [Visitor(engine, first)]
+    assert first.began.wait(SOON)
+    visitors.append(Visitor(engine, second.let()))
+    until(lambda: engine.waiting == 1)
+    third = Visitor(engine, Job("c", log).let())
+    until(lambda: third.told)
+    assert third.told[0].total == 2
+    assert 55 < third.told[0].seconds <= 60  # what is left of the first, and the second's thirty
+    first.let()
+    for visitor in (*visitors, third):
+        visitor.ends()
+
+
+def test_a_mistake_reaches_its_visitor_and_no_other(engine, log):
+    wrong = Visitor(engine, Job("a", log, error=InputError("three is too many; count to two")).let())
+    right = Visitor(engine, Job("b", log).let())
+    assert wrong.ends() is None
+    assert str(wrong.error) == "three is too many; count to two"
+    assert right.ends() == "b"
+
+
+def test_quiet_work_lets_others_go_first_and_goes_on_where_it_was(engine, log):
+    quiet = Job("quiet", log, steps=3)
+    reader = Visitor(engine, quiet, quiet=True)
+    assert quiet.began.wait(SOON)
+    asked = Visitor(engine, Job("asked", log).let())
+    until(lambda: engine.waiting == 1)
+    assert all(step.total == 0 for step in asked.told)  # nobody is before it
+    quiet.let(1)
+    assert asked.ends() == "asked"
+    quiet.let(2)
+    assert reader.ends() == "quiet"
+    assert log == ["quiet", "asked"]
+    done = [step.done for step in reader.told if step.stage == "pruning"]
+    assert done == sorted(done)  # it did not begin again
+
+
+def test_a_shared_job_runs_once_until_the_last_has_gone(engine, log):
+    job = Job("shared", log, steps=2)
+    first, second = (Visitor(engine, job, shared="key") for _ in range(2))
+    assert job.began.wait(SOON)
+    until(lambda: first.told and second.told)
+    first.close.set()
+    first.ends()
+    job.let()
+    assert second.ends() == "shared"
+    assert log == ["shared"]
+    again = Job("again", log).let()
+    assert Visitor(engine, again, shared="key").ends() == "again"  # the first has ended
+    left = Job("left", log, steps=9)
+    visitors = [Visitor(engine, left, shared="key") for _ in range(2)]
+    assert left.began.wait(SOON)
+    for visitor in visitors:
+        visitor.close.set()
+        visitor.ends()
+    left.let(1)
+    assert left.ended.wait(2)
+
+
+def test_quiet_work_that_somebody_asks_for_is_quiet_no_longer(engine, log):
+    before = Job("before", log)
+    Visitor(engine, before)
+    assert before.began.wait(SOON)
+    job = Job("shared", log).let()
+    Visitor(engine, job, quiet=True, shared="key")
+    until(lambda: len(engine._waiting) == 1)
+    asked = Visitor(engine, job, shared="key")
+    until(lambda: engine.waiting == 1)
+    later = Visitor(engine, Job("later", log).let())
+    until(lambda: engine.waiting == 2)
+    before.let()
+    assert (asked.ends(), later.ends()) == ("shared", "later")
+    assert log == ["before", "shared", "later"]
+
+
+def test_an_idle_engine_holds_neither_jobs_nor_results_nor_mistakes(engine):
+    class Large:
+        pass
+
+    held = []
+
+    def job(fails):
+        mine = Large()
+        held.append(weakref.ref(mine))
+        yield Progress("pruning", 0, 1, "blocks")
+        if fails:
+            raise InputError("it fails; that is the rule")
+        return mine
+
+    finish(engine.run(lambda: job(False), ("test",)))
+    with pytest.raises(InputError):
+        finish(engine.run(lambda: job(True), ("test",)))
+
+    def endless():
+        mine = Large()
+        held.append(weakref.ref(mine))
+        while True:
+            yield Progress("pruning", 0, 1, "blocks")
+            time.sleep(0.01)
+
+    closed = engine.run(endless, ("test",))
+    next(closed)
+    closed.close()
+    assert engine.settle(SOON)
+    gc.collect()
+    assert [reference() for reference in held if reference() is not None] == []
+
+
+def test_joining_is_bounded_too(engine, log, monkeypatch):
+    monkeypatch.setattr(queue, "MOST_CLAIMS", 3)
+    job = Job("shared", log)
+    visitors = [Visitor(engine, job, shared="key") for _ in range(3)]
+    assert job.began.wait(SOON)
+    until(lambda: all(visitor.told for visitor in visitors))
+    with pytest.raises(BusyError):
+        next(engine.run(job, ("test",), shared="key"))
+    job.let()
+    assert [visitor.ends() for visitor in visitors] == ["shared"] * 3
+    assert finish(engine.run(Job("later", log).let(), ("test",))) == "later"
+
+
+def test_the_time_an_interrupted_job_waited_is_not_learned(engine, log):
+    quiet, other = Job("quiet", log, steps=2), Job("other", log)
+    reader = Visitor(engine, quiet, quiet=True)
+    assert quiet.began.wait(SOON)
+    asked = Visitor(engine, other)
+    until(lambda: engine.waiting == 1)
+    quiet.let(1)
+    assert other.began.wait(SOON)
+    time.sleep(1.0)
+    other.let()
+    assert asked.ends() == "other"
+    quiet.let(1)
+    assert reader.ends() == "quiet"
+    assert min(engine.durations._seconds[("test",)]) < 0.9
+
+
+def test_a_closed_engine_ends_what_runs_and_waits_and_takes_nothing_more(log):
+    engine = Engine()
+    running, waiting = Job("running", log, steps=9), Job("waiting", log)
+    visitors = [Visitor(engine, running)]
+    assert running.began.wait(SOON)
+    visitors.append(Visitor(engine, waiting))
+    until(lambda: engine.waiting == 1)
+    running.let(1)
+    closing_it = threading.Thread(target=engine.close)
+    closing_it.start()
+    running.let(1)
+    closing_it.join(SOON)
+    assert not closing_it.is_alive()
+    assert running.ended.is_set()
+    for visitor in visitors:
+        assert visitor.ends() is None
+        assert isinstance(visitor.error, BusyError)
+    assert log == ["running"]
+    with pytest.raises(BusyError, match="closing"):
+        next(engine.run(Job("late", log), ("test",)))
+
+
+ENDS_WHILE_COMPUTING = """
+import torch
+from wanda_core.progress import Progress
+from wanda_ui.engine.queue import Engine
+
+def computing():
+    X = torch.rand(300, 300)
+    while True:
+        X = (X @ X).softmax(0)
+        yield Progress("pruning", 0, 1, "blocks")
+
+steps = Engine().run(computing, ("test",))
+for _ in range(3):
+    next(steps)
+"""
+
+
+def test_a_program_that_ends_while_the_engine_computes_ends_well():
+    for _ in range(3):
+        ended = subprocess.run([sys.executable, "-c", ENDS_WHILE_COMPUTING], capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_durations_go_from_the_particular_to_the_general():
+    durations = Durations()
+    assert durations.expected(("prune", "builtin")) is None
+    for seconds in (1.0, 9.0, 2.0):
+        durations.add(("prune", "builtin", "faithful"), seconds)
+    durations.add(("prune", "other"), 100.0)
+    assert durations.expected(("prune", "builtin", "faithful")) == 2.0
+    assert durations.expected(("prune", "builtin", "in-flight")) == 2.0
+    assert durations.expected(("prune", "third")) == 5.5
+    assert durations.expected(("answer",)) is None
+    assert durations.left(("prune", "builtin"), 0.5) == 1.5
+    assert durations.left(("prune", "builtin"), 100.0) == pytest.approx(0.2)

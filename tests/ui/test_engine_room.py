@@ -1,0 +1,263 @@
+"""The server's state: one queue for all visitors, variants within a budget, jobs that another process could run."""
+
+import gc
+import random
+import threading
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from engine_room import ANSWER, CHANGED, DRAW, pruned, server, spoken
+from model_state import assert_same, state_of
+
+from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.outliers.ablation import Ablation
+from wanda_core.progress import Progress, finish
+from wanda_core.recipe import PruneSpec
+from wanda_ui import app_state
+from wanda_ui.app_state import AppState
+from wanda_ui.compare.tab import answering
+from wanda_ui.engine import work
+from wanda_ui.engine.kept_variants import LEAST_BYTES
+from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.queue import arrived
+from wanda_ui.outliers.ablation import _ablated, page_settings
+from wanda_ui.outliers.sentence import read
+from wanda_ui.settings import Settings
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    """The tiny model reads no more than 256 tokens."""
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", 128)
+
+
+@pytest.fixture
+def state(own_llama):
+    state = server(own_llama)
+    yield state
+    assert state.engine.settle()
+
+
+def test_a_variant_is_kept_as_bits_and_answers_as_the_pruned_model_does(state, own_llama):
+    result = pruned(state)
+    assert result.variant.nbytes < sum(linear.weight.numel() for linear in own_llama.all_linears) / 8 + 100
+    _, shown = spoken(answering(state, own_llama.name, result.key, "The sky is", ANSWER))
+    _, alone = spoken(answering(state, own_llama.name, "", "The sky is", ANSWER))
+    assert shown.result is result
+    assert alone.result is None
+    assert shown.dense.tokens == alone.dense.tokens
+    from wanda_core.pruning.packed import laid_over
+
+    with laid_over(own_llama, result.variant) as over:
+        (*_, expected) = work.generate(over, "The sky is", **ANSWER)
+    assert shown.pruned == expected
+
+
+def test_the_one_unused_longest_goes_first_and_comes_back_with_one_question(own_llama):
+    state = server(own_llama, Settings(variant_bytes=3 * LEAST_BYTES))
+    first, second, third = (pruned(state, sparsity=share) for share in (0.3, 0.4, 0.5))
+    assert state.variants.keys == [first.key, second.key, third.key]
+    assert pruned(state, sparsity=0.3) is first  # used again: now the second is the oldest
+    fourth = pruned(state, sparsity=0.6)
+    assert state.variants.keys == [third.key, first.key, fourth.key]
+    assert state.variants.get(second.key) is None
+    said, shown = spoken(answering(state, own_llama.name, second.key, "The sky is", ANSWER))
+    assert shown.again
+    assert any(isinstance(step, Progress) and step.stage == "pruning" for step in said)
+    assert not any(isinstance(step, Progress) and step.stage in ("dense", "agreement") for step in said)
+    assert shown.result.measured == second.measured
+    kept = {name: parameter.kept for name, parameter in second.variant.parameters.items()}
+    assert all(torch.equal(kept[name], p.kept) for name, p in shown.result.variant.parameters.items())
+    _, shown = spoken(answering(state, own_llama.name, second.key, "The sky is", ANSWER))
+    assert not shown.again
+
+
+def test_variants_with_changed_weights_count_as_what_they_take(own_llama):
+    prunable = 4 * sum(linear.weight.numel() for linear in own_llama.all_linears)
+    state = server(own_llama, Settings(variant_bytes=max(prunable, LEAST_BYTES) + LEAST_BYTES))
+    changed = finish(state.prune_steps(own_llama.name, CHANGED, DRAW))
+    assert changed.variant.nbytes == prunable
+    assert state.variants.nbytes == max(prunable, LEAST_BYTES)
+    assert state.needed_bytes(own_llama.name, CHANGED) == max(prunable, LEAST_BYTES)
+    assert state.needed_bytes(own_llama.name, PruneSpec()) == LEAST_BYTES
+    pruned(state)
+    pruned(state, sparsity=0.4)
+    assert changed.key not in state.variants.keys
+
+
+def test_a_variant_larger_than_the_budget_is_refused_before_anything_runs(own_llama):
+    state = server(own_llama, Settings(variant_bytes=1000))
+    with pytest.raises(InputError, match=r"takes 0.00 GB .* choose a recipe without an update"):
+        next(state.prune_steps(own_llama.name, CHANGED, DRAW))
+
+
+def test_six_visitors_are_pruned_for_in_the_order_they_came(state, own_llama):
+    """Their requests reach the engine in any order; each is told how many are before it, never fewer than are."""
+    gate, ended = threading.Event(), []
+
+    def hold():
+        while not gate.is_set():
+            yield Progress("analysis", 0, 1, "blocks")
+            gate.wait(0.01)
+
+    holder = state.engine.run(hold, ("hold",))
+    next(holder)
+    told = {number: [] for number in range(1, 7)}
+
+    def visit(number):
+        spec = PruneSpec(sparsity=number / 10)
+        with arrived(number), closing(state.prune_steps(own_llama.name, spec, DRAW)) as steps:
+            try:
+                while True:
+                    told[number].append(next(steps))
+            except StopIteration:
+                ended.append(number)
+
+    order = [4, 1, 6, 3, 2, 5]
+    visitors = []
+    for place, number in enumerate(order, 1):
+        visitors.append(threading.Thread(target=visit, args=(number,)))
+        visitors[-1].start()
+        while state.engine.waiting < place:
+            pass
+    gate.set()
+    for visitor in visitors:
+        visitor.join(60)
+    holder.close()
+    assert ended == [1, 2, 3, 4, 5, 6]
+    for number, steps in told.items():
+        places = [step.total for step in steps if step.stage == "waiting"]
+        assert places
+        assert max(places) <= number  # the one who holds the engine, and those who came before
+        assert number - 1 in places or number == 1
+    assert [step.stage for step in told[6]].index("pruning") > 0
+
+
+def test_two_who_ask_for_the_same_get_one_result(state, own_llama):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(pruned(state))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 3
+    assert len({id(result.variant) for result in results}) == 1
+
+
+def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(state, own_llama):
+    rng = random.Random(0)
+    finish(state.open_steps(own_llama.name))
+    result = pruned(state)
+    before, threads = state_of(own_llama.model), threading.active_count()
+    grad = torch.is_grad_enabled()
+    jobs = [
+        lambda: state.prune_steps(own_llama.name, PruneSpec(sparsity=round(rng.uniform(0.1, 0.8), 3)), DRAW),
+        lambda: state.prune_steps(own_llama.name, CHANGED, {**DRAW, "seed": rng.randrange(10**6)}),
+        lambda: answering(state, own_llama.name, result.key, "The sky is", {**ANSWER, "max_new_tokens": 40}),
+        lambda: state.measurement_steps(own_llama.name, ("sentence", rng.random()), partial(read, text="The sky")),
+        lambda: state.measurement_steps(
+            own_llama.name,
+            ("ablation", rng.random()),
+            partial(_ablated, chosen=Ablation((3,)), settings=page_settings(5, 1, "The sky")),
+        ),
+    ]
+    held, closed = [], 0
+    for number in range(100):
+        held.append(jobs[number % len(jobs)]())
+        with suppress(StopIteration, WandaError):
+            for _ in range(rng.randrange(6)):
+                next(held[-1])
+        if len(held) > rng.randrange(4):
+            held.pop(rng.randrange(len(held))).close()
+            closed += 1
+    for steps in held:
+        steps.close()
+    assert closed > 50
+    assert state.engine.settle()
+    assert_same(before, state_of(own_llama.model))
+    gc.collect()
+    assert threading.active_count() == threads
+    assert torch.is_grad_enabled() == grad
+    assert state.engine.idle
+    assert finish(state.measurement_steps(own_llama.name, ("sentence", 0), partial(read, text="The sky"))).tokens
+
+
+def test_a_pinned_model_is_fetched_at_its_commit_and_its_variants_come_back(own_llama, monkeypatch):
+    asked = []
+
+    def locate(name, **_):
+        asked.append(name)
+        return name
+
+    monkeypatch.setattr(app_state, "locate", locate)
+    monkeypatch.setattr(
+        app_state, "load_located", lambda name, one_thread: replace(own_llama, name=name, revision=COMMIT)
+    )
+    state = AppState(Settings(public=True, models={"owner/m": COMMIT}, variant_bytes=2 * LEAST_BYTES))
+    keys = [finish(state.prune_steps("owner/m", PruneSpec(sparsity=s), DRAW)).key for s in (0.3, 0.4, 0.5)]
+    assert asked == [f"owner/m@{COMMIT}"]
+    assert list(state.models) == ["owner/m"]
+    _, shown = spoken(answering(state, "owner/m", keys[0], "The sky is", ANSWER))
+    assert shown.again
+    assert shown.result.key == keys[0]
+    assert finish(state.open_steps("owner/m")).analysis is not None
+
+
+def test_a_variant_is_not_laid_over_another_folders_model_nor_over_the_folder_written_anew(own_llama, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    state = AppState()
+    for name in ("base", "tuned"):
+        state.models[name] = Loaded(replace(own_llama, name=name, folder=tmp_path))
+    result = finish(state.prune_steps("base", PruneSpec(), DRAW))
+    _, shown = spoken(answering(state, "tuned", result.key, "The sky is", ANSWER))
+    assert shown.result is None
+    (tmp_path / "config.json").write_text("{} ")
+    state.models["base"] = Loaded(replace(own_llama, name="base", folder=tmp_path))
+    _, shown = spoken(answering(state, "base", result.key, "The sky is", ANSWER))
+    assert shown.result is None
+    assert finish(state.prune_steps("base", PruneSpec(), DRAW)) is not result
+
+
+def test_where_jobs_run_elsewhere_only_what_is_loaded_is_offered(own_llama):
+    state = server(own_llama)
+    state.run_by(lambda job, models: job(models))
+    assert pruned(state)
+    with pytest.raises(InputError, match=f"this server runs {own_llama.name} alone"):
+        next(state.model_steps("owner/other"))
+
+
+def test_a_start_without_network_is_no_traceback(monkeypatch):
+    def nothing(name, **_):
+        raise ModelError("there is no network; connect first")
+
+    monkeypatch.setattr(app_state, "locate", nothing)
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    state = AppState()
+    state.start()
+    with pytest.raises(ModelError, match="connect first"):
+        finish(state.model_steps("builtin"))
+    for thread in threading.enumerate():
+        if thread.name == "start":
+            thread.join(10)
+    assert raised == []
+
+
+@pytest.mark.parametrize("name", ["{} ", " {}\n", "'{}'"])
+def test_every_way_to_write_a_name_is_the_same_model(state, own_llama, name):
+    loaded = state.models[own_llama.name]
+    assert finish(state.model_steps(name.format(own_llama.name))) is loaded
+    assert state.loaded(name.format(own_llama.name)) is loaded
+    assert list(state.models) == [own_llama.name]
+    assert state.loaded(None) is state.loaded([]) is state.loaded("no such/model/at all") is None
+
+
+def test_only_listed_models_are_fetched_in_public():
+    state = AppState(Settings(public=True, models={}))
+    with pytest.raises(InputError, match="not one of those this server offers"):
+        next(state.model_steps("Qwen/Qwen2.5-0.5B"))

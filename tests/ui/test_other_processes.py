@@ -1,0 +1,178 @@
+"""Jobs that leave the engine's thread: for another process, as on a lent GPU, and look-ups in threads of their own."""
+
+import multiprocessing
+import pickle
+import sys
+import threading
+import types
+from contextlib import suppress
+from functools import partial
+
+import pytest
+import torch
+from engine_room import ANSWER, CHANGED, DRAW, pruned, server, spoken
+from model_state import assert_same, state_of
+
+from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.outliers.ablation import Ablation
+from wanda_core.progress import Progress, finish
+from wanda_core.recipe import PruneSpec
+from wanda_ui.compare.tab import answering
+from wanda_ui.engine import work
+from wanda_ui.engine.fetching import MOST_FETCHES, Fetching
+from wanda_ui.engine.zero_gpu import on_zero_gpu
+from wanda_ui.lesson.consequences import _ablated as lesson_ablated
+from wanda_ui.lesson.consequences import _measured as lesson_measured
+from wanda_ui.outliers.ablation import _ablated, page_settings
+from wanda_ui.outliers.features import counted
+from wanda_ui.outliers.protection import compared
+from wanda_ui.outliers.sentence import read
+from wanda_ui.outliers.super_weight import searched
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    """The tiny model reads no more than 256 tokens."""
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", 128)
+
+
+@pytest.fixture
+def state(own_llama):
+    state = server(own_llama)
+    yield state
+    assert state.engine.settle()
+
+
+def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
+    """Every job of the page is pickled with its arguments, and its result gives the same when it comes back so."""
+    name = own_llama.name
+    loaded = finish(state.open_steps(name))
+    models = {name: loaded}
+    profile = loaded.analysis.profile
+    settings = page_settings(5, 1, "The sky")
+    draw = partial(work.calibrate, **DRAW)
+    measures = [
+        partial(counted, magnitude=2.0),
+        partial(read, text="The sky is blue"),
+        partial(compared, profile=profile, share=0.5, within="row"),
+        partial(lesson_ablated, channel=3),
+        partial(lesson_measured, prompt="The sky"),
+        partial(_ablated, chosen=Ablation((3,), "mean"), settings=settings),
+    ]
+    jobs = [
+        partial(work.analyse, name=name),
+        partial(work.prune, name=name, spec=PruneSpec(), draw=draw, profile=None, measured=None),
+        partial(work.prune, name=name, spec=CHANGED, draw=draw, profile=None, measured=None),
+        partial(work.answer, name=name, variant=pruned(state).variant, prompt="The sky", settings=ANSWER),
+        *(partial(work.measure, name=name, make=make) for make in measures),
+    ]
+    for job in jobs:
+        said, result = spoken(pickle.loads(pickle.dumps(job))(models))
+        again = pickle.loads(pickle.dumps((said, result)))
+        assert again[0] == said
+        assert type(again[1]) is type(result)
+    pickle.dumps(partial(searched, settings=settings))
+
+
+class Space(types.ModuleType):
+    """A `spaces` whose GPU runs a generator in a forked process, with everything pickled on the way."""
+
+    forks = 0
+
+    @classmethod
+    def GPU(cls, duration):  # noqa: N802 - its name there
+        def decorate(function):
+            def lent(*args):
+                cls.forks += 1
+                ours, theirs = multiprocessing.Pipe()
+
+                def work_there():
+                    for value in function(*pickle.loads(packed)):
+                        theirs.send(value)
+                    theirs.close()
+
+                packed = pickle.dumps(args)
+                process = multiprocessing.get_context("fork").Process(target=work_there)
+                process.start()
+                theirs.close()
+                with suppress(EOFError):
+                    while True:
+                        yield ours.recv()
+                process.join()
+
+            return lent
+
+        return decorate
+
+
+def test_on_a_lent_gpu_masks_come_back_and_nothing_here_changes(own_llama, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spaces", Space("spaces"))
+    here = server(own_llama)
+    models = {own_llama.name: here.models[own_llama.name]}
+    there = server(own_llama)
+    there.run_by(on_zero_gpu(models))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a process forked while OpenMP has threads waits for them for ever
+    try:
+        before, expected = state_of(own_llama.model), pruned(here)
+        forks = Space.forks
+        result = pruned(there)
+        assert Space.forks == forks + 1
+        assert_same(before, state_of(own_llama.model))
+        for name, parameter in expected.variant.parameters.items():
+            assert torch.equal(parameter.kept, result.variant.parameters[name].kept)
+        assert result.measured.pruned == expected.measured.pruned
+        _, shown = spoken(answering(there, own_llama.name, result.key, "The sky is", ANSWER))
+        _, local = spoken(answering(here, own_llama.name, expected.key, "The sky is", ANSWER))
+        assert (shown.dense, shown.pruned) == (local.dense, local.pruned)
+        with pytest.raises(InputError, match="seq_len"):
+            finish(there.prune_steps(own_llama.name, PruneSpec(), {**DRAW, "seq_len": 1000}))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_model_that_cannot_be_fetched_holds_up_nobody():
+    silent, tell_all = threading.Event(), []
+
+    def fetch(name, tell):
+        tell(Progress("asking", 0, 1, "parts", name))
+        if name == "silent":
+            tell_all.append(tell)
+            silent.wait(20)
+            tell(Progress("downloading", 0, 1, "bytes"))  # raises where nobody waits any more
+        if name == "wrong":
+            raise ModelError("it is wrong; take another")
+        return name
+
+    fetching = Fetching(fetch)
+    waiting = fetching.steps("silent")
+    assert next(waiting).stage in ("asking", "loading")
+    assert finish(fetching.steps("quick")) == "quick"
+    with pytest.raises(ModelError, match="take another"):
+        finish(fetching.steps("wrong"))
+    second = fetching.steps("silent")
+    next(second)
+    assert len(tell_all) == 1
+    waiting.close()
+    silent.set()
+    assert finish(second) == "silent"
+    silent.clear()
+    third = fetching.steps("silent")
+    next(third)
+    third.close()  # the last one
+    with pytest.raises(Exception):  # noqa: B017, PT011 - a type of its own, which nobody else sees
+        tell_all[-1](Progress("downloading", 0, 1, "bytes"))
+    silent.set()
+
+
+def test_so_many_models_may_be_on_their_way_at_once():
+    go = threading.Event()
+    fetching = Fetching(lambda name, tell: go.wait(20) and name)
+    held = [fetching.steps(f"model{number}") for number in range(MOST_FETCHES)]
+    for steps in held:
+        next(steps)
+    with pytest.raises(WandaError, match="try again in a minute"):
+        next(fetching.steps("one-more"))
+    go.set()
+    assert [finish(steps) for steps in held] == [f"model{number}" for number in range(MOST_FETCHES)]
+    assert finish(fetching.steps("one-more")) == "one-more"

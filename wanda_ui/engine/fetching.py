@@ -1,0 +1,86 @@
+"""Look-ups and downloads of models, each in a thread of its own: a hub that does not answer holds up nobody else."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wanda_core.errors import WandaError
+from wanda_core.model.loading import Located
+from wanda_core.progress import Progress, Steps
+
+MOST_FETCHES = 4  # models at once
+POLL = 0.2  # seconds between looks at a thread
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the model any more."""
+
+
+@dataclass(eq=False)
+class _Fetch:
+    """One model on its way. claims: how many events wait for it."""
+
+    name: str
+    news: Progress
+    claims: int = 1
+    found: Located | None = None
+    error: BaseException | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, step: Progress) -> None:
+        """Take note of progress. Raises _GivenUpError where nobody waits for it."""
+        if not self.claims:
+            raise _GivenUpError
+        self.news = step
+
+
+class Fetching:
+    """The models that are being fetched, by name. fetch: finds one, telling its progress, and returns its files."""
+
+    def __init__(self, fetch: Callable[[str, Callable[[Progress], object]], Located]) -> None:
+        self._fetch = fetch
+        self._fetches: dict[str, _Fetch] = {}
+        self._lock = threading.Lock()
+
+    def steps(self, name: str) -> Steps[Located]:
+        """Fetch a model, or wait for those who do already; the last to go has it given up.
+
+        Raises what the fetch raises, and WandaError where too many models are on their way.
+        """
+        fetch = self._claim(name)
+        try:
+            while not fetch.done.wait(POLL):
+                yield fetch.news
+            if fetch.error is not None:
+                raise fetch.error
+            assert fetch.found is not None  # done without an error
+            return fetch.found
+        finally:
+            with self._lock:
+                fetch.claims -= 1
+                if not fetch.claims and self._fetches.get(name) is fetch:
+                    del self._fetches[name]
+
+    def _claim(self, name: str) -> _Fetch:
+        """Join a fetch or begin one."""
+        with self._lock:
+            fetch = self._fetches.get(name)
+            if fetch is None:
+                if len(self._fetches) >= MOST_FETCHES:
+                    raise WandaError(
+                        f"{len(self._fetches)} other models are being fetched, the most at once; try again in a minute"
+                    )
+                fetch = _Fetch(name, Progress("loading", 0, 1, "parts", name))
+                self._fetches[name] = fetch
+                threading.Thread(target=self._work, args=(fetch,), name="fetch", daemon=True).start()
+            else:
+                fetch.claims += 1
+            return fetch
+
+    def _work(self, fetch: _Fetch) -> None:
+        """Fetch one model; a thread's own work."""
+        try:
+            fetch.found = self._fetch(fetch.name, fetch.tell)
+        except BaseException as error:
+            fetch.error = error
+        fetch.done.set()

@@ -1,0 +1,97 @@
+"""What the server keeps of a model and of a variant."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from wanda_core.evaluation.perplexity import Agreement, Perplexity
+from wanda_core.explain.histograms import Grid
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.outliers.analysis import Analysis
+from wanda_core.pruning.packed import PackedVariant
+from wanda_core.text.windows import Calibration
+
+LOCAL = "local"  # the revision of a folder
+
+
+@dataclass(frozen=True)
+class About:
+    """What is said of a model: its title, its number of weights, where it runs and in which type."""
+
+    title: str
+    n_parameters: int
+    device: str
+    dtype: str
+
+
+@dataclass
+class Loaded:
+    """A model and what is known about it.
+
+    name: by which the server knows it, `lm.name` unless that is pinned to a commit; measurements: those of the outlier
+    lab, grids: the pictures of all blocks, the one unused longest first.
+    """
+
+    lm: LanguageModel
+    name: str = ""
+    analysis: Analysis | None = None
+    calibration: Calibration | None = None  # what the analysis was made on
+    dense: Perplexity | None = None
+    measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
+    grids: "OrderedDict[Hashable, Grid]" = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of both, which several events change
+    state: str = field(init=False)  # tells this state of the model from others; a folder can be written anew
+
+    def __post_init__(self) -> None:
+        """Name the model and its state."""
+        self.name = self.name or self.lm.name
+        self.state = self.lm.revision
+        if self.lm.folder is not None and self.lm.revision == LOCAL:
+            files = [*sorted(self.lm.folder.glob("*.safetensors")), self.lm.folder / "config.json"]
+            self.state = "|".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+
+    @property
+    def about(self) -> About:
+        """What is said of the model."""
+        lm = self.lm
+        return About(lm.title, lm.n_parameters, lm.device.type, str(lm.dtype).removeprefix("torch."))
+
+    def blocks_with(self, kind: str) -> list[int]:
+        """List the blocks that have a linear of a kind."""
+        return [linear.block for linear in self.lm.of_kind(kind)]
+
+    def linear_to_show(self, kind: str | None, block: int | None) -> tuple[str, int]:
+        """Return the chosen kind and block where the model has them, else its first kind and a middle block."""
+        kinds = self.lm.kinds
+        shown = kind if kind in kinds else kinds[0]
+        blocks = self.blocks_with(shown)
+        return shown, block if block in blocks else blocks[len(blocks) // 2]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What pruning did to a model: perplexity of both, and how often they predict alike."""
+
+    dense: Perplexity
+    pruned: Perplexity
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned model with its measurements. key: what a visitor's session holds instead of the model.
+
+    model, state: name and state of the dense model; about: what is said of that.
+    """
+
+    key: str
+    model: str
+    state: str
+    about: About
+    variant: PackedVariant
+    measured: Measured
+
+    def is_of(self, loaded: Loaded) -> bool:
+        """Whether it was made from this model as it is now."""
+        return (self.model, self.state) == (loaded.name, loaded.state)

@@ -202,9 +202,9 @@ def test_who_asks_without_listening_is_stopped(served, raw):
 
 def test_refusals_are_in_the_language_of_the_page(served, raw):
     number, event = next((number, event) for number, event in events(served[0]) if event.name == "ask")
-    data = [usual(control) for control in event.inputs]
+    data = [None if control.elem_id == "length" else usual(control) for control in event.inputs]
     path = "/gradio_api/queue/join?lang=ko"
-    reply = raw.post(path, {"data": [*data[:-1], None], "fn_index": number, "session_hash": "korean"})
+    reply = raw.post(path, {"data": data, "fn_index": number, "session_hash": "korean"})
     assert "비어 있습니다" in reply.sentence
 
 

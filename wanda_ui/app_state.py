@@ -1,27 +1,33 @@
 """State of the server, the same for all visitors: loaded models and what is known of them, variants, the engine."""
 
-import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from wanda_core.errors import InputError, WandaError
+from wanda_core.evaluation.generation import Generated
 from wanda_core.model import builtin
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.packed import needed_bytes
+from wanda_core.pruning.prune import needs_text
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
+from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.fetching import Fetching
-from wanda_ui.engine.kept_variants import KeptVariants, Making, counted_bytes
+from wanda_ui.engine.kept import Kept
+from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Loaded, Measured, Result
+from wanda_ui.engine.look import How, Likeliest, Made, Point, Seen
 from wanda_ui.engine.queue import Engine
-from wanda_ui.engine.work import Answers, Draw, Job, Models, Pruned
+from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
+from wanda_ui.engine.work import Job, Models
 from wanda_ui.settings import Settings
 
 T = TypeVar("T")
@@ -29,6 +35,22 @@ Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 
 MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
+MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
+MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model as far as it was looked at. result, measured: of the variant, None for the dense model and until known;
+    seen: the answer and the perplexities; kept: whether nothing had to be run."""
+
+    result: Result | None
+    measured: Measured | None
+    seen: Seen
+    kept: bool = False
+
+
+Looking = Generator[Progress | Look, None, Look]
 
 
 def in_this_process(job: Job[T], models: Models) -> Generator[Any, None, T]:
@@ -47,6 +69,9 @@ class AppState:
         self.engine = Engine(self.settings.jobs_waiting)
         self.models: OrderedDict[str, Loaded] = OrderedDict()
         self.variants = KeptVariants(self.settings.variant_bytes)
+        self.texts = KeptTexts()
+        self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
+        self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
         self._run: Runner[Any] = in_this_process
         self._fetching = Fetching(partial(_located, settings=self.settings))
 
@@ -97,51 +122,115 @@ class AppState:
         loaded = yield from self.model_steps(name)
         if loaded.analysis is None:
             kind = ("analyse", loaded.name)
-            job = partial(work.analyse, name=loaded.name)
-            loaded.analysis, loaded.calibration = yield from self._work(loaded, job, kind, quiet=quiet, shared=kind)
+            kept = builtin.analysis_file() if loaded.lm.name == builtin.NAME else None
+            job = partial(work.analyse, name=loaded.name, kept=kept)
+            analysing = self._work(loaded, job, kind, quiet=quiet, shared=kind)
+            loaded.analysis, loaded.calibration, seconds = yield from analysing
+            self.engine.durations.add(("pass", loaded.name), seconds)
         return loaded
 
-    def prune_steps(self, name: str, spec: PruneSpec, draw: Mapping[str, Any]) -> Steps[Result]:
-        """Prune and measure. draw: text, source, samples, seq_len and seed of the calibration."""
-        loaded = yield from self.model_steps(name)
-        source = ""
-        if spec.needs_calibration:
-            loaded.lm.check_length(draw["seq_len"])
-            text = hashlib.sha256((draw["text"] or "").encode()).hexdigest()
-            source = f"{text}|{draw['samples']}|{draw['seq_len']}|{draw['seed']}"
-        key = f"{loaded.name}|{loaded.state}|{spec}|{source}"
-        reading = partial(calibrate, **draw) if spec.needs_calibration else None
-        return (yield from self._pruned(key, loaded, spec, reading))
+    def key_of(self, loaded: Loaded, recipe: Recipe) -> str:
+        """Return the name that a variant of a model has here: the same recipe, the same name."""
+        return f"{loaded.name}|{loaded.state}|{recipe.spec}|{recipe.reading}"
 
-    def slide_steps(self, name: str, spec: PruneSpec) -> Steps[Result]:
-        """Prune from the norms the tabs already show, without running the model, and measure."""
-        loaded = yield from self.open_steps(name)
-        key = f"{loaded.name}|{loaded.state}|{spec}|analysis"
-        return (yield from self._pruned(key, loaded, spec, None, by_analysis=True))
+    def prune_steps(self, name: str, recipe: Recipe) -> Steps[Result]:
+        """Prune and measure, without an answer."""
+        looking = self.look_steps(name, recipe)
+        try:
+            while True:
+                step = next(looking)
+                if isinstance(step, Progress):
+                    yield step
+        except StopIteration as stop:
+            look: Look = stop.value
+            assert look.result is not None  # there was a recipe
+            return look.result
+        finally:
+            looking.close()
 
-    def variant_steps(self, key: str) -> Steps[Result | None]:
-        """Return the result of that key, made again if it was let go; None for a key that never was."""
-        making = self.variants.let_go(key)
-        if making is None:
-            return self.variants.get(key)
-        loaded = yield from (self.open_steps if making.by_analysis else self.model_steps)(making.model)
-        if loaded.state != making.state:  # a folder that was written anew
-            return None
-        reading = partial(work.drawn, calibration=making.calibration) if making.calibration is not None else None
-        return (yield from self._pruned(key, loaded, making.spec, reading, making.by_analysis, making.measured))
+    def look_steps(self, name: str, recipe: Recipe | None, asked: Asked | None = None) -> Looking:
+        """Look at a model, or at a variant of it, which is made if it is not kept: its answer and what it costs.
 
-    def answer_steps(
-        self, name: str, result: Result | None, prompt: str, settings: Mapping[str, Any]
-    ) -> Generator[Progress | Answers, None, Answers]:
-        """Answer a prompt by a model, and by its variant where there is one. settings: of `generate`.
-
-        Yields progress until its turn, then longer and longer answers.
+        recipe: None for the dense model; asked: None where no answer is wanted. What is known is not run again. Yields
+        progress and longer and longer `Look`; what was made is kept, also where the rest is given up.
         """
         loaded = yield from self.model_steps(name)
+        key = "" if recipe is None else self.key_of(loaded, recipe)
+        result = self.variants.get(key)
+        measured = self.measured.get(key)
+        answer = self.answers.get((loaded.name, loaded.state, key, asked))
+        dense = loaded.dense
+        seen = Seen(
+            answer,
+            measured.perplexity if measured is not None else dense if recipe is None else None,
+            dense,
+            measured.agreement if measured is not None else None,
+        )
+        look = Look(result, measured, seen)
+        whole = dense is not None and (recipe is None or (seen.agreement is not None and result is not None))
+        if whole and (asked is None or answer is not None):
+            return replace(look, seen=replace(seen, ended=True), kept=True)
+        how = yield from self._how(loaded, recipe, result)
+        if result is None and recipe is not None:
+            self._check_room(loaded, recipe.spec)
         variant = result.variant if result is not None else None
-        job = partial(work.answer, name=loaded.name, variant=variant, prompt=prompt, settings=dict(settings))
-        kind = ("answer", loaded.name, variant is not None, settings.get("max_new_tokens"))
-        return (yield from self._work(loaded, job, kind))
+        if answer is not None:
+            asked = None
+        job = partial(looks.look, name=loaded.name, how=how, variant=variant, asked=asked, known=seen)
+        kind = ("look", loaded.name, *_kind(recipe), asked is not None)
+        looking = self._work(loaded, job, kind, shared=("look", loaded.name, key, asked))
+        try:
+            while True:
+                step = next(looking)
+                look = self._noticed(loaded, key, asked, look, step)
+                yield step if isinstance(step, Progress) else look
+        except StopIteration as stop:
+            return self._noticed(loaded, key, asked, look, stop.value)
+        finally:
+            looking.close()
+
+    def point_steps(self, name: str, recipe: Recipe) -> Steps[Point]:
+        """Prune and measure one point of a curve; nothing but its numbers is kept."""
+        loaded = yield from self.model_steps(name)
+        key = self.key_of(loaded, recipe)
+        measured = self.measured.get(key)
+        if measured is not None:
+            return Point(measured.sparsity, measured.seconds, measured.perplexity)
+        how = yield from self._how(loaded, recipe, None)
+        assert how is not None  # there is a recipe
+        job = partial(looks.point, name=loaded.name, how=how)
+        kind = ("point", loaded.name, *_kind(recipe))
+        point: Point = yield from self._work(loaded, job, kind, shared=("point", key))
+        self.measured.put(key, Measured(point.sparsity, point.seconds, point.perplexity))
+        self._learned(loaded, recipe.spec, point.seconds)
+        return point
+
+    def likeliest_steps(
+        self, name: str, recipe: Recipe | None, asked: Asked, tokens: Sequence[int] | None, text: str
+    ) -> Steps[Likeliest]:
+        """Return what a model, or a variant of it, finds likeliest after a prompt and what follows it.
+
+        tokens: that follow; None where only their text is known.
+        """
+        loaded = yield from self.model_steps(name)
+        result = None
+        if recipe is not None:
+            result = yield from self.prune_steps(name, recipe)
+        variant = result.variant if result is not None else None
+        place = partial(looks.next_tokens, asked=asked, tokens=tokens, text=text)
+        job = partial(place, name=loaded.name, variant=variant)
+        return (yield from self._work(loaded, job, ("likeliest", loaded.name)))
+
+    def expected_seconds(self, name: str, recipe: Recipe) -> float | None:
+        """Return the seconds that pruning will take: of those before, else by the model's analysis; None if unknown."""
+        loaded = self.loaded(name)
+        if loaded is None:
+            return None
+        known = self.engine.durations.exactly(("pruning", loaded.name, *_kind(recipe)))
+        if known is not None:
+            return known
+        one_pass = self.engine.durations.exactly(("pass", loaded.name))
+        return None if one_pass is None else one_pass * _passes(recipe.spec)
 
     def measurement_steps(
         self,
@@ -182,30 +271,62 @@ class AppState:
         loaded = self.loaded(name)
         return None if loaded is None else counted_bytes(needed_bytes(loaded.lm, spec))
 
-    def _pruned(
-        self,
-        key: str,
-        loaded: Loaded,
-        spec: PruneSpec,
-        draw: Draw | None,
-        by_analysis: bool = False,
-        measured: Measured | None = None,
-    ) -> Steps[Result]:
-        """Return the result that is kept under a key, or make it. The other arguments are those of `work.prune`."""
-        kept = self.variants.get(key)
-        if kept is not None:
-            return kept
-        self._check_room(loaded, spec)
-        profile = loaded.analysis.profile if by_analysis and loaded.analysis is not None else None
-        job = partial(work.prune, name=loaded.name, spec=spec, draw=draw, profile=profile, measured=measured)
-        kind = ("prune", loaded.name, spec.method, spec.order, spec.update)
-        pruned: Pruned = yield from self._work(loaded, job, kind, shared=("prune", key))
-        loaded.dense = pruned.measured.dense
-        result = Result(key, loaded.name, loaded.state, loaded.about, pruned.variant, pruned.measured)
-        self.variants.put(
-            result, Making(key, loaded.name, loaded.state, spec, pruned.calibration, by_analysis, pruned.measured)
+    def _how(self, loaded: Loaded, recipe: Recipe | None, result: Result | None) -> Steps[How | None]:
+        """Say how a variant is made, and measure first the norms that decide it where they are kept for many recipes.
+
+        result: of a variant that is made already.
+        """
+        if recipe is None or result is not None:
+            return None if recipe is None else How(recipe.spec)
+        spec, reading = recipe.spec, recipe.reading
+        if not spec.needs_calibration:
+            return How(spec)
+        loaded.lm.check_length(reading.seq_len)
+        text = self.texts.get(reading.text)
+        draw = partial(
+            calibrate,
+            text=text,
+            source=None if text is None else "uploaded text",
+            samples=reading.samples,
+            seq_len=reading.seq_len,
+            seed=reading.seed,
         )
-        return result
+        if spec.order != "one-shot" and spec.allocation != "owl":
+            return How(spec, draw)
+        if reading == PLAIN:
+            loaded = yield from self.open_steps(loaded.name)
+            assert loaded.analysis is not None  # made by open_steps
+            profile = loaded.analysis.profile
+        else:
+            make = partial(work.read_profile, draw=draw)
+            profile = yield from self.measurement_steps(loaded.name, ("profile", reading), make)
+        return How(spec, draw if needs_text(spec, profile) else None, profile)
+
+    def _noticed(self, loaded: Loaded, key: str, asked: Asked | None, look: Look, step: Progress | Made | Seen) -> Look:
+        """Keep what a look has found out, and return the longer look."""
+        if isinstance(step, Made):
+            result = Result(key, loaded.name, loaded.state, loaded.about, step.variant)
+            self.variants.put(result)
+            report = step.variant.report
+            self._learned(loaded, step.variant.spec, report.seconds)
+            return replace(look, result=result)
+        if not isinstance(step, Seen):
+            return look
+        look = replace(look, seen=step)
+        if step.dense is not None:
+            loaded.dense = step.dense
+        if step.ended and step.answer is not None and asked is not None:
+            self.answers.put((loaded.name, loaded.state, key, asked), step.answer)
+        if look.result is not None and step.perplexity is not None and step.perplexity.windows >= work.EVAL_WINDOWS:
+            report = look.result.variant.report
+            measured = Measured(report.sparsity, report.seconds, step.perplexity, step.agreement)
+            self.measured.put(key, measured)
+            look = replace(look, measured=measured)
+        return look
+
+    def _learned(self, loaded: Loaded, spec: PruneSpec, seconds: float) -> None:
+        """Remember how long a pruning took."""
+        self.engine.durations.add(("pruning", loaded.name, *_kind(Recipe(spec))), seconds)
 
     def _check_room(self, loaded: Loaded, spec: PruneSpec) -> None:
         """Raise InputError for a variant that alone would take more than all may take together."""
@@ -236,6 +357,20 @@ class AppState:
         """Count a model as used now; another thread may just have let it go."""
         with suppress(KeyError):
             self.models.move_to_end(name)
+
+
+def _kind(recipe: Recipe | None) -> tuple[Hashable, ...]:
+    """Return what decides how long a recipe takes."""
+    return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
+
+
+def _passes(spec: PruneSpec) -> float:
+    """Return how many times the analysis of a model a pruning takes, as measured on the built-in one."""
+    if spec.update != "none":
+        return 3.0 * (1 + spec.solver.rounds)
+    if not spec.needs_calibration or spec.order == "one-shot":
+        return 0.15
+    return {"faithful": 2.1, "in-flight": 1.3}[spec.order]
 
 
 def _located(name: str, tell: Callable[[Progress], object], settings: Settings) -> Located:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import gradio as gr
 from gradio.i18n import I18nData
@@ -102,44 +101,6 @@ def next_language(language: str) -> str:
     """Return the language that the switch leads to."""
     order = list(LANGUAGES)
     return order[(order.index(language) + 1) % len(order)]
-
-
-class Spoken:
-    """ASGI middleware: makes the page say which language it is in, and the browser's labels follow the address.
-
-    Gradio's labels follow `navigator.language` alone, read before any script of a page of ours runs; so the page is
-    served with a line that sets it.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """Change the page itself and pass everything else on."""
-        if scope["type"] != "http" or scope["path"] not in ("", "/") or scope["method"] != "GET":
-            await self.app(scope, receive, send)
-            return
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [None])[0]
-        language = choose(asked, headers.get(b"accept-language"))
-        start: dict[str, Any] = {}
-        parts: list[bytes] = []
-
-        async def changed(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-                return
-            parts.append(message.get("body", b""))
-            if message.get("more_body"):
-                return
-            body = b"".join(parts)
-            kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-            if any(name.lower() == b"content-type" and b"text/html" in value for name, value in kept):
-                body = in_language(body.decode("utf-8"), language).encode("utf-8")
-            await send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
-            await send({"type": "http.response.body", "body": body})
-
-        await self.app(scope, receive, changed)
 
 
 def in_language(html: str, language: str) -> str:

@@ -1,11 +1,10 @@
-"""The whole page: the set-up on the left, the tabs on the right, and how it is served.
+"""The whole page: the tabs, what happens when one is opened, and how it is served.
 
 To add a tab: write `wanda_ui/NAME/tab.py`, whose `build(context)` lays the tab out, wires its own controls and returns
-a `Tab`; add a line to `TABS` below; add the label `page.tab.NAME` to `page.json` of every language. `tab_context.py`
-says what a tab is given, and what it may show of the model and when.
+a `Tab`; add a line to `TABS` below, and its name to `W.TABS` in `assets/view/9-head.js`; add the label `page.tab.NAME`
+to `page.json` of every language. `tab_context.py` says what a tab is given, and what it may show of the model and when.
 """
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -21,16 +20,16 @@ from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import tab as compare_tab
 from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
+from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
-from wanda_ui.jobs import LIGHT, MOST_EVENTS, Cancel
-from wanda_ui.language import LANGUAGES, Spoken, label, labels, next_language
+from wanda_ui.jobs import LIGHT, MOST_EVENTS, Update
+from wanda_ui.language import label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
+from wanda_ui.opening import Opening
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.scores import tab as scores_tab
 from wanda_ui.settings import Settings
-from wanda_ui.setup import panel
-from wanda_ui.setup.events import SetupEvents
 from wanda_ui.tab_context import Tab, TabContext, resizing_tab
 
 # From left to right, by the name that labels and other tabs have for it.
@@ -42,12 +41,6 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
 }
 
 STYLE = ASSETS / "style.css"
-OTHER_LANGUAGE = """() => {
-    const [next, to] = [NEXT, new URL(location)];
-    to.searchParams.set("lang", next[document.documentElement.lang]);
-    location.assign(to);
-}""".replace("NEXT", json.dumps({language: next_language(language) for language in LANGUAGES}))
-SWITCH_THEME = "() => { document.body.classList.toggle('dark'); }"
 
 
 def theme() -> gr.themes.Base:
@@ -76,7 +69,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "run_history": False,
         "footer_links": [],
         "i18n": labels(),
-        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(Spoken)]},
+        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(FirstView)]},
         "ssr_mode": False,
     }
 
@@ -85,32 +78,27 @@ def build(state: AppState) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
     page: GuardedPage
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
-        key = gr.State("")
-        head = _top()
-        with gr.Row(elem_classes="wl-main"):
-            with gr.Column(scale=1, min_width=300, elem_classes="wl-side"):
-                setup = panel.build(state.settings)
-            with gr.Column(scale=3, min_width=320, elem_classes="wl-work"), gr.Tabs() as tabs:
-                context = TabContext(state, setup.model, key, Cancel(), page, tabs)
-                built = []
-                for name, build_tab in TABS.items():
-                    with resizing_tab(label(f"page.tab.{name}"), name, f"tab-{name}"):
-                        built.append(build_tab(context))
-        SetupEvents(context, setup, head, built).wire()
+        model, key = gr.State(builtin.NAME), gr.State("")
+        context = TabContext(state, model, key, page)
+        built: list[Tab] = []
+        with gr.Tabs(elem_id="tabs"):
+            for name, build_tab in TABS.items():
+                with resizing_tab(label(f"page.tab.{name}"), name, f"tab-{name}") as side:
+                    tab = build_tab(context)
+                built.append(tab)
+                if tab.outputs:
+                    Opening(context, tab, gr.State("")).wire(side)
+
+        def welcome(request: gr.Request) -> Update:
+            update: Update = {}
+            for tab in built:
+                update |= tab.welcome(speaker(request))
+            return update
+
+        page.load(welcome, None, [output for tab in built for output in tab.outputs], **LIGHT)
     page.guard(state.settings)
     page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page
-
-
-def _top() -> gr.HTML:
-    """Lay out the line at the top with the switches for language and theme; return the part that names the model."""
-    with gr.Row(elem_classes="wl-top"):
-        head = gr.HTML("", elem_id="head")
-        other = gr.Button(label("page.other_language"), size="sm", elem_id="language-switch", scale=0, min_width=90)
-        theme_switch = gr.Button(label("page.theme"), size="sm", elem_id="theme-switch", scale=0, min_width=110)
-    other.click(None, js=OTHER_LANGUAGE, **LIGHT)
-    theme_switch.click(None, js=SWITCH_THEME, **LIGHT)
-    return head
 
 
 def serve(host: str | None = None, port: int | None = None) -> None:

@@ -11,7 +11,7 @@ from gradio.i18n import I18nData
 from wanda_ui.app_state import AppState
 from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.gate.guarded import GuardedPage
-from wanda_ui.jobs import LIGHT, Cancel, Update
+from wanda_ui.jobs import LIGHT, Update
 from wanda_ui.language import Say
 
 RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resize')))"
@@ -21,16 +21,14 @@ RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resi
 class TabContext:
     """The parts of the page and the server that every tab works with.
 
-    model: the control with the name of the chosen model; key: of the variant that this visitor made, empty before;
-    cancel: the button of the set-up; page and tabs: all of it, for a tab that reads the address or leads to another.
+    model: name of the model that this visitor looks at; key: of the variant that this visitor made last, empty before;
+    page: all of it, for a tab that reads the address.
     """
 
     state: AppState
-    model: gr.Dropdown
+    model: gr.State
     key: gr.State
-    cancel: Cancel
     page: GuardedPage
-    tabs: gr.Tabs
 
     @property
     def choice(self) -> list[Component]:
@@ -47,16 +45,16 @@ class TabContext:
 
     def was_let_go(self, key: str) -> bool:
         """Whether this visitor's variant made room for others."""
-        return self.state.variants.let_go(key) is not None
+        return self.state.variants.was_let_go(key)
 
 
 class Tab:
     """A tab as the page sees it. One that only answers its own controls takes everything here as it is.
 
-    The page calls the methods as the model goes through its life; each returns new values for some of `outputs`.
+    Each method returns new values for some of `outputs`. The page calls them when the tab is opened.
     """
 
-    shows_variant: ClassVar[bool] = False  # whether `analysed` is called again for every variant that is made
+    shows_variant: ClassVar[bool] = False  # whether another variant of the same model changes what is shown
 
     @property
     def outputs(self) -> list[Component]:
@@ -77,12 +75,8 @@ class Tab:
         return {}
 
     def analysed(self, loaded: Loaded, result: Result | None, say: Say, chosen: Mapping[Component, Any]) -> Update:
-        """Show a model whose activations have been read. result: the variant that the visitor may have made meanwhile;
+        """Show a model whose activations have been read. result: the variant that the visitor may have made of it;
         chosen: the values of `choices`."""
-        return {}
-
-    def pruned(self, result: Result, say: Say) -> Update:
-        """Show at once that a variant has just been made."""
         return {}
 
 

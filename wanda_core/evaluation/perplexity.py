@@ -1,7 +1,7 @@
 """Perplexity by the reference protocol: windows of L tokens without overlap, the remainder dropped."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -53,23 +53,36 @@ def perplexity(
     return finish(perplexity_steps(lm, text, seq_len=seq_len, windows=windows), on_progress)
 
 
-@torch.no_grad()
 def perplexity_steps(
     lm: LanguageModel, text: str | None = None, *, seq_len: int = 512, windows: int | None = None
 ) -> Steps[Perplexity]:
     """`perplexity` as a generator that yields progress."""
+    growing = growing_perplexity(lm, text, seq_len=seq_len, windows=windows)
+    count = next(growing).windows
+    for index in range(count):
+        yield Progress("perplexity", index, count, "windows")
+        measured = next(growing)
+    yield Progress("perplexity", count, count, "windows")
+    return measured
+
+
+@torch.no_grad()
+def growing_perplexity(
+    lm: LanguageModel, text: str | None = None, *, seq_len: int = 512, windows: int | None = None
+) -> Generator[Perplexity, None, None]:
+    """Measure window by window: yields first what is to be measured, its perplexity NaN, then that of the windows so
+    far. The last is `perplexity`. Raises what that raises, ModelError at the window whose predictions are not finite.
+    """
     ids = token_windows(lm, text, seq_len, windows)
+    yield Perplexity(math.nan, seq_len, len(ids), len(ids) * (seq_len - 1))
     total = 0.0
-    for index, window in enumerate(ids):
-        yield Progress("perplexity", index, len(ids), "windows")
+    for index, window in enumerate(ids, 1):
         total += _mean_cross_entropy(lm, window[None].to(lm.device))
-    yield Progress("perplexity", len(ids), len(ids), "windows")
-    mean = total / len(ids)
-    if not math.isfinite(mean):
-        raise ModelError(
-            f"the model's predictions are not finite, so there is no perplexity; {overflow_remedy(lm.dtype)}"
-        )
-    return Perplexity(_exp(mean), seq_len, len(ids), len(ids) * (seq_len - 1))
+        if not math.isfinite(total):
+            raise ModelError(
+                f"the model's predictions are not finite, so there is no perplexity; {overflow_remedy(lm.dtype)}"
+            )
+        yield Perplexity(_exp(total / index), seq_len, index, index * (seq_len - 1))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def cache_root() -> Path:
     return Path(folder) if folder else Path(platformdirs.user_cache_dir("wanda-lab"))
 
 
+def analysis_file() -> Path:
+    """Return the file beside the built-in model that holds its analysis from one start of the page to the next."""
+    return cache_root() / f"smollm2-135m-instruct-v{FORMAT}-analysis.safetensors"
+
+
 def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
     """Return the folder of the built-in model, which is made on the first call; a broken one is made again.
 

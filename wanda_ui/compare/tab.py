@@ -1,164 +1,271 @@
-"""Compare: one prompt, two answers, streamed side by side."""
+"""Compare: the view, which is drawn by the scripts of `assets/view`, and the events by which the server answers it."""
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+import os
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import gradio as gr
-from gradio.components import Component
 
-from wanda_core.errors import WandaError
-from wanda_core.evaluation.generation import check_prompt, check_settings
+from wanda_core.errors import InputError, WandaError
 from wanda_core.progress import Progress
-from wanda_ui import markup
-from wanda_ui.app_state import AppState
-from wanda_ui.compare import columns
-from wanda_ui.compare.columns import NOTHING, Columns, Shown
+from wanda_core.text.files import read_text
+from wanda_ui.compare import asked, looking, messages
+from wanda_ui.compare.asked import Column, Looked
+from wanda_ui.compare.looking import StoppedError, Telling, Watch
+from wanda_ui.compare.messages import Message
+from wanda_ui.compare.runs import Newest
+from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Result
-from wanda_ui.engine.queue import arrived
-from wanda_ui.engine.work import Answers
+from wanda_ui.engine.recipe import Recipe
 from wanda_ui.gate.arrivals import arrival_of
-from wanda_ui.inputs import as_int
-from wanda_ui.jobs import ENGINE, Update
-from wanda_ui.language import Say, label, speaker
+from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.rules import check_uploaded
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, no_change
+from wanda_ui.language import speaker
 from wanda_ui.tab_context import Tab, TabContext
 
-PROMPT = "The sky is blue because"  # in English in every language: the built-in model speaks little else
+T = TypeVar("T")
+
+# Names in quotes become events of the component; the view stands in front of the page until this moves it here.
+BRIDGE = """
+const page = window.WandaLab && window.WandaLab.page;
+if (page) page.attach(element, {
+    look: data => trigger('look', data), sweep: data => trigger('sweep', data),
+    open: data => trigger('open_model', data), expect: data => trigger('expect', data),
+    why: data => trigger('why', data), own: data => trigger('own_prompts', data),
+    text: data => trigger('bring_text', data), cancel: data => trigger('cancel_look', data),
+    cancel_sweep: data => trigger('cancel_sweep', data), upload,
+    watch: (name, call) => watch(name, () => call(props[name])),
+});
+"""
+# What the server says, by the kind of what was asked: the component's properties.
+HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text")
 
 
 @dataclass(frozen=True)
-class CompareTab(Tab):
-    """The two columns and the line below them."""
+class View:
+    """The view's component and its events."""
 
-    dense_column: gr.HTML
-    pruned_column: gr.HTML
-    verdict: gr.HTML
+    context: TabContext
+    view: gr.HTML
+    cancel: Cancel
+    cancel_sweep: Cancel
+    newest: Newest
+
+    def wire(self) -> None:
+        """Connect the events."""
+        view, context = self.view, self.context
+        many: dict[str, Any] = {"trigger_mode": "multiple", **ENGINE}
+        view.look(self.look, None, [view, context.key], **many)
+        view.sweep(self.sweep, None, view, **many)
+        view.own_prompts(self.own, None, view, **many)
+        view.why(self.why, None, view, **many)
+        opened = view.open_model(self.open, None, [view, context.model, context.key], **many)
+        opened.success(self.analyse, context.model, context.key, **ENGINE)
+        view.expect(self.expect, None, view, trigger_mode="always_last", **LIGHT)
+        view.bring_text(self.bring_text, None, view, **LIGHT)
+        view.cancel_look(self.cancel.press, None, None, **AT_ONCE)
+        view.cancel_sweep(self.cancel_sweep.press, None, None, **AT_ONCE)
+
+    def look(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Prune what is not made yet, and show answers and perplexities as they come."""
+        made: list[Result] = []
+
+        def messages_of(wanted: Looked, watch: Watch) -> Iterator[Message]:
+            return looking.look(self.context.state, wanted, watch, made.append)
+
+        for update in self._long(request, event, "run", self.cancel, messages_of, newest=True):
+            if made:
+                update[self.context.key] = made[-1].key
+            yield update
+
+    def sweep(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Measure the curve; what is measured stays known, so that asking again goes on."""
+
+        def messages_of(wanted: Looked, watch: Watch) -> Iterator[Message]:
+            places = asked.places_of(asked.data_of(event))
+            return looking.curve(self.context.state, wanted, places, recipe_at, watch)
+
+        yield from self._long(request, event, "sweep", self.cancel_sweep, messages_of)
+
+    def own(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Answer one's own prompts."""
+
+        def messages_of(wanted: Looked, watch: Watch) -> Iterator[Message]:
+            prompts = asked.prompts_of(asked.data_of(event), self.settings)
+            if not wanted.columns:
+                raise InputError("no recipe was given; choose a method")
+            return looking.own_prompts(self.context.state, wanted, prompts, watch)
+
+        yield from self._long(request, event, "own", self.cancel, messages_of)
+
+    def why(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Tell what both models find likeliest where a token stands."""
+        say, state = speaker(request), self.context.state
+        run = None
+        try:
+            data = asked.data_of(event)
+            run = asked.run_of(data)
+            model = asked.model_of(data)
+            column, prompt, tokens, text = asked.place_of(data, self.settings)
+            watch = Watch(say, arrival_of(request), lambda: None, lambda: False)
+            told: Message = {"run": run}
+
+            def tell(step: Any) -> Message | None:
+                return {**told, "words": messages.progress(step, say)["words"]} if isinstance(step, Progress) else None
+
+            for which, recipe in (("dense", None), *([("variant", column.recipe)] if column is not None else [])):
+                steps = state.likeliest_steps(model, recipe, prompt, tokens, text)
+                likeliest = yield from self._passing("told", watch.through(steps, tell))
+                told[which] = [[token, round(p, 5)] for token, p in likeliest.tokens]
+            yield self._tell("told", told)
+        except WandaError as error:
+            yield self._tell("told", {"run": run, "problem": str(error)})
+
+    def open(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Load a model; one that fails changes nothing."""
+        say, state, context = speaker(request), self.context.state, self.context
+        name: object = None
+        stopped = self.cancel.since(request, str)
+        try:
+            name = asked.model_of(asked.data_of(event))
+            watch = Watch(say, arrival_of(request), lambda: None, lambda: stopped() is not None)
+
+            def tell(step: Any) -> Message:
+                loading = say("view.loading", model=str(name)[:100])
+                return {"model": name, "progress": messages.progress(step, say), "chip": loading}
+
+            loaded = yield from self._passing("opened", watch.through(state.model_steps(str(name)), tell))
+            told = {
+                "model": name,
+                "ready": True,
+                "title": loaded.lm.title,
+                "chip": messages.chip(loaded.about, say, work.EVAL_WINDOWS, work.EVAL_SEQ_LEN),
+                "dense": messages.dense(loaded.dense),
+            }
+            yield {**self._tell("opened", told), context.model: loaded.name, context.key: ""}
+        except StoppedError:
+            yield self._tell("opened", {"model": name, "problem": say("view.cancelled")})
+        except WandaError as error:
+            yield self._tell("opened", {"model": name, "problem": str(error)})
+
+    def analyse(self, request: gr.Request, model: str) -> Iterator[Update]:
+        """Read the activations that the tabs show and fast recipes need, when nobody waits for anything else."""
+        if self.context.state.loaded(model) is None:
+            return
+        steps = self.context.state.open_steps(model, quiet=True)
+        watch = Watch(speaker(request), arrival_of(request), lambda: None, lambda: False)
+        for _ in watch.through(steps, lambda step: {}):
+            yield no_change()
+
+    def expect(self, request: gr.Request, event: gr.EventData) -> Update:
+        """Tell how long the recipes will take."""
+        say, state = speaker(request), self.context.state
+        try:
+            data = asked.data_of(event)
+            model, columns = asked.model_of(data), asked.columns_of(data, self.settings)
+        except InputError as error:
+            return self._tell("expected", {"seconds": None, "words": str(error)})
+        seconds = [state.expected_seconds(model, column.recipe) for column in columns]
+        needed = [state.needed_bytes(model, column.recipe.spec) for column in columns]
+        known = [each for each in seconds if each is not None]
+        words = ""
+        if needed and needed[0] is not None:
+            words = say("view.need", megabytes=f"{needed[0] / 1e6:,.0f}")
+        whole = sum(known) if len(known) == len(columns) and known else None
+        return self._tell("expected", {"seconds": whole, "words": words})
+
+    def bring_text(self, request: gr.Request, event: gr.EventData) -> Update:
+        """Keep a calibration text that was uploaded."""
+        say = speaker(request)
+        try:
+            data = asked.data_of(event)
+            path, name = data.get("path"), data.get("name")
+            check_uploaded(say("view.calibration"), path, self.view.GRADIO_CACHE, self.settings)
+            text = read_text(Path(os.path.realpath(str(path))))
+            told = {"digest": self.context.state.texts.put(text), "name": str(name)[:100]}
+        except RefusedError as error:
+            told = {"problem": error.words(say)}
+        except WandaError as error:
+            told = {"problem": str(error)}
+        return self._tell("text", told)
 
     @property
-    def outputs(self) -> list[Component]:
-        """List the components that show an answer."""
-        return [self.dense_column, self.pruned_column, self.verdict]
+    def settings(self) -> Any:
+        """The settings of the server."""
+        return self.context.page.settings
 
-    def show(self, shown: Columns) -> Update:
-        """Fill the columns."""
-        return {self.dense_column: shown.dense, self.pruned_column: shown.pruned, self.verdict: shown.verdict}
-
-    def welcome(self, say: Say) -> Update:
-        """Say what the columns are for."""
-        return self.show(columns.welcome(say))
-
-    def pruned(self, result: Result, say: Say) -> Update:
-        """Ask for a question to both models."""
-        return self.show(columns.invitation(result, say))
-
-
-def build(context: TabContext) -> CompareTab:
-    """Lay out two columns on top and the prompt below, as in a conversation, and what happens when it is sent."""
-    with gr.Row(equal_height=True, elem_classes="wl-columns"):
-        dense = gr.HTML("", elem_id="dense-output")
-        pruned = gr.HTML("", elem_id="pruned-output")
-    verdict = gr.HTML("", elem_id="verdict")
-    with gr.Row(elem_classes="wl-ask"):
-        prompt = gr.Textbox(
-            PROMPT,
-            label=label("compare.prompt"),
-            lines=1,
-            max_lines=6,
-            max_length=20_000,
-            scale=5,
-            elem_id="prompt",
-        )
-        button = gr.Button(label("compare.compare"), elem_id="compare", scale=1, min_width=120)
-    with gr.Row(elem_classes="wl-options"):
-        length = gr.Slider(
-            8, 256, value=48, step=1, label=label("compare.length"), elem_id="length", buttons=[], min_width=150
-        )
-        temperature = gr.Slider(
-            0,
-            2,
-            value=0,
-            step=0.1,
-            label=label("compare.temperature"),
-            elem_id="temperature",
-            buttons=[],
-            min_width=150,
-        )
-        seed = gr.Number(0, label=label("compare.seed"), precision=0, elem_id="answer-seed", min_width=90)
-        chat = gr.Checkbox(True, label=label("compare.chat"), elem_id="chat", min_width=180)
-    tab = CompareTab(dense, pruned, verdict)
-
-    def ask(
+    def _long(
+        self,
         request: gr.Request,
-        name: str,
-        key: str,
-        prompt: str,
-        chat: bool,
-        length: float,
-        temperature: float,
-        seed: float,
+        event: gr.EventData,
+        kind: str,
+        cancel: Cancel,
+        messages_of: Callable[[Looked, Watch], Iterator[Message]],
+        newest: bool = False,
     ) -> Iterator[Update]:
-        """Show both answers as they grow; Cancel leaves them where they are."""
-        say = speaker(request)
-        stop = context.cancel.since(request, str)
-        settings = {"max_new_tokens": as_int(length), "temperature": temperature, "seed": as_int(seed), "chat": chat}
-        shown: Shown | None = None
-        arrival = arrival_of(request)
-        with closing(answering(context.state, name, key, prompt, settings)) as steps:
-            try:
-                while True:
-                    with arrived(arrival):
-                        step = next(steps)
-                    if isinstance(step, Shown):
-                        shown = step
-                    if stop() is not None:
-                        yield tab.show(columns.stopped(shown, say))
-                        return
-                    if isinstance(step, Progress):
-                        yield tab.show(Columns(markup.progress(step, say), ""))
-                    elif step.begun:
-                        yield tab.show(columns.running(step, say))
-            except StopIteration as whole:
-                yield tab.show(columns.ended(whole.value, say))
-            except WandaError as error:
-                yield tab.show(replace(columns.stopped(shown, say), verdict=markup.problem(str(error))))
+        """Run a long event and pass its messages on; its last says that it has ended, whatever happened.
 
-    settings: dict[str, Any] = {
-        "inputs": [*context.choice, prompt, chat, length, temperature, seed],
-        "outputs": tab.outputs,
-        **ENGINE,
-    }
-    button.click(ask, **settings)
-    prompt.submit(ask, **settings)
-    return tab
+        newest: whether a newer one of the same visitor ends it.
+        """
+        say, visitor = speaker(request), str(request.session_hash)
+        pressed = cancel.since(request, str)
+        number = self.newest.number()
 
+        def placed() -> None:
+            if newest:
+                self.newest.place(visitor, number)
 
-def answering(
-    state: AppState, name: str, key: str, prompt: str, settings: Mapping[str, Any]
-) -> Generator[Progress | Shown, None, Shown]:
-    """Load the model, then answer token by token from it and its variant. Closing it stops both. -> the whole answers.
+        def stopped() -> bool:
+            return pressed() is not None or (newest and self.newest.is_old(visitor, number))
 
-    Yields progress while it waits, once empty answers, then longer ones. A variant that made room for others is made
-    again first. Where that key is of no variant, or of another model's, the dense model answers alone.
-    """
-    check_settings(**{name: value for name, value in settings.items() if name != "chat"})
-    check_prompt(prompt)
-    loaded = yield from state.model_steps(name)
-    again = state.variants.let_go(key) is not None
-    result = yield from state.variant_steps(key)
-    if result is not None and not result.is_of(loaded):
-        result = None
-    shown = Shown(result, loaded.lm.decode, again=again)
-    yield shown
-    with closing(state.answer_steps(name, result, prompt, settings)) as steps:
+        last: Message = {"run": None, "columns": {}, "points": {}, "keys": {}, "rows": []}
+        try:
+            data = asked.data_of(event)
+            last["run"] = data.get("run")
+            wanted = asked.looked(data, self.settings)
+            last["model"] = wanted.model
+            for message in messages_of(wanted, Watch(say, arrival_of(request), placed, stopped)):
+                last = message
+                yield self._tell(kind, message)
+        except StoppedError:
+            yield self._tell(kind, {**last, "progress": None, "ended": True, "done": say("view.cancelled")})
+        except WandaError as error:
+            yield self._tell(kind, {**last, "progress": None, "ended": True, "problem": str(error)})
+
+    def _passing(self, kind: str, telling: Telling[T]) -> Generator[Update, None, T]:
+        """Pass messages on, and return the result behind them."""
         try:
             while True:
-                step = next(steps)
-                yield _shown(shown, step) if isinstance(step, Answers) else step
+                yield self._tell(kind, next(telling))
         except StopIteration as stop:
-            return _shown(shown, stop.value)
+            result: T = stop.value
+            return result
+
+    def _tell(self, kind: str, message: Message) -> Update:
+        return {self.view: {**gr.update(), kind: message}}
 
 
-def _shown(shown: Shown, answers: Answers) -> Shown:
-    """Put longer answers into what is shown."""
-    return replace(shown, dense=answers.dense, pruned=answers.pruned or NOTHING)
+def recipe_at(column: Column, percent: float) -> Recipe:
+    """Return a column's recipe at another sparsity."""
+    spec = column.recipe.spec
+    if spec.n_of_m is not None:
+        return column.recipe
+    return Recipe(replace(spec, sparsity=percent / 100), column.recipe.reading)
+
+
+def build(context: TabContext) -> Tab:
+    """Lay out the place of the view, and what happens when it asks for something."""
+    heard: dict[str, Any] = dict.fromkeys(HEARD)
+    view = gr.HTML(
+        "",
+        html_template='<div class="wl-slot"></div>',
+        js_on_load=BRIDGE,
+        apply_default_css=False,
+        elem_id="view",
+        **heard,
+    )
+    View(context, view, Cancel(), Cancel(), Newest()).wire()
+    return Tab()

@@ -33,6 +33,11 @@ class Durations:
                 return median(known)
         return None
 
+    def exactly(self, kind: tuple[Hashable, ...]) -> float | None:
+        """Return the seconds that jobs of just this kind took; None where none was seen."""
+        known = self._seconds.get(kind)
+        return median(known) if known else None
+
     def left(self, kind: tuple[Hashable, ...], spent: float) -> float | None:
         """Return the seconds that are left of a job. spent: seconds that it ran so far."""
         expected = self.expected(kind)

@@ -2,31 +2,12 @@
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
-from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import Calibration
-from wanda_ui.engine.loaded import Measured, Result
+from wanda_ui.engine.kept import Kept
+from wanda_ui.engine.loaded import Result
 
-MOST_RECIPES = 128  # of variants that were let go; each holds its calibration windows, half a megabyte at most
+MOST_NAMES = 2000  # of variants that were let go
 LEAST_BYTES = 2**20  # that a variant is counted as: norms and reports come to its parameters
-
-
-@dataclass(frozen=True)
-class Making:
-    """How a variant was made.
-
-    key: of its result; model, state: of the dense one; calibration: that was read, None where none was; by_analysis:
-    whether the norms of the dense model's analysis decided; measured: what it did.
-    """
-
-    key: str
-    model: str
-    state: str
-    spec: PruneSpec
-    calibration: Calibration | None
-    by_analysis: bool
-    measured: Measured
 
 
 class KeptVariants:
@@ -35,7 +16,7 @@ class KeptVariants:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._results: OrderedDict[str, Result] = OrderedDict()
-        self._makings: OrderedDict[str, Making] = OrderedDict()
+        self._gone: Kept[str, bool] = Kept(MOST_NAMES)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -61,26 +42,25 @@ class KeptVariants:
                 self._results.move_to_end(key)
             return self._results.get(key)
 
-    def put(self, result: Result, making: Making) -> None:
+    def put(self, result: Result) -> None:
         """Keep a result; those unused longest go until all fit. It stays itself, whatever it takes."""
         with self._lock:
             self._results[result.key] = result
             self._results.move_to_end(result.key)
-            self._makings[making.key] = making
-            self._makings.move_to_end(making.key)
             while len(self._results) > 1 and self._nbytes() > self.budget:
-                self._results.popitem(last=False)
-            while len(self._makings) > MOST_RECIPES:
-                self._makings.popitem(last=False)
+                gone, _ = self._results.popitem(last=False)
+                self._gone.put(gone, True)
 
-    def let_go(self, key: str) -> Making | None:
-        """Return how to make a variant again that was kept once and is no longer; None for any other key."""
+    def was_let_go(self, key: str) -> bool:
+        """Whether a variant was kept once and is no longer."""
         with self._lock:
-            return None if key in self._results else self._makings.get(key)
+            return key not in self._results and self._gone.get(key) is not None
 
     def clear(self) -> None:
-        """Let all variants go; how they were made stays known."""
+        """Let all variants go."""
         with self._lock:
+            for key in self._results:
+                self._gone.put(key, True)
             self._results.clear()
 
     def _nbytes(self) -> int:

@@ -71,16 +71,18 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Measured:
-    """What pruning did to a model: perplexity of both, and how often they predict alike."""
+    """What a recipe did to a model. sparsity: share of zeros reached; seconds: of the pruning; agreement: how often
+    both predict alike, None until they were compared."""
 
-    dense: Perplexity
-    pruned: Perplexity
-    agreement: Agreement
+    sparsity: float
+    seconds: float
+    perplexity: Perplexity
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """A pruned model with its measurements. key: what a visitor's session holds instead of the model.
+    """A pruned model. key: what a visitor's session holds instead of it.
 
     model, state: name and state of the dense model; about: what is said of that.
     """
@@ -90,7 +92,6 @@ class Result:
     state: str
     about: About
     variant: PackedVariant
-    measured: Measured
 
     def is_of(self, loaded: Loaded) -> bool:
         """Whether it was made from this model as it is now."""

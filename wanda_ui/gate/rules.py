@@ -135,10 +135,20 @@ def _file(control: Any, value: object, settings: Settings) -> None:
     name = name_of(control)
     if not _is_file(value):
         raise RefusedError(400, "not_file", control=name, value=quoted(value))
-    path = Path(os.path.realpath(value["path"]))  # type: ignore[index]
-    if not path.is_relative_to(os.path.realpath(control.GRADIO_CACHE)) or not path.is_file():
+    check_uploaded(name, value["path"], control.GRADIO_CACHE, settings)  # type: ignore[index]
+
+
+def check_uploaded(name: Any, path: object, cache: str, settings: Settings) -> None:
+    """Check that a path is that of a file which was uploaded here, is still there, and is not too large.
+
+    name: what a refusal calls it; cache: folder of uploads. Raises RefusedError otherwise.
+    """
+    if not isinstance(path, str) or len(path) > MOST_FILE_NAME or "\0" in path or not well_formed(path):
+        raise RefusedError(400, "not_file", control=name, value=quoted(path))
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(cache)) or not real.is_file():
         raise RefusedError(400, "file_gone", control=name)
-    if path.stat().st_size > settings.upload_bytes:
+    if real.stat().st_size > settings.upload_bytes:
         raise RefusedError(413, "upload", most=megabytes(settings.upload_bytes))
 
 

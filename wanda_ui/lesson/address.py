@@ -13,7 +13,7 @@ from wanda_ui.lesson.plan import STEPS, Control, Slider, Text
 
 MOST_CHARACTERS = 400  # of a text; a longer one is not kept in the address
 MOST_DIGITS = 7  # of a channel or block; no model has as many
-HIDEABLE = ("setup", "header", "tabs")
+HIDEABLE = ("header", "tabs")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def remember(number: int) -> str:
     """Write the JavaScript of an event with a step's guess and controls as inputs: it puts them into the address."""
     names = ["guess", *(control.name for control in STEPS[number - 1].controls)]
     return f"""(...values) => {{
+        if (document.body.dataset.tab !== "learn") return;
         const [names, address] = [{json.dumps(names)}, new URL(location)];
         for (const name of {json.dumps(NAMES)}) address.searchParams.delete(name);
         address.searchParams.set("lesson", "{number}");

@@ -1,5 +1,6 @@
 """The lesson's tab: a stepper with eight questions, and below it the run so far."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -32,8 +33,6 @@ ANSWERS: dict[str, Callable[..., Steps[Answer]]] = {
 }
 # A step begins at its question, also for one who pressed Next at the end of a long step.
 TO_TOP = "() => requestAnimationFrame(() => document.getElementById('lesson')?.scrollIntoView())"
-# On a narrow screen the set-up stands above the lesson that an address asked for.
-TO_STEP = f"() => {{ if (new URL(location).searchParams.has('lesson')) ({TO_TOP})(); }}"
 
 
 @dataclass(frozen=True)
@@ -122,22 +121,22 @@ def build(context: TabContext) -> Tab:
                 there = laid[other - 1].inputs
                 going.then(None, there, js=address.remember(other), **LIGHT).then(None, js=TO_TOP, **LIGHT)
                 going.then(None, js=RESIZE, **LIGHT)
-        leaving = parts.free.click(lambda tab=step.free: gr.Tabs(selected=tab), None, context.tabs, **LIGHT)
-        leaving.then(None, js=address.UNHIDE, **LIGHT).then(None, js=RESIZE, **LIGHT)
+        leaving = parts.free.click(None, js=address.UNHIDE, **LIGHT)
+        leaving.then(None, js=f"() => WandaLab.page.go({json.dumps(step.free)})", **LIGHT)
 
     def enter(request: gr.Request) -> Update:
         """Go where the address says; nothing is run, the reader presses See."""
         update: Update = {ledger: summary.links({}, speaker(request))}
         entry = address.read(request.query_params)
         if entry is not None:
-            update |= {context.tabs: gr.Tabs(selected="learn"), walkthrough: gr.Walkthrough(selected=entry.step)}
+            update[walkthrough] = gr.Walkthrough(selected=entry.step)
             inputs = zip(laid[entry.step - 1].inputs, (entry.guess, *entry.values), strict=True)
             update |= {component: value for component, value in inputs if value is not None}
         return update
 
     page.load(None, js=address.HIDE, **LIGHT)
-    everything = [context.tabs, walkthrough, ledger, *chain(*(parts.inputs for parts in laid))]
-    page.load(enter, None, everything, **LIGHT).then(None, js=TO_STEP, **LIGHT)
+    everything = [walkthrough, ledger, *chain(*(parts.inputs for parts in laid))]
+    page.load(enter, None, everything, **LIGHT)
     return Tab()
 
 

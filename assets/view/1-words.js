@@ -1,0 +1,51 @@
+/* What all parts of the view share: words, numbers, and elements. Loaded first of the files of this folder. */
+"use strict";
+window.WandaLab = {};
+((W) => {
+  /** Words by key, of one language; `{name}` in them is filled in. */
+  W.words = {};
+  W.say = (key, values = {}) => {
+    const text = W.words[key];
+    if (text === undefined) throw new Error(`no words for ${key}`);
+    return text.replace(/\{(\w+)\}/g, (_, name) => (name in values ? values[name] : `{${name}}`));
+  };
+  W.has = (key) => key in W.words;
+
+  /** A perplexity in as many digits as it is worth: 34.4, 243, 12,300, 1.2 million. */
+  W.number = (value) => {
+    if (value === null || value === undefined || Number.isNaN(value)) return "–";
+    if (!Number.isFinite(value) || value >= 1e300) return "∞"; // JSON has no infinity
+    const digits = value < 100 ? 1 : 0;
+    if (value >= 1e7) return value.toExponential(1).replace("e+", "e");
+    const rounded = value >= 10000 ? Number(value.toPrecision(3)) : value;
+    return rounded.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  };
+  W.percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
+  W.seconds = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
+
+  /** Make an element. Attributes whose value is null or false are left out; `on…` are listeners; children may be text. */
+  const make = (space) => (name, attributes = {}, ...children) => {
+    const element = space ? document.createElementNS(space, name) : document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+      else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+    }
+    element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    return element;
+  };
+  W.h = make(null);
+  W.s = make("http://www.w3.org/2000/svg");
+  /** Put a text into an element, if it is another one: a live region speaks only then. */
+  W.put = (element, text) => {
+    if (element.textContent !== text) element.textContent = text;
+  };
+  W.hidden = (text) => W.h("span", { class: "wl-hidden" }, text);
+  /** A call that waits until nothing has called for so many milliseconds. */
+  W.later = (call, milliseconds) => {
+    let timer = 0;
+    return (...given) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => call(...given), milliseconds);
+    };
+  };
+})(window.WandaLab);

@@ -1,0 +1,410 @@
+/* The view as a whole: what is looked at, what is drawn of it, and what the server is asked and answers. */
+"use strict";
+((W) => {
+  const { h } = W;
+  const PLACES = Array.from({ length: 17 }, (_, i) => 5 * i); // of the measured curve, in percent
+
+  /**
+   * Build the view into an element. data: {replay, settings: of `W.strip`}; go(tab): leads to a tab.
+   * -> {attach(host)}: from then on a server answers; without one it shows the stored run alone.
+   */
+  W.mount = (root, { replay, settings }, go) => {
+    const known = new W.Known(replay);
+    const address = W.readAddress();
+    const state = {
+      model: replay.made.name, title: replay.made.model, at: address.at ?? 45, prompt: address.prompt ?? replay.prompts[0].text,
+      recipes: address.recipes ?? [W.recipe(), W.recipe({ method: "magnitude" })], settings: { ...W.PLAIN_ASK },
+      wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
+      touched: false, run: 0, busy: false, sweep: null, status: null, problem: null, expected: null, paper: false, window: replay.made.windows,
+    };
+    state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
+    if (W.nOfM(state.recipes[0].pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
+    let host = null;
+    let nextId = state.recipes.length + 1;
+    const live = new Map(); // column id or "dense" -> the last answer that came: {pieces, …, of, at}
+    const now = new Map(); // column id or "dense" -> what the present run says of it
+
+    const finding = h("h2", { class: "wl-finding-main", id: "finding" });
+    const caption = h("p", { class: "wl-caption" });
+    const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => typed.value !== "" && typed.checkValidity() ? released(Number(typed.value)) : typed.reportValidity() });
+    const bar = h("i");
+    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), h("p", { role: "status", id: "status" }));
+    const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
+    const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
+    const columns = h("div", { class: "wl-cols" });
+    const source = h("p", { class: "wl-source" });
+    const why = W.why();
+
+    const lookFor = () => ({ model: state.model, recipes: state.recipes.map(sent), at: state.at, ask: { prompt: state.prompt, ...state.settings } });
+    const sent = ({ textName, ...recipe }) => ({ ...recipe, key: W.keyOf(recipe), at: W.atOf(recipe, state.at) });
+
+    // What is shown ------------------------------------------------------------------------------------------------
+    const plainAsk = () => JSON.stringify(state.settings) === JSON.stringify(W.PLAIN_ASK);
+    const ofNow = (recipe) => JSON.stringify([state.model, recipe === W.DENSE ? "" : W.keyOf(recipe), recipe === W.DENSE ? 0 : W.atOf(recipe, state.at), state.prompt, state.settings]);
+    /** The answer to show of a recipe or of DENSE: {pieces, probabilities, at, kind: "live" | "stored" | "old"}. */
+    const answerOf = (id, recipe) => {
+      const came = live.get(id);
+      if (came && came.of === ofNow(recipe)) return { ...came, kind: "live" };
+      const at = recipe === W.DENSE ? 0 : W.atOf(recipe, state.at);
+      const stored = plainAsk() ? known.storedAnswer(state.model, recipe, at, state.prompt) : null;
+      if (stored) return { ...stored, whole: true, kind: "stored" };
+      return came && came.model === state.model ? { ...came, kind: "old" } : null;
+    };
+    const knownAt = (recipe) => known.at(state.model, recipe, W.atOf(recipe, state.at));
+    const costWords = (cost) => (cost ? `${cost.how === "between" ? "≈ " : ""}${W.number(cost.perplexity)}` : "–");
+    const placeWords = () => [`${state.at}%`, ...state.recipes.map((recipe) => `${W.title(recipe, state.at)}: ${costWords(knownAt(recipe))}`)].join(", ");
+
+    const shownColumns = new Map(); // id -> column
+    const drawColumns = () => {
+      const wanted = [[W.DENSE, W.DENSE, W.DENSE], ...state.recipes.map((recipe, i) => [recipe.id, recipe, i])];
+      for (const [id, { column, which }] of shownColumns)
+        if (!wanted.some(([other, , place]) => other === id && place === which)) {
+          column.element.remove();
+          shownColumns.delete(id);
+        }
+      const dense = answerOf(W.DENSE, W.DENSE);
+      wanted.forEach(([id, recipe, which], place) => {
+        if (!shownColumns.has(id)) {
+          const removable = which !== W.DENSE && which > 0;
+          const column = W.column(which, (index) => askWhy(id, recipe, index), removable ? () => against(null, id) : null);
+          shownColumns.set(id, { column, which });
+        }
+        const { column } = shownColumns.get(id);
+        if (columns.children[place] !== column.element) columns.insertBefore(column.element, columns.children[place] || null);
+        const said = now.get(id) || {};
+        const answer = answerOf(id, recipe);
+        const busy = state.busy && !said.ended;
+        const isDense = recipe === W.DENSE;
+        const cost = isDense ? (known.densePerplexity(state.model) ? { perplexity: known.densePerplexity(state.model), how: "stored" } : null) : knownAt(recipe);
+        column.show({
+          title: isDense ? W.say("view.dense") : W.title(recipe, state.at), perplexity: costWords(cost), answer,
+          dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, old: answer?.kind === "old",
+          hint: busy ? W.say("view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
+          foot: foot(recipe, answer, dense, said),
+        });
+      });
+      columns.style.setProperty("--columns", wanted.length);
+    };
+    const foot = (recipe, answer, dense, said) => {
+      const words = [];
+      if (recipe === W.DENSE) words.push(W.say("view.as_trained"));
+      else {
+        if (answer && answer.kind !== "old" && dense && dense.kind !== "old") words.push(W.parting(answer, dense));
+        words.push(...W.apart(recipe));
+      }
+      if (answer?.kind === "stored" && recipe !== W.DENSE && answer.at !== W.atOf(recipe, state.at)) words.push(W.say("view.nearest", { at: `${answer.at}%` }));
+      if (answer?.kind === "old") words.push(W.say("view.older"));
+      if (said.measured) words.push(said.measured);
+      return words.filter(Boolean).join(" · ");
+    };
+
+    const curve = W.curve((at) => {
+      state.at = at;
+      if (W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+      drawPlace();
+    }, (at) => released(at));
+    const curveLines = () => state.recipes.map((recipe) => {
+      const key = W.keyOf(recipe);
+      const patterned = Boolean(W.nOfM(recipe.pattern));
+      const measured = known.measuredLine(state.model, recipe);
+      return { stored: known.storedLine(state.model, recipe), measured: patterned ? measured : known.withDense(state.model, measured), name: W.short(recipe) + (patterned ? ` ${recipe.pattern}` : ""), patterned, key };
+    });
+    const places = () => state.recipes.map((recipe) => {
+      const cost = knownAt(recipe);
+      return cost && Number.isFinite(cost.perplexity) ? { at: W.atOf(recipe, state.at), perplexity: cost.perplexity } : null;
+    });
+    const drawCurve = () => curve.show({ dense: known.densePerplexity(state.model), recipes: curveLines(), at: state.at, places: places(), words: placeWords(), paper: state.paper });
+    const drawFinding = () => {
+      const word = replay.prompts.find(({ text }) => text === state.prompt)?.word ?? null;
+      W.put(finding, W.finding({
+        at: state.at, dense: known.densePerplexity(state.model), model: state.wanted || state.title, word,
+        columns: state.recipes.map((recipe) => ({ recipe, known: knownAt(recipe), answer: answerOf(recipe.id, recipe) })),
+      }));
+    };
+    /** Everything that a moved handle changes. */
+    const drawPlace = () => {
+      curve.move({ at: state.at, places: places(), words: placeWords() });
+      if (document.activeElement !== typed) typed.value = state.at;
+      drawFinding();
+      drawColumns();
+    };
+    const drawStatus = () => {
+      const progress = state.status || state.sweep?.status;
+      status.classList.toggle("wl-running", Boolean(progress));
+      bar.style.width = `${progress?.percent ?? 0}%`;
+      const [recipe] = state.recipes;
+      const idle = state.done || (!host ? W.say("view.static") : state.expected
+        ? W.say(W.isQuick(recipe) ? "view.expected_quick" : "view.expected", { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) }) : W.say("view.try"));
+      const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
+      W.put(status.lastChild, words);
+      status.classList.toggle("wl-failed", Boolean(state.problem));
+      W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : "view.sweep"));
+      sweepButton.disabled = !host;
+    };
+    const draw = () => {
+      strip.show({ model: state.wanted || state.model, title: state.wanted || state.title, recipes: state.recipes, busy: state.busy || Boolean(state.opening) });
+      prompts.show(state);
+      drawCurve();
+      drawPlace();
+      drawStatus();
+      table.show(curveLines().map(({ name, stored, measured }) => ({ name, points: [...stored, ...measured] })));
+      W.put(source, known.isStored(state.model) && !state.touched
+        ? W.say("view.stored_run", { model: replay.made.model, date: replay.made.date, samples: replay.made.calibration.samples, seq_len: replay.made.calibration.seq_len, windows: replay.made.windows, tokens: replay.made.seq_len })
+        : W.say("view.live_run", { model: state.title, windows: replay.made.windows, tokens: replay.made.seq_len }));
+    };
+
+    // What a person does ---------------------------------------------------------------------------------------------
+    const setRecipes = (change) => {
+      state.recipes = state.recipes.map(change);
+      state.done = null;
+    };
+    const remember = W.later(() => {
+      const plain = [W.recipe(), W.recipe({ method: "magnitude" })].map(W.keyOf).join(" ");
+      const keys = state.recipes.map(W.keyOf);
+      W.writeAddress({
+        model: state.model === replay.made.name ? null : state.model, r: keys.join(" ") === plain ? null : keys, at: state.at === 45 ? null : String(state.at),
+        ask: state.prompt === replay.prompts[0].text ? null : state.prompt,
+      });
+    }, 300);
+    const changed = () => {
+      state.problem = null;
+      remember();
+      draw();
+      expect();
+    };
+    const expect = W.later(() => host && host.expect({ model: state.model, recipes: state.recipes.map(sent) }), 150);
+    const released = (at) => {
+      state.at = at;
+      if (W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+      changed();
+      if (state.recipes.every(W.isQuick)) look();
+      else state.done = null;
+    };
+    const look = () => {
+      if (!host) return;
+      state.touched = true;
+      state.run += 1;
+      state.busy = true;
+      [state.problem, state.done] = [null, null];
+      now.clear();
+      host.look({ ...lookFor(), run: state.run });
+      draw();
+    };
+    const against = (recipe, removed = null) => {
+      if (removed !== null) state.recipes = state.recipes.filter(({ id }) => id !== removed);
+      else {
+        const added = { ...recipe, id: nextId++ };
+        if (recipe.pattern === "unstructured") added.pattern = state.recipes[0].pattern;
+        state.recipes = [...state.recipes, added];
+      }
+      changed();
+      if (removed === null && state.touched && state.recipes.every(W.isQuick)) look();
+    };
+    const sweep = () => {
+      state.touched = true;
+      state.sweep = { status: { words: W.say("view.sweep_starts"), percent: 0 } };
+      const places = PLACES.slice(1);
+      host.sweep({ ...lookFor(), run: (state.sweepRun = (state.sweepRun || 0) + 1), places });
+      draw();
+    };
+    const askWhy = (id, recipe, index) => {
+      const answer = answerOf(id, recipe);
+      if (!answer) return;
+      const token = answer.pieces[index];
+      const title = recipe === W.DENSE ? W.say("view.dense") : W.title(recipe, state.at);
+      const sentence = W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(answer.probabilities[index] ?? 0, 1) });
+      const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
+      why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
+      state.why = { run: (state.why?.run || 0) + 1, sentence, title, close };
+      const of = recipe === W.DENSE ? null : { ...sent(recipe), at: answer.at ?? W.atOf(recipe, state.at) };
+      if (host) host.why({ model: state.model, run: state.why.run, recipe: of, ask: { prompt: state.prompt, ...state.settings }, tokens: answer.tokens ? answer.tokens.slice(0, index) : null, text: answer.pieces.slice(0, index).join("") });
+    };
+    const open = (name) => {
+      state.wanted = name;
+      state.opening = { words: W.say("view.opening", { model: name }), percent: 0 };
+      state.problem = null;
+      host.open({ model: name });
+      draw();
+    };
+
+    const strip = W.strip({
+      ...settings,
+      on: {
+        recipe: (changes) => {
+          const [first] = state.recipes;
+          const pattern = changes.pattern;
+          setRecipes((recipe) => (recipe === first ? { ...recipe, ...changes } : pattern ? { ...recipe, pattern } : recipe));
+          if (pattern && W.nOfM(pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
+          changed();
+        },
+        against: (recipe) => against(recipe),
+        model: (name) => host && open(name),
+        prune: () => look(),
+        cancel: () => host.cancel({}),
+        upload: async (file) => {
+          try {
+            const stored = await host.upload(file);
+            host.text({ path: stored.path, name: file.name.slice(0, 100) });
+          } catch {
+            state.problem = W.say("view.upload_failed");
+            drawStatus();
+          }
+        },
+      },
+    });
+    const prompts = W.prompts(replay.prompts, {
+      prompt: (text, chosen) => {
+        state.prompt = text;
+        if (chosen) {
+          changed();
+          if (state.touched && state.recipes.every(W.isQuick)) look();
+        } else {
+          remember();
+          drawPlace();
+        }
+      },
+      settings: (changes) => { Object.assign(state.settings, changes); draw(); },
+      ask: look,
+    });
+    const own = W.ownPrompts({ run: (given) => {
+      if (!host) return;
+      state.own = { run: (state.own?.run || 0) + 1, total: given.length };
+      host.own({ ...lookFor(), run: state.own.run, prompts: given });
+    } });
+    const table = W.curveTable();
+    table.element.addEventListener("toggle", () => draw());
+
+    root.append(
+      strip.element, status, finding, caption, curve.element,
+      h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
+      columns, why.element, prompts.element, own.element, W.doors(replay, go), source,
+    );
+    caption.textContent = W.say("view.caption");
+    draw();
+
+    // What the server says --------------------------------------------------------------------------------------------
+    const heard = {
+      /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
+      run: (message) => {
+        if (!message || message.run !== state.run) return;
+        state.status = message.progress || null;
+        for (const [id, column] of Object.entries(message.columns)) {
+          const recipe = id === W.DENSE ? W.DENSE : state.recipes.find((one) => String(one.id) === id);
+          if (!recipe) continue; // it was removed meanwhile
+          const key = id === W.DENSE ? id : recipe.id;
+          now.set(key, column);
+          const of = JSON.stringify([message.model, column.key, column.at, message.prompt, message.settings]);
+          if (column.answer) live.set(key, { ...column.answer, whole: column.answered, of, model: message.model, at: column.at });
+          if (column.dense) known.dense.set(message.model, column.dense);
+          if (column.point && recipe !== W.DENSE) known.add(message.model, column.key, column.at, column.point);
+        }
+        if (message.ended) {
+          state.busy = false;
+          state.status = null;
+          state.problem = message.problem || null;
+          state.done = message.done || null;
+          expect();
+        }
+        drawSoon(message.ended);
+      },
+      sweep: (message) => {
+        if (!message || message.run !== state.sweepRun) return;
+        if (state.sweep) state.sweep.status = message.progress || state.sweep.status;
+        if (message.dense) known.dense.set(message.model, message.dense);
+        for (const [id, points] of Object.entries(message.points)) {
+          const key = message.keys[id];
+          for (const [at, point] of points) known.add(message.model, key, at, point);
+        }
+        if (message.ended) {
+          state.sweep = null;
+          if (message.problem) state.problem = message.problem;
+          else if (message.done) state.done = message.done;
+        }
+        drawSoon(true);
+      },
+      opened: (message) => {
+        if (!message) return;
+        if (message.progress && message.model === (state.wanted || state.model)) {
+          state.opening = message.progress;
+          state.head(message.chip);
+          if (state.wanted) state.status = message.progress;
+          drawStatus();
+        }
+        if (message.problem) {
+          [state.wanted, state.opening, state.status] = [null, null, null];
+          state.problem = message.problem;
+          draw();
+        }
+        if (message.ready) {
+          state.head(message.chip);
+          state.opening = null;
+          if (state.wanted) [state.status, state.wanted] = [null, null];
+          if (message.model !== state.model) {
+            [state.model, state.title, state.done] = [message.model, message.title, null];
+            live.clear();
+            now.clear();
+          }
+          if (message.dense) known.dense.set(state.model, message.dense);
+          state.title = message.title;
+          remember();
+          draw();
+          expect();
+        }
+      },
+      expected: (message) => {
+        if (!message) return;
+        state.expected = message.seconds === null ? null : message;
+        drawStatus();
+      },
+      told: (message) => {
+        if (!message || !state.why || message.run !== state.why.run) return;
+        const { sentence, title, close } = state.why;
+        if (message.problem) return why.show({ sentence: `${sentence} ${message.problem}`, close });
+        if (!message.dense) return why.show({ sentence: `${sentence} ${message.words || ""}`, close });
+        const lists = [{ title: W.say("view.why.likeliest", { title: W.say("view.dense") }), which: W.DENSE, tokens: message.dense }];
+        if (message.variant) lists.push({ title: W.say("view.why.likeliest", { title }), which: "a", tokens: message.variant });
+        why.show({ sentence, lists, close });
+      },
+      own: (message) => {
+        if (message && state.own && message.run === state.own.run) own.show({ ...message, total: state.own.total });
+      },
+      text: (message) => {
+        if (!message) return;
+        if (message.problem) state.problem = message.problem;
+        else {
+          const [first] = state.recipes;
+          setRecipes((recipe) => (recipe === first ? { ...recipe, text: message.digest, textName: message.name } : recipe));
+        }
+        if (message.problem) draw();
+        else changed();
+      },
+    };
+    let waiting = false;
+    /** Draw once a frame, however many messages come. */
+    const drawSoon = (whole) => {
+      drawSoon.whole = drawSoon.whole || whole;
+      if (waiting) return;
+      waiting = true;
+      requestAnimationFrame(() => {
+        waiting = false;
+        if (drawSoon.whole) draw();
+        else {
+          drawCurve();
+          drawPlace();
+          drawStatus();
+        }
+        drawSoon.whole = false;
+      });
+    };
+    /** Have a server answer. given: {look, sweep, …: called with data; watch(name, call); upload; head(text)}. */
+    const attach = (given) => {
+      host = given;
+      state.head = given.head;
+      for (const [name, hear] of Object.entries(heard)) given.watch(name, hear);
+      open(state.wanted || state.model);
+      if (!state.wanted || state.wanted === state.model) state.wanted = null;
+      draw();
+    };
+    return { attach, state };
+  };
+})(window.WandaLab);

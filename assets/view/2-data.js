@@ -1,0 +1,174 @@
+/* What is known: recipes by name, stored and measured perplexities, stored answers. No elements, no server. */
+"use strict";
+((W) => {
+  const PLAIN = {
+    method: "wanda", pattern: "unstructured", order: "default", group: "default", allocation: "uniform",
+    update: "default", text: "", samples: 16, seq_len: 256, seed: 0,
+  };
+  const NUMBERS = ["samples", "seq_len", "seed"];
+  W.DENSE = "dense";
+  W.MOST_RECIPES = 3;
+  W.recipe = (given = {}) => ({ ...PLAIN, ...given });
+
+  /** The name of a recipe, without its sparsity: `wanda`, `wanda,order=faithful,pattern=2:4`. */
+  W.keyOf = (recipe) =>
+    [recipe.method, ...Object.keys(PLAIN).filter((name) => name !== "method" && recipe[name] !== PLAIN[name])
+      .map((name) => `${name}=${recipe[name]}`)].join(",");
+
+  /** Read such a name; null for what is none. What a name does not say is plain. */
+  W.recipeOf = (key) => {
+    const [method, ...parts] = String(key).slice(0, 400).split(",");
+    if (!W.has(`view.method.${method}`)) return null;
+    const recipe = W.recipe({ method });
+    for (const part of parts) {
+      const at = part.indexOf("=");
+      const [name, value] = [part.slice(0, at), part.slice(at + 1)];
+      if (at < 1 || name === "method" || !(name in PLAIN)) return null;
+      if (NUMBERS.includes(name)) {
+        if (!/^\d{1,9}$/.test(value)) return null;
+        recipe[name] = Number(value);
+      } else if (name === "pattern") {
+        if (!W.nOfM(value)) return null;
+        recipe.pattern = value;
+      } else if (name === "text") {
+        if (!/^[0-9a-f]{16}$/.test(value)) return null;
+        recipe.text = value;
+      } else {
+        if (!W.has(`view.${name}.${value}`)) return null;
+        recipe[name] = value;
+      }
+    }
+    return recipe;
+  };
+
+  /** [N, M] of a pattern, null for one that is none. */
+  W.nOfM = (pattern) => {
+    const match = /^([1-9]\d?):([1-9]\d?)$/.exec(pattern);
+    const pair = match ? [Number(match[1]), Number(match[2])] : null;
+    return pair && pair[0] < pair[1] && pair[1] <= 32 ? pair : null;
+  };
+
+  /** The percent that a recipe removes: of its pattern where it has one. */
+  W.atOf = (recipe, at) => {
+    const pair = W.nOfM(recipe.pattern);
+    return pair ? 100 * (1 - pair[0] / pair[1]) : at;
+  };
+
+  W.short = (recipe) => W.say(`view.method.${recipe.method}`);
+  W.amount = (recipe, at) => (W.nOfM(recipe.pattern) ? recipe.pattern : `${Math.round(at * 10) / 10}%`);
+  W.title = (recipe, at) => {
+    const short = W.short(recipe);
+    return `${short[0].toUpperCase()}${short.slice(1)} ${W.amount(recipe, at)}`;
+  };
+  /** What sets a recipe apart besides method and pattern, in words. */
+  W.apart = (recipe) => {
+    const said = ["order", "group", "allocation", "update"]
+      .filter((name) => recipe[name] !== PLAIN[name]).map((name) => W.say(`view.${name}.${recipe[name]}`));
+    if (recipe.text) said.push(recipe.textName || W.say("view.own_text"));
+    if (NUMBERS.some((name) => recipe[name] !== PLAIN[name]))
+      said.push(W.say("view.windows_of", { samples: recipe.samples, seq_len: recipe.seq_len }));
+    return said;
+  };
+  /** Whether a recipe prunes so fast that letting go of the handle is enough: from norms that are known. */
+  W.isQuick = (recipe) =>
+    !["best", "paper", "sparsegpt"].includes(recipe.method) && ["default", "none"].includes(recipe.update)
+    && ["default", "one-shot"].includes(recipe.order);
+
+  /** What is known of models. replay: the stored run, of the model `replay.made.name`. */
+  W.Known = class {
+    constructor(replay) {
+      this.replay = replay;
+      this.stored = new Map(); // recipe -> [[percent, {perplexity, top1, kl, seconds}]]
+      this.measured = new Map(); // model -> recipe -> Map of percent -> the same with windows, zeros
+      this.dense = new Map();
+      const steps = replay.sparsities;
+      for (const [name, line] of Object.entries(replay.lines))
+        this.stored.set(name, steps.map((at, i) => [at, fields(line, i)]));
+      for (const point of replay.points) {
+        const key = point.pattern === "unstructured" ? point.line : `${point.line},pattern=${point.pattern}`;
+        if (!this.stored.has(key)) this.stored.set(key, []);
+        this.stored.get(key).push([point.sparsity, point]);
+      }
+    }
+
+    isStored(model) {
+      return model === this.replay.made.name;
+    }
+
+    add(model, key, at, point) {
+      if (!this.measured.has(model)) this.measured.set(model, new Map());
+      const lines = this.measured.get(model);
+      if (!lines.has(key)) lines.set(key, new Map());
+      const before = lines.get(key).get(at);
+      if (!before || (point.windows || 0) >= (before.windows || 0)) lines.get(key).set(at, { ...before, ...point });
+    }
+
+    /** Perplexity of the dense model, null until it is known. */
+    densePerplexity(model) {
+      return this.dense.get(model) ?? (this.isStored(model) ? this.replay.dense.perplexity : null);
+    }
+
+    storedLine(model, recipe) {
+      return (this.isStored(model) && this.stored.get(W.keyOf(recipe))) || [];
+    }
+
+    measuredLine(model, recipe) {
+      const points = this.measured.get(model)?.get(W.keyOf(recipe));
+      return points ? [...points].sort((a, b) => a[0] - b[0]) : [];
+    }
+
+    /** {perplexity, how: "measured" | "stored" | "between"} of a recipe at a percent, null where nothing is known. */
+    at(model, recipe, at) {
+      const measured = this.measured.get(model)?.get(W.keyOf(recipe))?.get(at);
+      if (measured) return { ...measured, how: "measured" };
+      const line = this.storedLine(model, recipe);
+      const stored = line.find(([place]) => place === at);
+      if (stored) return { ...stored[1], how: "stored" };
+      if (at === 0 && this.densePerplexity(model)) return { perplexity: this.densePerplexity(model), how: "stored" };
+      return between(line, at) || between(this.withDense(model, this.measuredLine(model, recipe)), at);
+    }
+
+    /** A line that starts where all do: nothing removed, the dense model's perplexity. */
+    withDense(model, line) {
+      const dense = this.densePerplexity(model);
+      return dense && (!line.length || line[0][0] > 0) ? [[0, { perplexity: dense }], ...line] : line;
+    }
+
+    /** The stored answer nearest to a percent: {at, pieces, probabilities}, null where none is. recipe: or DENSE. */
+    storedAnswer(model, recipe, at, prompt) {
+      const index = this.isStored(model) ? this.replay.prompts.findIndex(({ text }) => text === prompt) : -1;
+      if (index < 0) return null;
+      if (recipe === W.DENSE) return answer(this.replay.answers.dense[index], 0);
+      const key = W.keyOf(recipe);
+      const name = W.nOfM(recipe.pattern) ? key.replace(",pattern=", "@") : key;
+      if (this.replay.answers[name]) return answer(this.replay.answers[name][index], at);
+      const places = Object.keys(this.replay.answers).map((made) => made.split("@"))
+        .filter(([made, place]) => made === key && !place.includes(":")).map(([, place]) => Number(place));
+      if (this.stored.has(key) && !W.nOfM(recipe.pattern) && places.length) places.push(0);
+      const nearest = places.sort((a, b) => Math.abs(a - at) - Math.abs(b - at) || a - b)[0];
+      if (nearest === undefined) return null;
+      return answer(this.replay.answers[nearest ? `${key}@${nearest}` : "dense"][index], nearest);
+    }
+  };
+
+  const fields = (line, i) => Object.fromEntries(Object.entries(line).map(([name, values]) => [name, values[i]]));
+  const answer = (stored, at) => ({ at, pieces: stored.t, probabilities: stored.p.map((p) => p / 100) });
+
+  /** Between two known places the logarithm of the perplexity is taken for straight. */
+  function between(line, at) {
+    const after = line.findIndex(([place]) => place >= at);
+    if (after < 1) return null;
+    const [[x0, a], [x1, b]] = [line[after - 1], line[after]];
+    if (!Number.isFinite(a.perplexity) || !Number.isFinite(b.perplexity)) return null;
+    const share = (at - x0) / (x1 - x0);
+    const perplexity = Math.exp((1 - share) * Math.log(a.perplexity) + share * Math.log(b.perplexity));
+    return { perplexity, how: "between" };
+  }
+
+  /** Number of pieces that two answers share from the start. */
+  W.shared = (a, b) => {
+    let same = 0;
+    while (same < Math.min(a.length, b.length) && a[same] === b[same]) same += 1;
+    return same;
+  };
+})(window.WandaLab);

@@ -1,0 +1,39 @@
+/* The largest words of the view: a sentence computed from what is known at the handle's place. */
+"use strict";
+((W) => {
+  // A model is called what its perplexity makes it, in times the dense model's.
+  const STATES = [[1.08, "same"], [1.6, "well"], [3, "stumbles"], [12, "babbles"], [Infinity, "nothing"]];
+  const stateOf = (perplexity, dense) => STATES.find(([most]) => perplexity / dense < most)[1];
+
+  /** Whether an answer holds the word that is asked for: `Paris`, `4`. */
+  const holds = (answer, word) => answer !== null && new RegExp(`(^|\\W)${word}(\\W|$)`, "i").test(answer.pieces.join(""));
+
+  /**
+   * The finding. columns: of the recipes, [{recipe, known, answer}], the one looked at first, known null where nothing
+   * is; word: what a right answer holds, null where none is known.
+   */
+  W.finding = ({ at, dense, columns, word, model }) => {
+    const [first, second] = columns.filter(({ known }) => known);
+    if (dense === null) return W.say("view.finding.waiting", { model });
+    if (!first) return W.say("view.finding.unmeasured", { model, dense: W.number(dense) });
+    if (at === 0 && !W.nOfM(first.recipe.pattern)) return W.say("view.finding.whole", { dense: W.number(dense) });
+    const named = ({ recipe, known }) => ({
+      by: W.short(recipe),
+      perplexity: `${known.how === "between" ? "≈ " : ""}${W.number(known.perplexity)}`,
+      state: stateOf(known.perplexity, dense),
+    });
+    const [a, b] = [named(first), second && named(second)];
+    const place = W.amount(first.recipe, at);
+    const values = { at: place, by: a.by, perplexity: a.perplexity, dense: W.number(dense) };
+    if (!b) return W.say("view.finding.one", { ...values, state: W.say(`view.state.${a.state}`) });
+    const both = { ...values, other: b.by, others: b.perplexity };
+    if (word && first.answer && second.answer) {
+      const right = [holds(first.answer, word), holds(second.answer, word)];
+      if (right[0] !== right[1]) return W.say(right[0] ? "view.finding.knows" : "view.finding.forgot", { ...both, word });
+    }
+    if (a.state === b.state) return W.say("view.finding.alike", { ...both, state: W.say(`view.state.${a.state}`) });
+    return W.say("view.finding.differ", {
+      ...both, state: W.say(`view.state.${a.state}`), otherState: W.say(`view.state.${b.state}`),
+    });
+  };
+})(window.WandaLab);

@@ -1,0 +1,105 @@
+/* The columns: what each model answers, and what it costs. Text comes in as text nodes alone. */
+"use strict";
+((W) => {
+  const { h } = W;
+
+  /** Build a column. which: "dense", 0, 1, 2; asked(index): a token is asked about; removed(): null where it stays. */
+  W.column = (which, asked, removed) => {
+    const name = h("h3", { class: "wl-col-name" });
+    const cost = h("span", { class: "wl-col-cost" });
+    const value = h("b");
+    cost.append(`${W.say("view.perplexity")} `, value);
+    const remove = removed && h("button", { class: "wl-remove", type: "button", onclick: removed }, "×");
+    const text = h("p", { class: "wl-answer", tabindex: 0, role: "group" });
+    const note = h("p", { class: "wl-col-note" });
+    const element = h("article", { class: `wl-col wl-col-${which}` }, h("header", {}, name, h("span", { class: "wl-col-side" }, cost, remove)), text, note);
+    let [tokens, part, current, shown] = [[], -1, -1, null];
+
+    const choose = (index) => {
+      tokens[current]?.classList.remove("wl-current");
+      current = Math.max(0, Math.min(tokens.length - 1, index));
+      tokens[current]?.classList.add("wl-current");
+    };
+    text.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (step && tokens.length) choose(current + step);
+      else if (event.key === "Enter" && tokens[current]) asked(current);
+      else return;
+      event.preventDefault();
+    });
+    text.addEventListener("click", (event) => {
+      const index = tokens.indexOf(event.target);
+      if (index < 0 || String(getSelection())) return;
+      choose(index);
+      asked(index);
+    });
+
+    /** Show an answer that may have grown: what stands there already is not touched, so a selection stays. */
+    const showAnswer = (answer, dense) => {
+      const pieces = answer ? answer.pieces : [];
+      const kept = shown ? Math.min(W.shared(shown, pieces), tokens.length) : 0;
+      tokens.slice(kept).forEach((token) => token.remove());
+      if (kept < tokens.length && current >= kept) current = -1;
+      tokens = tokens.slice(0, kept);
+      pieces.slice(kept).forEach((piece, i) => {
+        const p = answer.probabilities[kept + i];
+        const token = h("span", { class: "wl-token", style: `--unsure:${Math.round(100 * (1 - (p ?? 1)))}%` }, piece);
+        if (p !== undefined) token.title = W.percent(p);
+        tokens.push(token);
+        text.append(token);
+      });
+      shown = pieces;
+      const same = dense && which !== W.DENSE ? W.shared(dense.pieces, pieces) : -1;
+      const differs = same >= 0 && same < pieces.length && (same < dense.pieces.length || dense.whole) ? same : -1;
+      if (differs !== part || (differs >= 0 && !tokens[differs].classList.contains("wl-part"))) {
+        tokens.forEach((token) => token.classList.remove("wl-part"));
+        tokens[differs]?.classList.add("wl-part");
+        part = differs;
+      }
+    };
+
+    /** Show it. title, perplexity: texts; answer, dense: {pieces, probabilities, whole} or null; hint: instead of an
+     * answer; foot: the line below; old: whether the answer is of another place; busy: whether it still comes. */
+    const show = ({ title, perplexity, answer, dense, hint, foot, old, busy, problem }) => {
+      W.put(name, title);
+      W.put(value, perplexity);
+      element.classList.toggle("wl-old", Boolean(old));
+      element.classList.toggle("wl-busy", Boolean(busy));
+      element.setAttribute("aria-busy", busy ? "true" : "false");
+      text.setAttribute("aria-label", W.say("view.answer_of", { title }));
+      if (remove) remove.setAttribute("aria-label", W.say("view.remove", { title }));
+      text.querySelector(".wl-hint")?.remove();
+      showAnswer(answer, dense);
+      if (!answer && hint) text.append(h("span", { class: "wl-hint" }, hint));
+      note.classList.toggle("wl-problem", Boolean(problem));
+      W.put(note, problem || foot || "");
+    };
+    return { element, show };
+  };
+
+  /** What stands below a column: where its answer parts from the dense model's. */
+  W.parting = (answer, dense) => {
+    if (!answer || !dense || !answer.pieces.length) return "";
+    const same = W.shared(dense.pieces, answer.pieces);
+    const [a, b] = [answer.pieces.length, dense.pieces.length];
+    if (same === a && same === b) return W.say(same === 1 ? "view.same_one" : "view.same", { count: same });
+    if (same === a || same === b) return answer.whole && dense.whole ? W.say("view.same_then_ends", { count: same }) : "";
+    return same ? W.say("view.parts", { place: same + 1 }) : W.say("view.parts_at_once");
+  };
+
+  /** The panel that tells why a token came: the five likeliest of both models at its place. */
+  W.why = () => {
+    const element = h("div", { class: "wl-why", role: "status", hidden: true });
+    const show = ({ sentence, lists, close }) => {
+      element.hidden = false;
+      const rows = (tokens) => h("ol", {}, tokens.map(([token, p]) => h("li", {},
+        h("code", {}, JSON.stringify(token).slice(1, -1) || "∅"), h("i", { style: `width:${(100 * p).toFixed(1)}%`, "aria-hidden": "true" }), h("b", {}, W.percent(p, 1)))));
+      element.replaceChildren(
+        h("p", {}, sentence),
+        h("button", { type: "button", class: "wl-remove", "aria-label": W.say("view.close"), onclick: () => { element.hidden = true; close(); } }, "×"),
+        ...(lists || []).map(({ title, which, tokens }) => h("section", { class: `wl-likely wl-likely-${which}` }, h("h4", {}, title), rows(tokens))),
+      );
+    };
+    return { element, show, hide: () => { element.hidden = true; } };
+  };
+})(window.WandaLab);

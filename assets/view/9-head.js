@@ -1,0 +1,94 @@
+/* The line at the top: name, model, tabs, share, language, light and dark; and what stands in the address. */
+"use strict";
+((W) => {
+  const { h } = W;
+  W.TABS = ["compare", "scores", "outliers", "learn"];
+
+  /** Read the view's state from the address; what is no value is passed over. */
+  W.readAddress = () => {
+    const query = new URLSearchParams(location.search);
+    const recipes = query.getAll("r").slice(0, W.MOST_RECIPES).map(W.recipeOf).filter(Boolean);
+    const at = query.get("at");
+    const tab = query.get("tab");
+    return {
+      model: query.get("model")?.slice(0, 400) || null,
+      recipes: recipes.length ? recipes : null,
+      at: /^\d{1,2}$/.test(at || "") && Number(at) <= 95 ? Number(at) : null,
+      prompt: query.get("ask")?.slice(0, 2000) || null,
+      tab: W.TABS.includes(tab) ? tab : query.has("lesson") ? "learn" : "compare",
+    };
+  };
+  /** Put values into the address; null takes a name out. pushed: whether Back shall lead to what stands there now. */
+  W.writeAddress = (values, pushed = false) => {
+    const address = new URL(location);
+    for (const [name, value] of Object.entries(values)) {
+      address.searchParams.delete(name);
+      for (const part of [value].flat()) if (part !== null && part !== undefined) address.searchParams.append(name, part);
+    }
+    if (String(address) === location.href) return;
+    history[pushed ? "pushState" : "replaceState"](history.state, "", address);
+  };
+
+  /** The lesson's own part of the address stands there only while the lesson is open; it comes back with it. */
+  const ofLesson = (name) => !["model", "r", "at", "ask", "tab", "lang", "__theme"].includes(name);
+
+  /** Fill the head. languages: {code: name}; on: {tab(name)}. -> {model(text), tab(name), busy(text)} */
+  W.head = (element, { languages, language, title }, on) => {
+    const chip = h("span", { class: "wl-model", id: "wl-model-chip" });
+    const tabs = h("div", { class: "wl-tabs", role: "tablist", "aria-label": W.say("view.tabs") });
+    const buttons = W.TABS.map((name) => h("button", { type: "button", role: "tab", id: `nav-${name}`, "data-tab": name, "aria-selected": "false", tabindex: -1, onclick: () => on.tab(name) }, W.say(`page.tab.${name}`)));
+    tabs.append(...buttons);
+    tabs.addEventListener("keydown", (event) => {
+      const index = buttons.indexOf(document.activeElement);
+      const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: buttons.length - 1 }[event.key];
+      if (to === undefined || index < 0) return;
+      event.preventDefault();
+      buttons[(to + buttons.length) % buttons.length].focus();
+    });
+    const said = h("span", { class: "wl-hidden", role: "status" });
+    const share = h("button", { type: "button", class: "wl-quiet", id: "share", onclick: async () => {
+      try {
+        await navigator.clipboard.writeText(location.href);
+        flash(W.say("view.shared"));
+      } catch {
+        prompt(W.say("view.share_by_hand"), location.href); // without https a page may not write there
+      }
+    } }, W.say("view.share"));
+    const flash = (words) => {
+      W.put(said, words);
+      W.put(share, words);
+      setTimeout(() => { W.put(share, W.say("view.share")); W.put(said, ""); }, 2000);
+    };
+    const codes = Object.keys(languages);
+    const next = codes[(codes.indexOf(language) + 1) % codes.length];
+    const other = h("button", { type: "button", class: "wl-quiet", id: "language-switch", lang: next, onclick: () => {
+      const address = new URL(location);
+      address.searchParams.set("lang", next);
+      location.assign(address);
+    } }, languages[next]);
+    const theme = h("button", { type: "button", class: "wl-quiet", id: "theme-switch", "aria-label": W.say("page.theme"), title: W.say("page.theme"), onclick: () => {
+      const dark = document.body.classList.toggle("dark");
+      W.writeAddress({ __theme: dark ? "dark" : "light" });
+    } }, "◐");
+    element.append(h("div", { class: "wl-head-in" }, h("h1", {}, title), chip, tabs, h("div", { class: "wl-switches" }, share, other, theme, said)));
+
+    let [now, lesson] = [null, []];
+    const tab = (name) => {
+      const query = [...new URLSearchParams(location.search)];
+      if (now === "learn" && name !== "learn") {
+        lesson = query.filter(([part]) => ofLesson(part));
+        W.writeAddress(Object.fromEntries(lesson.map(([part]) => [part, null])));
+      } else if (name === "learn" && now !== "learn" && !query.some(([part]) => ofLesson(part))) {
+        W.writeAddress(Object.fromEntries(lesson));
+      }
+      now = name;
+      for (const button of buttons) {
+        const chosen = button.dataset.tab === name;
+        button.setAttribute("aria-selected", String(chosen));
+        button.tabIndex = chosen ? 0 : -1;
+      }
+      document.body.dataset.tab = name;
+    };
+    return { tab, get now() { return now; }, model: (text) => W.put(chip, text) };
+  };
+})(window.WandaLab);

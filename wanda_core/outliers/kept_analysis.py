@@ -1,0 +1,66 @@
+"""An analysis in a file, so that the next start of a server need not run the model for it.
+
+The file is ours alone and can be made again: one that is missing, broken, or of another model, text or version counts
+as none, and one that cannot be written is left unwritten.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from dataclasses import fields
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from wanda_core.calibration.profile import Profile, source_of
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.outliers.analysis import Analysis
+from wanda_core.text.windows import Calibration
+
+FORMAT = "wanda-analysis-1"
+NORMS = "norms."  # how the names of the linears' norms begin
+TENSORS = tuple(field.name for field in fields(Analysis) if field.name != "profile")
+
+
+def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
+    """Write an analysis, under another name first and then moved: the file is whole or not there.
+
+    seconds: that it took, kept with it.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    profile = analysis.profile
+    metadata = {"format": FORMAT, "calibration": profile.calibration, "order": profile.order, "seconds": repr(seconds)}
+    metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
+    tensors = {NORMS + name: norm.contiguous() for name, norm in profile.norms.items()}
+    tensors |= {name: getattr(analysis, name).contiguous() for name in TENSORS}
+    try:
+        save_file(tensors, part, metadata=metadata)
+        os.replace(part, path)
+    except (OSError, SafetensorError):  # a full or read-only disk; the next start measures again
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tuple[Analysis, float] | None:
+    """Read an analysis and the seconds it took; None unless it was made on this model, this text and these versions."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            wanted = {"format": FORMAT, "calibration": calibration.fingerprint}
+            if any(said.get(name) != value for name, value in wanted.items()):
+                return None
+            source = json.loads(said["source"])
+            if source != source_of(lm, calibration):
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dictionary
+            seconds = float(said["seconds"])
+            tokens = {str(name): int(count) for name, count in json.loads(said["tokens"]).items()}
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    norms = {name.removeprefix(NORMS): tensor for name, tensor in tensors.items() if name.startswith(NORMS)}
+    if set(norms) != {linear.name for linear in lm.all_linears} or not set(TENSORS) <= set(tensors):
+        return None
+    profile = Profile(norms, said["calibration"], said["order"], source, tokens)
+    return Analysis(profile, **{name: tensors[name] for name in TENSORS}), seconds

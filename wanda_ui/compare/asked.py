@@ -1,0 +1,182 @@
+"""What the view asks, checked: an event's data may be anything, as requests can be made without the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wanda_core.checks import MAX_SEQ_LEN
+from wanda_core.errors import InputError, shortened
+from wanda_core.evaluation.generation import check_prompt, check_settings
+from wanda_core.methods import METHODS
+from wanda_core.recipe import PRESETS, PruneSpec, preset
+from wanda_ui.engine.recipe import Asked, Reading, Recipe
+from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
+from wanda_ui.settings import Settings
+
+DENSE = "dense"
+MOST_RECIPES = 3  # looked at together
+MOST_KEY = 400  # characters of the name that the view has for a recipe
+MOST_POINTS = 96  # of a curve that is measured at once: every percent from 0 to 95
+MOST_PROMPTS = 50  # of one's own
+MOST_TOKENS = 1024  # of an answer
+NAMES = ("method", "pattern", "order", "group", "allocation", "update")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A recipe as the view shows it. id: of its column; key: the view's name for it; at: percent removed, as sent."""
+
+    id: int
+    key: str
+    at: float
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is to be looked at. run: number that the view gave; settings: of the answer, as they were sent."""
+
+    run: int
+    model: str
+    columns: tuple[Column, ...]
+    asked: Asked
+    settings: Mapping[str, Any]
+
+
+def data_of(event: Any) -> Mapping[str, Any]:
+    """Return what an event carries. Raises InputError where it carries nothing that the view sends."""
+    data = getattr(event, "_data", None)
+    if not isinstance(data, dict):
+        raise InputError(f"the event carries {shortened(data)} and not what the page sends; load the page again")
+    return data
+
+
+def looked(data: Mapping[str, Any], settings: Settings) -> Looked:
+    """Read what is to be looked at. Raises InputError for what breaks a rule."""
+    asked, sent = ask_of(data)
+    return Looked(run_of(data), model_of(data), columns_of(data, settings), asked, sent)
+
+
+def run_of(data: Mapping[str, Any]) -> int:
+    """Return the number of a run."""
+    return whole_number(data.get("run"), "run")
+
+
+def model_of(data: Mapping[str, Any]) -> str:
+    """Return the name of a model."""
+    return some_text(data.get("model"), "name of the model")
+
+
+def ask_of(data: Mapping[str, Any]) -> tuple[Asked, Mapping[str, Any]]:
+    """Read a prompt and how it is to be answered. -> that, and the settings as they were sent."""
+    given = data.get("ask")
+    if not isinstance(given, dict):
+        raise InputError(f"the prompt {shortened(given)} is not what the page sends; load the page again")
+    settings = {name: value for name, value in given.items() if name != "prompt"}
+    length, seed, temperature, chat = (given.get(name) for name in ("length", "seed", "temperature", "chat"))
+    if not isinstance(chat, bool):
+        raise InputError(f"chat {shortened(chat)} is neither true nor false; load the page again")
+    check_settings(max_new_tokens=as_int(length), temperature=temperature, seed=as_int(seed))
+    prompt = given.get("prompt")
+    check_prompt(prompt)
+    return Asked(str(prompt), as_int(length), float(temperature or 0.0), as_int(seed), chat), settings
+
+
+def columns_of(data: Mapping[str, Any], settings: Settings) -> tuple[Column, ...]:
+    """Read the recipes."""
+    given = data.get("recipes")
+    if not isinstance(given, list) or len(given) > MOST_RECIPES:
+        raise InputError(
+            f"the recipes {shortened(given)} are not a list of {MOST_RECIPES} at most; load the page again"
+        )
+    return tuple(column_of(recipe, settings) for recipe in given)
+
+
+def column_of(given: Any, settings: Settings) -> Column:
+    """Read one recipe."""
+    if not isinstance(given, dict):
+        raise InputError(f"the recipe {shortened(given)} is not what the page sends; load the page again")
+    for name in NAMES:
+        if not isinstance(given.get(name), str):
+            raise InputError(f"{name} {shortened(given.get(name))} is no choice of the page; load the page again")
+    key = given.get("key")
+    if not isinstance(key, str) or len(key) > MOST_KEY:
+        raise InputError(f"the recipe's name {shortened(key)} is not what the page sends; load the page again")
+    at = given.get("at")
+    if not is_number(at):
+        raise InputError(f"the sparsity {shortened(at)} is no number; it is the percent of weights to remove, try 50")
+    spec = spec_of(at, **{name: given[name] for name in NAMES})
+    return Column(whole_number(given.get("id"), "id"), key, at, Recipe(spec, reading_of(given, settings)))
+
+
+def spec_of(
+    percent: object, *, method: str, pattern: str, order: str, group: str, allocation: str, update: str
+) -> PruneSpec:
+    """Make a recipe of what was chosen. What stands at `default` is the page's: one-shot, which is fast, wherever the
+    recipe can do without the inputs themselves. percent: of an unstructured recipe."""
+    given: dict[str, Any] = {"pattern": pattern, "allocation": allocation}
+    given |= {
+        name: value for name, value in (("order", order), ("group", group), ("update", update)) if value != "default"
+    }
+    if pattern == "unstructured":
+        given["sparsity"] = as_share(percent)
+    if method in PRESETS:
+        return preset(method, **given)
+    known = METHODS.get(method)
+    if "order" not in given and known is not None:
+        changes = (given.get("update") or known.default_update) != "none"
+        given["order"] = "in-flight" if changes else "one-shot"
+    return PruneSpec(method, **given)
+
+
+def reading_of(given: Mapping[str, Any], settings: Settings) -> Reading:
+    """Read how the calibration is drawn. Raises InputError for more than the page runs."""
+    text = given.get("text") or None
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"the text {shortened(text)} is not one that was brought here; choose the file again")
+    count, length = whole_number(given.get("samples"), "samples"), whole_number(given.get("seq_len"), "length")
+    seed = whole_number(given.get("seed"), "seed")
+    if not (1 <= count <= settings.samples and 2 <= length <= MAX_SEQ_LEN and count * length <= settings.tokens):
+        raise InputError(
+            f"{count} samples of {length} tokens are outside what this page runs "
+            f"({settings.samples:,} samples and {settings.tokens:,} tokens in all at most); choose fewer, or use the "
+            "command line"
+        )
+    return Reading(text, count, length, seed)
+
+
+def places_of(data: Mapping[str, Any]) -> list[float]:
+    """Return the percents of a curve that is to be measured."""
+    places = data.get("places")
+    if not isinstance(places, list) or len(places) > MOST_POINTS or not all(is_number(place) for place in places):
+        raise InputError(f"the places {shortened(places)} are not a list of numbers; load the page again")
+    return places
+
+
+def prompts_of(data: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Return one's own prompts. Raises InputError for none, for too many, and for one that no model takes."""
+    prompts = data.get("prompts")
+    if not isinstance(prompts, list) or not 1 <= len(prompts) <= MOST_PROMPTS:
+        count = len(prompts) if isinstance(prompts, list) else 0
+        raise InputError(f"{count} prompts were given and 1 to {MOST_PROMPTS} are answered; give a line for each")
+    for prompt in prompts:
+        check_prompt(prompt)
+        if len(prompt) > settings.prompt_characters:
+            raise InputError(
+                f"a prompt has {len(prompt):,} characters and {settings.prompt_characters:,} are read; shorten it"
+            )
+    return prompts
+
+
+def place_of(data: Mapping[str, Any], settings: Settings) -> tuple[Column | None, Asked, list[int] | None, str]:
+    """Read which token is asked about: the recipe, None for the dense model, the prompt, and what came before it."""
+    given, tokens, text = data.get("recipe"), data.get("tokens"), data.get("text")
+    column = None if given is None else column_of(given, settings)
+    asked, _ = ask_of(data)
+    if tokens is not None and not (
+        isinstance(tokens, list) and len(tokens) <= MOST_TOKENS and all(type(token) is int for token in tokens)
+    ):
+        raise InputError(f"the tokens {shortened(tokens)} are not those of an answer; ask for it first")
+    if not isinstance(text, str) or len(text) > settings.prompt_characters:
+        raise InputError(f"the text {shortened(text)} is not that of an answer; ask for it first")
+    return column, asked, tokens, text

@@ -1,0 +1,210 @@
+"""The long events of the view: a look at all columns, a curve, one's own prompts. Each yields longer messages."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from wanda_core.errors import WandaError
+from wanda_core.progress import Progress
+from wanda_ui.app_state import AppState, Look
+from wanda_ui.compare import messages
+from wanda_ui.compare.asked import DENSE, Column, Looked
+from wanda_ui.compare.messages import Message
+from wanda_ui.engine.loaded import Result
+from wanda_ui.engine.queue import arrived
+from wanda_ui.engine.recipe import Asked, Recipe
+from wanda_ui.jobs import TICK
+from wanda_ui.language import Say
+
+T = TypeVar("T")
+Telling = Generator[Message, None, T]
+Stopped = Callable[[], bool]
+
+
+class StoppedError(Exception):
+    """The visitor pressed Cancel, or asks for something else by now."""
+
+
+@dataclass
+class Watch:
+    """What goes through the steps of a job: its place by arrival, when it is to stop, and how often it is told.
+
+    placed: called after the first step; stopped: asked after each.
+    """
+
+    say: Say
+    arrival: int | None
+    placed: Callable[[], None]
+    stopped: Stopped
+    _told: float = 0.0
+
+    def through(self, steps: Generator[Any, None, T], tell: Callable[[Any], Message | None]) -> Telling[T]:
+        """Go through a job, and yield what `tell` makes of its steps; progress not more often than a person can see.
+
+        Returns the job's result. Raises StoppedError where it is to stop.
+        """
+        with closing(steps):
+            try:
+                while True:
+                    with arrived(self.arrival):
+                        step = next(steps)
+                    self.placed()
+                    if self.stopped():
+                        raise StoppedError
+                    if isinstance(step, Progress):
+                        if time.monotonic() - self._told < TICK:
+                            continue
+                        self._told = time.monotonic()
+                    message = tell(step)
+                    if message is not None:
+                        yield message
+            except StopIteration as stop:
+                self.placed()
+                return stop.value  # type: ignore[no-any-return]
+
+
+def look(state: AppState, asked: Looked, watch: Watch, made: Callable[[Result], None]) -> Telling[None]:
+    """Look at the first recipe, the dense model, then the other recipes. made: gets the first recipe's variant."""
+    first, others = asked.columns[:1], asked.columns[1:]
+    message: Message = {
+        "run": asked.run,
+        "model": asked.model,
+        "prompt": asked.asked.prompt,
+        "settings": dict(asked.settings),
+        "columns": {},
+        "progress": None,
+        "ended": False,
+    }
+    order = [*first, None, *others]
+    for number, column in enumerate(order):
+        part = _Part(message, column, number, len(order), watch.say, made if number == 0 else lambda result: None)
+        recipe = None if column is None else column.recipe
+        try:
+            whole = yield from watch.through(state.look_steps(asked.model, recipe, asked.asked), part.tell)
+            yield part.tell(whole)
+        except WandaError as error:
+            yield part.failed(str(error))
+    done = message["columns"][str(first[0].id)].get("measured") if first else None
+    yield {**message, "progress": None, "ended": True, "done": done}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One column's part of the message of a look. number: of parts; made: gets the variant."""
+
+    message: Message
+    column: Column | None
+    number: int
+    parts: int
+    say: Say
+    made: Callable[[Result], None]
+
+    def tell(self, step: Progress | Look) -> Message:
+        """Tell how far it is, or what was seen."""
+        if isinstance(step, Progress):
+            name = self.say("view.dense") if self.column is None else self.column.recipe.spec.label
+            self.message["progress"] = messages.progress(step, self.say, self.number, self.parts, name)
+        else:
+            if step.result is not None:
+                self.made(step.result)
+            self._put(messages.column(step, self.say))
+        return dict(self.message)
+
+    def failed(self, problem: str) -> Message:
+        """Say why there is nothing more."""
+        place = DENSE if self.column is None else str(self.column.id)
+        self._put({**self.message["columns"].get(place, {}), "problem": problem, "ended": True})
+        return dict(self.message)
+
+    def _put(self, told: Message) -> None:
+        place = DENSE if self.column is None else str(self.column.id)
+        own = {"key": "", "at": 0} if self.column is None else {"key": self.column.key, "at": self.column.at}
+        self.message["columns"] = {**self.message["columns"], place: {**told, **own}}
+
+
+def curve(
+    state: AppState, asked: Looked, places: Sequence[float], specs: Callable[[Column, float], Recipe], watch: Watch
+) -> Telling[None]:
+    """Measure points of all recipes' curves. specs: the recipe of a column at a percent."""
+    say = watch.say
+    message: Message = {
+        "run": asked.run,
+        "model": asked.model,
+        "keys": {str(column.id): column.key for column in asked.columns},
+        "points": {str(column.id): [] for column in asked.columns},
+        "progress": None,
+        "ended": False,
+    }
+    wanted: list[tuple[Column, float]] = []
+    for at in coarse_first(places):
+        wanted += [(column, at) for column in asked.columns if column.recipe.spec.n_of_m is None]
+    wanted += [(column, column.at) for column in asked.columns if column.recipe.spec.n_of_m is not None]
+    total = len(wanted) + 1
+
+    def telling(number: int, name: str) -> Callable[[Any], Message | None]:
+        def tell(step: Any) -> Message | None:
+            if not isinstance(step, Progress):
+                return None
+            message["progress"] = messages.progress(step, say, number, total, name)
+            return dict(message)
+
+        return tell
+
+    dense: Look = yield from watch.through(state.look_steps(asked.model, None), telling(0, say("view.dense")))
+    message["dense"] = messages.dense(dense.seen.dense)
+    yield dict(message)
+    began = time.monotonic()
+    for number, (column, at) in enumerate(wanted, 1):
+        recipe = specs(column, at)
+        name = recipe.spec.label
+        if number > 1:
+            left = (time.monotonic() - began) / (number - 1) * (total - number)
+            name += " · " + say("view.seconds_left", seconds=max(1, round(left)))
+        point = yield from watch.through(state.point_steps(asked.model, recipe), telling(number, name))
+        own = str(column.id)
+        message["points"] = {**message["points"], own: [*message["points"][own], [at, messages.point(point)]]}
+        yield dict(message)
+    done = say("view.sweep_done", points=len(wanted))
+    yield {**message, "progress": None, "ended": True, "done": done}
+
+
+def coarse_first(places: Sequence[float]) -> list[float]:
+    """Order the places of a curve so that its shape is seen early: the last, the middle, the quarters, …"""
+    ordered, waiting = [], sorted(set(places))
+    step = 1
+    while step < len(waiting):
+        step *= 2
+    while waiting and step:
+        ordered += [place for place in waiting[step - 1 :: step] if place not in ordered]
+        step //= 2
+    return ordered
+
+
+def own_prompts(state: AppState, asked: Looked, prompts: Sequence[str], watch: Watch) -> Telling[None]:
+    """Answer each prompt by the dense model and by the first recipe's variant."""
+    say, column = watch.say, asked.columns[0]
+    message: Message = {"run": asked.run, "title": column.recipe.spec.label, "rows": [], "ended": False, "words": ""}
+    settings = asked.asked.settings
+
+    for number, prompt in enumerate(prompts):
+        answers = []
+        for recipe in (None, column.recipe):
+
+            def tell(step: Any, number: int = number) -> Message | None:
+                if not isinstance(step, Progress):
+                    return None
+                told = messages.progress(step, say, number, len(prompts))
+                return {
+                    **message,
+                    "words": say("view.own.at_work", number=number + 1, total=len(prompts)) + told["words"],
+                }
+
+            look = yield from watch.through(state.look_steps(asked.model, recipe, Asked(prompt, **settings)), tell)
+            assert look.seen.answer is not None  # it was asked for
+            answers.append({"pieces": list(look.seen.answer.pieces)})
+        row = {"prompt": prompt, "dense": answers[0], "variant": answers[1]}
+        message["rows"] = [*message["rows"], row]
+        yield dict(message)
+    yield {**message, "words": "", "ended": True}

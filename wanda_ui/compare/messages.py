@@ -1,0 +1,91 @@
+"""What the view is told: of a look at one column, of progress, of a model. Plain values that become JSON."""
+
+import math
+from typing import Any
+
+from wanda_core.evaluation.perplexity import Perplexity
+from wanda_core.progress import Progress
+from wanda_ui import markup
+from wanda_ui.app_state import Look
+from wanda_ui.engine.loaded import About, Measured
+from wanda_ui.engine.look import Point
+from wanda_ui.language import Say
+
+LARGEST = 1e300  # what is told of an infinite perplexity: JSON has no word for it
+FIRST_WINDOWS = 2  # of perplexity after which a point is drawn
+
+Message = dict[str, Any]
+
+
+def progress(step: Progress, say: Say, part: int = 0, parts: int = 1, name: str = "") -> Message:
+    """Tell how far a job is. part, parts: which of how many pieces of it; name: what that piece is called."""
+    words = markup.progress_words(step, say)
+    waits = step.stage == "waiting"
+    stage = say(f"status.stage.{step.stage}")
+    said = [name, f"{stage}: {words}"] if waits else [name, stage, words]
+    done = 0.0 if waits else step.fraction
+    return {"words": " · ".join(filter(None, said)), "percent": round(100 * (part + done) / parts)}
+
+
+def column(look: Look | None, say: Say) -> Message:
+    """Tell what was seen of a column so far."""
+    if look is None:
+        return {}
+    told: Message = {"ended": look.seen.ended}
+    if look.seen.answer is not None:
+        answer = look.seen.answer
+        told["answer"] = {
+            "pieces": list(answer.pieces),
+            "tokens": list(answer.tokens),
+            "probabilities": [round(p, 4) for p in answer.probabilities],
+        }
+        told["answered"] = look.seen.ended
+    perplexity = look.seen.perplexity
+    if look.result is not None and perplexity is not None and perplexity.windows >= FIRST_WINDOWS:
+        report = look.result.variant.report
+        told["point"] = point(Measured(report.sparsity, report.seconds, perplexity, look.seen.agreement))
+    if look.seen.dense is not None:
+        told["dense"] = finite(look.seen.dense.perplexity)
+    if look.seen.ended and look.measured is not None:
+        told["measured"] = measured(look.measured, look.kept, say)
+    return told
+
+
+def point(of: Measured | Point) -> Message:
+    """Tell the numbers of one point of a curve."""
+    told: Message = {
+        "perplexity": finite(of.perplexity.perplexity),
+        "windows": of.perplexity.windows,
+        "zeros": round(of.sparsity, 6),
+        "seconds": round(of.seconds, 3),
+    }
+    if isinstance(of, Measured) and of.agreement is not None:
+        told |= {"top1": round(of.agreement.top1, 4), "kl": round(of.agreement.kl, 4)}
+    return told
+
+
+def measured(of: Measured, kept: bool, say: Say) -> str:
+    """Say what pruning did, and whether it was done now or before."""
+    key = "view.measured_before" if kept else "view.measured"
+    said = say(key, zeros=f"{of.sparsity:.1%}", seconds=f"{of.seconds:.1f}")
+    if of.agreement is not None:
+        said += " · " + say("view.agreement", top1=f"{of.agreement.top1:.0%}", kl=f"{of.agreement.kl:.2f}")
+    return said
+
+
+def chip(about: About | None, say: Say, windows: int, seq_len: int) -> str:
+    """Write which model runs where, and what its perplexity is measured on."""
+    if about is None:
+        return say("status.loading")
+    device = {"cpu": "CPU", "cuda": "GPU", "mps": say("status.apple")}.get(about.device, about.device)
+    return f"{about.title} · {device} {about.dtype} · {say('view.windows', windows=windows, seq_len=seq_len)}"
+
+
+def dense(of: Perplexity | None) -> float | None:
+    """Tell the dense model's perplexity."""
+    return None if of is None else finite(of.perplexity)
+
+
+def finite(value: float) -> float:
+    """Return a perplexity that JSON can hold."""
+    return value if math.isfinite(value) else LARGEST

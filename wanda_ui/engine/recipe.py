@@ -1,0 +1,86 @@
+"""All that decides a variant, as the page knows it: a recipe, and the text that is read for it."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
+from wanda_core.errors import InputError
+from wanda_core.recipe import PruneSpec
+
+MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a calibration is drawn. text: digest of one in `KeptTexts`, None for the built-in one."""
+
+    text: str | None = None
+    samples: int = DEFAULT_SAMPLES
+    seq_len: int = DEFAULT_SEQ_LEN
+    seed: int = 0
+
+
+PLAIN = Reading()  # what the analysis of every model is made on
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with its reading, which is the plain one where no text is read: the same variant has one name."""
+
+    spec: PruneSpec
+    reading: Reading = PLAIN
+
+    def __post_init__(self) -> None:
+        """Forget a reading that decides nothing."""
+        if not self.spec.needs_calibration:
+            object.__setattr__(self, "reading", PLAIN)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt with the settings of `generate`."""
+
+    prompt: str
+    max_new_tokens: int = 48
+    temperature: float = 0.0
+    seed: int = 0
+    chat: bool = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings, by the names that `generate` has for them."""
+        return {name: value for name, value in vars(self).items() if name != "prompt"}
+
+
+class KeptTexts:
+    """Calibration texts by digest, so that a recipe can name one without carrying it."""
+
+    def __init__(self, budget: int = MOST_TEXT_BYTES) -> None:
+        self.budget = budget
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, text: str) -> str:
+        """Keep a text; return its digest, 16 hexadecimal digits."""
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        with self._lock:
+            self._texts[digest] = text
+            self._texts.move_to_end(digest)
+            while len(self._texts) > 1 and sum(len(kept.encode()) for kept in self._texts.values()) > self.budget:
+                self._texts.popitem(last=False)
+        return digest
+
+    def get(self, digest: str | None) -> str | None:
+        """Return a text, None for None. Raises InputError for one that is not here any more."""
+        if digest is None:
+            return None
+        with self._lock:
+            if digest not in self._texts:
+                raise InputError(
+                    "the calibration text of this recipe is not on the server any more; choose the file again"
+                )
+            self._texts.move_to_end(digest)
+            return self._texts[digest]

@@ -1,0 +1,114 @@
+"""The page as it is sent: with the stored run and what draws it, so that it is alive before anything is loaded.
+
+ASGI middleware changes the HTML of the page itself: it says which language it is in, and it stands a head and a first
+view in front of Gradio's own part. That view moves into its component (`compare/tab.py`) as soon as that stands.
+"""
+
+import gzip
+import json
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs
+
+from wanda_core.assets import ASSETS
+from wanda_core.methods import METHODS
+from wanda_core.model import builtin
+from wanda_core.recipe import PRESETS
+from wanda_ui.language import LANGUAGES, choose, in_language, say, words
+from wanda_ui.models import models_of
+from wanda_ui.settings import Settings
+
+PARTS = ("view", "page")  # of the words, that the view needs
+COMPRESSION = 5  # of 9: the page is compressed for every visitor
+
+
+@cache
+def replay() -> dict[str, Any]:
+    """Read the stored run."""
+    content: dict[str, Any] = json.loads((ASSETS / "replay.json").read_text(encoding="utf-8"))
+    return content
+
+
+@cache
+def scripts() -> str:
+    """Read the scripts of the view, in the order of their numbers."""
+    files = sorted((ASSETS / "view").glob("*.js"), key=lambda path: int(path.name.split("-")[0]))
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+
+@cache
+def style() -> str:
+    """Read the style of the view."""
+    return (ASSETS / "view" / "view.css").read_text(encoding="utf-8")
+
+
+def view_data(language: str, settings: Settings) -> dict[str, Any]:
+    """Collect what the first view is drawn from, in one language."""
+    needed = {key: text for key, text in words(language).items() if key.split(".")[0] in PARTS}
+    models = [
+        [name, say(language, shown.key) if hasattr(shown, "key") else shown] for shown, name in models_of(settings)
+    ]
+    return {
+        "replay": replay(),
+        "words": needed,
+        "language": language,
+        "languages": LANGUAGES,
+        "title": "Wanda Lab",
+        "chip": f"{builtin.TITLE} · {say(language, 'view.stored')}",
+        "settings": {
+            "models": models,
+            "open": settings.models is None,
+            "methods": {method.name: list(method.groups) for method in METHODS.values()},
+            "presets": list(PRESETS),
+        },
+    }
+
+
+def first_view(language: str, settings: Settings) -> str:
+    """Write the head and the stage with their data and scripts."""
+    data = json.dumps(view_data(language, settings), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        f"<style>{style()}</style><header id='wl-head'></header><div id='wl-stage'></div>"
+        f"<script type='application/json' id='wl-data'>{data}</script><script>{scripts()}</script>"
+    )
+
+
+class FirstView:
+    """ASGI middleware that changes the page itself and passes everything else on."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._first: dict[str, str] = {}  # by language
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer with the changed page where the page is asked for."""
+        if scope["type"] != "http" or scope["path"] not in ("", "/") or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [None])[0]
+        language = choose(asked, headers.get(b"accept-language"))
+        if language not in self._first:
+            self._first[language] = first_view(language, scope["app"].get_blocks().settings)
+        start: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def changed(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts)
+            kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            if any(name.lower() == b"content-type" and b"text/html" in value for name, value in kept):
+                html = in_language(body.decode("utf-8"), language)
+                body = html.replace("<gradio-app", f"{self._first[language]}<gradio-app", 1).encode("utf-8")
+                if "gzip" in headers.get(b"accept-encoding", ""):
+                    body = gzip.compress(body, COMPRESSION, mtime=0)
+                    kept += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
+            await send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
+            await send({"type": "http.response.body", "body": body})
+
+        await self.app(scope, receive, changed)

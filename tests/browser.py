@@ -19,13 +19,40 @@ def wait_for(page, element, words):
     )
 
 
+def ready(page):
+    """The page stands and its model is loaded: the head says in which type it runs."""
+    page.wait_for_function(
+        "() => document.querySelector('#view .wl-svg') && /float/.test(document.getElementById('wl-model-chip').textContent)"
+    )
+
+
+def settled(page, title=None):
+    """Nothing is asked for any more, and the first recipe's column has this title."""
+    page.wait_for_function(
+        "title => !document.querySelector('.wl-busy') && document.getElementById('cancel').hidden"
+        " && (!title || document.querySelector('.wl-col-0 .wl-col-name').textContent.startsWith(title))",
+        arg=title,
+    )
+
+
+def let_go(page, percent):
+    """Drag the handle there and let it go."""
+    box = page.locator(".wl-svg").bounding_box()
+    left, right = 64, 18  # of the plot, as in the script
+    x = box["x"] + left + (box["width"] - left - right) * percent / 80
+    page.mouse.move(box["x"] + left + 5, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 60, steps=4)
+    page.mouse.up()
+
+
 def wait_for_address(page, words, there=True):
     """The address is written by events of their own, some time after what they follow."""
     page.wait_for_function("([words, there]) => location.search.includes(words) === there", arg=[words, there])
 
 
 def open_tab(page, name, figure):
-    page.click(f"#tab-{name}-button")
+    page.click(f"#nav-{name}")
     page.wait_for_selector(f"#{figure} .js-plotly-plot .main-svg", state="visible")
 
 

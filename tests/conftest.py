@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
-from browser import CHROMIUM, MINUTE, QUIET, wait_for
+from browser import CHROMIUM, MINUTE, QUIET, ready
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -242,7 +242,7 @@ def page(browser, address):
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.goto(address)
-    wait_for(page, "status", "Ready")
+    ready(page)
     return page
 
 

@@ -4,10 +4,11 @@ from wanda_core.progress import finish
 from wanda_core.recipe import PruneSpec
 from wanda_ui.app_state import AppState
 from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.recipe import Asked, Reading, Recipe
 
-DRAW = {"text": None, "source": None, "samples": 2, "seq_len": 64, "seed": 0}
-ANSWER = {"max_new_tokens": 6, "temperature": 0.0, "seed": 0, "chat": False}
-CHANGED = PruneSpec("wanda", 0.5, update="least-squares")
+READING = Reading(samples=2, seq_len=64)
+ASKED = Asked("The sky is", max_new_tokens=6, chat=False)
+CHANGED = Recipe(PruneSpec("wanda", 0.5, update="least-squares"), READING)
 
 
 def server(lm, settings=None):
@@ -16,8 +17,18 @@ def server(lm, settings=None):
     return state
 
 
+def recipe(**spec):
+    """-> a recipe on two short windows."""
+    return Recipe(PruneSpec(**spec), READING)
+
+
 def pruned(state, **spec):
-    return finish(state.prune_steps(next(iter(state.models)), PruneSpec(**spec), DRAW))
+    return finish(state.prune_steps(next(iter(state.models)), recipe(**spec)))
+
+
+def looked(state, wanted=None, asked=ASKED):
+    """Look at the server's model, or at a variant of it. -> all that was yielded, and the whole look."""
+    return spoken(state.look_steps(next(iter(state.models)), wanted, asked))
 
 
 def spoken(steps):
@@ -28,3 +39,8 @@ def spoken(steps):
             said.append(next(steps))
     except StopIteration as stop:
         return said, stop.value
+
+
+def stages(said):
+    """-> the stages of the progress in what was yielded."""
+    return {step.stage for step in said if hasattr(step, "stage")}

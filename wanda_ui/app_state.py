@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -24,7 +24,7 @@ from wanda_ui.engine.fetching import Fetching
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Loaded, Measured, Result
-from wanda_ui.engine.look import How, Likeliest, Made, Point, Seen
+from wanda_ui.engine.look import WHOLE, How, Likeliest, Made, Point, Seen, Wanted
 from wanda_ui.engine.queue import Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
 from wanda_ui.engine.work import Job, Models
@@ -42,7 +42,7 @@ MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at mos
 @dataclass(frozen=True)
 class Look:
     """A model as far as it was looked at. result, measured: of the variant, None for the dense model and until known;
-    seen: the answer and the perplexities; kept: whether nothing had to be run."""
+    seen: the answer and the perplexities; kept: whether its perplexity was known before."""
 
     result: Result | None
     measured: Measured | None
@@ -148,11 +148,14 @@ class AppState:
         finally:
             looking.close()
 
-    def look_steps(self, name: str, recipe: Recipe | None, asked: Asked | None = None) -> Looking:
+    def look_steps(
+        self, name: str, recipe: Recipe | None, asked: Asked | None = None, wanted: Wanted = WHOLE
+    ) -> Looking:
         """Look at a model, or at a variant of it, which is made if it is not kept: its answer and what it costs.
 
-        recipe: None for the dense model; asked: None where no answer is wanted. What is known is not run again. Yields
-        progress and longer and longer `Look`; what was made is kept, also where the rest is given up.
+        recipe: None for the dense model; asked: None where no answer is wanted; wanted: what is measured. What is
+        known is not run again. Yields progress and longer and longer `Look`; what was made is kept, also where the
+        rest is given up.
         """
         loaded = yield from self.model_steps(name)
         key = "" if recipe is None else self.key_of(loaded, recipe)
@@ -166,28 +169,23 @@ class AppState:
             dense,
             measured.agreement if measured is not None else None,
         )
-        look = Look(result, measured, seen)
-        whole = dense is not None and (recipe is None or (seen.agreement is not None and result is not None))
-        if whole and (asked is None or answer is not None):
-            return replace(look, seen=replace(seen, ended=True), kept=True)
-        how = yield from self._how(loaded, recipe, result)
+        look = Look(result, measured, seen, measured is not None)
+        measured_all = seen.perplexity is not None or not wanted.perplexity
+        if recipe is not None:
+            compared = seen.agreement is not None and dense is not None
+            measured_all &= result is not None and (compared or not wanted.agreement)
+        if measured_all and (asked is None or answer is not None):
+            return replace(look, seen=replace(seen, ended=True))
         if result is None and recipe is not None:
             self._check_room(loaded, recipe.spec)
+        how = yield from self._how(loaded, recipe, result)
         variant = result.variant if result is not None else None
         if answer is not None:
             asked = None
-        job = partial(looks.look, name=loaded.name, how=how, variant=variant, asked=asked, known=seen)
-        kind = ("look", loaded.name, *_kind(recipe), asked is not None)
-        looking = self._work(loaded, job, kind, shared=("look", loaded.name, key, asked))
-        try:
-            while True:
-                step = next(looking)
-                look = self._noticed(loaded, key, asked, look, step)
-                yield step if isinstance(step, Progress) else look
-        except StopIteration as stop:
-            return self._noticed(loaded, key, asked, look, stop.value)
-        finally:
-            looking.close()
+        job = partial(looks.look, name=loaded.name, how=how, variant=variant, asked=asked, known=seen, wanted=wanted)
+        kind = ("look", loaded.name, *_kind(recipe), asked is not None, wanted)
+        shared = ("look", loaded.name, key, asked, wanted)
+        return (yield from self.engine.run(lambda: self._looking(loaded, job, key, asked, look), kind, shared=shared))
 
     def point_steps(self, name: str, recipe: Recipe) -> Steps[Point]:
         """Prune and measure one point of a curve; nothing but its numbers is kept."""
@@ -301,6 +299,18 @@ class AppState:
             make = partial(work.read_profile, draw=draw)
             profile = yield from self.measurement_steps(loaded.name, ("profile", reading), make)
         return How(spec, draw if needs_text(spec, profile) else None, profile)
+
+    def _looking(self, loaded: Loaded, job: Job[Seen], key: str, asked: Asked | None, look: Look) -> Looking:
+        """Run a look and keep what it finds out, in the engine's thread: an event that listens seldom misses steps."""
+        steps = self._run(job, {loaded.name: loaded})
+        with closing(steps):
+            try:
+                while True:
+                    step = next(steps)
+                    look = self._noticed(loaded, key, asked, look, step)
+                    yield step if isinstance(step, Progress) else look
+            except StopIteration as stop:
+                return self._noticed(loaded, key, asked, look, stop.value)
 
     def _noticed(self, loaded: Loaded, key: str, asked: Asked | None, look: Look, step: Progress | Made | Seen) -> Look:
         """Keep what a look has found out, and return the longer look."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from wanda_core.assets import ASSETS
+from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 from wanda_core.recipe import PRESETS
@@ -60,6 +61,8 @@ def view_data(language: str, settings: Settings) -> dict[str, Any]:
             "open": settings.models is None,
             "methods": {method.name: list(method.groups) for method in METHODS.values()},
             "presets": list(PRESETS),
+            "upload_bytes": settings.upload_bytes,
+            "prompt_characters": min(settings.prompt_characters, MAX_PROMPT_CHARACTERS),
         },
     }
 

@@ -54,7 +54,7 @@ def problem(message: str) -> str:
 
 def figure_title(text: str) -> str:
     """Write a finding, which stands above its figure."""
-    return f'<h3 class="wl-finding">{escape(text)}</h3>'
+    return f'<h2 class="wl-finding">{escape(text)}</h2>'
 
 
 def sentence(text: str) -> str:
@@ -69,19 +69,20 @@ def empty(text: str) -> str:
 
 def table(caption: str, frame: pd.DataFrame) -> str:
     """Write a table under its caption."""
-    return f'<h3 class="wl-finding">{escape(caption)}</h3>{_scrolling(frame)}'
+    return f'<h2 class="wl-finding">{escape(caption)}</h2>{_scrolling(caption, frame)}'
 
 
 def folded_table(caption: str, frame: pd.DataFrame, opened: bool = False) -> str:
     """Write a table that unfolds when its caption is pressed. opened: whether it is unfolded from the start."""
     mark = " open" if opened else ""
-    return f"<details class='wl-twin'{mark}><summary>{escape(caption)}</summary>{_scrolling(frame)}</details>"
+    return f"<details class='wl-twin'{mark}><summary>{escape(caption)}</summary>{_scrolling(caption, frame)}</details>"
 
 
-def _scrolling(frame: pd.DataFrame) -> str:
-    """Write a plain table that scrolls inside itself on a narrow screen."""
+def _scrolling(caption: str, frame: pd.DataFrame) -> str:
+    """Write a plain table that scrolls inside itself on a narrow screen, also by keys."""
     with pd.option_context("display.max_colwidth", None):  # a text is never cut
-        return f'<div class="wl-scroll">{frame.to_html(index=False, border=0, classes="wl-table")}</div>'
+        opened = f'<div class="wl-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        return f'{opened}{frame.to_html(index=False, border=0, classes="wl-table")}</div>'
 
 
 def number(value: float) -> str:

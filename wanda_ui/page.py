@@ -19,6 +19,7 @@ from wanda_core.model import builtin
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import tab as compare_tab
+from wanda_ui.compressed import Compressed
 from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
@@ -41,13 +42,27 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
 }
 
 STYLE = ASSETS / "style.css"
+# One blue for all: that of the dense model, and of what can be pressed.
+BLUE = gr.themes.Color(
+    c50="#eef6fb",
+    c100="#d9ebf6",
+    c200="#b0d6ec",
+    c300="#7dbbdf",
+    c400="#5ab4e5",
+    c500="#2b8fc8",
+    c600="#0072b2",
+    c700="#00609a",
+    c800="#004e7d",
+    c900="#003d62",
+    c950="#002a45",
+)
 
 
 def theme() -> gr.themes.Base:
     """Return the look: system fonts, one accent, generous space."""
     sans = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     return gr.themes.Base(
-        primary_hue=gr.themes.colors.blue,
+        primary_hue=BLUE,
         neutral_hue=gr.themes.colors.slate,
         radius_size=gr.themes.sizes.radius_md,
         font=sans,
@@ -69,7 +84,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "run_history": False,
         "footer_links": [],
         "i18n": labels(),
-        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(FirstView)]},
+        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)]},
         "ssr_mode": False,
     }
 
@@ -80,6 +95,7 @@ def build(state: AppState) -> GuardedPage:
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         model, key = gr.State(builtin.NAME), gr.State("")
         context = TabContext(state, model, key, page)
+        shown = {name: gr.State("") for name in TABS}  # not between the tabs, whose places Gradio counts
         built: list[Tab] = []
         with gr.Tabs(elem_id="tabs"):
             for name, build_tab in TABS.items():
@@ -87,7 +103,7 @@ def build(state: AppState) -> GuardedPage:
                     tab = build_tab(context)
                 built.append(tab)
                 if tab.outputs:
-                    Opening(context, tab, gr.State("")).wire(side)
+                    Opening(context, tab, shown[name]).wire(side)
 
         def welcome(request: gr.Request) -> Update:
             update: Update = {}

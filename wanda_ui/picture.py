@@ -12,7 +12,7 @@ from wanda_ui.jobs import LIGHT, Update
 NAME_FIGURE = """(title) => {
     const plot = document.getElementById('ID'), words = document.createElement('i');
     words.innerHTML = title || '';
-    plot?.setAttribute('role', 'img');
+    plot?.setAttribute('role', 'figure');
     plot?.setAttribute('aria-label', words.textContent);
 }"""
 

@@ -28,7 +28,8 @@
     const caption = h("p", { class: "wl-caption" });
     const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => typed.value !== "" && typed.checkValidity() ? released(Number(typed.value)) : typed.reportValidity() });
     const bar = h("i");
-    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), h("p", { role: "status", id: "status" }));
+    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), h("p", { id: "status" }));
+    const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
     const columns = h("div", { class: "wl-cols" });
@@ -137,12 +138,13 @@
         ? W.say(W.isQuick(recipe) ? "view.expected_quick" : "view.expected", { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) }) : W.say("view.try"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
       W.put(status.lastChild, words);
+      W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
       W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : "view.sweep"));
       sweepButton.disabled = !host;
     };
     const draw = () => {
-      strip.show({ model: state.wanted || state.model, title: state.wanted || state.title, recipes: state.recipes, busy: state.busy || Boolean(state.opening) });
+      strip.show({ model: state.wanted || state.model, title: state.wanted || state.title, recipes: state.recipes, busy: state.busy || Boolean(state.wanted) });
       prompts.show(state);
       drawCurve();
       drawPlace();
@@ -242,6 +244,13 @@
         prune: () => look(),
         cancel: () => host.cancel({}),
         upload: async (file) => {
+          if (!host) return;
+          if (file.size > settings.upload_bytes) {
+            const [given, most] = [file.size, settings.upload_bytes].map((bytes) => (bytes / 2 ** 20).toFixed(1));
+            state.problem = W.say("view.upload_large", { name: file.name.slice(0, 100), given, most });
+            drawStatus();
+            return;
+          }
           try {
             const stored = await host.upload(file);
             host.text({ path: stored.path, name: file.name.slice(0, 100) });
@@ -252,7 +261,7 @@
         },
       },
     });
-    const prompts = W.prompts(replay.prompts, {
+    const prompts = W.prompts(replay.prompts, settings.prompt_characters, {
       prompt: (text, chosen) => {
         state.prompt = text;
         if (chosen) {
@@ -275,7 +284,7 @@
     table.element.addEventListener("toggle", () => draw());
 
     root.append(
-      strip.element, status, finding, caption, curve.element,
+      strip.element, status, spoken, finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
       columns, why.element, prompts.element, own.element, W.doors(replay, go), source,
     );
@@ -333,9 +342,11 @@
         if (message.problem) {
           [state.wanted, state.opening, state.status] = [null, null, null];
           state.problem = message.problem;
+          if (state.chip) state.head(state.chip);
           draw();
         }
         if (message.ready) {
+          state.chip = message.chip;
           state.head(message.chip);
           state.opening = null;
           if (state.wanted) [state.status, state.wanted] = [null, null];

@@ -8,7 +8,7 @@
   document.body.classList.toggle("dark", dark);
 
   const stage = document.getElementById("wl-stage");
-  const view = document.createElement("main");
+  const view = document.createElement("div");
   view.className = "wl-view";
   stage.append(view);
   const tabOf = (name) => document.querySelector(`gradio-app button[role=tab][data-tab-id="${name}"]`);

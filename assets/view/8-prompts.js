@@ -5,9 +5,9 @@
   W.PLAIN_ASK = { length: 48, temperature: 0, seed: 0, chat: true };
   const MOST_OWN = 50;
 
-  /** Build the row of the prompt. prompts: [{id, text}] of the replay; on: {prompt(text), settings(changes), ask()}. */
-  W.prompts = (prompts, on) => {
-    const text = h("textarea", { id: "wl-prompt", rows: 1, maxlength: 20000, "aria-label": W.say("view.prompt"), onkeydown: (event) => {
+  /** Build the row of the prompt. prompts: [{id, text}] of the replay; most: characters of one; on: {prompt(text), settings(changes), ask()}. */
+  W.prompts = (prompts, most, on) => {
+    const text = h("textarea", { id: "wl-prompt", rows: 1, maxlength: most, "aria-label": W.say("view.prompt"), onkeydown: (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       on.ask();

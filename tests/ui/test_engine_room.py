@@ -9,20 +9,22 @@ from functools import partial
 
 import pytest
 import torch
-from engine_room import ANSWER, CHANGED, DRAW, pruned, server, spoken
+from engine_room import ASKED, CHANGED, READING, looked, pruned, recipe, server, stages
 from model_state import assert_same, state_of
 
 from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.evaluation.generation import generate
 from wanda_core.outliers.ablation import Ablation
 from wanda_core.progress import Progress, finish
+from wanda_core.pruning.packed import laid_over
 from wanda_core.recipe import PruneSpec
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
-from wanda_ui.compare.tab import answering
 from wanda_ui.engine import work
 from wanda_ui.engine.kept_variants import LEAST_BYTES
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.queue import arrived
+from wanda_ui.engine.recipe import Recipe
 from wanda_ui.outliers.ablation import _ablated, page_settings
 from wanda_ui.outliers.sentence import read
 from wanda_ui.settings import Settings
@@ -43,57 +45,68 @@ def state(own_llama):
     assert state.engine.settle()
 
 
+def answer_of(lm):
+    (*_, whole) = generate(lm, ASKED.prompt, **ASKED.settings)
+    return whole
+
+
 def test_a_variant_is_kept_as_bits_and_answers_as_the_pruned_model_does(state, own_llama):
     result = pruned(state)
     assert result.variant.nbytes < sum(linear.weight.numel() for linear in own_llama.all_linears) / 8 + 100
-    _, shown = spoken(answering(state, own_llama.name, result.key, "The sky is", ANSWER))
-    _, alone = spoken(answering(state, own_llama.name, "", "The sky is", ANSWER))
+    _, shown = looked(state, recipe())
+    _, alone = looked(state)
     assert shown.result is result
     assert alone.result is None
-    assert shown.dense.tokens == alone.dense.tokens
-    from wanda_core.pruning.packed import laid_over
-
+    assert alone.seen.answer == answer_of(own_llama)
     with laid_over(own_llama, result.variant) as over:
-        (*_, expected) = work.generate(over, "The sky is", **ANSWER)
-    assert shown.pruned == expected
+        assert shown.seen.answer == answer_of(over)
+    assert shown.seen.answer.tokens != alone.seen.answer.tokens
 
 
 def test_the_one_unused_longest_goes_first_and_comes_back_with_one_question(own_llama):
     state = server(own_llama, Settings(variant_bytes=3 * LEAST_BYTES))
     first, second, third = (pruned(state, sparsity=share) for share in (0.3, 0.4, 0.5))
+    measured = state.measured.get(second.key)
     assert state.variants.keys == [first.key, second.key, third.key]
     assert pruned(state, sparsity=0.3) is first  # used again: now the second is the oldest
+    assert not state.variants.was_let_go(second.key)
     fourth = pruned(state, sparsity=0.6)
     assert state.variants.keys == [third.key, first.key, fourth.key]
     assert state.variants.get(second.key) is None
-    said, shown = spoken(answering(state, own_llama.name, second.key, "The sky is", ANSWER))
-    assert shown.again
-    assert any(isinstance(step, Progress) and step.stage == "pruning" for step in said)
-    assert not any(isinstance(step, Progress) and step.stage in ("dense", "agreement") for step in said)
-    assert shown.result.measured == second.measured
+    assert state.variants.was_let_go(second.key)
+    said, shown = looked(state, recipe(sparsity=0.4))
+    assert "pruning" in stages(said)
+    assert not stages(said) & {"dense", "agreement", "perplexity"}  # its numbers were not forgotten
+    assert shown.kept  # that is said of its numbers
+    assert shown.result.key == second.key
+    assert (shown.measured.perplexity, shown.measured.agreement) == (measured.perplexity, measured.agreement)
     kept = {name: parameter.kept for name, parameter in second.variant.parameters.items()}
     assert all(torch.equal(kept[name], p.kept) for name, p in shown.result.variant.parameters.items())
-    _, shown = spoken(answering(state, own_llama.name, second.key, "The sky is", ANSWER))
-    assert not shown.again
+    said, shown = looked(state, recipe(sparsity=0.4))
+    assert said == []
+    assert shown.seen.ended
 
 
 def test_variants_with_changed_weights_count_as_what_they_take(own_llama):
     prunable = 4 * sum(linear.weight.numel() for linear in own_llama.all_linears)
     state = server(own_llama, Settings(variant_bytes=max(prunable, LEAST_BYTES) + LEAST_BYTES))
-    changed = finish(state.prune_steps(own_llama.name, CHANGED, DRAW))
+    changed = finish(state.prune_steps(own_llama.name, CHANGED))
     assert changed.variant.nbytes == prunable
     assert state.variants.nbytes == max(prunable, LEAST_BYTES)
-    assert state.needed_bytes(own_llama.name, CHANGED) == max(prunable, LEAST_BYTES)
+    assert state.needed_bytes(own_llama.name, CHANGED.spec) == max(prunable, LEAST_BYTES)
     assert state.needed_bytes(own_llama.name, PruneSpec()) == LEAST_BYTES
+    assert state.needed_bytes("elsewhere", PruneSpec()) is None
     pruned(state)
     pruned(state, sparsity=0.4)
     assert changed.key not in state.variants.keys
 
 
-def test_a_variant_larger_than_the_budget_is_refused_before_anything_runs(own_llama):
+@pytest.mark.parametrize("more", [{}, {"allocation": "owl"}])
+def test_a_variant_larger_than_the_budget_is_refused_before_anything_runs(own_llama, more):
     state = server(own_llama, Settings(variant_bytes=1000))
+    large = Recipe(replace(CHANGED.spec, **more), READING)
     with pytest.raises(InputError, match=r"takes 0.00 GB .* choose a recipe without an update"):
-        next(state.prune_steps(own_llama.name, CHANGED, DRAW))
+        next(state.prune_steps(own_llama.name, large))
 
 
 def test_six_visitors_are_pruned_for_in_the_order_they_came(state, own_llama):
@@ -110,8 +123,7 @@ def test_six_visitors_are_pruned_for_in_the_order_they_came(state, own_llama):
     told = {number: [] for number in range(1, 7)}
 
     def visit(number):
-        spec = PruneSpec(sparsity=number / 10)
-        with arrived(number), closing(state.prune_steps(own_llama.name, spec, DRAW)) as steps:
+        with arrived(number), closing(state.prune_steps(own_llama.name, recipe(sparsity=number / 10))) as steps:
             try:
                 while True:
                     told[number].append(next(steps))
@@ -138,7 +150,7 @@ def test_six_visitors_are_pruned_for_in_the_order_they_came(state, own_llama):
     assert [step.stage for step in told[6]].index("pruning") > 0
 
 
-def test_two_who_ask_for_the_same_get_one_result(state, own_llama):
+def test_two_who_ask_for_the_same_get_one_result(state):
     results = []
     threads = [threading.Thread(target=lambda: results.append(pruned(state))) for _ in range(3)]
     for thread in threads:
@@ -151,17 +163,20 @@ def test_two_who_ask_for_the_same_get_one_result(state, own_llama):
 
 def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(state, own_llama):
     rng = random.Random(0)
-    finish(state.open_steps(own_llama.name))
-    result = pruned(state)
+    name = own_llama.name
+    finish(state.open_steps(name))
     before, threads = state_of(own_llama.model), threading.active_count()
     grad = torch.is_grad_enabled()
+    long = replace(ASKED, max_new_tokens=40)
     jobs = [
-        lambda: state.prune_steps(own_llama.name, PruneSpec(sparsity=round(rng.uniform(0.1, 0.8), 3)), DRAW),
-        lambda: state.prune_steps(own_llama.name, CHANGED, {**DRAW, "seed": rng.randrange(10**6)}),
-        lambda: answering(state, own_llama.name, result.key, "The sky is", {**ANSWER, "max_new_tokens": 40}),
-        lambda: state.measurement_steps(own_llama.name, ("sentence", rng.random()), partial(read, text="The sky")),
+        lambda: state.look_steps(name, recipe(sparsity=round(rng.uniform(0.1, 0.8), 3)), long),
+        lambda: state.prune_steps(name, Recipe(CHANGED.spec, replace(READING, seed=rng.randrange(10**6)))),
+        lambda: state.look_steps(name, None, replace(long, seed=rng.randrange(10**6), temperature=1.0)),
+        lambda: state.point_steps(name, recipe(method="magnitude", sparsity=round(rng.uniform(0.1, 0.8), 3))),
+        lambda: state.likeliest_steps(name, recipe(), ASKED, None, " blue" * rng.randrange(9)),
+        lambda: state.measurement_steps(name, ("sentence", rng.random()), partial(read, text="The sky")),
         lambda: state.measurement_steps(
-            own_llama.name,
+            name,
             ("ablation", rng.random()),
             partial(_ablated, chosen=Ablation((3,)), settings=page_settings(5, 1, "The sky")),
         ),
@@ -184,7 +199,7 @@ def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(stat
     assert threading.active_count() == threads
     assert torch.is_grad_enabled() == grad
     assert state.engine.idle
-    assert finish(state.measurement_steps(own_llama.name, ("sentence", 0), partial(read, text="The sky"))).tokens
+    assert finish(state.measurement_steps(name, ("sentence", 0), partial(read, text="The sky"))).tokens
 
 
 def test_a_pinned_model_is_fetched_at_its_commit_and_its_variants_come_back(own_llama, monkeypatch):
@@ -199,28 +214,40 @@ def test_a_pinned_model_is_fetched_at_its_commit_and_its_variants_come_back(own_
         app_state, "load_located", lambda name, one_thread: replace(own_llama, name=name, revision=COMMIT)
     )
     state = AppState(Settings(public=True, models={"owner/m": COMMIT}, variant_bytes=2 * LEAST_BYTES))
-    keys = [finish(state.prune_steps("owner/m", PruneSpec(sparsity=s), DRAW)).key for s in (0.3, 0.4, 0.5)]
+    shares = (0.3, 0.4, 0.5)
+    keys = [finish(state.prune_steps("owner/m", recipe(sparsity=share))).key for share in shares]
     assert asked == [f"owner/m@{COMMIT}"]
     assert list(state.models) == ["owner/m"]
-    _, shown = spoken(answering(state, "owner/m", keys[0], "The sky is", ANSWER))
-    assert shown.again
+    assert state.variants.was_let_go(keys[0])
+    _, shown = looked(state, recipe(sparsity=0.3))
     assert shown.result.key == keys[0]
     assert finish(state.open_steps("owner/m")).analysis is not None
 
 
 def test_a_variant_is_not_laid_over_another_folders_model_nor_over_the_folder_written_anew(own_llama, tmp_path):
+    """Nor is anything else taken over that was found out about another state of a model."""
     (tmp_path / "config.json").write_text("{}")
     state = AppState()
     for name in ("base", "tuned"):
         state.models[name] = Loaded(replace(own_llama, name=name, folder=tmp_path))
-    result = finish(state.prune_steps("base", PruneSpec(), DRAW))
-    _, shown = spoken(answering(state, "tuned", result.key, "The sky is", ANSWER))
-    assert shown.result is None
+
+    def look(name):
+        return finish(state.look_steps(name, recipe(), ASKED))
+
+    first = look("base")
+    assert not first.kept
+    assert first.result.is_of(state.models["base"])
+    assert not first.result.is_of(state.models["tuned"])
+    other = look("tuned")
+    assert not other.kept
+    assert other.result.key != first.result.key
     (tmp_path / "config.json").write_text("{} ")
     state.models["base"] = Loaded(replace(own_llama, name="base", folder=tmp_path))
-    _, shown = spoken(answering(state, "base", result.key, "The sky is", ANSWER))
-    assert shown.result is None
-    assert finish(state.prune_steps("base", PruneSpec(), DRAW)) is not result
+    assert not first.result.is_of(state.models["base"])
+    again = look("base")
+    assert not again.kept
+    assert again.result.key not in (first.result.key, other.result.key)
+    assert look("base").kept
 
 
 def test_where_jobs_run_elsewhere_only_what_is_loaded_is_offered(own_llama):

@@ -1,7 +1,7 @@
 """What the gate refuses, as a person sees it: a message on the page, in its language, and the page works on."""
 
 import pytest
-from browser import MINUTE, wait_for
+from browser import MINUTE, ready, settled, wait_for
 
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState, Loaded
@@ -18,43 +18,44 @@ def state(tiny_llama):
     return state
 
 
-@pytest.mark.parametrize(
-    ("language", "ready", "sentence"),
-    [
-        ("en", "Ready", "Seed was given 1.5 and takes whole numbers only; type one, such as 16."),
-        ("ko", "준비됐어요", "‘시드’에 1.5이(가) 왔지만 정수만 받습니다. 16처럼 정수를 입력하세요."),
-    ],
-)
-def test_a_refused_value_shows_its_sentence_and_a_right_one_is_taken_after_it(
-    browser, address, language, ready, sentence
-):
+@pytest.fixture
+def visitor(browser, address):
     page = browser.new_page()
     page.set_default_timeout(MINUTE)
-    try:
-        page.goto(f"{address}?lang={language}")
-        wait_for(page, "status", ready)
-        page.fill("#answer-seed input", "1.5")
-        page.click("#compare")
-        toast = page.wait_for_selector("[data-testid=toast-text]")
-        assert toast.inner_text() == sentence
-        page.fill("#answer-seed input", "7")
-        page.fill("#length input[type=number]", "8")
-        page.click("#compare")
-        page.wait_for_selector("#dense-output .wl-text")
-    finally:
-        page.close()
+    page.goto(f"{address}?lang=en")
+    ready(page)
+    yield page
+    page.close()
 
 
-def test_a_file_that_is_too_large_is_refused_with_words(browser, address, tmp_path):
-    page = browser.new_page()
-    page.set_default_timeout(MINUTE)
+def test_a_refused_value_is_marked_where_it_stands_and_a_right_one_is_taken_after_it(visitor):
+    visitor.click(".wl-asking summary")
+    visitor.fill("#wl-answer-seed", "1.5")
+    visitor.press("#wl-answer-seed", "Tab")
+    assert not visitor.evaluate("() => document.getElementById('wl-answer-seed').checkValidity()")
+    visitor.fill("#wl-answer-seed", "7")
+    visitor.fill("#wl-answer-length", "8")
+    visitor.press("#wl-answer-length", "Tab")
+    visitor.click("#ask")
+    settled(visitor)
+    assert visitor.locator(".wl-col-dense .wl-token").count() == 8
+
+
+def test_what_a_changed_page_sends_is_answered_in_a_sentence(visitor):
+    """The page itself cannot send it: its fields are changed by hand."""
+    visitor.click(".wl-asking summary")
+    visitor.evaluate(
+        "() => { const field = document.getElementById('wl-answer-length'); field.max = 10 ** 9; field.value = 99999; field.dispatchEvent(new Event('change')); }"
+    )
+    visitor.click("#ask")
+    wait_for(visitor, "status", "max_new_tokens 99999")
+    settled(visitor)
+    assert len(visitor.inner_text("#status").splitlines()) == 1
+
+
+def test_a_file_that_is_too_large_is_refused_with_words(visitor, tmp_path):
     file = tmp_path / "large.txt"
     file.write_bytes(b"word " * 2_000_000)
-    try:
-        page.goto(f"{address}?lang=en")
-        wait_for(page, "status", "Ready")
-        page.click("#calibration > button")
-        page.set_input_files("#calibration-file input[type=file]", file)
-        assert "maximum allowed size" in page.wait_for_selector("[data-testid=toast-text]").inner_text()
-    finally:
-        page.close()
+    visitor.click(".wl-more-button")
+    visitor.set_input_files("#wl-text", file)
+    wait_for(visitor, "status", "8.0 MB are read")

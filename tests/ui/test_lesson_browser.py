@@ -206,7 +206,7 @@ def test_free_play_goes_to_the_tab_where_it_can_be_explored(learner):
     learner.click("#lesson-8-free")
     learner.wait_for_selector("#prompt", state="visible")
     wait_for_address(learner, "lesson=", there=False)
-    learner.click("#tab-learn-button")
+    learner.click("#nav-learn")
     learner.wait_for_selector("#lesson-8-see", state="visible")
 
 
@@ -230,16 +230,16 @@ def wait_until_checked(page, step, name):
 def test_an_address_opens_a_step_with_its_state_and_without_the_rest_of_the_page(browser, address, page):
     visitor = browser.new_page(viewport={"width": 400, "height": 850}, locale="ko-KR")
     visitor.set_default_timeout(2 * MINUTE)
-    visitor.goto(f"{address}?lesson=6&guess=one&channel=12&hide=setup,header,tabs")
+    visitor.goto(f"{address}?lesson=6&guess=one&channel=12&hide=header,tabs")
     visitor.wait_for_selector("#lesson-6-see", state="visible")
     wait_until_checked(visitor, 6, "one")
     expect(visitor.locator("#lesson-6-channel input, #lesson-6-channel textarea")).to_have_value("12")
-    for hidden in ("#prune", "#head", "#tab-compare-button"):
+    for hidden in ("#prune", "#wl-model-chip", "#nav-compare"):
         assert not visitor.is_visible(hidden)
     wait_for(visitor, "lesson-6", "하나 끄기")
     assert visitor.evaluate("() => document.documentElement.scrollWidth") <= 400
     visitor.click("#lesson-6-free")
-    visitor.wait_for_selector("#prune", state="visible")
+    visitor.wait_for_selector("#nav-compare", state="visible")
     visitor.close()
 
 

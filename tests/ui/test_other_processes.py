@@ -10,16 +10,19 @@ from functools import partial
 
 import pytest
 import torch
-from engine_room import ANSWER, CHANGED, DRAW, pruned, server, spoken
+from engine_room import ASKED, CHANGED, looked, pruned, recipe, server, spoken
 from model_state import assert_same, state_of
 
 from wanda_core.errors import InputError, ModelError, WandaError
 from wanda_core.outliers.ablation import Ablation
 from wanda_core.progress import Progress, finish
 from wanda_core.recipe import PruneSpec
-from wanda_ui.compare.tab import answering
+from wanda_core.text.windows import calibrate
+from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.fetching import MOST_FETCHES, Fetching
+from wanda_ui.engine.look import How, Made, Seen
+from wanda_ui.engine.recipe import Reading, Recipe
 from wanda_ui.engine.zero_gpu import on_zero_gpu
 from wanda_ui.lesson.consequences import _ablated as lesson_ablated
 from wanda_ui.lesson.consequences import _measured as lesson_measured
@@ -50,26 +53,34 @@ def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
     models = {name: loaded}
     profile = loaded.analysis.profile
     settings = page_settings(5, 1, "The sky")
-    draw = partial(work.calibrate, **DRAW)
+    draw = partial(calibrate, text=None, source=None, samples=2, seq_len=64, seed=0)
+    own = partial(calibrate, text="The sky is blue. " * 99, source="uploaded text", samples=2, seq_len=64, seed=0)
     measures = [
         partial(counted, magnitude=2.0),
         partial(read, text="The sky is blue"),
         partial(compared, profile=profile, share=0.5, within="row"),
         partial(lesson_ablated, channel=3),
         partial(lesson_measured, prompt="The sky"),
+        partial(work.read_profile, draw=own),
         partial(_ablated, chosen=Ablation((3,), "mean"), settings=settings),
     ]
+    variant = pruned(state).variant
+    look = partial(looks.look, name=name, asked=ASKED, known=Seen())
     jobs = [
         partial(work.analyse, name=name),
-        partial(work.prune, name=name, spec=PruneSpec(), draw=draw, profile=None, measured=None),
-        partial(work.prune, name=name, spec=CHANGED, draw=draw, profile=None, measured=None),
-        partial(work.answer, name=name, variant=pruned(state).variant, prompt="The sky", settings=ANSWER),
+        partial(look, how=None, variant=None),
+        partial(look, how=How(PruneSpec(), draw), variant=None),
+        partial(look, how=How(PruneSpec(order="one-shot"), None, profile), variant=None),
+        partial(look, how=How(CHANGED.spec, own), variant=None),
+        partial(look, how=How(variant.spec), variant=variant),
+        partial(looks.point, name=name, how=How(PruneSpec(), draw)),
+        partial(looks.next_tokens, name=name, variant=variant, asked=ASKED, tokens=[1, 2], text=""),
         *(partial(work.measure, name=name, make=make) for make in measures),
     ]
     for job in jobs:
         said, result = spoken(pickle.loads(pickle.dumps(job))(models))
         again = pickle.loads(pickle.dumps((said, result)))
-        assert again[0] == said
+        assert [step for step in again[0] if not isinstance(step, Made)] == [x for x in said if not isinstance(x, Made)]
         assert type(again[1]) is type(result)
     pickle.dumps(partial(searched, settings=settings))
 
@@ -114,19 +125,22 @@ def test_on_a_lent_gpu_masks_come_back_and_nothing_here_changes(own_llama, monke
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a process forked while OpenMP has threads waits for them for ever
     try:
-        before, expected = state_of(own_llama.model), pruned(here)
+        before, (_, local) = state_of(own_llama.model), looked(here, recipe())
         forks = Space.forks
-        result = pruned(there)
+        said, lent = looked(there, recipe())
         assert Space.forks == forks + 1
         assert_same(before, state_of(own_llama.model))
-        for name, parameter in expected.variant.parameters.items():
-            assert torch.equal(parameter.kept, result.variant.parameters[name].kept)
-        assert result.measured.pruned == expected.measured.pruned
-        _, shown = spoken(answering(there, own_llama.name, result.key, "The sky is", ANSWER))
-        _, local = spoken(answering(here, own_llama.name, expected.key, "The sky is", ANSWER))
-        assert (shown.dense, shown.pruned) == (local.dense, local.pruned)
+        assert any(not isinstance(step, Progress) for step in said)  # it is told while it grows
+        for name, parameter in local.result.variant.parameters.items():
+            assert torch.equal(parameter.kept, lent.result.variant.parameters[name].kept)
+        assert lent.seen == local.seen
+        assert lent.measured.perplexity == local.measured.perplexity
+        assert looked(there, recipe())[0] == []
+        assert Space.forks == forks + 1  # what is known needs no other process
+        again = Recipe(PruneSpec(method="magnitude"))
+        assert looked(there, again)[1].seen.answer == looked(here, again)[1].seen.answer
         with pytest.raises(InputError, match="seq_len"):
-            finish(there.prune_steps(own_llama.name, PruneSpec(), {**DRAW, "seq_len": 1000}))
+            finish(there.prune_steps(own_llama.name, Recipe(PruneSpec(), Reading(seq_len=1000))))
     finally:
         torch.set_num_threads(threads)
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from wanda_core.errors import WandaError
+from wanda_core.model import builtin
 from wanda_core.progress import Progress
 from wanda_ui.app_state import AppState, Look
 from wanda_ui.compare import messages
 from wanda_ui.compare.asked import DENSE, Column, Looked
 from wanda_ui.compare.messages import Message
 from wanda_ui.engine.loaded import Result
+from wanda_ui.engine.look import WHOLE, Wanted
 from wanda_ui.engine.queue import arrived
 from wanda_ui.engine.recipe import Asked, Recipe
 from wanda_ui.jobs import TICK
@@ -77,12 +79,20 @@ def look(state: AppState, asked: Looked, watch: Watch, made: Callable[[Result], 
         "progress": None,
         "ended": False,
     }
-    order = [*first, None, *others]
-    for number, column in enumerate(order):
-        part = _Part(message, column, number, len(order), watch.say, made if number == 0 else lambda result: None)
+    # What is watched comes first, what stands in small print last; of the stored model the dense perplexity is known.
+    stored = asked.model == builtin.NAME
+    at_once = [(column, Wanted(column is not None or not stored, False)) for column in [*first, None, *others]]
+    later = [(column, WHOLE) for column in [*first, *others, None]]
+    parts = len(at_once) + len(later)
+    kept: dict[str, bool] = {}
+    for number, (column, wanted) in enumerate([*at_once, *later]):
+        made_of = made if column in first else lambda result: None
+        part = _Part(message, column, number, parts, number >= len(at_once), kept, watch.say, made_of)
+        if part.failed_before:
+            continue
         recipe = None if column is None else column.recipe
         try:
-            whole = yield from watch.through(state.look_steps(asked.model, recipe, asked.asked), part.tell)
+            whole = yield from watch.through(state.look_steps(asked.model, recipe, asked.asked, wanted), part.tell)
             yield part.tell(whole)
         except WandaError as error:
             yield part.failed(str(error))
@@ -92,14 +102,29 @@ def look(state: AppState, asked: Looked, watch: Watch, made: Callable[[Result], 
 
 @dataclass(frozen=True)
 class _Part:
-    """One column's part of the message of a look. number: of parts; made: gets the variant."""
+    """One column's part of the message of a look.
+
+    number: of parts; later: whether its answer is there; kept: whether each was measured before; made: gets the
+    variant.
+    """
 
     message: Message
     column: Column | None
     number: int
     parts: int
+    later: bool
+    kept: dict[str, bool]
     say: Say
     made: Callable[[Result], None]
+
+    @property
+    def failed_before(self) -> bool:
+        """Whether this column has failed already."""
+        return "problem" in self.message["columns"].get(self._place, {})
+
+    @property
+    def _place(self) -> str:
+        return DENSE if self.column is None else str(self.column.id)
 
     def tell(self, step: Progress | Look) -> Message:
         """Tell how far it is, or what was seen."""
@@ -109,19 +134,18 @@ class _Part:
         else:
             if step.result is not None:
                 self.made(step.result)
-            self._put(messages.column(step, self.say))
+            kept = self.kept.setdefault(self._place, step.kept)
+            self._put(messages.column(step, kept, step.seen.ended or self.later, self.say))
         return dict(self.message)
 
     def failed(self, problem: str) -> Message:
         """Say why there is nothing more."""
-        place = DENSE if self.column is None else str(self.column.id)
-        self._put({**self.message["columns"].get(place, {}), "problem": problem, "ended": True})
+        self._put({**self.message["columns"].get(self._place, {}), "problem": problem, "ended": True})
         return dict(self.message)
 
     def _put(self, told: Message) -> None:
-        place = DENSE if self.column is None else str(self.column.id)
         own = {"key": "", "at": 0} if self.column is None else {"key": self.column.key, "at": self.column.at}
-        self.message["columns"] = {**self.message["columns"], place: {**told, **own}}
+        self.message["columns"] = {**self.message["columns"], self._place: {**told, **own}}
 
 
 def curve(

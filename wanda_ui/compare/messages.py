@@ -27,11 +27,9 @@ def progress(step: Progress, say: Say, part: int = 0, parts: int = 1, name: str 
     return {"words": " · ".join(filter(None, said)), "percent": round(100 * (part + done) / parts)}
 
 
-def column(look: Look | None, say: Say) -> Message:
-    """Tell what was seen of a column so far."""
-    if look is None:
-        return {}
-    told: Message = {"ended": look.seen.ended}
+def column(look: Look, kept: bool, ended: bool, say: Say) -> Message:
+    """Tell what was seen of a column so far. kept: whether it was measured before; ended: whether it has answered."""
+    told: Message = {"ended": ended}
     if look.seen.answer is not None:
         answer = look.seen.answer
         told["answer"] = {
@@ -39,15 +37,15 @@ def column(look: Look | None, say: Say) -> Message:
             "tokens": list(answer.tokens),
             "probabilities": [round(p, 4) for p in answer.probabilities],
         }
-        told["answered"] = look.seen.ended
+        told["answered"] = ended
     perplexity = look.seen.perplexity
     if look.result is not None and perplexity is not None and perplexity.windows >= FIRST_WINDOWS:
         report = look.result.variant.report
         told["point"] = point(Measured(report.sparsity, report.seconds, perplexity, look.seen.agreement))
     if look.seen.dense is not None:
         told["dense"] = finite(look.seen.dense.perplexity)
-    if look.seen.ended and look.measured is not None:
-        told["measured"] = measured(look.measured, look.kept, say)
+    if ended and look.measured is not None:
+        told["measured"] = measured(look.measured, kept, say)
     return told
 
 

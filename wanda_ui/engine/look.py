@@ -62,6 +62,17 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a look is to measure. agreement: with the dense model, whose perplexity comes with it."""
+
+    perplexity: bool = True
+    agreement: bool = True
+
+
+WHOLE = Wanted()
+
+
+@dataclass(frozen=True)
 class Made:
     """A variant that has just been made."""
 
@@ -72,7 +83,13 @@ Looking = Generator[Progress | Made | Seen, None, Seen]
 
 
 def look(
-    models: Models, name: str, how: How | None, variant: PackedVariant | None, asked: Asked | None, known: Seen
+    models: Models,
+    name: str,
+    how: How | None,
+    variant: PackedVariant | None,
+    asked: Asked | None,
+    known: Seen,
+    wanted: Wanted = WHOLE,
 ) -> Looking:
     """Look at a model, or at a variant of it.
 
@@ -95,7 +112,7 @@ def look(
             yield known
         if fresh is not None:
             yield Made(pack(lm, fresh))
-        windows = _windows(model) if known.perplexity is None else None
+        windows = _windows(model) if wanted.perplexity and known.perplexity is None else None
         while answer is not None or windows is not None:
             if windows is not None:
                 measured = next(windows, None)
@@ -113,10 +130,10 @@ def look(
                 yield known
         if how is None:
             known = replace(known, dense=known.perplexity)
-        if known.dense is None:
+        elif wanted.agreement and known.dense is None:
             dense = yield from _measure_dense(lm)
             known = replace(known, dense=dense)
-        if how is not None and known.agreement is None:
+        if how is not None and wanted.agreement and known.agreement is None:
             text = read_text(BUILTIN_EVALUATION)
             length, count = work.EVAL_SEQ_LEN, work.AGREEMENT_WINDOWS
             agreement = yield from agreement_steps(lm, model, text, seq_len=length, windows=count)

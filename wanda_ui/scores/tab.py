@@ -15,6 +15,7 @@ from wanda_ui import markup
 from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
+from wanda_ui.picture import figure_place
 from wanda_ui.scores import figures, words
 from wanda_ui.tab_context import Tab, TabContext
 
@@ -114,15 +115,15 @@ def build(context: TabContext) -> ScoresTab:
         kind = gr.Dropdown([], label=label("scores.kind"), elem_id="scores-kind", min_width=160)
         block = gr.Dropdown([], label=label("scores.block"), elem_id="scores-block", min_width=100)
     grid_title = gr.HTML("")
-    grid = gr.Plot(show_label=False, elem_id="scores-heatmap")
+    grid = figure_place("scores-heatmap", grid_title)
     grid_text = gr.HTML("", elem_id="scores-heatmap-text")
     with gr.Row(elem_classes="wl-columns"):
         with gr.Column(min_width=300):
             score_title = gr.HTML("")
-            score = gr.Plot(show_label=False, elem_id="scores-histogram")
+            score = figure_place("scores-histogram", score_title)
         with gr.Column(min_width=300):
             weight_title = gr.HTML("")
-            weight = gr.Plot(show_label=False, elem_id="magnitude-histogram")
+            weight = figure_place("magnitude-histogram", weight_title)
     text = gr.HTML("", elem_id="scores-histogram-text")
     tab = ScoresTab(kind, block, grid_title, grid, grid_text, score_title, score, weight_title, weight, text)
 

@@ -1,0 +1,396 @@
+"""The first view as a person meets it: the real built-in model, the real page, a real browser."""
+
+import re
+
+import pytest
+from browser import let_go, ready, settled, wait_for, wait_for_address
+from playwright.sync_api import expect
+
+from wanda_core.recipe import PruneSpec
+from wanda_ui.engine.recipe import Recipe
+
+pytestmark = [pytest.mark.browser, pytest.mark.builtin]
+
+CAPITAL = "What is the capital of France, and what is it known for?"
+
+
+def column(page, which):
+    """-> (title, perplexity, answer, note) of a column: dense, 0, 1, 2."""
+    parts = (".wl-col-name", ".wl-col-cost b", ".wl-answer", ".wl-col-note")
+    return tuple(page.inner_text(f".wl-col-{which} {part}") for part in parts)
+
+
+def number(words):
+    return float(words.replace("≈", "").replace(",", ""))
+
+
+def test_the_first_view_shows_the_stored_run_in_columns_and_a_finding(page):
+    dense, wanda, magnitude = (column(page, which) for which in ("dense", 0, 1))
+    assert [dense[0], wanda[0], magnitude[0]] == ["Dense", "Wanda 45%", "Magnitude 45%"]
+    assert "Paris" in dense[2]
+    assert "Paris" in wanda[2]
+    assert "Paris" not in magnitude[2]
+    assert 30 < number(dense[1]) < number(wanda[1]) < number(magnitude[1])
+    finding = page.inner_text("#finding")
+    assert wanda[1] in finding
+    assert magnitude[1] in finding
+    assert "Paris" in finding
+    assert "Stored run" in page.inner_text(".wl-source")
+    assert page.locator(".wl-door").count() == 3
+    assert page.locator(".wl-svg path.wl-line").count() == 2
+
+
+def test_a_dragged_handle_moves_everything_without_a_request(page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    handle = page.locator(".wl-handle")
+    before = page.inner_text("#finding"), column(page, 0)
+    box = page.locator(".wl-svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 80, steps=8)
+    now = int(handle.get_attribute("aria-valuenow"))
+    assert 25 < now < 40
+    assert column(page, 0)[0] == f"Wanda {now}%"
+    assert page.inner_text("#finding") != before[0]
+    assert handle.get_attribute("aria-valuetext").startswith(f"{now}%, Wanda {now}%: ")
+    assert not [url for url in asked if "/gradio_api/" in url]
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    settled(page)
+
+
+def test_letting_go_prunes_live_and_the_point_falls_onto_the_line(page, state):
+    stored = page.evaluate("() => JSON.parse(document.getElementById('wl-data').textContent).replay.lines")
+    let_go(page, 60)
+    settled(page)
+    for which, method in ((0, "wanda"), (1, "magnitude")):
+        title, perplexity, answer, note = column(page, which)
+        assert "60" in title
+        assert "60.0% zeros" in note
+        assert answer
+        line = stored[method]["perplexity"][12]
+        assert number(perplexity) == pytest.approx(line, rel=0.01)
+        result = state.measured.get(key_of(state, method, 0.6))
+        assert number(perplexity) == pytest.approx(result.perplexity.perplexity, rel=0.01)
+    assert page.locator("circle.wl-point").count() >= 2
+    assert "measured here" in page.inner_text(".wl-source")
+    wait_for_address(page, "at=60")
+
+
+def key_of(state, method, sparsity):
+    return state.key_of(state.models["builtin"], Recipe(PruneSpec(method, sparsity, order="one-shot")))
+
+
+def test_the_handle_answers_to_keys_and_prunes_when_they_rest(page):
+    page.focus(".wl-handle")
+    for key, expected in (
+        ("Home", 0),
+        ("PageUp", 10),
+        ("ArrowRight", 11),
+        ("ArrowDown", 10),
+        ("End", 80),
+        ("PageDown", 70),
+    ):
+        page.keyboard.press(key)
+        assert page.get_attribute(".wl-handle", "aria-valuenow") == str(expected)
+    settled(page, "Wanda 70%")
+    assert "70.0% zeros" in column(page, 0)[3]
+    assert page.evaluate("() => document.activeElement.classList.contains('wl-handle')")
+
+
+def test_tabbing_past_the_handle_prunes_nothing(page, state):
+    page.focus(".wl-handle")
+    before = state.engine._arrived
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    page.wait_for_timeout(700)
+    assert state.engine._arrived == before
+
+
+def test_a_number_can_be_typed_and_one_out_of_range_is_refused_in_place(page):
+    page.fill("#wl-at", "50")
+    page.press("#wl-at", "Enter")
+    settled(page, "Wanda 50%")
+    page.fill("#wl-at", "960")
+    page.press("#wl-at", "Enter")
+    assert not page.evaluate("() => document.getElementById('wl-at').checkValidity()")
+    assert page.get_attribute(".wl-handle", "aria-valuenow") == "50"
+    page.fill("#wl-at", "50")
+
+
+def test_a_pattern_moves_the_handle_to_what_it_implies(page):
+    page.check("input[name=wl-pattern][value='2:4']", force=True)
+    assert page.get_attribute(".wl-handle", "aria-valuenow") == "50"
+    assert [column(page, which)[0] for which in (0, 1)] == ["Wanda 2:4", "Magnitude 2:4"]
+    page.fill(".wl-pattern-own", "1:4")
+    page.press(".wl-pattern-own", "Enter")
+    assert page.get_attribute(".wl-handle", "aria-valuenow") == "75"
+    page.click("#prune")
+    settled(page, "Wanda 1:4")
+    assert "75.0% zeros" in column(page, 0)[3]
+    page.check("input[name=wl-pattern][value='unstructured']", force=True)
+
+
+def test_ask_pressed_while_it_prunes_waits_for_that_variant(page):
+    page.select_option("#wl-method", "paper")  # some seconds
+    page.click("#prune")
+    page.wait_for_function("() => document.getElementById('status').textContent.includes('pruning')")
+    page.fill("#wl-prompt", "Name a river.")
+    page.click("#ask")
+    settled(page, "Paper 7")
+    answered = page.evaluate("() => window.WandaLab && document.querySelector('.wl-col-0 .wl-answer').innerText")
+    assert answered
+    assert "zeros" in column(page, 0)[3]
+    page.select_option("#wl-method", "wanda")
+
+
+def test_cancel_ends_it_and_says_so(page):
+    page.select_option("#wl-method", "best")
+    page.click("#prune")
+    page.wait_for_function("() => document.getElementById('status').textContent.includes('pruning')")
+    page.click("#cancel")
+    settled(page)
+    wait_for(page, "status", "Cancelled")
+    page.select_option("#wl-method", "wanda")
+
+
+def test_recipes_are_added_and_taken_away_three_at_most(page):
+    page.select_option("#wl-against", "ria")
+    assert column(page, 2)[0].startswith("RIA")
+    assert page.locator("#wl-against option:not([value^='\\0'])").count() == 0
+    page.click(".wl-col-2 .wl-remove")
+    expect(page.locator(".wl-col-2")).to_have_count(0)
+    settled(page)
+
+
+def test_two_recipes_may_differ_in_the_text_alone(page, tmp_path):
+    file = tmp_path / "own.txt"
+    file.write_text("The harbour master wrote the names of the ships in a long book. " * 400)
+    page.click(".wl-col-1 .wl-remove")
+    page.select_option("#wl-against", "\0kept")
+    if page.is_hidden("#wl-more"):
+        page.click(".wl-more-button")
+    page.set_input_files("#wl-text", str(file))
+    page.wait_for_function("() => document.querySelector('.wl-more').innerText.includes('own.txt')")
+    let_go(page, 55)
+    settled(page, "Wanda 55%")
+    own, plain = column(page, 0), column(page, 1)
+    assert "own.txt" in own[3]
+    assert "own.txt" not in plain[3]
+    assert own[1] != plain[1]
+    page.click("text=use the built-in text")
+    page.click(".wl-more-button")
+    page.click(".wl-col-1 .wl-remove")
+    page.select_option("#wl-against", "magnitude")
+    settled(page)
+
+
+BAD_TEXTS = {
+    "three words": (b"only three words", "257 are needed"),
+    "empty": (b"", "is empty"),
+    "binary": (bytes(range(256)), "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+def test_a_bad_calibration_text_is_answered_in_one_sentence(page, tmp_path, case):
+    content, words = BAD_TEXTS[case]
+    file = tmp_path / "bad.txt"
+    file.write_bytes(content)
+    if page.is_hidden("#wl-more"):
+        page.click(".wl-more-button")
+    page.set_input_files("#wl-text", str(file))
+    if case == "three words":  # only the tokenizer can say so
+        page.wait_for_function("() => document.querySelector('.wl-more').innerText.includes('bad.txt')")
+        page.click("#prune")
+    page.wait_for_function("words => document.querySelector('.wl-view').innerText.includes(words)", arg=words)
+    settled(page)
+    if page.is_visible("text=use the built-in text"):
+        page.click("text=use the built-in text")
+    page.click(".wl-more-button")
+
+
+def test_a_token_tells_what_both_models_found_likeliest(page):
+    page.fill("#wl-prompt", CAPITAL)
+    let_go(page, 45)
+    settled(page, "Wanda 45%")
+    page.locator(".wl-col-0 .wl-token").nth(3).click()
+    page.wait_for_function("() => document.querySelectorAll('.wl-likely li').length === 10")
+    rows = page.locator(".wl-likely-a li b").all_inner_texts()
+    shares = [float(row.rstrip("%")) for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    said = page.inner_text(".wl-why > p")
+    assert f"{shares[0]:.1f}%" in said  # greedy: what came is what was likeliest
+    page.focus(".wl-col-dense .wl-answer")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.wl-likely li').length === 5")
+    page.click(".wl-why > .wl-remove")
+    assert page.is_hidden(".wl-why")
+
+
+def test_the_curve_is_measured_stopped_and_gone_on_with(page):
+    page.click("#measure")
+    page.wait_for_function("() => document.querySelectorAll('circle.wl-point').length >= 8")
+    page.click("#measure")
+    page.wait_for_function("() => document.getElementById('measure').textContent === 'Measure the curve'")
+    known = page.locator("circle.wl-point").count()
+    page.click("#measure")
+    wait_for(page, "status", "points measured here")
+    assert page.locator("circle.wl-point").count() >= 2 * 16 > known - 4
+    page.click("#curve-table summary")
+    cells = page.locator("#curve-table tbody tr").all_inner_texts()
+    assert len(cells) >= 17
+    assert all("measured here" in cell for cell in cells if re.match(r"(5|25|80)%", cell))
+    page.click("#curve-table summary")
+
+
+def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
+    page.click("#own-prompts summary")
+    page.fill("#wl-own", "What is 2 + 2?\n\nName a colour.\nWho wrote Hamlet?")
+    page.click("#own-run")
+    page.wait_for_function("() => document.querySelectorAll('#own-prompts tbody tr').length === 3")
+    page.wait_for_function("() => /^\\d of 3 answers change/.test(document.querySelector('.wl-own-finding').innerText)")
+    places = page.locator("#own-prompts tbody td:nth-child(2)").all_inner_texts()
+    order = [int(place.split()[-1]) if place != "never" else 10**6 for place in places]
+    assert order == sorted(order)
+    page.click("#own-prompts summary")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: "no-such-owner/no-such-model", "no-such-owner/no-such-model"),
+        (lambda folder: str(folder), "no config.json"),
+        (lambda folder: str(folder / "missing"), "does not exist"),
+        (lambda folder: pickled(folder), "safetensors only"),
+    ],
+    ids=["unknown hub id", "folder without a model", "no folder", "pickle only"],
+)
+def test_a_model_that_cannot_be_loaded_leaves_everything_as_it_was(page, tmp_path, make, words):
+    before = (
+        page.inner_text("#wl-model-chip"),
+        page.inner_text("#finding"),
+        [column(page, which) for which in ("dense", 0, 1)],
+    )
+    page.select_option("#wl-model", "\0another")
+    page.fill(".wl-typed", make(tmp_path))
+    page.press(".wl-typed", "Enter")
+    wait_for(page, "status", words)
+    assert (
+        page.inner_text("#wl-model-chip"),
+        page.inner_text("#finding"),
+        [column(page, which) for which in ("dense", 0, 1)],
+    ) == before
+    assert page.input_value("#wl-model") == "builtin"
+    assert "0% ·" not in page.inner_text("body")
+
+
+def pickled(folder):
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+    return str(folder)
+
+
+def test_the_address_holds_the_state_and_opens_it_again(browser, address, page):
+    page.select_option("#wl-method", "ria")
+    let_go(page, 30)
+    settled(page, "RIA 30%")
+    wait_for_address(page, "r=ria")
+    visitor = browser.new_page()
+    visitor.goto(page.url)
+    ready(visitor)
+    assert column(visitor, 0)[0] == "RIA 30%"
+    assert visitor.input_value("#wl-method") == "ria"
+    visitor.close()
+    page.select_option("#wl-method", "wanda")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "r=nothing",
+        "r=wanda,order=never",
+        "at=-3",
+        "at=1e9",
+        "tab=%3Cscript%3E",
+        "ask=" + "x" * 5000,
+        "r=wanda,pattern=9:4",
+    ],
+)
+def test_an_address_from_anybody_is_passed_over(browser, address, query):
+    visitor = browser.new_page()
+    complaints = []
+    visitor.on("pageerror", lambda error: complaints.append(str(error)))
+    visitor.goto(f"{address}?{query}")
+    ready(visitor)
+    assert column(visitor, 0)[0] == "Wanda 45%"
+    assert complaints == []
+    visitor.close()
+
+
+def test_tabs_are_in_the_browsers_history(page):
+    for name in ("scores", "outliers", "learn"):
+        page.click(f"#nav-{name}")
+        wait_for_address(page, f"tab={name}")
+        page.wait_for_selector(f"#tab-{name}", state="visible")
+    for name in ("outliers", "scores"):
+        page.go_back()
+        page.wait_for_selector(f"#tab-{name}", state="visible")
+        assert page.get_attribute(f"#nav-{name}", "aria-selected") == "true"
+    page.go_back()
+    page.wait_for_selector("#view .wl-svg", state="visible")
+    assert "lesson=" not in page.url
+    page.go_forward()
+    page.wait_for_selector("#tab-scores", state="visible")
+    page.go_back()
+    page.wait_for_selector("#view .wl-svg", state="visible")
+
+
+def test_a_tabs_figures_are_sent_once(browser, address):
+    visitor = browser.new_page(viewport={"width": 1440, "height": 1000})
+    visitor.goto(address)
+    ready(visitor)
+    visitor.click("#nav-scores")
+    visitor.wait_for_selector("#scores-heatmap .main-svg", state="visible")
+    visitor.wait_for_timeout(1500)
+    visitor.evaluate(
+        "() => { window.drawn = 0; new MutationObserver(all => { drawn += all.length; })"
+        ".observe(document.querySelector('#scores-heatmap'), { childList: true, subtree: true }); }"
+    )
+    visitor.click("#nav-compare")
+    visitor.click("#nav-scores")
+    visitor.wait_for_timeout(2500)
+    assert visitor.evaluate("() => drawn") == 0
+    visitor.close()
+
+
+def test_measured_before_is_said_when_nothing_was_run(page):
+    let_go(page, 45)
+    settled(page, "Wanda 45%")
+    let_go(page, 50)
+    settled(page, "Wanda 50%")
+    let_go(page, 45)
+    settled(page, "Wanda 45%")
+    assert "as measured before" in column(page, 0)[3]
+
+
+def test_the_page_fits_a_phone_and_folds_its_strip(browser, address):
+    phone = browser.new_page(viewport={"width": 400, "height": 850}, has_touch=True)
+    phone.goto(address)
+    ready(phone)
+    assert phone.is_hidden("#wl-method")
+    fold = phone.locator(".wl-fold")
+    assert "Wanda" in fold.inner_text()
+    fold.click()
+    assert phone.is_visible("#wl-method")
+    for name in ("compare", "scores", "outliers", "learn"):
+        phone.click(f"#nav-{name}")
+        phone.wait_for_timeout(600)
+        assert phone.evaluate("() => document.documentElement.scrollWidth") <= 400, name
+    phone.close()
+
+
+def test_the_page_raised_no_script_error(page):
+    assert page.complaints == []

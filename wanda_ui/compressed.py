@@ -1,0 +1,72 @@
+"""Scripts and styles of Gradio, compressed on their way: it sends megabytes as they are, which a phone waits for."""
+
+import gzip
+import re
+from collections.abc import Iterable
+from typing import Any
+
+PATHS = re.compile(r"/((assets|static|svelte)/.+|config|theme\.css|gradio_api/theme\.css)")
+TYPES = re.compile(rb"(text/(css|javascript|html|plain)|application/(javascript|json))|image/svg")
+LEAST, MOST = 1_000, 8_000_000  # bytes worth compressing, and bytes that are held at once for it
+MOST_KEPT = 16_000_000  # bytes of what was compressed, kept by path and state of the file; beyond it all are let go
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Compressed:
+    """ASGI middleware. What it passes on unchanged: other paths and methods, errors, what is compressed already."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._kept: dict[tuple[str, bytes], bytes] = {}
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer with the compressed body where that is worth it."""
+        takes = dict(scope.get("headers") or ()).get(b"accept-encoding", b"")
+        asked = scope["type"] == "http" and scope["method"] == "GET" and b"gzip" in takes
+        if not asked or not PATHS.fullmatch(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        start: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def compressed(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start" and _is_worth_it(message):
+                start.update(message)
+            elif not start:
+                await send(message)
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    await self._send(scope["path"], start, b"".join(parts), send)
+
+        await self.app(scope, receive, compressed)
+
+    async def _send(self, path: str, start: dict[str, Any], body: bytes, send: Any) -> None:
+        """Compress a body, or take what is kept of the same file, and send it."""
+        headers = dict(start["headers"])
+        key = (path, headers.get(b"etag", b""))
+        small = self._kept.get(key)
+        if small is None:
+            small = gzip.compress(body, 6, mtime=0)
+            if key[1]:
+                if sum(map(len, self._kept.values())) + len(small) > MOST_KEPT:
+                    self._kept.clear()
+                self._kept[key] = small
+        kept = _without(start["headers"], (b"content-length", b"accept-ranges"))
+        more = [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
+        length = [(b"content-length", str(len(small)).encode())]
+        await send({**start, "headers": [*kept, *more, *length]})
+        await send({"type": "http.response.body", "body": small})
+
+
+def _is_worth_it(start: dict[str, Any]) -> bool:
+    """Whether a response that begins is text of a size that gains."""
+    headers = dict(start["headers"])
+    length = int(headers.get(b"content-length", b"0") or b"0")
+    text = TYPES.match(headers.get(b"content-type", b"")) is not None
+    return start["status"] == 200 and text and b"content-encoding" not in headers and LEAST <= length <= MOST
+
+
+def _without(headers: Headers, names: Iterable[bytes]) -> Headers:
+    return [(name, value) for name, value in headers if name.lower() not in names]

@@ -22,7 +22,8 @@ def wait_for(page, element, words):
 def ready(page):
     """The page stands and its model is loaded: the head says in which type it runs."""
     page.wait_for_function(
-        "() => document.querySelector('#view .wl-svg') && /float/.test(document.getElementById('wl-model-chip').textContent)"
+        "() => document.querySelector('#view .wl-svg')"
+        " && /float/.test(document.getElementById('wl-model-chip').textContent)"
     )
 
 

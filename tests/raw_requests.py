@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 JSON = {"content-type": "application/json"}
 SECONDS = 60  # within which every case must end
+ENDS = ("process_completed", "unexpected_error")  # the last message about an event
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Raw:
 
     def outcome(self, session: str, seconds: float = SECONDS) -> dict:
         """Listen until the session's event has ended; -> the last message about it."""
+        return self.messages(session, seconds)[-1]
+
+    def messages(self, session: str, seconds: float = SECONDS) -> list[dict]:
+        """Listen until the session's event has ended; -> all messages about it."""
+        heard = []
         with closing(self.connection()) as connection:
             connection.request("GET", f"/gradio_api/queue/data?session_hash={session}")
             answer = connection.getresponse()
@@ -80,9 +86,9 @@ class Raw:
             while line := answer.readline():
                 assert time.monotonic() - began < seconds, "the event goes on and on"
                 if line.startswith(b"data: "):
-                    message = json.loads(line[6:])
-                    if message["msg"] in ("process_completed", "unexpected_error"):
-                        return message
+                    heard.append(json.loads(line[6:]))
+                    if heard[-1]["msg"] in ENDS:
+                        return heard
         raise AssertionError("the stream ended before the event")
 
     def upload(self, *files: tuple[str, bytes], **headers: str) -> Reply:
@@ -124,3 +130,15 @@ def is_ended(message: dict) -> bool:
     if message["msg"] != "process_completed":
         return False
     return message["success"] or bool(str(message["output"].get("error") or "").strip())
+
+
+def told_in(messages: list[dict]) -> list[str]:
+    """-> every text that an event's messages carry, wherever it stands."""
+    found, level = [], [message.get("output") for message in messages]
+    while level:
+        value = level.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, (dict, list)):
+            level += value.values() if isinstance(value, dict) else value
+    return found

@@ -17,17 +17,11 @@ from wanda_core.model import builtin
 from wanda_core.recipe import PRESETS
 from wanda_ui.language import LANGUAGES, choose, in_language, say, words
 from wanda_ui.models import models_of
+from wanda_ui.replay import replay
 from wanda_ui.settings import Settings
 
 PARTS = ("view", "page")  # of the words, that the view needs
 COMPRESSION = 5  # of 9: the page is compressed for every visitor
-
-
-@cache
-def replay() -> dict[str, Any]:
-    """Read the stored run."""
-    content: dict[str, Any] = json.loads((ASSETS / "replay.json").read_text(encoding="utf-8"))
-    return content
 
 
 @cache

@@ -3,7 +3,7 @@
 import re
 from typing import Any, TypeGuard
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -19,7 +19,7 @@ def as_int(value: object) -> Any:
 def whole_number(value: object, name: str) -> int:
     """Return a field's value as an int. Raises InputError, which calls the field by its name, for anything else."""
     if not is_number(value) or (isinstance(value, float) and not value.is_integer()):
-        raise InputError(f"{name} {value!r} is not a whole number; type one, such as 16")
+        raise InputError(f"{name} {shortened(value)} is not a whole number; type one, such as 16")
     return int(value)
 
 
@@ -40,4 +40,7 @@ def typed_number(text: str, most_digits: int = 9) -> int | None:
 
 def as_share(percent: object) -> Any:
     """Turn percent into a share; leave what is no number for the engine to refuse."""
-    return percent / 100 if is_number(percent) else percent
+    try:
+        return percent / 100 if is_number(percent) else percent
+    except OverflowError:  # an int beyond all floats, out of bounds as it stands
+        return percent

@@ -82,7 +82,7 @@ def _scrolling(caption: str, frame: pd.DataFrame) -> str:
     """Write a plain table that scrolls inside itself on a narrow screen, also by keys."""
     with pd.option_context("display.max_colwidth", None):  # a text is never cut
         opened = f'<div class="wl-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        return f'{opened}{frame.to_html(index=False, border=0, classes="wl-table")}</div>'
+        return f"{opened}{frame.to_html(index=False, border=0, classes='wl-table')}</div>"
 
 
 def number(value: float) -> str:

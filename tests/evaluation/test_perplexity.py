@@ -9,7 +9,7 @@ import torch
 
 from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation import perplexity as perplexity_module
-from wanda_core.evaluation.perplexity import agreement, perplexity, perplexity_steps
+from wanda_core.evaluation.perplexity import agreement, growing_perplexity, perplexity, perplexity_steps
 from wanda_core.progress import finish
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
@@ -125,6 +125,23 @@ def test_progress_counts_windows_and_closing_cancels(tiny_llama, text):
     next(run)
     run.close()
     with pytest.raises(StopIteration):
+        next(run)
+
+
+def test_it_grows_window_by_window_and_every_step_is_the_perplexity_so_far(tiny_llama, text):
+    first, *grown = growing_perplexity(tiny_llama, text, seq_len=32, windows=4)
+    assert math.isnan(first.perplexity)
+    assert (first.windows, first.seq_len, first.tokens) == (4, 32, 4 * 31)
+    assert grown == [perplexity(tiny_llama, text, seq_len=32, windows=count) for count in (1, 2, 3, 4)]
+
+
+def test_it_fails_at_the_first_window_that_is_not_finite(own_llama, text):
+    run = growing_perplexity(own_llama, text, seq_len=16, windows=3)
+    next(run)
+    next(run)
+    with torch.no_grad():
+        own_llama.model.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="predictions are not finite"):
         next(run)
 
 

@@ -1,21 +1,41 @@
-"""What tests with raw requests share: a server over a tiny model, whose log is kept, and a client without a page."""
+"""What tests of the page share: the view's events without a page, and, over HTTP, a server whose log is kept."""
 
 import asyncio
 import socket
 
 import pytest
+from engine_room import server
 from raw_requests import Raw, kept_log
+from view_events import WINDOW, Held, built_page, view_of
 
 from wanda_core.errors import ModelError
 from wanda_core.progress import finish
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
+from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.page import build, launch_settings
 from wanda_ui.settings import Settings
 
 UPLOAD_BYTES = 300_000
+
+
+@pytest.fixture
+def view(tiny_llama, monkeypatch):
+    """The view's events, over a server of its own whose one model is tiny and was not read yet."""
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+    state = server(tiny_llama)
+    yield view_of(built_page(state))
+    assert state.engine.settle()
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """All prunings of the view, which a test can hold up."""
+    held = Held(looks._prune)
+    monkeypatch.setattr(looks, "_prune", held)
+    return held
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +54,7 @@ def tiny_state(tiny_llama):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_state, "locate", nothing)
-        patch.setattr(work, "EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
+        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
         state = AppState(Settings(upload_bytes=UPLOAD_BYTES))
         state.models["builtin"] = Loaded(tiny_llama, "builtin")
         finish(state.open_steps("builtin"))

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from wanda_core.methods import METHODS
-from wanda_ui import first_view
 from wanda_ui.compressed import Compressed
 from wanda_ui.first_view import FirstView, scripts, view_data
 from wanda_ui.language import LANGUAGES, words
+from wanda_ui.replay import replay
 from wanda_ui.settings import Settings
 
 HTML = b'<html lang="en"><head></head><body><gradio-app></gradio-app></body></html>'
@@ -132,4 +132,4 @@ def test_the_rest_is_passed_on_unchanged(path, kind, status, encoding):
 
 
 def test_the_replay_is_read_once():
-    assert first_view.replay() is first_view.replay()
+    assert replay() is replay()

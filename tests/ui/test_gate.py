@@ -127,6 +127,52 @@ def test_a_file_is_taken_from_the_folder_of_uploads_alone_however_it_is_named(tm
     assert refusal(control, sent(mine), Settings(upload_bytes=3)) == "upload"
 
 
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (None, None),
+        ({"run": 1, "at": 50.5, "recipes": [{"text": "", "chat": True}], "recipe": None}, None),
+        ({"path": "relative"}, "file_gone"),
+        ({"path": 7}, None),  # what it must be is for the event to say
+        ([[{"path": "/etc/passwd"}]], "file_gone"),
+        ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "file_gone"),
+        ({"path": "https://a.b/c"}, "file_gone"),
+        ({"path": "a\0b"}, "not_file"),
+        ({"path": "a" * 1001}, "not_file"),
+        (math.nan, "not_number"),
+        ({"run": math.inf}, "not_number"),
+        ([2**53, -(2**53), 1.5], None),
+        ([2**53 + 1], "out_of_range"),
+        ({"a": {"b": [-1e300]}}, "out_of_range"),
+        ({"run": 10**399}, "out_of_range"),
+        ("x" * 9_998, None),
+        ("x" * 9_999, "event_data"),
+        (["한"] * 3_000, "event_data"),
+        ({"\ud800": 1}, "event_data"),
+        ("a\udfffb", "event_data"),
+    ],
+)
+def test_what_is_told_of_an_event_is_small_and_can_be_told_again(data, key):
+    try:
+        rules.check_event_data(data)
+        found, sentence = None, "It is taken as it came."
+    except RefusedError as refused:
+        found, sentence = refused.key, refused.words(ENGLISH)
+    assert found == key
+    assert 20 < len(sentence) < 300
+
+
+def test_a_file_that_is_told_of_an_event_lies_among_the_uploads(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "uploads" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    rules.check_event_data({"path": str(tmp_path / "uploads" / "mine.txt"), "name": "mine.txt"})
+    for path in ("secret.txt", "uploads/../secret.txt", "uploads/link.txt", "uploads2/mine.txt"):
+        with pytest.raises(RefusedError, match="file_gone"):
+            rules.check_event_data({"path": str(tmp_path / path)})
+
+
 def test_a_public_page_takes_shorter_texts_and_a_boxs_own_bound_still_holds():
     assert refusal(gr.Textbox(label="Prompt"), "a" * 4001, PUBLIC) == "too_long"
     assert refusal(gr.Textbox(label="Prompt", max_length=40), "a" * 41, PUBLIC) == "too_long"
@@ -165,12 +211,12 @@ def test_a_page_with_an_input_that_has_no_rule_is_not_built(unguarded):
 
 
 def test_a_refusal_names_the_control_in_both_languages_and_quotes_little():
-    control = gr.Slider(0, 2, label=label("compare.temperature"))
+    control = gr.Slider(0, 2, label=label("view.ask_temperature"))
     with pytest.raises(RefusedError) as refused:
         rules.check_values([control], ["x" * 10_000], {}, Settings())
     for language in LANGUAGES:
         sentence = refused.value.words(lambda key, language=language, **values: say(language, key, **values))
-        assert words(language)["compare.temperature"] in sentence
+        assert words(language)["view.ask_temperature"] in sentence
         assert 40 < len(sentence) < 200
 
 

@@ -45,7 +45,8 @@ def test_what_a_changed_page_sends_is_answered_in_a_sentence(visitor):
     """The page itself cannot send it: its fields are changed by hand."""
     visitor.click(".wl-asking summary")
     visitor.evaluate(
-        "() => { const field = document.getElementById('wl-answer-length'); field.max = 10 ** 9; field.value = 99999; field.dispatchEvent(new Event('change')); }"
+        "() => { const field = document.getElementById('wl-answer-length');"
+        " field.max = 10 ** 9; field.value = 99999; field.dispatchEvent(new Event('change')); }"
     )
     visitor.click("#ask")
     wait_for(visitor, "status", "max_new_tokens 99999")

@@ -7,6 +7,7 @@ import pytest
 from wanda_ui.language import LANGUAGES, choose, in_language, label, say, words
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
+FOR_THE_MODEL = {"view.own.placeholder"}  # prompts, in English in every language: the built-in model speaks little else
 
 
 def fields(text: str) -> set[str]:
@@ -32,8 +33,8 @@ def test_no_words_are_empty_and_no_value_goes_without_a_name(language):
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_longer_texts_are_really_translated(language):
-    same = [key for key, text in words("en").items() if len(text.split()) > 3 and words(language)[key] == text]
-    assert same == []
+    same = {key for key, text in words("en").items() if len(text.split()) > 3 and words(language)[key] == text}
+    assert same == FOR_THE_MODEL
 
 
 @pytest.mark.parametrize(

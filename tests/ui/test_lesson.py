@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
@@ -65,6 +66,24 @@ def test_no_address_breaks_the_page(query):
         step = STEPS[entry.step - 1]
         assert entry.guess is None or entry.guess in step.guesses
         assert len(entry.values) == len(step.controls)
+
+
+def test_every_part_that_an_address_hides_is_hidden_by_the_style():
+    styles = "".join((ASSETS / path).read_text(encoding="utf-8") for path in ("style.css", "view/view.css"))
+    for part in address.HIDEABLE:
+        assert f".wl-hide-{part} " in styles
+        assert f'"{part}"' in address.HIDE
+        assert f'"{part}"' in address.UNHIDE
+
+
+def test_a_step_is_remembered_by_what_reads_it_again():
+    """Every control of a step is written by the name that `read` knows."""
+    for number, step in enumerate(STEPS, 1):
+        script = address.remember(number)
+        assert f'searchParams.set("lesson", "{number}")' in script
+        for name in ("guess", *(control.name for control in step.controls)):
+            assert f'"{name}"' in script
+            assert name in address.NAMES
 
 
 def test_every_step_has_all_its_words_and_few_of_them():

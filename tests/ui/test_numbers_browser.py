@@ -40,7 +40,7 @@ MARKS = """() => {
     window.marks = {};
     const first = part => document.querySelector('.wl-col-0' + part);
     const mark = (name, there) => {
-        const look = () => { if (there()) marks[name] = (performance.now() - began) / 1000; else setTimeout(look, 15); };
+        const look = () => { if (there()) marks[name] = (performance.now() - began) / 1000; else setTimeout(look); };
         look();
     };
     addEventListener('pointerup', () => {

@@ -1,17 +1,22 @@
-"""The page without a browser: what every tab says it fills is what it fills, and a new tab is one line."""
+"""The page without a browser: every tab fills what it says it fills, when it is opened, and a new one is one line."""
 
-import asyncio
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
+from engine_room import pruned
+from view_events import built_page, visitor
 
+from wanda_core.errors import ModelError
 from wanda_core.progress import Progress, finish
-from wanda_core.recipe import PruneSpec
+from wanda_ui import app_state
 from wanda_ui import page as whole_page
 from wanda_ui.app_state import AppState
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import no_change
 from wanda_ui.language import ENGLISH
+from wanda_ui.lesson.plan import STEPS
+from wanda_ui.opening import Opening
 from wanda_ui.outliers.ablation import _ablated, channels_of, page_settings
 from wanda_ui.tab_context import Tab
 
@@ -27,24 +32,14 @@ def state(tiny_llama):
 
 @pytest.fixture(scope="module")
 def result(state):
-    draw = {"text": None, "source": None, "samples": 2, "seq_len": 64, "seed": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wanda_ui.engine.work.EVAL_SEQ_LEN", 128)  # the tiny model reads no more than 256 tokens
-        return finish(state.prune_steps("tiny", PruneSpec(), draw))
-
-
-def built_page(state):
-    """The page, built while an event loop runs: Gradio would else make loops of its own and leave them open."""
-
-    async def build():
-        return whole_page.build(state)
-
-    return asyncio.run(build())
+        return pruned(state)
 
 
 @pytest.fixture
-def tabs(state, monkeypatch):
-    """-> the tabs of a page, by name."""
+def built(state, monkeypatch):
+    """-> the tabs of a page, by name, each with what it was given."""
     built = {}
     kept = {name: keeping(name, build, built) for name, build in whole_page.TABS.items()}
     monkeypatch.setattr(whole_page, "TABS", kept)
@@ -52,10 +47,15 @@ def tabs(state, monkeypatch):
     return built
 
 
+@pytest.fixture
+def tabs(built):
+    return {name: tab for name, (tab, _) in built.items()}
+
+
 def keeping(name, build, built):
     def build_and_keep(context):
-        built[name] = build(context)
-        return built[name]
+        built[name] = (build(context), context)
+        return built[name][0]
 
     return build_and_keep
 
@@ -67,22 +67,70 @@ def test_a_tab_fills_nothing_but_its_outputs(tabs, state, result):
         shown = {
             "welcome": tab.welcome(ENGLISH),
             "waiting": tab.waiting("<p>"),
-            "analysed": tab.analysed(state.models["tiny"], None, ENGLISH, chosen),
-            "pruned": tab.pruned(result, ENGLISH),
+            "dense": tab.analysed(state.models["tiny"], None, ENGLISH, chosen),
+            "pruned": tab.analysed(state.models["tiny"], result, ENGLISH, chosen),
         }
         for moment, update in shown.items():
             assert set(update) <= set(tab.outputs), (tab, moment)
-    scores, compare = tabs["scores"], tabs["compare"]
+    scores = tabs["scores"]
     shown = scores.analysed(state.models["tiny"], result, ENGLISH, dict.fromkeys(scores.choices))
     assert set(shown) == set(scores.outputs)
-    assert set(compare.pruned(result, ENGLISH)) == set(compare.outputs)
+
+
+def opened(built, name, model="tiny", key="", shown=""):
+    """Open a tab. -> the tab, and all its updates; shown: what it has already."""
+    tab, context = built[name]
+    mark = gr.State("")
+    values = {context.model: model, context.key: key, mark: shown, **dict.fromkeys(tab.choices)}
+    updates = list(Opening(context, tab, mark).open(visitor(), values))
+    return tab, updates, [update[mark] for update in updates if mark in update]
+
+
+@pytest.mark.parametrize("name", ["scores", "outliers"])
+def test_a_tab_is_drawn_when_it_is_opened_once_for_each_model_and_variant(built, result, name):
+    tab, [drawn], [shown] = opened(built, name)
+    assert set(tab.outputs) <= set(drawn)
+    assert opened(built, name, shown=shown)[1:] == ([], [])
+    _, updates, again = opened(built, name, key=result.key, shown=shown)
+    assert len(updates) == tab.shows_variant  # what shows the dense model alone stays
+    if again:
+        assert again != [shown]
+        assert opened(built, name, key=result.key, shown=again[0])[1:] == ([], [])
+        assert opened(built, name, shown=again[0])[2] == [shown]
+    assert opened(built, name, key="of no variant", shown=shown)[1:] == ([], [])
+
+
+def test_a_tab_opened_before_its_model_is_there_waits_for_it_and_says_what_went_wrong(built, state, monkeypatch):
+    def nothing(name, **_):
+        raise ModelError("it is not here; choose another")
+
+    monkeypatch.setattr(app_state, "locate", nothing)
+    tab, updates, shown = opened(built, "scores", model="owner/other")
+    assert shown == []
+    assert all(list(update) == [tab.grid_title] for update in updates)
+    assert "it is not here; choose another" in updates[-1][tab.grid_title]
+    loaded = state.models["tiny"]
+    kept, loaded.analysis = loaded.analysis, None
+    try:
+        tab, updates, [shown] = opened(built, "outliers")
+    finally:
+        loaded.analysis = loaded.analysis or kept
+    *waited, drawn = updates
+    assert waited
+    assert all("wl-progress" in next(iter(update.values())) for update in waited)
+    assert set(tab.outputs) <= set(drawn)
+
+
+def test_every_step_of_the_lesson_leads_to_a_tab(tabs):
+    assert {step.free for step in STEPS} <= set(tabs)
 
 
 def test_a_new_tab_is_one_line_and_may_show_nothing_of_the_model(state, monkeypatch):
     monkeypatch.setattr(whole_page, "TABS", {"compare": lambda context: Tab()})
     names = [block.id for block in built_page(state).blocks.values() if type(block).__name__ == "Tab"]
     assert names == ["compare"]
-    assert Tab().welcome(ENGLISH) == Tab().pruned(None, ENGLISH) == {}
+    assert Tab().welcome(ENGLISH) == Tab().analysed(state.models["tiny"], None, ENGLISH, {}) == {}
+    assert Tab().outputs == Tab().choices == []
 
 
 def test_no_change_is_what_gradio_takes_for_none():

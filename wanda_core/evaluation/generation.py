@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.checks import MAX_SEED, check_whole
-from wanda_core.errors import InputError, ModelError, WandaError, first_line
+from wanda_core.errors import InputError, ModelError, WandaError, first_line, shortened
 from wanda_core.evaluation.next_logits import next_logits
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
@@ -87,7 +87,9 @@ def check_settings(*, max_new_tokens: object, temperature: object, seed: object)
     check_whole("seed", seed, 0, MAX_SEED)
     number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
     if not number or not 0 <= temperature <= MAX_TEMPERATURE:  # type: ignore[operator]
-        raise InputError(f"temperature {temperature!r} is not a number from 0 to {MAX_TEMPERATURE:g}; 0 is greedy")
+        raise InputError(
+            f"temperature {shortened(temperature)} is not a number from 0 to {MAX_TEMPERATURE:g}; 0 is greedy"
+        )
 
 
 def check_prompt(prompt: object) -> None:

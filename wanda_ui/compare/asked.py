@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wanda_core.checks import MAX_SEQ_LEN
+from wanda_core.checks import MAX_SEED, MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.generation import check_prompt, check_settings
 from wanda_core.methods import METHODS
@@ -53,7 +53,7 @@ def data_of(event: Any) -> Mapping[str, Any]:
 
 def looked(data: Mapping[str, Any], settings: Settings) -> Looked:
     """Read what is to be looked at. Raises InputError for what breaks a rule."""
-    asked, sent = ask_of(data)
+    asked, sent = ask_of(data, settings)
     return Looked(run_of(data), model_of(data), columns_of(data, settings), asked, sent)
 
 
@@ -67,19 +67,28 @@ def model_of(data: Mapping[str, Any]) -> str:
     return some_text(data.get("model"), "name of the model")
 
 
-def ask_of(data: Mapping[str, Any]) -> tuple[Asked, Mapping[str, Any]]:
+def ask_of(data: Mapping[str, Any], settings: Settings) -> tuple[Asked, Mapping[str, Any]]:
     """Read a prompt and how it is to be answered. -> that, and the settings as they were sent."""
     given = data.get("ask")
     if not isinstance(given, dict):
         raise InputError(f"the prompt {shortened(given)} is not what the page sends; load the page again")
-    settings = {name: value for name, value in given.items() if name != "prompt"}
+    sent = {name: value for name, value in given.items() if name != "prompt"}
     length, seed, temperature, chat = (given.get(name) for name in ("length", "seed", "temperature", "chat"))
     if not isinstance(chat, bool):
         raise InputError(f"chat {shortened(chat)} is neither true nor false; load the page again")
     check_settings(max_new_tokens=as_int(length), temperature=temperature, seed=as_int(seed))
-    prompt = given.get("prompt")
-    check_prompt(prompt)
-    return Asked(str(prompt), as_int(length), float(temperature or 0.0), as_int(seed), chat), settings
+    prompt = prompt_of(given.get("prompt"), settings)
+    return Asked(prompt, as_int(length), float(temperature or 0.0), as_int(seed), chat), sent
+
+
+def prompt_of(given: Any, settings: Settings) -> str:
+    """Read a prompt. Raises InputError for one that no model takes, and for more than the page reads."""
+    check_prompt(given)
+    if len(given) > settings.prompt_characters:
+        raise InputError(
+            f"a prompt has {len(given):,} characters and {settings.prompt_characters:,} are read; shorten it"
+        )
+    return str(given)
 
 
 def columns_of(data: Mapping[str, Any], settings: Settings) -> tuple[Column, ...]:
@@ -135,10 +144,10 @@ def reading_of(given: Mapping[str, Any], settings: Settings) -> Reading:
     if text is not None and not isinstance(text, str):
         raise InputError(f"the text {shortened(text)} is not one that was brought here; choose the file again")
     count, length = whole_number(given.get("samples"), "samples"), whole_number(given.get("seq_len"), "length")
-    seed = whole_number(given.get("seed"), "seed")
+    seed = check_whole("seed", whole_number(given.get("seed"), "seed"), 0, MAX_SEED)
     if not (1 <= count <= settings.samples and 2 <= length <= MAX_SEQ_LEN and count * length <= settings.tokens):
         raise InputError(
-            f"{count} samples of {length} tokens are outside what this page runs "
+            f"{shortened(count)} samples of {shortened(length)} tokens are outside what this page runs "
             f"({settings.samples:,} samples and {settings.tokens:,} tokens in all at most); choose fewer, or use the "
             "command line"
         )
@@ -159,20 +168,14 @@ def prompts_of(data: Mapping[str, Any], settings: Settings) -> list[str]:
     if not isinstance(prompts, list) or not 1 <= len(prompts) <= MOST_PROMPTS:
         count = len(prompts) if isinstance(prompts, list) else 0
         raise InputError(f"{count} prompts were given and 1 to {MOST_PROMPTS} are answered; give a line for each")
-    for prompt in prompts:
-        check_prompt(prompt)
-        if len(prompt) > settings.prompt_characters:
-            raise InputError(
-                f"a prompt has {len(prompt):,} characters and {settings.prompt_characters:,} are read; shorten it"
-            )
-    return prompts
+    return [prompt_of(prompt, settings) for prompt in prompts]
 
 
 def place_of(data: Mapping[str, Any], settings: Settings) -> tuple[Column | None, Asked, list[int] | None, str]:
     """Read which token is asked about: the recipe, None for the dense model, the prompt, and what came before it."""
     given, tokens, text = data.get("recipe"), data.get("tokens"), data.get("text")
     column = None if given is None else column_of(given, settings)
-    asked, _ = ask_of(data)
+    asked, _ = ask_of(data, settings)
     if tokens is not None and not (
         isinstance(tokens, list) and len(tokens) <= MOST_TOKENS and all(type(token) is int for token in tokens)
     ):

@@ -21,7 +21,7 @@ from wanda_ui.jobs import TICK
 from wanda_ui.language import Say
 
 T = TypeVar("T")
-Telling = Generator[Message, None, T]
+Telling = Generator[Message | None, None, T]  # None: nothing new
 Stopped = Callable[[], bool]
 
 
@@ -43,10 +43,11 @@ class Watch:
     _told: float = 0.0
 
     def through(self, steps: Generator[Any, None, T], tell: Callable[[Any], Message | None]) -> Telling[T]:
-        """Go through a job, and yield what `tell` makes of its steps; progress not more often than a person can see.
+        """Go through a job, and yield what `tell` makes of its steps, None for those that bring nothing to see.
 
         Returns the job's result. Raises StoppedError where it is to stop.
         """
+        last: Any = None
         with closing(steps):
             try:
                 while True:
@@ -55,13 +56,16 @@ class Watch:
                     self.placed()
                     if self.stopped():
                         raise StoppedError
+                    if step is last:  # nothing new, but only between two yields can the event be closed
+                        yield None
+                        continue
+                    last = step
                     if isinstance(step, Progress):
                         if time.monotonic() - self._told < TICK:
+                            yield None
                             continue
                         self._told = time.monotonic()
-                    message = tell(step)
-                    if message is not None:
-                        yield message
+                    yield tell(step)
             except StopIteration as stop:
                 self.placed()
                 return stop.value  # type: ignore[no-any-return]

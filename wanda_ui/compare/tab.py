@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from wanda_ui.engine.recipe import Recipe
 from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.gate.rules import check_uploaded
+from wanda_ui.inputs import as_share
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, no_change
 from wanda_ui.language import speaker
 from wanda_ui.tab_context import Tab, TabContext
@@ -53,6 +55,7 @@ class View:
     cancel: Cancel
     cancel_sweep: Cancel
     newest: Newest
+    numbers: "count[int]"
 
     def wire(self) -> None:
         """Connect the events."""
@@ -73,18 +76,20 @@ class View:
         """Prune what is not made yet, and show answers and perplexities as they come."""
         made: list[Result] = []
 
-        def messages_of(wanted: Looked, watch: Watch) -> Iterator[Message]:
+        def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
             return looking.look(self.context.state, wanted, watch, made.append)
 
+        told = ""
         for update in self._long(request, event, "run", self.cancel, messages_of, newest=True):
-            if made:
-                update[self.context.key] = made[-1].key
+            if made and made[-1].key != told:
+                told = made[-1].key
+                update = {**update, self.context.key: told}
             yield update
 
     def sweep(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Measure the curve; what is measured stays known, so that asking again goes on."""
 
-        def messages_of(wanted: Looked, watch: Watch) -> Iterator[Message]:
+        def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
             places = asked.places_of(asked.data_of(event))
             return looking.curve(self.context.state, wanted, places, recipe_at, watch)
 
@@ -93,7 +98,7 @@ class View:
     def own(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Answer one's own prompts."""
 
-        def messages_of(wanted: Looked, watch: Watch) -> Iterator[Message]:
+        def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
             prompts = asked.prompts_of(asked.data_of(event), self.settings)
             if not wanted.columns:
                 raise InputError("no recipe was given; choose a method")
@@ -203,7 +208,7 @@ class View:
         event: gr.EventData,
         kind: str,
         cancel: Cancel,
-        messages_of: Callable[[Looked, Watch], Iterator[Message]],
+        messages_of: Callable[[Looked, Watch], Telling[None]],
         newest: bool = False,
     ) -> Iterator[Update]:
         """Run a long event and pass its messages on; its last says that it has ended, whatever happened.
@@ -228,7 +233,7 @@ class View:
             wanted = asked.looked(data, self.settings)
             last["model"] = wanted.model
             for message in messages_of(wanted, Watch(say, arrival_of(request), placed, stopped)):
-                last = message
+                last = message if message is not None else last
                 yield self._tell(kind, message)
         except StoppedError:
             yield self._tell(kind, {**last, "progress": None, "ended": True, "done": say("view.cancelled")})
@@ -244,8 +249,11 @@ class View:
             result: T = stop.value
             return result
 
-    def _tell(self, kind: str, message: Message) -> Update:
-        return {self.view: {**gr.update(), kind: message}}
+    def _tell(self, kind: str, message: Message | None) -> Update:
+        """Send a message. Its number tells the browser that it is another: what is added deep inside goes unnoticed."""
+        if message is None:
+            return no_change()
+        return {self.view: {**gr.update(), kind: {**message, "number": next(self.numbers)}}}
 
 
 def recipe_at(column: Column, percent: float) -> Recipe:
@@ -253,7 +261,7 @@ def recipe_at(column: Column, percent: float) -> Recipe:
     spec = column.recipe.spec
     if spec.n_of_m is not None:
         return column.recipe
-    return Recipe(replace(spec, sparsity=percent / 100), column.recipe.reading)
+    return Recipe(replace(spec, sparsity=as_share(percent)), column.recipe.reading)
 
 
 def build(context: TabContext) -> Tab:
@@ -267,5 +275,5 @@ def build(context: TabContext) -> Tab:
         elem_id="view",
         **heard,
     )
-    View(context, view, Cancel(), Cancel(), Newest()).wire()
+    View(context, view, Cancel(), Cancel(), Newest(), count(1)).wire()
     return Tab()

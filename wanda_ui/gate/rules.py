@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.utils import get_upload_folder
 
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.inputs import is_number
@@ -27,7 +28,9 @@ Rule = Callable[[Any, Any, Settings], None]  # rule(control, value, settings) ra
 
 
 def name_of(control: Any) -> Any:
-    """Return what a refusal calls a control: its label, else its element id, else its class."""
+    """Return what a refusal calls a control, or what is named: its label, else its element id, else its class."""
+    if isinstance(control, str):
+        return control
     return getattr(control, "label", None) or getattr(control, "elem_id", None) or type(control).__name__
 
 
@@ -143,13 +146,21 @@ def check_uploaded(name: Any, path: object, cache: str, settings: Settings) -> N
 
     name: what a refusal calls it; cache: folder of uploads. Raises RefusedError otherwise.
     """
-    if not isinstance(path, str) or len(path) > MOST_FILE_NAME or "\0" in path or not well_formed(path):
-        raise RefusedError(400, "not_file", control=name, value=quoted(path))
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath(cache)) or not real.is_file():
+    real = _among_uploads(name, path, cache)
+    if not real.is_file():
         raise RefusedError(400, "file_gone", control=name)
     if real.stat().st_size > settings.upload_bytes:
         raise RefusedError(413, "upload", most=megabytes(settings.upload_bytes))
+
+
+def _among_uploads(name: Any, path: object, cache: str) -> Path:
+    """Return the real path of a file in the folder of uploads, which need not be there any more."""
+    if not isinstance(path, str) or len(path) > MOST_FILE_NAME or "\0" in path or not well_formed(path):
+        raise RefusedError(400, "not_file", control=name, value=quoted(path))
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(cache)):
+        raise RefusedError(400, "file_gone", control=name)
+    return real
 
 
 def _is_file(value: object) -> bool:
@@ -175,11 +186,26 @@ def megabytes(count: int) -> str:
 
 
 def check_event_data(value: object) -> None:
-    """Check what a browser tells of a click: small, of whole characters. Raises RefusedError otherwise."""
+    """Check what a browser tells of an event: small, of whole characters and of numbers that it can count with.
+
+    What looks like a file is one that was uploaded here: Gradio would fail on any other. Raises RefusedError otherwise.
+    """
     most = 10_000  # characters as JSON
     text = json.dumps(value, ensure_ascii=False)
     if len(text) > most or not well_formed(text):
         raise RefusedError(400, "event_data", most=most)
+    _check_told("event_data", value)
+
+
+def _check_told(name: str, value: object) -> None:
+    """Check the numbers and files within an event's data, which is nested no deeper than a body may be."""
+    if is_number(value):
+        check_number(name, value, -LARGEST, LARGEST, whole=False)
+    elif isinstance(value, (dict, list)):
+        if isinstance(value, dict) and isinstance(value.get("path"), str):
+            _among_uploads(name, value["path"], get_upload_folder())
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_told(name, inner)
 
 
 RULES: dict[type, Rule] = {

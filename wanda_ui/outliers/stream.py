@@ -16,6 +16,7 @@ from wanda_ui.language import Say, label, speaker
 from wanda_ui.outliers.figures.stream import magnitude_lines, norm_heatmap
 from wanda_ui.outliers.section import question, section_table
 from wanda_ui.picture import Drawing, Picture, picture
+from wanda_ui.replay import replay
 from wanda_ui.tab_context import TabContext
 
 STREAM = ""  # the value that stands for the residual stream; a kind of linear has a name
@@ -35,6 +36,10 @@ class StreamSection:
     def outputs(self) -> list[Component]:
         """List what `show` fills."""
         return [*self.lines.outputs, self.where, *self.norms.outputs, self.table]
+
+    def welcome(self, say: Say) -> Update:
+        """Show the stored run's channel that towers."""
+        return self.lines.show(draw_stored(say))
 
     def show(self, loaded: Loaded, say: Say) -> Update:
         """Show the whole section, with the norms of the residual stream."""
@@ -99,6 +104,27 @@ def draw_lines(analysis: Analysis, channels: list[StandOut], say: Say) -> Drawin
         magnitude_lines(analysis.top, analysis.median, say),
         say(f"outliers.stream.{words}_text", **values),
     )
+
+
+def draw_stored(say: Say) -> Drawing:
+    """Draw the magnitudes per block of the stored run."""
+    stream, model = replay()["stream"], replay()["made"]["model"]
+    largest, median = torch.tensor(stream["largest"]), torch.tensor(stream["median"])
+    values = {
+        "channel": stream["channel"],
+        "block": stream["block"],
+        "ratio": markup.number(stream["ratio"]),
+        "largest": markup.number(max(stream["largest"])),
+        "magnitude": MASSIVE_MAGNITUDE,
+        "times": MASSIVE_RATIO,
+        "first": stream["massive"][0],
+        "last": stream["massive"][1],
+        "count": stream["massive"][1] - stream["massive"][0] + 1,
+        "blocks": len(median),
+    }
+    text = say("outliers.stream.lines_text", **values) + " " + say("scores.stored", model=model)
+    figure = magnitude_lines(largest[:, None], median, say)
+    return Drawing(say("outliers.stream.lines_title", **values), figure, text)
 
 
 def channel_table(channels: list[StandOut], say: Say) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from wanda_ui import markup
 from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
@@ -29,8 +28,8 @@ class OutliersTab(Tab):
         return [*self.stream.outputs, self.channels]
 
     def welcome(self, say: Say) -> Update:
-        """Say that the answers come with the model."""
-        return self.waiting(markup.empty(say("outliers.stream.waiting")))
+        """Show what is stored of the first section."""
+        return self.stream.welcome(say)
 
     def waiting(self, html: str) -> Update:
         """Show progress where the first title will be."""

@@ -16,7 +16,9 @@ from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.jobs import LIGHT, Update, no_change
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.picture import figure_place
+from wanda_ui.replay import replay
 from wanda_ui.scores import figures, words
+from wanda_ui.scores.stored import stored_grid
 from wanda_ui.tab_context import Tab, TabContext
 
 MAX_GRIDS = 40  # kept with a model, a few kilobytes each
@@ -59,8 +61,14 @@ class ScoresTab(Tab):
         return [self.score_title, self.score, self.weight_title, self.weight, self.text]
 
     def welcome(self, say: Say) -> Update:
-        """Say that scores come with the model."""
-        return self.waiting(markup.empty(say("scores.waiting")))
+        """Show the stored run's picture of all blocks."""
+        grid, kind = stored_grid(), replay()["scores"]["kind"]
+        title, text = words.grid_words(grid, kind, say)
+        return {
+            self.grid_title: markup.figure_title(title),
+            self.grid: figures.score_heatmap(grid, say),
+            self.grid_text: markup.sentence(f"{text} {say('scores.stored', model=replay()['made']['model'])}"),
+        }
 
     def waiting(self, html: str) -> Update:
         """Show progress where the first title will be."""

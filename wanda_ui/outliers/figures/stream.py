@@ -13,11 +13,14 @@ BANDS = (0.99, 0.9, 0.5, 0.1)  # quantiles of the channels that have no column o
 
 
 def magnitude_lines(top: Tensor, median: Tensor, say: Say) -> go.Figure:
-    """Draw per block the three largest |x| of the residual stream, (B, 3), against the median, (B,); log axis."""
+    """Draw per block the largest |x| of the residual stream against the median; log axis.
+
+    top: (B, K), the largest first, K at most three; median: (B,).
+    """
     blocks = list(range(len(median)))
     shades = [(PRUNED, "solid", 3), (VERMILLION, "dash", 2), (PURPLE, "dot", 2)]
     figure = go.Figure()
-    for place, (colour, dash, width) in enumerate(shades):
+    for place, (colour, dash, width) in enumerate(shades[: top.shape[1]]):
         figure.add_scatter(
             name=say("outliers.stream.top", place=place + 1),
             x=blocks,

@@ -1,0 +1,309 @@
+"""Looks at one model: what is run, what is kept of it, and that what is interleaved is what each gives alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from engine_room import ASKED, CHANGED, READING, looked, pruned, recipe, server, spoken, stages
+
+from wanda_core.assets import BUILTIN_EVALUATION
+from wanda_core.errors import InputError
+from wanda_core.evaluation.generation import generate, prompt_ids
+from wanda_core.evaluation.perplexity import agreement, perplexity
+from wanda_core.progress import finish
+from wanda_core.pruning.packed import laid_over
+from wanda_core.recipe import PruneSpec
+from wanda_core.text.files import read_text
+from wanda_ui.app_state import Look
+from wanda_ui.engine import look as looks
+from wanda_ui.engine import work
+from wanda_ui.engine.kept import Kept
+from wanda_ui.engine.look import Wanted
+from wanda_ui.engine.recipe import PLAIN, Recipe
+
+WINDOW = 128  # tokens; the tiny model reads no more than 256
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+
+
+@pytest.fixture
+def state(tiny_llama):
+    state = server(tiny_llama)
+    yield state
+    assert state.engine.settle()
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The recipes of all variants that are made, in order."""
+    specs, prune = [], looks._prune
+
+    def noted(lm, how):
+        specs.append(how.spec)
+        return prune(lm, how)
+
+    monkeypatch.setattr(looks, "_prune", noted)
+    return specs
+
+
+def measured_alone(lm):
+    return perplexity(lm, read_text(BUILTIN_EVALUATION), seq_len=WINDOW, windows=work.EVAL_WINDOWS)
+
+
+WANTED = {
+    "bits": recipe(),
+    "changed weights": CHANGED,
+    "one-shot": Recipe(PruneSpec(order="one-shot"), READING),
+    "no text": recipe(method="magnitude", sparsity=0.7),
+    "pattern": recipe(pattern="2:4"),
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@pytest.mark.parametrize("wanted", [None, *WANTED.values()], ids=["dense", *WANTED])
+def test_what_is_interleaved_is_what_each_gives_alone(state, tiny_llama, wanted, temperature):
+    question = replace(ASKED, max_new_tokens=17, temperature=temperature, seed=3)
+    _, look = looked(state, wanted, question)
+    assert look.seen.ended
+    assert not look.kept
+    assert look.seen.dense == measured_alone(tiny_llama)
+
+    def check(lm):
+        (*_, answer) = generate(lm, question.prompt, **question.settings)
+        assert look.seen.answer == answer
+        assert look.seen.perplexity == measured_alone(lm)
+
+    if wanted is None:
+        check(tiny_llama)
+        assert (look.result, look.measured, look.seen.agreement) == (None, None, None)
+        return
+    with laid_over(tiny_llama, look.result.variant) as over:
+        check(over)
+        text = read_text(BUILTIN_EVALUATION)
+        compared = agreement(tiny_llama, over, text, seq_len=WINDOW, windows=work.AGREEMENT_WINDOWS)
+    assert look.seen.agreement == look.measured.agreement == compared
+    assert look.measured.perplexity == look.seen.perplexity
+    assert look.measured.sparsity == look.result.variant.report.sparsity
+
+
+def test_a_look_grows_and_what_is_waited_for_comes_first(state, monkeypatch):
+    """Every step is looked at, which no slow reader can: those of the job itself."""
+    profile = finish(state.open_steps("tiny")).analysis.profile
+    how = looks.How(PruneSpec(order="one-shot"), None, profile)
+    question = replace(ASKED, max_new_tokens=20)
+    said, whole = spoken(looks.look(state.models, "tiny", how, None, question, looks.Seen()))
+    seen = [step for step in said if isinstance(step, looks.Seen)]
+    [variant] = [step.variant for step in said if isinstance(step, looks.Made)]
+    first = said.index(seen[0])
+    assert len(seen[0].answer.tokens) == 1  # the first word before the variant is packed
+    assert isinstance(said[first + 1], looks.Made)
+    assert variant.nbytes
+    assert (seen[1].perplexity.windows, len(seen[1].answer.tokens)) == (1, 1)
+    tokens = [len(step.answer.tokens) for step in seen]
+    windows = [step.perplexity.windows if step.perplexity else 0 for step in seen]
+    assert tokens == sorted(tokens)
+    assert tokens[-1] == 20
+    assert windows == sorted(windows)
+    assert windows[-1] == work.EVAL_WINDOWS
+    second = windows.index(2)
+    assert tokens[second] == 1 + looks.TOKENS_A_WINDOW  # both grow
+    assert not any(step.ended for step in seen)
+    assert whole.ended
+    assert whole.agreement is not None
+
+
+def test_what_is_known_is_not_run_again(state, made):
+    said, first = looked(state, recipe())
+    assert not first.kept
+    again, second = looked(state, recipe())
+    assert again == []
+    assert second.kept
+    assert second.result is first.result
+    assert (second.seen, second.measured) == (first.seen, first.measured)
+    others = [replace(ASKED, prompt="A river"), replace(ASKED, seed=5), replace(ASKED, max_new_tokens=3)]
+    for other in [*others, None]:
+        said, look = looked(state, recipe(), other)
+        assert not stages(said) & {"pruning", "dense", "agreement"}
+        assert look.kept
+        assert look.measured == first.measured
+        assert (look.seen.answer is None) == (other is None)
+    assert len(made) == 1
+    assert looked(state)[1].seen.perplexity == first.seen.dense
+    assert looked(state)[0] == []
+
+
+def test_what_is_not_wanted_is_not_measured_and_comes_with_the_next_look(state, tiny_llama, made):
+    answered = Wanted(perplexity=False, agreement=False)
+    steps = state.look_steps("tiny", recipe(), ASKED, answered)
+    said, look = spoken(steps)
+    assert (look.seen.perplexity, look.seen.agreement, look.measured) == (None, None, None)
+    assert look.seen.ended
+    assert look.seen.answer is not None
+    assert not any(isinstance(step, Look) and step.seen.perplexity for step in said)
+    _, look = spoken(state.look_steps("tiny", recipe(), ASKED, Wanted(agreement=False)))
+    assert look.seen.perplexity is not None
+    assert (look.seen.agreement, look.seen.dense) == (None, None)
+    assert look.measured.agreement is None
+    _, look = looked(state, recipe())
+    assert look.seen.agreement is not None
+    assert len(made) == 1
+    _, look = spoken(state.look_steps("tiny", None, replace(ASKED, seed=9), answered))
+    assert look.seen.answer is not None
+
+
+def test_what_is_made_is_kept_however_seldom_anybody_listens(state):
+    """A busy server's events are told the latest step alone: the variant must not be among those they miss."""
+    steps = state.look_steps("tiny", recipe(), ASKED)
+    said = []
+    try:
+        while True:
+            said.append(next(steps))
+            assert state.engine.settle()  # the job is over before the event looks again
+    except StopIteration as stop:
+        look = stop.value
+    assert len(said) < 3
+    assert state.variants.get(look.result.key) is look.result
+    assert look.measured.agreement is not None
+    assert looked(state, recipe())[0] == []
+
+
+def test_what_was_made_stays_where_the_rest_is_given_up(state, made):
+    steps = state.look_steps("tiny", recipe(), replace(ASKED, max_new_tokens=150))
+    for step in steps:
+        if isinstance(step, Look) and step.result is not None:
+            break
+    steps.close()
+    assert state.engine.settle()
+    assert state.variants.keys == [step.result.key]
+    said, _ = looked(state, recipe())
+    assert "pruning" not in stages(said)
+    assert len(made) == 1
+
+
+def test_recipes_on_the_plain_reading_share_one_pass_of_the_model(state, monkeypatch):
+    passes, analyse = [], work.analyse_steps
+
+    def noted(lm, calibration):
+        passes.append(calibration.samples)
+        return analyse(lm, calibration)
+
+    monkeypatch.setattr(work, "analyse_steps", noted)
+    for method, share in (("wanda", 0.3), ("wanda", 0.6), ("ria", 0.5)):
+        _, look = looked(state, Recipe(PruneSpec(method, share, order="one-shot")))
+        assert look.result.variant.profile is not None
+    assert passes == [PLAIN.samples]
+    assert state.models["tiny"].analysis is not None
+
+
+def test_recipes_on_another_reading_share_its_profile(state, monkeypatch):
+    drawn, profile = [], work.profile_steps
+
+    def noted(lm, calibration):
+        drawn.append(calibration.source)
+        return profile(lm, calibration)
+
+    monkeypatch.setattr(work, "profile_steps", noted)
+    digest = state.texts.put("The river carries sand to the sea. " * 99)
+    reading = replace(READING, text=digest)
+    results = [
+        looked(state, Recipe(PruneSpec(sparsity=share, order="one-shot"), reading))[1].result for share in (0.3, 0.6)
+    ]
+    assert drawn == ["uploaded text"]
+    assert len({result.variant.profile.calibration for result in results}) == 1
+    other = looked(state, Recipe(PruneSpec(order="one-shot"), READING))[1].result
+    assert other.variant.profile.calibration != results[0].variant.profile.calibration
+    assert drawn == ["uploaded text", "built-in text"]
+
+
+def test_a_reading_longer_than_the_model_reads_is_refused_before_anything_runs(state, made):
+    with pytest.raises(InputError, match="seq_len"):
+        finish(state.look_steps("tiny", Recipe(PruneSpec(order="one-shot"), replace(READING, seq_len=1000))))
+    assert made == []
+
+
+def test_a_point_is_what_a_look_measures_and_nothing_but_its_numbers_is_kept(state, made):
+    point = finish(state.point_steps("tiny", recipe(sparsity=0.3)))
+    assert not state.variants.keys
+    assert finish(state.point_steps("tiny", recipe(sparsity=0.3))) == point
+    assert len(made) == 1
+    _, look = looked(state, recipe(sparsity=0.3))
+    assert look.kept  # its perplexity was known
+    assert look.seen.perplexity == point.perplexity
+    assert look.measured.sparsity == point.sparsity
+    measured = pruned(state, sparsity=0.6)
+    after = len(made)
+    assert finish(state.point_steps("tiny", recipe(sparsity=0.6))).sparsity == measured.variant.report.sparsity
+    assert len(made) == after
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("wanted", [None, recipe(sparsity=0.7)], ids=["dense", "pruned"])
+def test_the_likeliest_tokens_are_those_of_a_plain_pass(state, tiny_llama, wanted, chat):
+    question = replace(ASKED, chat=chat)  # without a template the switch changes nothing
+    following = [5, 77, 301]
+    likeliest = finish(state.likeliest_steps("tiny", wanted, question, following, "not read where tokens are known"))
+    ids = torch.cat([prompt_ids(tiny_llama, ASKED.prompt, chat=chat), torch.tensor([following])], dim=1)
+    with torch.no_grad():
+        if wanted is None:
+            logits = tiny_llama.model(ids).logits[0, -1]
+        else:
+            with laid_over(tiny_llama, pruned(state, sparsity=0.7).variant) as over:
+                logits = over.model(ids).logits[0, -1]
+    expected = sorted(enumerate(logits.softmax(-1).tolist()), key=lambda pair: -pair[1])[: looks.MOST_LIKELY]
+    assert [token for token, _ in likeliest.tokens] == [tiny_llama.decode([token]) for token, _ in expected]
+    assert [p for _, p in likeliest.tokens] == pytest.approx([p for _, p in expected], rel=1e-4)
+
+
+def test_the_likeliest_first_token_is_the_one_that_the_answer_begins_with(state, tiny_llama):
+    _, look = looked(state)
+    first = finish(state.likeliest_steps("tiny", None, ASKED, [], ""))
+    assert first.tokens[0][0] == tiny_llama.decode([look.seen.answer.tokens[0]])
+    assert first.tokens[0][1] == pytest.approx(look.seen.answer.probabilities[0], rel=1e-4)
+    text = " the air"
+    tokens = tiny_llama.tokenizer(text, add_special_tokens=False)["input_ids"]
+    by_text = finish(state.likeliest_steps("tiny", None, ASKED, None, text))
+    assert by_text == finish(state.likeliest_steps("tiny", None, ASKED, tokens, ""))
+
+
+@pytest.mark.parametrize("tokens", [[-1], [320], [2**40], [1] * 260])
+def test_tokens_that_are_not_the_models_or_too_many_are_refused(state, tokens):
+    with pytest.raises(InputError):
+        finish(state.likeliest_steps("tiny", None, ASKED, tokens, ""))
+
+
+def test_the_seconds_of_a_pruning_are_those_of_the_same_before_else_reckoned_from_one_pass(state):
+    one_shot, faithful = (Recipe(PruneSpec(order=order)) for order in ("one-shot", "faithful"))
+    assert state.expected_seconds("elsewhere", one_shot) is None
+    assert state.expected_seconds("tiny", one_shot) is None
+    finish(state.open_steps("tiny"))
+    quick, slow = (state.expected_seconds("tiny", wanted) for wanted in (one_shot, faithful))
+    assert 0 < quick < slow
+    report = finish(state.prune_steps("tiny", one_shot)).variant.report
+    assert state.expected_seconds("tiny", Recipe(PruneSpec(sparsity=0.2, order="one-shot"))) == report.seconds
+    assert state.expected_seconds("tiny", faithful) == slow
+
+
+def test_small_things_are_kept_within_a_bound():
+    kept = Kept(2)
+    kept.put("a", 1)
+    kept.put("b", 2)
+    assert kept.get("a") == 1  # used now
+    kept.put("c", 3)
+    assert [kept.get(name) for name in "abc"] == [1, None, 3]
+    kept.put("a", 4)
+    assert (kept.get("a"), len(kept)) == (4, 2)
+
+
+def test_answers_are_of_one_model_variant_and_question(state):
+    answers = {}
+    for wanted in (None, recipe(sparsity=0.6), recipe(sparsity=0.7)):
+        for question in (ASKED, replace(ASKED, prompt="A river")):
+            answers[(wanted, question)] = looked(state, wanted, question)[1].seen.answer
+    assert len(state.answers) == 6
+    for (wanted, question), answer in answers.items():
+        said, look = looked(state, wanted, question)
+        assert said == []
+        assert look.seen.answer == answer

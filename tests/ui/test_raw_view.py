@@ -26,13 +26,13 @@ USUAL = {
     "expect": {"model": "builtin", "recipes": [SMALL]},
     "bring_text": {"path": "", "name": "mine.txt"},
 }
-# The gate lets none of these through, wherever they stand: no number, too much, half a character, a file from elsewhere.
+# The gate lets none of these through, wherever they stand: no number, too much, half a character, another's file.
 NEVER = [math.nan, math.inf, -math.inf, 10**30, -(10**300), 1e300, HUGE, "\ud800", ["x" * 6_000] * 2]
 NEVER += [{"path": path} for path in ("/etc/passwd", "a\0b", "http://127.0.0.1/x", "../../x", "p" * 2_000)]
 NEVER += [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]
 ODD = [None, True, False, 0, -1, 1.5, 7, 2**53, "", " ", "NaN", "Infinity", "1e999", "-0", "50", "0x10", "None", "\0"]
 ODD += ["wanda", "2:4", "<b>", "한글 🙂", "x" * 5_000, [], {}, [[[[]]]], [None], {"a": {"b": []}}, [1] * 3_000]
-CASES = 400
+CASES = 250
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_what_the_view_sends_is_taken(raw, numbers, name):
 
 @pytest.mark.parametrize("name", USUAL)
 def test_an_event_that_carries_nothing_or_something_else_says_so(raw, numbers, name):
-    for turn, data in enumerate([MISSING, None, [], {}, "", "NaN", 0, True, [USUAL[name]], [[[]]], "x" * 5_000]):
+    for turn, data in enumerate([MISSING, None, [], {}, "", "NaN", 0, True, [{"run": 1}], [[[]]], "x" * 5_000]):
         session = f"nothing-{name}-{turn}"
         assert asked(raw, session, numbers[name], data).status == 200
         messages = raw.messages(session)

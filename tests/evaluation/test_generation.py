@@ -55,6 +55,33 @@ def test_greedy_takes_the_likeliest_token_each_time(tiny_llama, device):
         ids.append(token)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [0.0, 3.0])
+def test_a_tokens_probability_is_the_models_own_whatever_the_temperature_of_the_draw(tiny_llama, device, temperature):
+    *_, made = generate(tiny_llama, PROMPT, max_new_tokens=6, temperature=temperature, seed=2)
+    ids = torch.tensor([[*tiny_llama.encode(PROMPT), *made.tokens]], device=device)
+    logits = tiny_llama.model(ids, use_cache=False).logits[0, -7:-1].double().cpu()
+    expected = [float(row.exp()[token] / row.exp().sum()) for row, token in zip(logits, made.tokens, strict=True)]
+    assert made.probabilities == pytest.approx(expected, rel=1e-3)
+    likeliest = [float(row.softmax(0).max()) for row in logits]
+    assert (expected == pytest.approx(likeliest)) is (temperature == 0)
+
+
+def test_probabilities_worked_by_hand(tiny_llama):
+    """Two steps: three tokens alike and the rest ruled out; then logits ln 3 and ln 1."""
+
+    def scripted(lm, ids, length):
+        logits = torch.full((len(lm.tokenizer),), -torch.inf)
+        logits[[40, 41, 42]] = 7.0
+        yield logits
+        yield torch.full_like(logits, -torch.inf).index_put((torch.tensor([50, 51]),), torch.tensor([3.0, 1.0]).log())
+
+    with patch.object(generation, "next_logits", scripted):
+        *_, made = generate(tiny_llama, PROMPT, max_new_tokens=2)
+    assert made.tokens == (40, 50)
+    assert made.probabilities == pytest.approx((1 / 3, 3 / 4))
+
+
 @pytest.mark.builtin
 def test_the_built_in_model_answers_in_its_chat_template(builtin_lm):
     prompt = "What is the capital of France?"
@@ -252,7 +279,8 @@ def test_an_answer_ends_with_the_token_that_completes_a_stop_string(own_llama, l
 def test_a_stop_string_may_be_a_special_token_which_is_not_shown(own_llama):
     own_llama.model.generation_config.stop_strings = ["<end>"]
     a, end = own_llama.encode("a")[0], own_llama.tokenizer.eos_token_id
-    assert written(own_llama, [a, a, end, a])[-1] == Generated("aa", (a, a, end))
+    last = written(own_llama, [a, a, end, a])[-1]
+    assert (last.text, last.tokens, last.pieces) == ("aa", (a, a, end), ("a", "a", ""))
 
 
 def test_letters_of_several_tokens_are_shown_when_they_are_complete(tiny_llama):
@@ -260,6 +288,7 @@ def test_letters_of_several_tokens_are_shown_when_they_are_complete(tiny_llama):
     assert len(euro) == 3
     steps = written(tiny_llama, [*tiny_llama.encode("a"), *euro, *euro[:2]])
     assert [step.text for step in steps] == ["a", "a", "a", "a€", "a€", "a€\ufffd"]
+    assert steps[-1].pieces == ("a", "", "", "€", "", "\ufffd")
 
 
 @given(st.lists(st.integers(1, 319), min_size=1, max_size=12))
@@ -268,6 +297,8 @@ def test_whatever_is_written_text_only_grows_and_ends_as_all_its_tokens_decoded(
     assert [step.tokens for step in steps] == [tuple(tokens[: i + 1]) for i in range(len(tokens))]
     assert all(longer.text.startswith(shorter.text) for shorter, longer in pairwise(steps))
     assert steps[-1].text == tiny_llama.decode(tokens)
+    assert all("".join(step.pieces) == step.text for step in steps)
+    assert all(len(step.pieces) == len(step.probabilities) == len(step.tokens) for step in steps)
     assert not any(step.text.endswith("\ufffd") for step in steps[:-1])
 
 

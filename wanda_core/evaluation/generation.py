@@ -22,10 +22,17 @@ MAX_TEMPERATURE = 5.0
 
 @dataclass(frozen=True)
 class Generated:
-    """The answer so far. tokens: new token ids; text: those tokens decoded, as far as no later token changes it."""
+    """The answer so far.
+
+    tokens: new token ids; text: those tokens decoded, as far as no later token changes it; pieces: what each token
+    added to the text, which is nothing for a special token or a part of a letter; probabilities: of each token, 0 to 1,
+    by the model itself, at temperature 1 whatever the temperature of the draw.
+    """
 
     text: str
     tokens: tuple[int, ...]
+    pieces: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
 
 def generate(
@@ -190,6 +197,8 @@ def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Gen
     """Write up to `length` tokens after a prompt, int64 (1, L)."""
     ends = _Ends(lm)
     made: list[int] = []
+    pieces: list[str] = []
+    probabilities: list[float] = []
     text = ""
     try:
         steps = next_logits(lm, ids, length)
@@ -197,9 +206,11 @@ def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Gen
         while True:
             token = choose(logits)
             made.append(int(token))
+            probabilities.append(float(logits.softmax(dim=-1)[token]))
             last = len(made) == length or ends.reached(made)
-            text = _grown(text, lm.decode(made), last)
-            yield Generated(text, tuple(made))
+            pieces.append(_added(text, lm.decode(made), last))
+            text += pieces[-1]
+            yield Generated(text, tuple(made), tuple(pieces), tuple(probabilities))
             if last:
                 return
             logits = steps.send(token)
@@ -209,10 +220,10 @@ def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Gen
         raise ModelError(f"the model failed while generating: {first_line(error)}") from error
 
 
-def _grown(shown: str, text: str, last: bool) -> str:
-    """What was shown, and what a longer text adds to it.
+def _added(shown: str, text: str, last: bool) -> str:
+    """What a longer text adds to what was shown.
 
     The bytes of one character may lie in several tokens, and decode to U+FFFD until they are complete; these wait.
     """
     settled = text if last else text.rstrip("\ufffd")
-    return shown + settled[len(shown) :]
+    return settled[len(shown) :]

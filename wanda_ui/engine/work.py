@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import Profile
+from wanda_core.checks import AGREEMENT_WINDOWS, EVAL_SEQ_LEN, EVAL_WINDOWS
 from wanda_core.evaluation.generation import Generated, generate
 from wanda_core.evaluation.perplexity import Perplexity, agreement_steps, perplexity_steps
 from wanda_core.model.language_model import LanguageModel
@@ -29,10 +30,6 @@ T = TypeVar("T")
 Models = Mapping[str, Loaded]
 Job = Callable[[Models], Generator[Any, None, T]]  # a `partial` of a function at the top level of a module
 Draw = Callable[[LanguageModel], Calibration]  # reads the text of a calibration; such a `partial` too
-
-EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
-EVAL_SEQ_LEN = 512
-AGREEMENT_WINDOWS = 1  # it runs both models
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from html import escape
 
+from wanda_core.checks import EVAL_SEQ_LEN
 from wanda_ui.engine.loaded import About, Result
-from wanda_ui.engine.work import EVAL_SEQ_LEN
 from wanda_ui.language import Say
 from wanda_ui.markup import number
 

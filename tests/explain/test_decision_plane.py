@@ -73,9 +73,8 @@ def test_every_weight_is_counted_once_with_its_fate(seed, columns, sparsity, bin
     assert plane.differ == pytest.approx(float((by_magnitude != by_wanda).float().mean()))
     assert bool((plane.x_edges.diff() > 0).all())
     assert bool((plane.y_edges.diff() > 0).all())
-    inside = (norms.log10() >= plane.x_edges[0]) & (norms.log10() < plane.x_edges[1])
-    lowest = int((inside | (norms == 0)).sum()) if bins > 1 else columns
-    assert int(counts[:, :, 0].sum()) == 9 * lowest
+    leftmost = int((norms.log10() < plane.x_edges[1]).sum()) if bins > 1 else columns
+    assert int(counts[:, :, 0].sum()) == 9 * leftmost
 
 
 def test_a_tenth_of_the_columns_is_loud_and_the_first_of_the_loudest_is_named():
@@ -95,6 +94,16 @@ def test_numbers_all_alike_lie_in_the_middle():
     plane = plane_of(torch.full((2, 4), -10.0), torch.full((4,), 0.1), 0.0, bins=3)
     assert plane.x_edges.tolist() == pytest.approx([-1.5, -1 - 1 / 6, -1 + 1 / 6, -0.5])
     assert plane.both.tolist() == [[0, 0, 0], [0, 8, 0], [0, 0, 0]]
+
+
+def test_one_column_that_is_all_but_silent_does_not_stretch_the_plane():
+    norms = torch.linspace(1.0, 10.0, 300)
+    norms[7] = 1e-9
+    plane = plane_of(torch.ones(2, 300), norms, 0.5, bins=9)
+    assert float(plane.x_edges[0]) == pytest.approx(0, abs=0.02)
+    assert float(plane.x_edges[-1]) == pytest.approx(1)
+    leftmost = sum(fate[:, 0].sum() for fate in (plane.both, plane.wanda, plane.magnitude, plane.cut))
+    assert int(leftmost) == 2 * int((norms.log10() < plane.x_edges[1]).sum())
 
 
 def test_where_nothing_or_only_zeros_are_cut_there_is_no_cut():

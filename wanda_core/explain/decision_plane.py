@@ -15,7 +15,7 @@ from wanda_core.maths import scores
 
 BINS = 48  # on either side: finer than a small picture shows
 LOUD_SHARE = 0.1  # of the columns, those with the largest norms
-LEFT_BELOW = 0.002  # share of the weights that may lie below the plane; they join its lowest row
+LEFT_BELOW = 0.005  # share of columns, and of weights, beyond the lower ends: one dead column would take half the plane
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def decision_plane(
     """Lay a linear's weights out on the plane, told apart by what two masks do to them.
 
     W (C_out, C_in); X_norm (C_in,) L2 norms of the input columns; by_magnitude, by_wanda: bool (C_out, C_in), True
-    where a weight goes; bins: of either side. A weight of zero and a column without input join the lowest row and the
-    leftmost column. Raises InputError for shapes that do not fit.
+    where a weight goes; bins: of either side. The quietest columns and the smallest weights, LEFT_BELOW of either, and
+    those that are zero join the leftmost column and the lowest row. Raises InputError for shapes that do not fit.
     """
     if X_norm.shape != W.shape[1:] or by_magnitude.shape != W.shape or by_wanda.shape != W.shape:
         raise InputError(
@@ -72,7 +72,7 @@ def decision_plane(
     A, norms = W.detach().float().abs().cpu(), X_norm.detach().float().cpu()
     by_magnitude, by_wanda = by_magnitude.cpu(), by_wanda.cpu()
     x, y = torch.log10(norms), torch.log10(A)
-    x_edges, y_edges = _edges(x, bins, 0.0), _edges(y, bins, LEFT_BELOW)
+    x_edges, y_edges = _edges(x, bins), _edges(y, bins)
     cells = _bin(y, y_edges) * bins + _bin(x, x_edges)  # (C_out, C_in)
     fates = 2 * by_wanda.long() + by_magnitude.long()  # kept by both, by Wanda alone, by magnitude alone, by neither
     counts = torch.bincount((fates * bins * bins + cells).flatten(), minlength=4 * bins * bins)
@@ -111,10 +111,10 @@ def wanda_cut(W: Tensor, X_norm: Tensor, removed: Tensor) -> float | None:
     return math.log10(float(thresholds.median())) if len(thresholds) else None
 
 
-def _edges(logs: Tensor, bins: int, below: float) -> Tensor:
-    """Divide the range of what is finite evenly, but for a share `below` at its lower end. -> (bins + 1,)."""
+def _edges(logs: Tensor, bins: int) -> Tensor:
+    """Divide the range of what is finite evenly, but for the share LEFT_BELOW at its lower end. -> (bins + 1,)."""
     finite = logs[torch.isfinite(logs)].sort().values
-    low, high = (float(finite[int(below * len(finite))]), float(finite[-1])) if len(finite) else (0.0, 0.0)
+    low, high = (float(finite[int(LEFT_BELOW * len(finite))]), float(finite[-1])) if len(finite) else (0.0, 0.0)
     if high - low < 1e-3:  # all alike: give them a cell in the middle
         low, high = low - 0.5, high + 0.5
     return torch.linspace(low, high, bins + 1)

@@ -16,7 +16,7 @@ DEV  := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test quick families lint bench soak browser clean FORCE
+.PHONY: help run test quick families lint replay bench soak browser clean FORCE
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,10 @@ lint: $(DEV) ## ruff, mypy and the direction of imports
 
 families: $(DEV) ## Every causal architecture of transformers, tiny: served whole or refused by name (five minutes)
 	$(PY) -m pytest -m families
+
+replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json (a quarter of an hour)
+	@$(PY) -m wanda_core.model.builtin
+	$(PY) -m wanda_core.report.replay
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
 	@$(PY) -m wanda_core.model.builtin

@@ -1,4 +1,4 @@
-"""Paths of the texts, the style and the pictures that come with the program."""
+"""Paths of the texts, the stored run, the style and the pictures that come with the program."""
 
 from pathlib import Path
 
@@ -7,3 +7,4 @@ _HERE = Path(__file__).resolve().parent
 ASSETS = _HERE / "assets" if (_HERE / "assets").is_dir() else _HERE.parent / "assets"
 BUILTIN_CALIBRATION = ASSETS / "text" / "calibration.txt"
 BUILTIN_EVALUATION = ASSETS / "text" / "evaluation.txt"
+REPLAY = ASSETS / "replay.json"  # a stored run of the built-in model, written by `make replay`

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wanda_core.calibration.profile import Profile, profile_steps
+from wanda_core.checks import AGREEMENT_WINDOWS as AGREEMENT_WINDOWS
+from wanda_core.checks import EVAL_SEQ_LEN as EVAL_SEQ_LEN
+from wanda_core.checks import EVAL_WINDOWS as EVAL_WINDOWS
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.outliers.kept_analysis import load_analysis, save_analysis
@@ -21,10 +24,6 @@ T = TypeVar("T")
 Models = Mapping[str, Loaded]
 Job = Callable[[Models], Generator[Any, None, T]]  # a `partial` of a function at the top level of a module
 Draw = Callable[[LanguageModel], Calibration]  # reads the text of a calibration; such a `partial` too
-
-EVAL_WINDOWS = 4  # of EVAL_SEQ_LEN tokens: a perplexity in some three seconds on two cores
-EVAL_SEQ_LEN = 512
-AGREEMENT_WINDOWS = 1  # it runs both models
 
 
 def analyse(models: Models, name: str, kept: Path | None = None) -> Steps[tuple[Analysis, Calibration, float]]:

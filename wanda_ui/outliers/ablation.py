@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from wanda_core.assets import BUILTIN_EVALUATION
+from wanda_core.checks import ABLATION_WINDOWS, EVAL_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.outliers.ablation import (
     PLACES,
@@ -22,7 +23,6 @@ from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
 from wanda_ui.engine.loaded import Loaded
-from wanda_ui.engine.work import EVAL_SEQ_LEN
 from wanda_ui.inputs import as_int, typed_number
 from wanda_ui.jobs import LIGHT, Update
 from wanda_ui.language import Say, label
@@ -33,7 +33,6 @@ from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 MOST_DRAWS, MOST_WINDOWS = 12, 8  # on the page, where others wait; the engine takes more
-WINDOWS = 2
 MOST_CHARACTERS = 20_000  # of the list of channels
 PROMPT, LINE_TOKENS = "The sky is blue because", 16
 COLUMNS = ("what", "channels", "perplexity", "times_untouched", "line")
@@ -82,7 +81,7 @@ def build(context: TabContext) -> gr.Textbox:
         windows = gr.Slider(
             1,
             MOST_WINDOWS,
-            value=WINDOWS,
+            value=ABLATION_WINDOWS,
             step=1,
             label=label("outliers.ablation.windows"),
             elem_id="ablation-windows",

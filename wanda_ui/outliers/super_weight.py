@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from wanda_core.checks import ABLATION_WINDOWS
 from wanda_core.outliers.super_weight import (
     SuperWeight,
     SuperWeightReport,
@@ -19,7 +20,7 @@ from wanda_ui import markup
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say
-from wanda_ui.outliers.ablation import WINDOWS, evaluation, page_settings, prompt_box
+from wanda_ui.outliers.ablation import evaluation, page_settings, prompt_box
 from wanda_ui.outliers.figures.strips import super_strip
 from wanda_ui.outliers.section import Section, buttons, question, section_table
 from wanda_ui.outliers.sentence import SENTENCE
@@ -57,7 +58,7 @@ def build(context: TabContext) -> None:
     candidates = gr.HTML("", elem_id="super-candidates")
 
     def steps(name: str, prompt: str) -> Steps[Search]:
-        settings = page_settings(DRAWS, WINDOWS, prompt)
+        settings = page_settings(DRAWS, ABLATION_WINDOWS, prompt)
         make = partial(searched, settings=settings)
         return (yield from context.state.measurement_steps(name, ("super weight", *settings.values()), make))
 

@@ -1,0 +1,206 @@
+"""A replay made from a tiny model: whole, twice the same, true to the engine, and written in one step."""
+
+import json
+
+import pytest
+import torch
+from replay_shape import assert_whole
+
+from wanda_core.calibration.profile import profile
+from wanda_core.errors import ModelError
+from wanda_core.evaluation.generation import Generated, generate
+from wanda_core.evaluation.perplexity import agreement, perplexity
+from wanda_core.explain.mask_comparison import two_masks
+from wanda_core.progress import Progress, finish
+from wanda_core.pruning.prune import prune
+from wanda_core.recipe import PruneSpec, preset
+from wanda_core.report import replay as module
+from wanda_core.report.numbers import rounded, significant
+from wanda_core.report.plan import PROMPTS, Cell, Plan
+from wanda_core.report.points import stored
+from wanda_core.report.replay import dumped, main, replay_steps
+from wanda_core.text.windows import calibrate
+
+SMALL = Plan(
+    sparsities=(0, 20, 60),
+    patterns=("2:4",),
+    best=(50,),
+    prompts=PROMPTS[:2],
+    answer_tokens=4,
+    samples=3,
+    length=32,
+    windows=2,
+    ablation_windows=1,
+    seq_len=64,
+    sparsity=50,
+    blocks=(1, 0),
+)
+READ = {"samples": 3, "seq_len": 32}
+MEASURED = {"seq_len": 64, "windows": 2}
+
+
+def timeless(replay: dict) -> dict:
+    """All of it but what another run may change."""
+    copy = json.loads(dumped(replay))
+    copy["made"] |= {"date": "", "calibration": copy["made"]["calibration"] | {"seconds": 0}}
+    for point in [*copy["lines"].values(), *copy["points"]]:
+        point["seconds"] = 0
+    return copy
+
+
+@pytest.fixture(scope="module")
+def made(tiny_llama):
+    """-> (the replay, the steps it took)"""
+    steps: list[Progress] = []
+    return finish(replay_steps(tiny_llama, SMALL), steps.append), steps
+
+
+def test_it_holds_everything_that_the_plan_names(made, tiny_llama):
+    replay, _ = made
+    assert_whole(replay, SMALL, len(tiny_llama.linears))
+    assert (replay["made"]["name"], replay["made"]["revision"]) == ("tiny", "local")
+    assert replay["made"]["parameters"] == tiny_llama.n_parameters
+    assert json.loads(dumped(replay)) == replay
+
+
+def test_a_second_run_gives_the_same(made, tiny_llama):
+    assert timeless(finish(replay_steps(tiny_llama, SMALL))) == timeless(made[0])
+
+
+def test_progress_goes_through_all_recipes_by_name(made):
+    steps = made[1]
+    names = list(dict.fromkeys(step.detail for step in steps))
+    cells = ["wanda@20", "wanda@60", "wanda@2:4", "magnitude@20", "magnitude@60", "magnitude@2:4", "best@50"]
+    assert names == ["analysis", "dense", *cells, "ablation"]
+    assert {step.total for step in steps} == {len(names)}
+    fractions = [step.fraction for step in steps]
+    assert fractions[0] == 0
+    assert fractions[-1] == 1
+    assert all(step.inner is not None for step in steps)
+
+
+def test_points_are_what_the_engine_measures(made, tiny_llama):
+    replay, _ = made
+    taken = profile(tiny_llama, calibrate(tiny_llama, **READ))
+    for line, spec, place in (
+        ("wanda", PruneSpec("wanda", 0.6, order="one-shot"), 2),
+        ("magnitude", PruneSpec("magnitude", 0.2), 1),
+    ):
+        variant = prune(tiny_llama, spec, profile=taken if spec.needs_norms else None)
+        found = {name: values[place] for name, values in replay["lines"][line].items()}
+        assert found["perplexity"] == significant(perplexity(variant.lm, **MEASURED).perplexity)
+        agreed = agreement(tiny_llama, variant.lm, seq_len=64, windows=1)
+        assert (found["top1"], found["kl"]) == (rounded(agreed.top1), rounded(agreed.kl))
+    best = prune(tiny_llama, preset("best", sparsity=0.5), calibrate(tiny_llama, **READ))
+    assert replay["points"][-1]["perplexity"] == pytest.approx(perplexity(best.lm, **MEASURED).perplexity, rel=1e-3)
+
+
+def test_answers_are_the_variants_own(made, tiny_llama):
+    replay, _ = made
+    variant = prune(tiny_llama, PruneSpec("magnitude", pattern="2:4"))
+    for lm, name in ((tiny_llama, "dense"), (variant.lm, "magnitude@2:4")):
+        *_, answer = generate(lm, PROMPTS[1].text, max_new_tokens=4, chat=True)
+        assert replay["answers"][name][1] == stored(answer)
+
+
+def test_an_answer_is_put_down_by_pieces_and_whole_percents():
+    answer = Generated("ab", (1, 2, 3), ("a", "", "b"), (0.004, 0.996, 0.425))
+    assert stored(answer) == {"t": ["a", "", "b"], "p": [0, 100, 42]}
+
+
+def test_pictures_are_of_the_linears_that_are_named(made, tiny_llama):
+    replay, _ = made
+    taken = profile(tiny_llama, calibrate(tiny_llama, **READ))
+    linear = tiny_llama.of_kind("mlp.up_proj")[1]
+    norms, W = taken.norms[linear.name], linear.weight.cpu()
+    by_magnitude, by_wanda = two_masks(W, norms, 0.5, "matrix")
+    plane = replay["planes"][0]
+    assert plane["level"] == pytest.approx(float(W.abs()[by_magnitude].max().log10()), abs=1e-4)
+    assert plane["loudest"]["column"] == int(norms.argmax())
+    assert plane["differ"] == pytest.approx(float((by_magnitude != by_wanda).float().mean()), abs=1e-4)
+    scores = replay["scores"]
+    assert scores["magnitude"]["cut"][1] == plane["level"]
+    assert scores["wanda"]["cut"][1] == plane["slant"]
+    assert scores["wanda"]["median"][1] == pytest.approx(float((W.abs() * norms).median().log10()), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("cell", "spec"),
+    [
+        (Cell("wanda", "45"), PruneSpec("wanda", 0.45, order="one-shot")),
+        (Cell("wanda", "2:4"), PruneSpec("wanda", pattern="2:4", order="one-shot")),
+        (Cell("magnitude", "5"), PruneSpec("magnitude", 0.05)),
+        (Cell("best", "70"), preset("best", sparsity=0.7)),
+    ],
+)
+def test_a_cells_recipe(cell, spec):
+    assert cell.spec == spec
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(1234567.0, 1234600.0), (22.123456, 22.123), (0.000123456, 0.00012346), (0.0, 0.0)]
+)
+def test_five_digits_say_enough(value, kept):
+    assert significant(value) == kept
+
+
+def test_a_rounded_zero_has_no_sign():
+    assert str(rounded(-0.00001)) == "0.0"
+
+
+@pytest.fixture
+def small_model(monkeypatch, tiny_llama):
+    """The command's model is tiny, and its plan small."""
+    asked = []
+
+    def load(name, **how):
+        asked.append((name, how))
+        return tiny_llama
+
+    monkeypatch.setattr(module, "load_model", load)
+    monkeypatch.setattr(module, "replay_steps", lambda lm: replay_steps(lm, SMALL))
+    return asked
+
+
+def test_the_command_writes_the_file_in_one_step_and_says_its_size(small_model, made, tmp_path, capsys):
+    target = tmp_path / "replay.json"
+    target.write_text("an earlier one")
+    main(["--output", str(target)])
+    assert timeless(json.loads(target.read_text(encoding="utf-8"))) == timeless(made[0])
+    said = capsys.readouterr()
+    assert f"{target}: {target.stat().st_size:,} bytes" in said.out
+    assert "3 of 10: wanda@20\n" in said.err
+    assert small_model == [("builtin", {"device": "cpu", "dtype": torch.float32})]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_that_is_not_there_is_refused_before_the_work(small_model, tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: .*nowhere' is no folder; make it, or choose another place$"):
+        main(["--output", str(tmp_path / "nowhere" / "replay.json")])
+    assert not small_model
+
+
+def test_a_file_that_cannot_be_written_is_said_in_a_sentence(small_model, tmp_path):
+    (tmp_path / "replay.json").mkdir()
+    with pytest.raises(SystemExit, match=r"^error: the replay cannot be written to .*; choose another place$"):
+        main(["--output", str(tmp_path / "replay.json")])
+    assert [path.name for path in tmp_path.iterdir()] == ["replay.json"]
+
+
+def test_a_run_that_fails_leaves_the_earlier_file(small_model, monkeypatch, tmp_path):
+    def broken(lm):
+        raise ModelError("the model broke; load it again")
+        yield
+
+    monkeypatch.setattr(module, "replay_steps", broken)
+    target = tmp_path / "replay.json"
+    target.write_text("an earlier one")
+    with pytest.raises(SystemExit, match=r"^error: the model broke; load it again$"):
+        main(["--output", str(target)])
+    assert target.read_text() == "an earlier one"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_number_that_is_none_is_no_replay():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dumped({"perplexity": float("nan")})

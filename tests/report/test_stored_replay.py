@@ -1,0 +1,126 @@
+"""The replay that comes with the program: whole, small, made by today's recipes, and what the engine still measures."""
+
+import hashlib
+import json
+import random
+
+import pytest
+import torch
+from replay_shape import assert_whole
+
+from wanda_core.assets import BUILTIN_EVALUATION, REPLAY
+from wanda_core.calibration.profile import profile
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, EVAL_SEQ_LEN, EVAL_WINDOWS
+from wanda_core.evaluation.generation import prompt_ids
+from wanda_core.evaluation.next_logits import next_logits
+from wanda_core.evaluation.perplexity import perplexity
+from wanda_core.model.builtin import GGUF_SHA256, TITLE
+from wanda_core.outliers.ablation import Ablation, ablated
+from wanda_core.pruning.prune import prune
+from wanda_core.report.plan import BEST, LINES, PROMPTS, SPARSITIES, Cell, Plan
+from wanda_core.report.replay import MOST_BYTES, dumped, fingerprint, recipes
+from wanda_core.text.files import read_text
+from wanda_core.text.windows import calibrate
+
+WRITTEN = REPLAY.read_bytes()
+STORED = json.loads(WRITTEN)
+AGAIN = "make it anew with `make replay`"
+
+
+def drawn_cells() -> list[Cell]:
+    """Two sparsities of both lines and a point of the preset, by lot: another file, other lots."""
+    lots = random.Random(hashlib.sha256(WRITTEN).hexdigest())
+    amounts = lots.sample([percent for percent in SPARSITIES if percent], 2)
+    cells = [Cell(line, str(percent)) for percent in amounts for line in LINES]
+    return [*cells, Cell("best", str(lots.choice(BEST)))]
+
+
+def stored_perplexity(cell: Cell) -> float:
+    if cell.line in LINES:
+        return STORED["lines"][cell.line]["perplexity"][SPARSITIES.index(int(cell.amount))]
+    (point,) = (p for p in STORED["points"] if (p["line"], str(p["sparsity"])) == (cell.line, cell.amount))
+    return point["perplexity"]
+
+
+def test_it_is_whole_and_small():
+    assert len(WRITTEN) <= MOST_BYTES
+    assert_whole(STORED, Plan(), 30)
+    assert dumped(STORED).encode() == WRITTEN
+
+
+def test_it_was_made_by_todays_recipes_texts_and_prompts():
+    made = STORED["made"]
+    assert made["recipes"] == recipes(), AGAIN
+    drawn = made["calibration"]
+    assert (drawn["samples"], drawn["seq_len"], drawn["seed"]) == (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, 0), AGAIN
+    assert (made["windows"], made["seq_len"]) == (EVAL_WINDOWS, EVAL_SEQ_LEN), AGAIN
+    assert made["eval"] == fingerprint(read_text(BUILTIN_EVALUATION)), AGAIN
+    assert [prompt["text"] for prompt in STORED["prompts"]] == [prompt.text for prompt in PROMPTS], AGAIN
+    assert (made["model"], made["name"], made["revision"]) == (TITLE, "builtin", GGUF_SHA256), AGAIN
+
+
+def test_a_default_that_changes_is_seen(monkeypatch):
+    """The test above would fail: with one more step of the preset's solver, or the matrix for Wanda's group."""
+    from wanda_core.report import plan
+
+    monkeypatch.setitem(plan.RECIPES, "wanda", lambda: plan.PruneSpec("wanda", order="one-shot", group="matrix"))
+    assert STORED["made"]["recipes"] != recipes()
+
+
+def test_it_shows_what_the_lab_is_about():
+    """Wanda's line lies below magnitude's, less is the same as nothing, and the dense model knows its capitals."""
+    wanda, magnitude = (STORED["lines"][line]["perplexity"] for line in LINES)
+    assert all(ours < theirs for ours, theirs in list(zip(wanda, magnitude, strict=True))[4:15])
+    assert wanda[1] < 1.02 * wanda[0]
+    best = {point["sparsity"]: point["perplexity"] for point in STORED["points"] if point["line"] == "best"}
+    assert all(best[percent] < wanda[SPARSITIES.index(percent)] for percent in BEST)
+    assert "Paris" in "".join(STORED["answers"]["dense"][0]["t"])
+    plane = STORED["planes"][0]
+    assert (plane["block"], plane["loudest"]["column"]) == (11, 247)
+    assert (plane["loudest"]["wanda"], plane["loudest"]["magnitude"]) == pytest.approx((0.90, 0.09), abs=0.02)
+    assert (STORED["stream"]["channel"], STORED["stream"]["block"]) == (507, 11)
+    assert STORED["ablation"]["channel"] > 1000 * STORED["ablation"]["nothing"]
+    assert STORED["ablation"]["high"] < 1.2 * STORED["ablation"]["nothing"]
+
+
+@pytest.fixture(scope="module")
+def calibration(builtin_lm):
+    return calibrate(builtin_lm)
+
+
+@pytest.fixture(scope="module")
+def taken(builtin_lm, calibration):
+    return profile(builtin_lm, calibration)
+
+
+@pytest.mark.builtin
+def test_the_calibration_is_todays(calibration):
+    assert STORED["made"]["calibration"]["fingerprint"] == calibration.fingerprint, AGAIN
+
+
+@pytest.mark.builtin
+@pytest.mark.parametrize("cell", drawn_cells(), ids=lambda cell: cell.name)
+def test_the_engine_measures_the_same_today(builtin_lm, calibration, taken, cell):
+    """Which cells is drawn by lot; recipes that change weights move with the order of sums."""
+    one_shot = cell.spec.order == "one-shot"
+    given = {"profile": taken} if one_shot else {"calibration": calibration}
+    lm = prune(builtin_lm, cell.spec, **given).lm
+    measured = perplexity(lm, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS).perplexity
+    assert measured == pytest.approx(stored_perplexity(cell), rel=0.01 if cell.line in LINES else 0.15), AGAIN
+    clear = 0.05 if cell.line in LINES else 1.0  # a likeliest token by so much is the likeliest anywhere
+    for prompt, answer in zip(PROMPTS, STORED["answers"][cell.name], strict=True):
+        logits = next(next_logits(lm, prompt_ids(lm, prompt.text, chat=True), 1))
+        first, second = logits.topk(2).values.tolist()
+        if first - second > clear:
+            assert lm.decode([int(logits.argmax())]).rstrip("\ufffd") == answer["t"][0], AGAIN
+            percent = 100 * float(logits.softmax(0).max())
+            assert percent == pytest.approx(answer["p"][0], abs=2 if cell.line in LINES else 30), AGAIN
+
+
+@pytest.mark.builtin
+@torch.no_grad()
+def test_the_ablation_is_todays(builtin_lm):
+    told = STORED["ablation"]
+    with ablated(builtin_lm, Ablation(tuple(told["channels"]), told["value"], told["tokens"])):
+        measured = perplexity(builtin_lm, seq_len=told["seq_len"], windows=told["windows"])
+    assert measured.perplexity == pytest.approx(told["channel"], rel=0.05), AGAIN

@@ -64,8 +64,11 @@ def view_of(page):
 
 
 def told(view, updates, kind):
-    """-> the messages of a kind among an event's updates."""
-    return [update[view.view][kind] for update in updates if kind in update.get(view.view, {})]
+    """-> the messages of a kind among an event's updates, without their numbers."""
+    messages = [update[view.view][kind] for update in updates if kind in update.get(view.view, {})]
+    numbers = [message["number"] for message in messages]
+    assert numbers == sorted(set(numbers))  # the browser takes a number for another message
+    return [{name: value for name, value in message.items() if name != "number"} for message in messages]
 
 
 def looked(view, *columns, who="visitor", **more):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from wanda_core.checks import MAX_SEED, MAX_SPARSITY
 from wanda_core.errors import InputError, shortened
@@ -45,7 +45,7 @@ class Solver:
                 )
         for name, least in (("damping", 1e-6), ("shrinkage", 0.0), ("dense_share", 0.0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not least <= value <= 1:
+            if isinstance(value, bool) or not isinstance(value, Real) or not least <= cast(Any, value) <= 1:
                 raise InputError(
                     f"{name} {shortened(value)} is not a number from {least:g} to 1; leave it out for "
                     f"{getattr(Solver, name):g}"
@@ -258,7 +258,7 @@ def parse_pattern(pattern: str) -> tuple[int, int] | None:
 
 def _checked_sparsity(value: Any, most: float = MAX_SPARSITY) -> float:
     """Return a sparsity as a plain float. Raises InputError for anything but a number from 0 to `most`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= cast(Any, value) <= most:
         raise InputError(
             f"sparsity {shortened(value)} is not a number from 0 to {most}; it is the share of weights to remove, try "
             "0.5"

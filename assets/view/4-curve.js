@@ -6,7 +6,7 @@
   const MOST = 80; // percent drawn; beyond it every method leaves noise
   const FARTHEST = 95;
   const LABELS = [72, 52, 62]; // percent where the first, second, third line is named
-  const CEILING = 1e6; // perplexities above are drawn at the edge
+  const CEILING = 1.2e5; // perplexities above are drawn at the edge
 
   /** Values of the paper's table, LLaMA-2-7B on WikiText-2, at 50%: Sun et al. 2023, arXiv 2306.11695. */
   W.PAPER = { dense: 5.12, points: [["Wanda", 50, 6.42], ["SparseGPT", 50, 6.51], ["magnitude", 50, 14.89]] };
@@ -69,7 +69,7 @@
 
     const drawAxes = () => {
       const marks = [];
-      for (let power = 0; power <= 6; power += 1) {
+      for (let power = 0; power <= 5; power += 1) {
         const value = 10 ** power;
         if (Math.log(value) < scale[0] - 0.01 || Math.log(value) > scale[1]) continue;
         marks.push(s("line", { class: "wl-grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }));

@@ -52,8 +52,9 @@
       const same = dense && which !== W.DENSE ? W.shared(dense.pieces, pieces) : -1;
       const differs = same >= 0 && same < pieces.length && (same < dense.pieces.length || dense.whole) ? same : -1;
       if (differs !== part || (differs >= 0 && !tokens[differs].classList.contains("wl-part"))) {
-        tokens.forEach((token) => token.classList.remove("wl-part"));
-        tokens[differs]?.classList.add("wl-part");
+        let from = differs; // the word is marked, whose beginning may be shared
+        while (from > 0 && !/^\s/.test(pieces[from])) from -= 1;
+        tokens.forEach((token, i) => token.classList.toggle("wl-part", differs >= 0 && i >= from && i <= differs));
         part = differs;
       }
     };

@@ -34,13 +34,13 @@
   const streamFigure = ({ largest, median, channel }) => {
     const values = [...largest, ...median].map(Math.log);
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const x = (i) => 44 + ((WIDTH - 56) * i) / (largest.length - 1);
+    const x = (i) => 54 + ((WIDTH - 66) * i) / (largest.length - 1);
     const y = (value) => 12 + ((HEIGHT - 34) * (high - Math.log(value))) / (high - low);
     const line = (values) => values.map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("");
     const ticks = [1, 100, 10000].filter((value) => Math.log(value) >= low && Math.log(value) <= high);
     const middle = Math.floor(largest.length * 0.66);
     return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT + 6}`, "aria-hidden": "true" },
-      ticks.map((value) => [s("line", { class: "wl-grid", x1: 44, x2: WIDTH - 12, y1: y(value), y2: y(value) }), s("text", { class: "wl-tick", x: 38, y: y(value) + 4, "text-anchor": "end" }, value.toLocaleString("en"))]).flat(),
+      ticks.map((value) => [s("line", { class: "wl-grid", x1: 54, x2: WIDTH - 12, y1: y(value), y2: y(value) }), s("text", { class: "wl-tick", x: 48, y: y(value) + 4, "text-anchor": "end" }, value.toLocaleString("en"))]).flat(),
       s("path", { class: "wl-line wl-of-0", d: line(largest) }), s("path", { class: "wl-line wl-of-dense", d: line(median) }),
       s("text", { class: "wl-name wl-of-0", x: x(middle), y: y(largest[middle]) + 18, "text-anchor": "middle" }, W.say("view.door.channel", { channel })),
       s("text", { class: "wl-name wl-of-dense", x: x(middle), y: y(median[middle]) - 8, "text-anchor": "middle" }, W.say("view.door.median")),

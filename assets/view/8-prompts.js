@@ -16,6 +16,7 @@
       text.style.height = "auto";
       text.style.height = `${Math.min(160, text.scrollHeight + 2)}px`;
     };
+    new ResizeObserver(() => fit()).observe(text);
     const chips = prompts.map((prompt) => [prompt, h("button", { type: "button", class: "wl-suggest", onclick: () => on.prompt(prompt.text, true) }, W.say(`view.prompt_of.${prompt.id}`))]);
     const ask = h("button", { type: "button", class: "wl-secondary", id: "ask", onclick: () => on.ask() }, W.say("view.ask"));
     const number = (name, min, max, step) => {

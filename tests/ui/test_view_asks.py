@@ -76,7 +76,7 @@ def test_a_curve_goes_on_where_it_was_and_cancel_keeps_its_points(view, state, h
     told_so_far = []
     for update in updates:
         told_so_far += told(view, [update], "sweep")
-        if len(told_so_far[-1]["points"]["0"]) == 3:
+        if told_so_far and len(told_so_far[-1]["points"]["0"]) == 3:
             view.cancel_sweep.press(visitor())
             break
     last = told(view, list(updates), "sweep")[-1]
@@ -122,7 +122,7 @@ def test_own_prompts_are_answered_by_both_models(view, state, tiny_llama, held):
 def test_own_prompts_can_be_cancelled_and_need_a_recipe(view):
     updates = view.own(visitor(), event(column(), prompts=["The sky", "A river", "A stone"]))
     for update in updates:
-        if told(view, [update], "own")[-1]["rows"]:
+        if any(message["rows"] for message in told(view, [update], "own")):
             view.cancel.press(visitor())
             break
     last = told(view, list(updates), "own")[-1]
@@ -161,7 +161,7 @@ def test_why_is_answered_in_a_sentence_where_it_cannot_be_told(view, change):
 def test_a_model_is_opened_or_it_is_said_why_not(view, state, monkeypatch):
     finish(state.open_steps("tiny"))
     [update] = list(view.open(visitor(), event(model=" tiny ")))
-    message = update[view.view]["opened"]
+    [message] = told(view, [update], "opened")
     assert (message["ready"], message["title"], message["dense"]) == (True, "tiny", None)
     assert "float32" in message["chip"]
     assert (update[view.context.model], update[view.context.key]) == ("tiny", "")
@@ -172,7 +172,7 @@ def test_a_model_is_opened_or_it_is_said_why_not(view, state, monkeypatch):
     monkeypatch.setattr(app_state, "locate", nothing)
     for name, problem in (("owner/other", "choose another"), (" ", "is empty"), (7, "is empty"), ("a b/c\n", "; ")):
         *_, update = view.open(visitor(), event(model=name))
-        assert problem in update[view.view]["opened"]["problem"]
+        assert problem in told(view, [update], "opened")[0]["problem"]
         assert view.context.model not in update  # what was shown stays
 
 
@@ -183,7 +183,7 @@ def test_opening_a_model_can_be_cancelled(view, state, monkeypatch):
     next(updates)
     view.cancel.press(visitor())
     *_, update = updates
-    assert update[view.view]["opened"] == {"model": "owner/slow", "problem": CANCELLED}
+    assert told(view, [update], "opened") == [{"model": "owner/slow", "problem": CANCELLED}]
     go.set()
 
 
@@ -197,7 +197,7 @@ def test_a_model_is_read_quietly_after_it_was_opened(view, state):
 
 def test_what_a_recipe_will_take_is_told_once_it_is_known(view, state):
     def expected(*columns, **more):
-        return view.expect(visitor(), event(*columns, **more))[view.view]["expected"]
+        return told(view, [view.expect(visitor(), event(*columns, **more))], "expected")[0]
 
     assert expected(column()) == {"seconds": None, "words": "Kept, the variant takes 1 MB."}
     assert expected(column(), model="elsewhere") == {"seconds": None, "words": ""}
@@ -222,7 +222,7 @@ def test_a_text_that_was_uploaded_is_kept_and_no_other_file_is(view, state, tmp_
     def brought(**data):
         given = event()
         given._data = data
-        return view.bring_text(visitor(), given)[view.view]["text"]
+        return told(view, [view.bring_text(visitor(), given)], "text")[0]
 
     message = brought(path=str(tmp_path / "uploads" / "mine.txt"), name="<b>" * 99)
     assert message["name"] == ("<b>" * 99)[:100]

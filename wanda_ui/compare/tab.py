@@ -232,9 +232,11 @@ class View:
             last["run"] = data.get("run")
             wanted = asked.looked(data, self.settings)
             last["model"] = wanted.model
-            for message in messages_of(wanted, Watch(say, arrival_of(request), placed, stopped)):
-                last = message if message is not None else last
-                yield self._tell(kind, message)
+            arrival = arrival_of(request)
+            with self.context.state.engine.present(arrival):
+                for message in messages_of(wanted, Watch(say, arrival, placed, stopped)):
+                    last = message if message is not None else last
+                    yield self._tell(kind, message)
         except StoppedError:
             yield self._tell(kind, {**last, "progress": None, "ended": True, "done": say("view.cancelled")})
         except WandaError as error:

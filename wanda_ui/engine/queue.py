@@ -58,6 +58,7 @@ class _Task(Generic[T]):
     kind: tuple[Hashable, ...]
     quiet: bool
     shared: Hashable
+    request: int | None
     claims: int = 1
     steps: Run[T] | None = None
     ran: float = 0.0  # seconds, of the times it ran before it was interrupted
@@ -89,6 +90,7 @@ class Engine:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _arrived: int = 0
     _claims: int = 0
+    _present: set[int] = field(default_factory=set)
     _closed: bool = False
     _thread: threading.Thread | None = None
 
@@ -120,6 +122,18 @@ class Engine:
             return task.result  # type: ignore[return-value] # it ended without an error
         finally:
             self._withdraw(task)
+
+    @contextmanager
+    def present(self, request: int | None) -> Iterator[None]:
+        """Context manager: a request that asks for several jobs, one after the other, counts as one that is here."""
+        with self._changed:
+            if request is not None:
+                self._present.add(request)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._present.discard(-1 if request is None else request)
 
     @property
     def waiting(self) -> int:
@@ -172,7 +186,7 @@ class Engine:
                     return task
             if not quiet and sum(not task.quiet for task in self._waiting) >= self.most_waiting:
                 raise BusyError(self._full(self.most_waiting))
-            task = _Task(start, arrival, kind, quiet, shared)
+            task = _Task(start, arrival, kind, quiet, shared, came)
             self._waiting.append(task)
             self._claims += 1
             if self._thread is None:
@@ -199,11 +213,15 @@ class Engine:
             self._changed.notify_all()
 
     def _place(self, task: _Task[Any]) -> Progress:
-        """Return how many jobs are before one, and the seconds they will take, None where nobody can know."""
+        """Return how many requests are before one, and the seconds of their jobs, None where nobody can know."""
         before = [other for other in self._waiting if other.arrival < task.arrival and other.quiet <= task.quiet]
         if self._running is not None and self._running is not task and self._running.quiet <= task.quiet:
             before.insert(0, self._running)
-        return Progress("waiting", 0, len(before), "jobs", seconds=self._seconds(before))
+        earlier = {other.request if other.request is not None else -id(other) for other in before}
+        if task.request is not None:
+            earlier |= {request for request in self._present if request < task.request}
+        earlier.discard(task.request)  # an earlier job of the same
+        return Progress("waiting", 0, len(earlier), "jobs", seconds=self._seconds(before))
 
     def _seconds(self, tasks: list[_Task[Any]]) -> float | None:
         """Estimate how long jobs will take one after the other."""

@@ -7,7 +7,7 @@ PIP    := $(PY) -m pip --disable-pip-version-check
 
 # What `quick` runs: hand-worked numbers, properties and tiny models, nothing that starts processes or a browser.
 QUICK  := tests/maths tests/pruning tests/text tests/explain tests/test_face.py tests/test_house.py \
-          tests/test_method_table.py tests/test_recipe.py tests/ui/test_language.py tests/ui/test_setup.py
+          tests/test_method_table.py tests/test_recipe.py tests/ui/test_language.py tests/ui/test_asked.py
 
 # Stamps, so that nothing is installed twice; they lie in the environment and go with it.
 MADE := $(VENV)/.made

@@ -1,4 +1,4 @@
-"""A server's long day: prunes, comparisons, outlier questions and abandoned jobs; its memory must stay where it was.
+"""A server's long day: looks, curves, outlier questions and abandoned jobs; its memory must stay where it was.
 
 `make soak` runs it after the random recipes, or `python -m benchmarks.server_soak --rounds 100`. No browser takes part:
 what is asked goes the way of the page's events, each in a thread of its own, to the engine of one server.
@@ -23,8 +23,8 @@ from wanda_core.progress import finish
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import AppState
-from wanda_ui.compare.tab import answering
 from wanda_ui.engine import work
+from wanda_ui.engine.recipe import PLAIN, Asked, Reading, Recipe
 from wanda_ui.outliers.features import counted
 from wanda_ui.outliers.sentence import read
 
@@ -33,8 +33,8 @@ MOST_GROWTH = 1.10  # of what is resident after the early rounds
 MOST_GB = 2.5  # with the dense model, two variants with changed weights and ten without
 CHANGED, UNCHANGED = 2, 10
 WORDS = ("sky", "blue", "light", "air", "red", "sun", "water", "moon", "green", "leaf", "river", "stone", "house")
-MADE: list[str] = []  # keys of all variants so far
-ANSWER = {"max_new_tokens": 12, "temperature": 0.0, "seed": 0, "chat": True}
+MADE: list[Recipe] = []  # of all variants so far
+NEW_TOKENS = 12  # of an answer
 
 
 def main() -> None:
@@ -74,6 +74,7 @@ def soak(rounds: int, rng: random.Random) -> None:
     for number in range(1, rounds + 1):
         _asked(lambda: _prune(state, rng, changed=rng.random() < 0.2))
         _asked(lambda: _compare(state, rng))
+        _asked(lambda: _point(state, rng))
         _asked(lambda: _question(state, rng))
         _abandoned(state, rng)
         assert state.engine.settle(600), "the engine did not come to rest"
@@ -108,7 +109,7 @@ def _asked(job: Callable[[], Generator[Any, None, Any]]) -> None:
 
 def _abandoned(state: AppState, rng: random.Random) -> None:
     """Begin a job and close it after a few steps, as a closed tab does."""
-    job = rng.choice([partial(_prune, changed=rng.random() < 0.5), _compare, _question])
+    job = rng.choice([partial(_prune, changed=rng.random() < 0.5), _compare, _point, _why, _question])
 
     def event() -> None:
         with closing(job(state, rng)) as steps:
@@ -123,24 +124,42 @@ def _abandoned(state: AppState, rng: random.Random) -> None:
     thread.join()
 
 
+def _recipe(rng: random.Random, changed: bool) -> Recipe:
+    """Draw a recipe. changed: whether the kept weights change too."""
+    sparsity, own = round(rng.uniform(0.2, 0.7), 4), Reading(None, 4, 128, rng.randrange(1000))
+    if changed:
+        method, order = rng.choice(["sparsegpt", "wanda"]), rng.choice(["faithful", "in-flight"])
+        return Recipe(PruneSpec(method, sparsity, order=order, update="obs"), own)
+    reading = rng.choice([PLAIN, own])  # norms that are there, or are measured
+    return Recipe(PruneSpec(rng.choice(["wanda", "magnitude", "ria"]), sparsity, order="one-shot"), reading)
+
+
 def _prune(state: AppState, rng: random.Random, changed: bool) -> Generator[Any, None, Any]:
-    """Prune by a random recipe. changed: whether the kept weights change too."""
-    sparsity = round(rng.uniform(0.2, 0.7), 4)
-    spec = (
-        PruneSpec(rng.choice(["sparsegpt", "wanda"]), sparsity, update="obs")
-        if changed
-        else PruneSpec(rng.choice(["wanda", "magnitude", "ria"]), sparsity)
-    )
-    draw = {"text": None, "source": None, "samples": 4, "seq_len": 128, "seed": rng.randrange(1000)}
-    result = yield from state.prune_steps("builtin", spec, draw)
-    MADE.append(result.key)
+    """Look at a new variant. changed: whether its kept weights change too."""
+    recipe = _recipe(rng, changed)
+    yield from state.look_steps("builtin", recipe, _question_of(rng))
+    MADE.append(recipe)
 
 
 def _compare(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
     """Ask the dense model and a variant; one in four asks for one that was let go, which is made again."""
-    gone = [key for key in MADE if state.variants.let_go(key) is not None]
-    key = rng.choice(gone if gone and rng.random() < 0.25 else state.variants.keys)
-    return answering(state, "builtin", key, _sentence(rng), ANSWER)
+    keys = {state.key_of(state.models["builtin"], recipe): recipe for recipe in MADE}
+    gone = [recipe for key, recipe in keys.items() if state.variants.was_let_go(key)]
+    kept = [keys[key] for key in state.variants.keys if key in keys]
+    recipe = rng.choice(gone if gone and (not kept or rng.random() < 0.25) else kept)
+    asked = _question_of(rng)
+    yield from state.look_steps("builtin", recipe, asked)
+    yield from state.look_steps("builtin", None, asked)
+
+
+def _point(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
+    """Measure a point of a curve, whose variant is not kept."""
+    return state.point_steps("builtin", _recipe(rng, changed=False))
+
+
+def _why(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
+    """Ask what is likeliest after the beginning of an answer."""
+    return state.likeliest_steps("builtin", rng.choice([None, rng.choice(MADE)]), _question_of(rng), None, " blue sky")
 
 
 def _question(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
@@ -150,6 +169,10 @@ def _question(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
         return state.measurement_steps("builtin", ("features", magnitude), partial(counted, magnitude=magnitude))
     text = _sentence(rng)
     return state.measurement_steps("builtin", ("sentence", text), partial(read, text=text))
+
+
+def _question_of(rng: random.Random) -> Asked:
+    return Asked(_sentence(rng), NEW_TOKENS)
 
 
 def _sentence(rng: random.Random) -> str:

@@ -122,6 +122,31 @@ def test_requests_that_came_first_go_first_however_late_they_get_here(engine, lo
     assert log == ["first", 3, 4, 5]
 
 
+def test_a_request_of_several_jobs_counts_once_and_between_them_too(engine, log):
+    first = Job("first", log)
+    running = Visitor(engine, first, arrival=1)
+    assert first.began.wait(SOON)
+    with engine.present(2), engine.present(None):
+        later = Visitor(engine, Job("later", log), arrival=9)
+        until(lambda: later.told)
+        assert later.told[-1].total == 2  # the first, and the one that has no job just now
+        jobs = [Visitor(engine, Job(name, log).let(), arrival=2) for name in ("a", "b")]
+        until(lambda: engine.waiting == 3)
+        until(lambda: all(job.told for job in jobs))
+        assert [job.told[-1].total for job in jobs] == [1, 1]  # its own other job is not before it
+        told = len(later.told)
+        until(lambda: len(later.told) > told)
+        assert later.told[-1].total == 2
+        first.let()
+        assert [visitor.ends() for visitor in (running, *jobs)] == ["first", "a", "b"]
+    later.job.let()
+    assert later.ends() == "later"
+    assert log == ["first", "a", "b", "later"]
+    after = Visitor(engine, Job("after", log).let(), arrival=10)
+    assert after.ends() == "after"
+    assert not engine._present
+
+
 def test_a_full_queue_is_said_in_a_sentence_and_takes_jobs_again_later(log):
     engine = Engine(most_waiting=2)
     running = Job("running", log)
@@ -318,6 +343,7 @@ def test_a_closed_engine_ends_what_runs_and_waits_and_takes_nothing_more(log):
     running.let(1)
     closing_it = threading.Thread(target=engine.close)
     closing_it.start()
+    until(lambda: engine._closed)
     running.let(1)
     closing_it.join(SOON)
     assert not closing_it.is_alive()
@@ -363,5 +389,7 @@ def test_durations_go_from_the_particular_to_the_general():
     assert durations.expected(("prune", "builtin", "in-flight")) == 2.0
     assert durations.expected(("prune", "third")) == 5.5
     assert durations.expected(("answer",)) is None
+    assert durations.exactly(("prune", "builtin", "faithful")) == durations.exactly(("prune", "builtin")) == 2.0
+    assert durations.exactly(("prune", "builtin", "in-flight")) is None
     assert durations.left(("prune", "builtin"), 0.5) == 1.5
     assert durations.left(("prune", "builtin"), 100.0) == pytest.approx(0.2)

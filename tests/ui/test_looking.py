@@ -14,6 +14,7 @@ from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
+from wanda_ui import app_state
 from wanda_ui.app_state import Look
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
@@ -307,3 +308,23 @@ def test_answers_are_of_one_model_variant_and_question(state):
         said, look = looked(state, wanted, question)
         assert said == []
         assert look.seen.answer == answer
+
+
+def test_of_the_built_in_model_the_analysis_is_kept_from_one_start_to_the_next(tiny_llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(app_state.builtin, "analysis_file", lambda: tmp_path / "analysis")
+    named = replace(tiny_llama, name="builtin")
+    first, second, other = server(named), server(named), server(tiny_llama)
+    finish(other.open_steps("tiny"))
+    assert not (tmp_path / "analysis").exists()
+    finish(first.open_steps("builtin"))
+    assert (tmp_path / "analysis").exists()
+
+    def nothing(*given):
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr(work, "analyse_steps", nothing)
+    finish(second.open_steps("builtin"))
+    one_shot = Recipe(PruneSpec(order="one-shot"))
+    assert first.expected_seconds("builtin", one_shot) == second.expected_seconds("builtin", one_shot)
+    profiles = [state.models["builtin"].analysis.profile for state in (first, second)]
+    assert all(torch.equal(profiles[0].norms[name], norm) for name, norm in profiles[1].norms.items())

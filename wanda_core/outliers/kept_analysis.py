@@ -55,12 +55,13 @@ def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tu
             if source != source_of(lm, calibration):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dictionary
-            seconds = float(said["seconds"])
+            order, seconds = said["order"], float(said["seconds"])
             tokens = {str(name): int(count) for name, count in json.loads(said["tokens"]).items()}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+    except Exception:  # whatever is wrong with it, it is made again
         return None
     norms = {name.removeprefix(NORMS): tensor for name, tensor in tensors.items() if name.startswith(NORMS)}
-    if set(norms) != {linear.name for linear in lm.all_linears} or not set(TENSORS) <= set(tensors):
+    widths = {linear.name: (linear.shape[1],) for linear in lm.all_linears}
+    if {name: tuple(norm.shape) for name, norm in norms.items()} != widths or not set(TENSORS) <= set(tensors):
         return None
-    profile = Profile(norms, said["calibration"], said["order"], source, tokens)
+    profile = Profile(norms, said["calibration"], order, source, tokens)
     return Analysis(profile, **{name: tensors[name] for name in TENSORS}), seconds

@@ -27,6 +27,12 @@ def ready(page):
     )
 
 
+def column(page, which):
+    """-> (title, perplexity, answer, note) of a column of the view: dense, 0, 1, 2."""
+    parts = (".wl-col-name", ".wl-col-cost b", ".wl-answer", ".wl-col-note")
+    return tuple(page.inner_text(f".wl-col-{which} {part}") for part in parts)
+
+
 def settled(page, title=None):
     """Nothing is asked for any more, and the first recipe's column has this title."""
     page.wait_for_function(

@@ -19,6 +19,15 @@ from wanda_ui.page import build, launch_settings
 from wanda_ui.settings import Settings
 
 UPLOAD_BYTES = 300_000
+FEW_WINDOWS = 2  # of perplexity: what most tests in a browser ask needs no more
+
+
+@pytest.fixture(scope="module")
+def few_windows():
+    """Perplexities of two windows instead of four."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "EVAL_WINDOWS", FEW_WINDOWS)
+        yield
 
 
 @pytest.fixture

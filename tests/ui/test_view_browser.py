@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import let_go, ready, settled, wait_for, wait_for_address
+from browser import column, let_go, settled, wait_for, wait_for_address
 from playwright.sync_api import expect
 
 from wanda_core.checks import EVAL_WINDOWS
@@ -11,25 +11,9 @@ from wanda_core.recipe import PruneSpec
 from wanda_ui.engine import work
 from wanda_ui.engine.recipe import Recipe
 
-pytestmark = [pytest.mark.browser, pytest.mark.builtin]
-
-WINDOWS = 2  # of perplexity: what most of these tests ask needs no more
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_windows():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "EVAL_WINDOWS", WINDOWS)
-        yield
-
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("few_windows")]
 
 CAPITAL = "What is the capital of France, and what is it known for?"
-
-
-def column(page, which):
-    """-> (title, perplexity, answer, note) of a column: dense, 0, 1, 2."""
-    parts = (".wl-col-name", ".wl-col-cost b", ".wl-answer", ".wl-col-note")
-    return tuple(page.inner_text(f".wl-col-{which} {part}") for part in parts)
 
 
 def zeros(note):
@@ -281,138 +265,6 @@ def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
     order = [int(place.split()[-1]) if place != "never" else 10**6 for place in places]
     assert order == sorted(order)
     page.click("#own-prompts summary")
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda folder: "no-such-owner/no-such-model", "no-such-owner/no-such-model"),
-        (lambda folder: str(folder), "no config.json"),
-        (lambda folder: str(folder / "missing"), "does not exist"),
-        (lambda folder: pickled(folder), "safetensors only"),
-    ],
-    ids=["unknown hub id", "folder without a model", "no folder", "pickle only"],
-)
-def test_a_model_that_cannot_be_loaded_leaves_everything_as_it_was(page, tmp_path, make, words):
-    before = (
-        page.inner_text("#wl-model-chip"),
-        page.inner_text("#finding"),
-        [column(page, which) for which in ("dense", 0, 1)],
-    )
-    page.select_option("#wl-model", "\0another")
-    page.fill(".wl-typed", make(tmp_path))
-    page.press(".wl-typed", "Enter")
-    wait_for(page, "status", words)
-    assert (
-        page.inner_text("#wl-model-chip"),
-        page.inner_text("#finding"),
-        [column(page, which) for which in ("dense", 0, 1)],
-    ) == before
-    assert page.input_value("#wl-model") == "builtin"
-    assert "0% ·" not in page.inner_text("body")
-
-
-def pickled(folder):
-    (folder / "config.json").write_text('{"model_type": "gpt2"}')
-    (folder / "pytorch_model.bin").write_bytes(b"never read")
-    return str(folder)
-
-
-def test_the_address_holds_the_state_and_opens_it_again(browser, address, page):
-    page.select_option("#wl-method", "ria")
-    let_go(page, 30)
-    settled(page, "RIA 30%")
-    wait_for_address(page, "r=ria")
-    visitor = browser.new_page()
-    visitor.goto(page.url)
-    ready(visitor)
-    assert column(visitor, 0)[0] == "RIA 30%"
-    assert visitor.input_value("#wl-method") == "ria"
-    visitor.close()
-    page.select_option("#wl-method", "wanda")
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "r=nothing",
-        "r=wanda,order=never",
-        "at=-3",
-        "at=1e9",
-        "tab=%3Cscript%3E",
-        "ask=" + "x" * 5000,
-        "r=wanda,pattern=9:4",
-    ],
-)
-def test_an_address_from_anybody_is_passed_over(browser, address, query):
-    visitor = browser.new_page()
-    complaints = []
-    visitor.on("pageerror", lambda error: complaints.append(str(error)))
-    visitor.goto(f"{address}?{query}")
-    ready(visitor)
-    assert column(visitor, 0)[0] == "Wanda 45%"
-    assert complaints == []
-    visitor.close()
-
-
-def test_tabs_are_in_the_browsers_history(page):
-    for name in ("scores", "outliers", "learn"):
-        page.click(f"#nav-{name}")
-        wait_for_address(page, f"tab={name}")
-        page.wait_for_selector(f"#tab-{name}", state="visible")
-    for name in ("outliers", "scores"):
-        page.go_back()
-        page.wait_for_selector(f"#tab-{name}", state="visible")
-        assert page.get_attribute(f"#nav-{name}", "aria-selected") == "true"
-    page.go_back()
-    page.wait_for_selector("#view .wl-svg", state="visible")
-    assert "lesson=" not in page.url
-    page.go_forward()
-    page.wait_for_selector("#tab-scores", state="visible")
-    page.go_back()
-    page.wait_for_selector("#view .wl-svg", state="visible")
-
-
-def test_a_tabs_figures_are_sent_once(browser, address):
-    visitor = browser.new_page(viewport={"width": 1440, "height": 1000})
-    visitor.goto(address)
-    ready(visitor)
-    visitor.click("#nav-scores")
-    visitor.wait_for_selector("#scores-heatmap .main-svg", state="visible")
-    visitor.wait_for_timeout(1500)
-    mark = "document.querySelector('#scores-heatmap .js-plotly-plot').seen"  # another payload makes another element
-    visitor.evaluate(f"() => {{ {mark} = true; }}")
-    visitor.click("#nav-compare")
-    visitor.click("#nav-scores")
-    visitor.wait_for_timeout(2500)
-    assert visitor.evaluate(f"() => {mark}") is True
-    visitor.close()
-
-
-def test_measured_before_is_said_when_nothing_was_run(page):
-    let_go(page, 45)
-    settled(page, "Wanda 45%")
-    let_go(page, 50)
-    settled(page, "Wanda 50%")
-    let_go(page, 45)
-    settled(page, "Wanda 45%")
-    assert "as measured before" in column(page, 0)[3]
-
-
-def test_the_page_fits_a_phone_and_folds_its_strip(browser, address):
-    phone = browser.new_page(viewport={"width": 400, "height": 850}, has_touch=True)
-    phone.goto(address)
-    ready(phone)
-    assert phone.is_hidden("#wl-method")
-    fold = phone.locator(".wl-fold")
-    assert "Wanda" in fold.inner_text()
-    fold.click()
-    assert phone.is_visible("#wl-method")
-    for name in ("compare", "scores", "outliers", "learn"):
-        phone.click(f"#nav-{name}")
-        phone.wait_for_timeout(600)
-        assert phone.evaluate("() => document.documentElement.scrollWidth") <= 400, name
-    phone.close()
 
 
 def test_the_page_raised_no_script_error(page):

@@ -1,0 +1,103 @@
+/* What the server says, by the kind of what was asked: the view's state follows. */
+"use strict";
+((W) => {
+  /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
+  W.heard = ({ state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
+    /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
+    run: (message) => {
+      if (!message || message.run !== state.run) return;
+      state.status = message.progress || null;
+      for (const [id, column] of Object.entries(message.columns)) {
+        const recipe = id === W.DENSE ? W.DENSE : state.recipes.find((one) => String(one.id) === id);
+        if (!recipe) continue; // it was removed meanwhile
+        const key = id === W.DENSE ? id : recipe.id;
+        now.set(key, column);
+        const of = JSON.stringify([message.model, column.key, column.at, message.prompt, message.settings]);
+        if (column.answer) live.set(key, { ...column.answer, whole: column.answered, of, model: message.model, at: column.at });
+        if (column.dense) known.dense.set(message.model, column.dense);
+        if (column.point && recipe !== W.DENSE) known.add(message.model, column.key, column.at, column.point);
+      }
+      if (message.ended) {
+        state.busy = false;
+        state.status = null;
+        state.problem = message.problem || null;
+        state.done = message.done || null;
+        expect();
+      }
+      drawSoon(message.ended);
+    },
+    sweep: (message) => {
+      if (!message || message.run !== state.sweepRun) return;
+      if (state.sweep) state.sweep.status = message.progress || state.sweep.status;
+      if (message.dense) known.dense.set(message.model, message.dense);
+      for (const [id, points] of Object.entries(message.points)) {
+        const key = message.keys[id];
+        for (const [at, point] of points) known.add(message.model, key, at, point);
+      }
+      if (message.ended) {
+        state.sweep = null;
+        if (message.problem) state.problem = message.problem;
+        else if (message.done) state.done = message.done;
+      }
+      drawSoon(true);
+    },
+    opened: (message) => {
+      if (!message) return;
+      if (message.progress && message.model === (state.wanted || state.model)) {
+        state.opening = message.progress;
+        state.head(message.chip);
+        if (state.wanted) state.status = message.progress;
+        drawStatus();
+      }
+      if (message.problem) {
+        [state.wanted, state.opening, state.status] = [null, null, null];
+        state.problem = message.problem;
+        if (state.chip) state.head(state.chip);
+        draw();
+      }
+      if (message.ready) {
+        state.chip = message.chip;
+        state.head(message.chip);
+        state.opening = null;
+        if (state.wanted) [state.status, state.wanted] = [null, null];
+        if (message.model !== state.model) {
+          [state.model, state.title, state.done] = [message.model, message.title, null];
+          live.clear();
+          now.clear();
+        }
+        if (message.dense) known.dense.set(state.model, message.dense);
+        state.title = message.title;
+        remember();
+        draw();
+        expect();
+      }
+    },
+    expected: (message) => {
+      if (!message) return;
+      state.expected = message.seconds === null ? null : message;
+      drawStatus();
+    },
+    told: (message) => {
+      if (!message || !state.why || message.run !== state.why.run) return;
+      const { sentence, title, close } = state.why;
+      if (message.problem) return why.show({ sentence: `${sentence} ${message.problem}`, close });
+      if (!message.dense) return why.show({ sentence: `${sentence} ${message.words || ""}`, close });
+      const lists = [{ title: W.say("view.why.likeliest", { title: W.say("view.dense") }), which: W.DENSE, tokens: message.dense }];
+      if (message.variant) lists.push({ title: W.say("view.why.likeliest", { title }), which: "a", tokens: message.variant });
+      why.show({ sentence, lists, close });
+    },
+    own: (message) => {
+      if (message && state.own && message.run === state.own.run) own.show({ ...message, total: state.own.total });
+    },
+    text: (message) => {
+      if (!message) return;
+      if (message.problem) state.problem = message.problem;
+      else {
+        const [first] = state.recipes;
+        setRecipes((recipe) => (recipe === first ? { ...recipe, text: message.digest, textName: message.name } : recipe));
+      }
+      if (message.problem) draw();
+      else changed();
+    },
+  });
+})(window.WandaLab);

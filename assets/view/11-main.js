@@ -134,8 +134,9 @@
       status.classList.toggle("wl-running", Boolean(progress));
       bar.style.width = `${progress?.percent ?? 0}%`;
       const [recipe] = state.recipes;
-      const idle = state.done || (!host ? W.say("view.static") : state.expected
-        ? W.say(W.isQuick(recipe) ? "view.expected_quick" : "view.expected", { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) }) : W.say("view.try"));
+      const quick = W.isQuick(recipe) ? "view.expected_quick" : "view.expected";
+      const expected = state.expected && `${W.say(quick, { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) })} ${state.expected.words}`;
+      const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
       W.put(status.lastChild, words);
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));

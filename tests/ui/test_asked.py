@@ -55,6 +55,8 @@ def test_the_untouched_view_asks_for_one_shot_wanda_on_the_plain_reading():
     assert (looked.run, looked.model) == (1, "builtin")
     assert looked.asked == Asked("The sky is", 48, 0.0, 0, True)
     assert looked.settings == {"length": 48, "temperature": 0, "seed": 0, "chat": True}
+    more = {**DATA, "ask": {**ASK, "more": "x"}, "more": "x"}  # is not sent back
+    assert asked.looked(more, Settings()) == looked
 
 
 def test_untouched_is_what_the_scripts_call_plain():

@@ -204,7 +204,7 @@ def test_the_whole_run_can_be_taken_away(browser, learner):
 
 def test_free_play_goes_to_the_tab_where_it_can_be_explored(learner):
     learner.click("#lesson-8-free")
-    learner.wait_for_selector("#prompt", state="visible")
+    learner.wait_for_selector("#wl-prompt", state="visible")
     wait_for_address(learner, "lesson=", there=False)
     learner.click("#nav-learn")
     learner.wait_for_selector("#lesson-8-see", state="visible")

@@ -11,9 +11,11 @@ import pytest
 from raw_requests import is_ended, is_told, told_in
 from view_events import ASK, column
 
+from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.progress import Progress
+from wanda_ui.compare.asked import MOST_PROMPTS
 
-HUGE = "x" * 60_000
+HUGE = "x" * 200_000
 MISSING = object()
 SMALL = column(method="magnitude", at=50)  # made in no time, and kept
 LOOK = {"run": 1, "model": "builtin", "recipes": [SMALL], "ask": {**ASK, "length": 2}}
@@ -27,7 +29,7 @@ USUAL = {
     "bring_text": {"path": "", "name": "mine.txt"},
 }
 # The gate lets none of these through, wherever they stand: no number, too much, half a character, another's file.
-NEVER = [math.nan, math.inf, -math.inf, 10**30, -(10**300), 1e300, HUGE, "\ud800", ["x" * 6_000] * 2]
+NEVER = [math.nan, math.inf, -math.inf, 10**30, -(10**300), 1e300, HUGE, "\ud800", ["x" * 60_000] * 2]
 NEVER += [{"path": path} for path in ("/etc/passwd", "a\0b", "http://127.0.0.1/x", "../../x", "p" * 2_000)]
 NEVER += [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]
 ODD = [None, True, False, 0, -1, 1.5, 7, 2**53, "", " ", "NaN", "Infinity", "1e999", "-0", "50", "0x10", "None", "\0"]
@@ -121,6 +123,19 @@ def test_anything_odd_in_any_field_ends_in_words(raw, numbers, tiny_state):
         assert messages[-1]["success"], (name, path, value)
     assert ran > CASES / 2
     assert tiny_state.engine.settle()
+
+
+def test_as_much_as_the_view_can_send_is_taken_by_the_gate(raw, numbers):
+    long = {"prompt": "a" * MAX_PROMPT_CHARACTERS}
+    changes = {
+        "look": {"ask": {**LOOK["ask"], **long}},
+        "own": {"prompts": ["한" * 1_900] * MOST_PROMPTS},
+        "why": {"ask": {**LOOK["ask"], **long}, "tokens": [10_000] * 1_000, "text": "a" * 5_000},
+    }
+    for name, change in changes.items():
+        assert asked(raw, f"much-{name}", numbers[name], {**USUAL[name], **change}).status == 200
+        words = told_in(raw.messages(f"much-{name}"))
+        assert any("256" in sentence or "255" in sentence for sentence in words), name  # tokens that the model reads
 
 
 def test_an_uploaded_text_is_taken_once_it_is_here_and_no_other_file_is(raw, numbers, tiny_state):

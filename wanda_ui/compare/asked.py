@@ -19,6 +19,7 @@ MOST_KEY = 400  # characters of the name that the view has for a recipe
 MOST_POINTS = 96  # of a curve that is measured at once: every percent from 0 to 95
 MOST_PROMPTS = 50  # of one's own
 MOST_TOKENS = 1024  # of an answer
+SETTINGS = ("length", "temperature", "seed", "chat")  # of an answer
 NAMES = ("method", "pattern", "order", "group", "allocation", "update")
 
 
@@ -72,7 +73,7 @@ def ask_of(data: Mapping[str, Any], settings: Settings) -> tuple[Asked, Mapping[
     given = data.get("ask")
     if not isinstance(given, dict):
         raise InputError(f"the prompt {shortened(given)} is not what the page sends; load the page again")
-    sent = {name: value for name, value in given.items() if name != "prompt"}
+    sent = {name: value for name, value in given.items() if name in SETTINGS}
     length, seed, temperature, chat = (given.get(name) for name in ("length", "seed", "temperature", "chat"))
     if not isinstance(chat, bool):
         raise InputError(f"chat {shortened(chat)} is neither true nor false; load the page again")

@@ -229,7 +229,7 @@ class View:
         last: Message = {"run": None, "columns": {}, "points": {}, "keys": {}, "rows": []}
         try:
             data = asked.data_of(event)
-            last["run"] = data.get("run")
+            last["run"] = asked.run_of(data)
             wanted = asked.looked(data, self.settings)
             last["model"] = wanted.model
             arrival = arrival_of(request)

@@ -20,6 +20,7 @@ from wanda_ui.settings import Settings
 
 MOST_HTML = 200_000  # characters; the page sends back what it was sent itself: a figure's title
 MOST_NAME = 500  # characters of a typed choice: a Hugging Face id has 96 at most, a folder seldom more than this
+MOST_TOLD = 100_000  # characters, as JSON, of what is told about an event: fifty prompts, or a prompt with its answer
 MOST_FILE_NAME = 1_000  # characters of a path, a file's name or its kind
 LARGEST = 2**53  # of a number without bounds of its own; beyond it a browser's numbers have gaps
 FILE_KEYS = {"path", "url", "size", "orig_name", "mime_type", "is_stream", "meta"}
@@ -190,10 +191,9 @@ def check_event_data(value: object) -> None:
 
     What looks like a file is one that was uploaded here: Gradio would fail on any other. Raises RefusedError otherwise.
     """
-    most = 10_000  # characters as JSON
     text = json.dumps(value, ensure_ascii=False)
-    if len(text) > most or not well_formed(text):
-        raise RefusedError(400, "event_data", most=most)
+    if len(text) > MOST_TOLD or not well_formed(text):
+        raise RefusedError(400, "event_data", most=MOST_TOLD)
     _check_told("event_data", value)
 
 

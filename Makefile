@@ -51,6 +51,7 @@ bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKI
 
 soak: $(DEV) ## Random recipes for ten minutes (MINUTES=10), then a server's long day (ROUNDS=100): nothing may leak
 	@$(PY) -m wanda_core.model.builtin
+	$(PY) -m pytest -m long
 	$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 	$(PY) -m benchmarks.server_soak $(if $(ROUNDS),--rounds $(ROUNDS))
 

@@ -30,6 +30,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
+MINUTES = ("families", "long")  # marks of tests that take minutes
 
 # The same examples on every run: a failure here fails everywhere, and no database is written.
 settings.register_profile("wanda", deadline=None, max_examples=60, derandomize=True, database=None)
@@ -64,13 +65,12 @@ def _files() -> set[Path]:
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is marked `families`, which takes minutes, unless `-m` names it or WANDA_FAMILIES=1."""
-    if "families" in config.getoption("markexpr") or os.environ.get("WANDA_FAMILIES") == "1":
-        return
-    left_out = [item for item in items if item.get_closest_marker("families")]
+    """Leave out what is marked as taking minutes, unless `-m` names the mark, or WANDA_FAMILIES=1 the families."""
+    named = config.getoption("markexpr") + " families" * (os.environ.get("WANDA_FAMILIES") == "1")
+    left_out = [item for item in items for mark in MINUTES if item.get_closest_marker(mark) and mark not in named]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("families")]
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)

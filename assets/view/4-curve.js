@@ -132,7 +132,6 @@
       const high = Math.min(CEILING, Math.max(low * 30, ...values, 1000));
       scale = [Math.log(low * 0.82), Math.log(high * 1.15)];
       svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-      svg.setAttribute("height", height);
       drawAxes();
       drawLines();
       move(shown);
@@ -155,7 +154,7 @@
     };
 
     new ResizeObserver(() => {
-      const [w, tall] = [element.clientWidth, element.clientWidth < 560 ? 200 : 230];
+      const [w, tall] = [element.clientWidth, Math.round(svg.getBoundingClientRect().height)];
       if (!w || (w === width && tall === height)) return;
       [width, height] = [w, tall];
       if (data) show(data);

@@ -109,7 +109,8 @@ def test_without_a_weight_the_model_is_that_with_a_zero_in_its_place(tiny_llama,
         assert_same(before, (before[0], *inside[1:]))  # only the hook is new
         assert_same(before, state_of(lm.model))
         *_, by_hand = generate(other, SKY, max_new_tokens=5)
-        assert cached == by_hand
+        assert cached.tokens == by_hand.tokens
+        assert cached.probabilities == pytest.approx(by_hand.probabilities, rel=1e-4)
 
 
 def test_taking_away_a_huge_term_leaves_no_rounding_of_it_in_bfloat16(own_llama):

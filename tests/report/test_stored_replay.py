@@ -27,12 +27,13 @@ STORED = json.loads(WRITTEN)
 AGAIN = "make it anew with `make replay`"
 
 
-def drawn_cells() -> list[Cell]:
-    """Two sparsities of both lines and a point of the preset, by lot: another file, other lots."""
+def drawn_cells() -> list:
+    """Two sparsities of both lines and a point of the preset, which takes minutes, by lot: another file, other lots."""
     lots = random.Random(hashlib.sha256(WRITTEN).hexdigest())
     amounts = lots.sample([percent for percent in SPARSITIES if percent], 2)
     cells = [Cell(line, str(percent)) for percent in amounts for line in LINES]
-    return [*cells, Cell("best", str(lots.choice(BEST)))]
+    best = Cell("best", str(lots.choice(BEST)))
+    return [*cells, pytest.param(best, marks=pytest.mark.long, id=best.name)]
 
 
 def stored_perplexity(cell: Cell) -> float:

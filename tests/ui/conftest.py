@@ -20,13 +20,15 @@ from wanda_ui.settings import Settings
 
 UPLOAD_BYTES = 300_000
 FEW_WINDOWS = 2  # of perplexity: what most tests in a browser ask needs no more
+SHORT_WINDOW = 128
 
 
 @pytest.fixture(scope="module")
 def few_windows():
-    """Perplexities of two windows instead of four."""
+    """Perplexities of two short windows instead of four."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work, "EVAL_WINDOWS", FEW_WINDOWS)
+        patch.setattr(work, "EVAL_SEQ_LEN", SHORT_WINDOW)
         yield
 
 

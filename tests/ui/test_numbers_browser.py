@@ -1,4 +1,8 @@
-"""How fast the page is: figures of its promise, each asserted within a factor of two; `-s` prints them."""
+"""How fast the page is: figures of its promise, each asserted within a factor of two; `-s` prints them.
+
+What the engine computes is promised for a machine that reads a window of perplexity within WINDOW_SECONDS, and asserted
+of a slower one in that proportion, measured in the same run.
+"""
 
 import statistics
 import time
@@ -6,9 +10,12 @@ import time
 import pytest
 from browser import MINUTE, let_go, ready, settled
 
+from wanda_core.evaluation.perplexity import perplexity
+
 pytestmark = [pytest.mark.browser, pytest.mark.builtin]
 
 SLACK = 2.0  # of every bound: machines differ, and others use them too
+WINDOW_SECONDS = 0.9
 SEEN = """() => document.querySelector('.wl-svg path.wl-line') && document.getElementById('finding')?.textContent
     && document.querySelector('.wl-col-0 .wl-answer')?.textContent"""
 # Written by the page itself: when the curve, the finding and an answer stood, and how far things moved after that.
@@ -40,7 +47,7 @@ MARKS = """() => {
     window.marks = {};
     const first = part => document.querySelector('.wl-col-0' + part);
     const mark = (name, there) => {
-        const look = () => { if (there()) marks[name] = (performance.now() - began) / 1000; else setTimeout(look); };
+        const look = () => there() ? marks[name] = (performance.now() - began) / 1000 : setTimeout(look, 20);
         look();
     };
     addEventListener('pointerup', () => {
@@ -54,9 +61,17 @@ MARKS = """() => {
 }"""
 
 
-def told(name, value, bound):
-    print(f"{name}: {value:.3g} (promised {bound:g})")
-    assert value <= bound * SLACK, name
+def told(name, value, bound, slower=1.0):
+    """slower: than the machine that the bound is promised for."""
+    print(f"{name}: {value:.3g} (promised {bound:g}{f', this machine {slower:.2g} times slower' * (slower > 1)})")
+    assert value <= bound * SLACK * slower, name
+
+
+def times_slower(state):
+    """How many times slower this machine computes than the one that the engine's figures are promised for."""
+    began = time.monotonic()
+    perplexity(state.models["builtin"].lm, windows=2)
+    return max(1.0, (time.monotonic() - began) / 2 / WINDOW_SECONDS)
 
 
 @pytest.fixture
@@ -78,6 +93,11 @@ def test_the_first_view_stands_within_a_second_and_stays_put(visitor, address):
     told("page complete, s", visitor.evaluate("() => performance.now()") / 1000, 6)
     visitor.wait_for_timeout(1000)
     told("layout shift", visitor.evaluate("() => shift"), 0.05)
+    visitor.set_viewport_size({"width": 400, "height": 850})
+    visitor.goto(address)
+    ready(visitor)
+    visitor.wait_for_timeout(1000)
+    told("layout shift on a phone", visitor.evaluate("() => shift"), 0.05)
 
 
 def test_a_slow_phone_sees_it_within_two_seconds(browser, address):
@@ -118,13 +138,15 @@ def test_letting_go_answers_and_measures_in_seconds(visitor, address, state):
     visitor.goto(address)
     ready(visitor)
     assert state.engine.settle(120)
+    slower = times_slower(state)
     visitor.evaluate(MARKS)
     let_go(visitor, 37)
-    settled(visitor, "Wanda 37%")
+    visitor.wait_for_function("() => marks.settled")
     marks = visitor.evaluate("() => marks")
-    told("first token, s", marks["token"], 1.5)
-    told("first point, s", marks["point"], 3)
-    told("settled, s", marks["settled"], 5)
+    told("first token, s", marks["token"], 1.5, slower)
+    told("first point, s", marks["point"], 3, slower)
+    told("settled, s", marks["settled"], 5, slower)
+    visitor.click("#cancel")
 
 
 def test_tabs_and_linears_answer_within_a_second(visitor, address, state):

@@ -6,7 +6,7 @@ import pytest
 from browser import column, let_go, settled, wait_for, wait_for_address
 from playwright.sync_api import expect
 
-from wanda_core.checks import EVAL_WINDOWS
+from wanda_core.checks import EVAL_SEQ_LEN, EVAL_WINDOWS
 from wanda_core.recipe import PruneSpec
 from wanda_ui.engine import work
 from wanda_ui.engine.recipe import Recipe
@@ -63,6 +63,7 @@ def test_a_dragged_handle_moves_everything_without_a_request(page):
 
 def test_letting_go_prunes_live_and_the_point_falls_onto_the_line(page, state, monkeypatch):
     monkeypatch.setattr(work, "EVAL_WINDOWS", EVAL_WINDOWS)
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", EVAL_SEQ_LEN)
     stored = page.evaluate("() => JSON.parse(document.getElementById('wl-data').textContent).replay.lines")
     let_go(page, 60)
     settled(page)

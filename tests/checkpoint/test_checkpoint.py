@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from wanda_core.checkpoint import atomic_folder, manifest
+from wanda_core.checkpoint import atomic_folder, manifest, weights
 from wanda_core.checkpoint import save as saving
 from wanda_core.checkpoint.manifest import RECORD
 from wanda_core.checkpoint.save import save
@@ -145,7 +145,7 @@ def test_missing_folders_above_are_made_and_a_link_stays_a_link(variant, tmp_pat
 def test_an_earlier_checkpoint_is_replaced_whole(variant, other, tmp_path, monkeypatch, swap):
     if not swap:
         monkeypatch.setattr(atomic_folder, "_swap", lambda first, second: False)
-    monkeypatch.setattr(saving, "SHARD", "100KB")
+    monkeypatch.setattr(weights, "SHARD", "100KB")
     folder = save(other, tmp_path / "out")
     assert len(list(folder.glob("*.safetensors"))) > 1
     monkeypatch.undo()

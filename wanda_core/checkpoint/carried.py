@@ -15,15 +15,8 @@ INDEX = "model.safetensors.index.json"
 
 
 def carried_bytes(carried: "Mapping[str, StoredTensor]") -> int:
-    """Return how many bytes these tensors take, at most."""
-    return sum(_bytes_of(stored) for stored in carried.values())
-
-
-def _bytes_of(stored: "StoredTensor") -> int:
-    count = 8  # bytes of the largest number there is
-    for size in stored.shape:
-        count *= size
-    return count
+    """Return how many bytes these tensors take."""
+    return sum(stored.nbytes for stored in carried.values())
 
 
 def add_carried(folder: Path, carried: "Mapping[str, StoredTensor]") -> None:

@@ -37,6 +37,12 @@ def seal(
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
+def told(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's record, without what it says of the files."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return {key: value for key, value in record.items() if key not in (SEAL, FILES)}
+
+
 def check_replaceable(folder: Path) -> list[Path]:
     """List the files of a folder, all of which an earlier save wrote and nobody has changed; none of an empty folder.
 

@@ -5,27 +5,28 @@ import importlib.metadata
 import math
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from wanda_core.checkpoint import atomic_folder, manifest
-from wanda_core.checkpoint.carried import add_carried, carried_bytes
+from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside, copy_beside
 from wanda_core.checkpoint.model_card import card
 from wanda_core.errors import StorageError, WandaError, shortened_path
 from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
-    from torch import Tensor
+    import torch
 
+    from wanda_core.checkpoint.weights import Written
     from wanda_core.evaluation.perplexity import Perplexity
     from wanda_core.model.language_model import LanguageModel
     from wanda_core.pruning.variant import Variant
 
 FORMAT = 1  # of that file; raise it when a key changes its meaning
 ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
-SHARD = "5GB"  # weights up to this are one file; weights on a GPU are copied to memory one file at a time
 
 
 def check_target(folder: str | Path, source: Path | None = None) -> Path:
@@ -50,10 +51,11 @@ def _lies_in(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder)
 
 
-def check_room(lm: "LanguageModel", target: Path) -> None:
-    """Raise StorageError when the disk of `target` has no room for the model's files."""
-    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in lm.model.state_dict().values()}  # tied ones once
-    check_free(sum(tensors.values()) + carried_bytes(lm.carried), target)
+def check_room(lm: "LanguageModel", target: Path, dtype: "torch.dtype | None" = None) -> None:
+    """Raise StorageError when the disk of `target` has no room for the model's files. dtype: as of `save`."""
+    from wanda_core.checkpoint.weights import needed_bytes
+
+    check_free(needed_bytes(lm, dtype) + (bytes_beside(lm.folder) if lm.folder is not None else 0), target)
 
 
 def check_free(weights: int, target: Path) -> None:
@@ -72,11 +74,15 @@ def save(
     variant: "Variant",
     folder: str | Path,
     *,
+    dtype: "torch.dtype | None" = None,
     dense_perplexity: "Perplexity | None" = None,
     pruned_perplexity: "Perplexity | None" = None,
 ) -> Path:
     """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; return its absolute path.
 
+    It is the folder of the dense model with other weights: its files, names and number formats.
+    dtype: float32, bfloat16 or float16, to save the weights in instead; a model that was made in memory is saved in its
+        own by default.
     folder: made if missing, with the folders above it; replaced in one step if it is empty or an earlier checkpoint in
         which nobody has added or changed a file. Anything else is refused.
     dense_perplexity, pruned_perplexity: noted in `wanda.json` and the model card when given.
@@ -84,9 +90,9 @@ def save(
     """
     target = check_target(folder, variant.lm.folder)
     try:
-        check_room(variant.lm, target)
+        check_room(variant.lm, target, dtype)
         with atomic_folder.replacement(target) as fresh:
-            _write(variant, fresh, record(variant, dense_perplexity, pruned_perplexity))
+            _write(variant, fresh, dtype, (dense_perplexity, pruned_perplexity))
     except WandaError:
         raise
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
@@ -94,8 +100,16 @@ def save(
     return target
 
 
-def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perplexity | None" = None) -> dict[str, Any]:
-    """Return the content of `wanda.json`: all that is needed to make the checkpoint again, and what pruning did."""
+def record(
+    variant: "Variant",
+    dtype: "torch.dtype | None" = None,
+    dense: "Perplexity | None" = None,
+    pruned: "Perplexity | None" = None,
+) -> dict[str, Any]:
+    """Return the content of `wanda.json`: all that is needed to make the checkpoint again, and what pruning did.
+
+    dtype: that the weights are saved in, the model's own by default.
+    """
     report = variant.report
     return {
         "format": FORMAT,
@@ -108,7 +122,7 @@ def record(variant: "Variant", dense: "Perplexity | None" = None, pruned: "Perpl
         "zeros": sum(linear.zeros for linear in report.linears),
         "seconds": round(report.seconds, 3),
         "processes": [{"seconds": round(spent, 3), "waited": round(lost, 3)} for spent, lost in report.processes],
-        "dtype": str(variant.lm.dtype).removeprefix("torch."),
+        "dtype": str(dtype or variant.lm.dtype).removeprefix("torch."),
         "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
         "versions": {
             "wanda_core": __version__,
@@ -147,23 +161,32 @@ def _perplexity(measured: "Perplexity | None") -> dict[str, Any] | None:
     return {**measured.to_dict(), "perplexity": measured.perplexity if finite else None}
 
 
-def _write(variant: "Variant", folder: Path, record: dict[str, Any]) -> None:
-    """Write a whole checkpoint, its record last of all."""
-    write_beside_weights(variant, folder, record, variant.lm.model.state_dict())
-    add_carried(folder, variant.lm.carried)
-    manifest.seal(folder, record)
-
-
-def write_beside_weights(
-    variant: "Variant", folder: Path, record: dict[str, Any], weights: "dict[str, Tensor] | None" = None
+def _write(
+    variant: "Variant", folder: Path, dtype: "torch.dtype | None", perplexities: "tuple[Perplexity | None, ...]"
 ) -> None:
-    """Write every file of a checkpoint but the record; weights only where they are given, for they may lie there."""
-    lm = variant.lm
+    """Write a whole checkpoint, its record last of all."""
+    from wanda_core.checkpoint.weights import write_weights
+
+    written = write_weights(variant.lm, folder, dtype)
+    about = record(variant, written.dtype, *perplexities)
+    write_beside_weights(variant.lm, folder, about, written)
+    manifest.seal(folder, about)
+
+
+def write_beside_weights(lm: "LanguageModel", folder: Path, record: dict[str, Any], weights: "Written") -> None:
+    """Write every file of a checkpoint but its weights and the record."""
     model: Any = lm.model
-    model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
-    model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
-    lm.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card(record), encoding="utf-8")
+    if not weights.as_in_source:
+        model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
+        with tempfile.TemporaryDirectory(dir=folder, prefix=APART) as apart:  # transformers clears a folder of shards
+            model.save_pretrained(apart, state_dict={})
+            for name in OF_THE_MODEL:
+                if (Path(apart) / name).exists():
+                    (Path(apart) / name).replace(folder / name)
+        lm.tokenizer.save_pretrained(folder)
+    if lm.folder is not None:
+        copy_beside(lm.folder, folder, weights.told_dtype, () if weights.as_in_source else OF_THE_MODEL)
+    (folder / CARD).write_text(card(record), encoding="utf-8")
 
 
 def not_written(error: Exception, target: Path) -> StorageError:

@@ -18,6 +18,8 @@ from wanda_core.text import corpora
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
     from collections.abc import Callable
 
+    import torch
+
     from wanda_core.model.language_model import LanguageModel
 
 # --low-memory uses functions of transformers that change from version to version.
@@ -66,8 +68,6 @@ def load(
 ) -> "tuple[LanguageModel, dict[str, float]]":
     """Load a model; return it and the seconds that took. on_disk: leave its weights there, for --low-memory."""
     name = normal_name(name)  # before torch, which takes seconds to import
-    import torch
-
     load_model = _loader_on_disk() if on_disk else _loader()
     announced: set[str] = set()
 
@@ -76,11 +76,17 @@ def load(
             announced.add(step.stage)
             say(described(step))
 
-    kind = getattr(torch, dtype.value) if dtype else None
-    lm = load_model(name, device=device, dtype=kind, on_progress=announce)
+    lm = load_model(name, device=device, dtype=torch_dtype(dtype), on_progress=announce)
     seconds = watch.lap()
     say(f"{'looked at' if on_disk else 'loaded'} {lm.title} on {lm.device.type} in {seconds:.1f} s")
     return lm, {"load": seconds}
+
+
+def torch_dtype(dtype: Dtype | None) -> "torch.dtype | None":
+    """Return torch's own name of a number format."""
+    import torch
+
+    return None if dtype is None else getattr(torch, dtype.value)  # type: ignore[no-any-return]
 
 
 def _loader() -> "Callable[..., LanguageModel]":

@@ -6,11 +6,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from wanda_core.assets import BUILTIN_CALIBRATION
-from wanda_core.checkpoint.save import check_room, check_target, record, save
+from wanda_core.checkpoint.manifest import told
+from wanda_core.checkpoint.save import check_room, check_target, save
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say, together
-from wanda_core.cli.options import CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
+from wanda_core.cli.options import (
+    CalibrationText,
+    Device,
+    Dtype,
+    HeldIn,
+    Json,
+    Model,
+    load,
+    option,
+    text_of,
+    torch_dtype,
+)
 from wanda_core.errors import InputError, shortened_path
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
@@ -88,6 +100,9 @@ def prune(
     ] = False,
     device: Device = None,
     dtype: HeldIn = None,
+    save_dtype: Annotated[
+        Dtype | None, option("Number format of the saved weights. Default: that of the dense checkpoint.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prune a model and save it as a Hugging Face folder.
@@ -131,16 +146,17 @@ def prune(
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
         lm, seconds = load(model, device, dtype, watch, low_memory)
+        saved_in = torch_dtype(save_dtype)
         drawn = None
         if needs_text(spec, profile):
             drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
         if low_memory:
-            variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile), target
+            variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile, saved_in), target
             seconds["prune"] = watch.lap()
             say(f"pruned to {variant.report.sparsity:.2%} zeros and saved to {folder} in {seconds['prune']:.1f} s")
         else:
             if distributed.first():
-                check_room(lm, target)
+                check_room(lm, target, saved_in)
             with bar() as on_progress:
                 variant = prune_in_memory(lm, spec, drawn, on_progress, profile)
             seconds["prune"] = watch.lap()
@@ -150,11 +166,11 @@ def prune(
             processes = variant.report.processes
             for rank, (spent, waited) in enumerate(processes):
                 say(f"process {rank} of {len(processes)}: {spent:.2f} s, {waited:.2f} s of them waiting and exchanging")
-            folder = save(variant, target)
+            folder = save(variant, target, dtype=saved_in)
             seconds["save"] = watch.lap()
             say(f"saved to {folder} in {seconds['save']:.1f} s")
     if as_json:
-        fields = record(variant)
+        fields = told(folder)
         linears = fields.pop("linears")
         print_json({"output": str(folder), **fields, "linears": len(linears), "seconds": seconds})
     else:
@@ -233,9 +249,9 @@ def _allocation(given: str | None) -> Any:
     return shares
 
 
-def _from_disk_to_disk(lm: Any, spec: PruneSpec, target: Path, drawn: Any, profile: Any) -> Any:
+def _from_disk_to_disk(lm: Any, spec: PruneSpec, target: Path, drawn: Any, profile: Any, dtype: Any) -> Any:
     """Prune a model that is larger than memory; return the variant, without its weights."""
     from wanda_core.low_memory.prune import prune_to_folder
 
     with bar() as on_progress:
-        return prune_to_folder(lm, spec, target, drawn, on_progress, profile, say)
+        return prune_to_folder(lm, spec, target, drawn, on_progress, profile, say, dtype)

@@ -10,6 +10,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from wanda_core.checkpoint.tensor_file import FLOATS
 from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.low_memory.resume import RunState
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
@@ -26,12 +27,19 @@ from wanda_core.progress import Progress
 class LanguageModelOnDisk(LanguageModel):
     """A model whose weights stay on the disk until its blocks are walked through.
 
-    loader: reads them; place: the device they are brought to; job: the run that prunes the model, None before it began.
+    loader: reads them; place: the device they are brought to; job: the run that prunes the model, None before it began;
+    saved_in: the number format that it saves in.
     """
 
     loader: WeightLoader
     place: torch.device
     job: RunState | None = None
+    saved_in: torch.dtype | None = None
+
+    @property
+    def save_dtype(self) -> torch.dtype:
+        """The number format to save in: by default that of the checkpoint."""
+        return self.saved_in or FLOATS[self.loader.main_dtype]
 
     @property
     def device(self) -> torch.device:
@@ -41,7 +49,7 @@ class LanguageModelOnDisk(LanguageModel):
     def walk(self, role: Role) -> BlockWalk:
         """Return a walk that brings each block from the disk when its turn comes."""
         assert self.job is not None  # `prune_steps` starts one
-        return _BlockWalkOnDisk(self.model, self.loader, self.job, role)
+        return _BlockWalkOnDisk(self, self.job, role)
 
 
 class _BlockWalkOnDisk(BlockWalk):
@@ -49,9 +57,9 @@ class _BlockWalkOnDisk(BlockWalk):
 
     whole = False
 
-    def __init__(self, model: nn.Module, loader: WeightLoader, job: RunState, role: Role) -> None:
-        super().__init__(model)
-        self.loader, self.job, self.role = loader, job, role
+    def __init__(self, lm: LanguageModelOnDisk, job: RunState, role: Role) -> None:
+        super().__init__(lm.model)
+        self.loader, self.dtype, self.job, self.role = lm.loader, lm.save_dtype, job, role
         self.first = 0 if role == "read" else job.done
         self.count = 0
         self.stateful = False
@@ -63,7 +71,8 @@ class _BlockWalkOnDisk(BlockWalk):
             with self.loader.at_hand(self.model, index):
                 yield index, self.blocks[index], self.linears[index]
                 if self.role == "prune":
-                    self.job.add_shard(shard_name(index + 1, len(self) + 1), self.loader.as_saved(self.model, index))
+                    saved = self.loader.as_saved(self.model, index, self.dtype)
+                    self.job.add_shard(shard_name(index + 1, len(self) + 1), saved)
                     if not self.stateful:  # what blocks leave for later ones is gone with the process
                         self.job.commit(index + 1)
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -26,6 +26,8 @@ from wanda_core.calibration.profile import Profile, load_profile, profile_steps,
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
 from wanda_core.checkpoint.save import check_free, check_target, not_written, record, write_beside_weights
+from wanda_core.checkpoint.tensor_file import NAMES
+from wanda_core.checkpoint.weights import Written
 from wanda_core.errors import StorageError, WandaError
 from wanda_core.low_memory.model_on_disk import LanguageModelOnDisk, shard_name
 from wanda_core.low_memory.resume import APART, RunState, open_run
@@ -50,9 +52,10 @@ def prune_to_folder(
     on_progress: Callable[[Progress], object] | None = None,
     profile: Profile | None = None,
     say: Callable[[str], object] = lambda sentence: None,
+    dtype: torch.dtype | None = None,
 ) -> Variant:
     """Run `prune_steps` to the end."""
-    return finish(prune_steps(lm, spec, folder, calibration, profile, say), on_progress)
+    return finish(prune_steps(lm, spec, folder, calibration, profile, say, dtype), on_progress)
 
 
 @torch.no_grad()
@@ -63,14 +66,17 @@ def prune_steps(
     calibration: Calibration | None = None,
     profile: Profile | None = None,
     say: Callable[[str], object] = lambda sentence: None,
+    dtype: torch.dtype | None = None,
 ) -> Steps[Variant]:
     """Prune a model block by block into the checkpoint that pruning in memory and `save` would write.
 
-    say: called with a sentence that tells whether this run goes on with an earlier one, or can be gone on with.
+    say: called with a sentence that tells whether this run goes on with an earlier one, or can be gone on with; dtype:
+    as of `save`.
     -> the variant without its weights, which are in the folder. Raises StorageError when that cannot be written.
     """
     target = check_target(folder, lm.folder)
     calibration = (calibration or calibrate(lm)) if needs_text(spec, profile) else None
+    lm = replace(lm, saved_in=dtype)
     try:
         with open_run(target, _about(lm, spec, calibration, profile)) as job:
             if job.note:
@@ -102,7 +108,7 @@ def _pruned(
     if shard_name(0, total) not in job.shards:
         yield Progress("embeddings", 0, total - 1, "blocks")
         with lm.loader.at_hand(lm.model, REST):
-            job.add_shard(shard_name(0, total), lm.loader.as_saved(lm.model, REST))
+            job.add_shard(shard_name(0, total), lm.loader.as_saved(lm.model, REST, lm.save_dtype))
     if profile is None and calibration is not None and (spec.order == "one-shot" or spec.allocation == "owl"):
         profile = yield from _profiled(lm, job, calibration)
     variant = yield from prune_blocks(lm, spec, calibration, profile, job.reports)
@@ -126,10 +132,15 @@ def _profiled(lm: LanguageModelOnDisk, job: RunState, calibration: Calibration) 
 
 def _finish_folder(variant: Variant, job: RunState) -> None:
     """Write every file of the checkpoint but the shards, which are there already."""
-    model: Any = variant.lm.model
-    about = record(variant)
+    lm = cast(LanguageModelOnDisk, variant.lm)
+    model: Any = lm.model
+    about = record(variant, lm.save_dtype)
+    names = [name for shard in job.shards.values() for name in shard["tensors"]]
+    changed = NAMES[lm.save_dtype] != lm.loader.main_dtype
+    as_in_source = lm.loader.written_all(names)
+    told = str(lm.save_dtype).removeprefix("torch.") if changed or not as_in_source else None
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=APART) as apart:  # transformers clears a folder of shards
-        write_beside_weights(variant, Path(apart), about)
+        write_beside_weights(lm, Path(apart), about, Written(lm.save_dtype, as_in_source, told))
         for path in sorted(Path(apart).rglob("*")):
             if path.is_file():
                 job.take(path, path.relative_to(apart).as_posix())
@@ -157,7 +168,7 @@ def _about(
         "recipe": spec.to_dict(),
         "calibration": calibration.fingerprint if calibration else None,
         "profile": norms,
-        "dtype or device": [str(lm.dtype), lm.place.type],
+        "dtype or device": [str(lm.dtype), str(lm.save_dtype), lm.place.type],
         "version": [__version__, torch.__version__, transformers.__version__],
     }
 

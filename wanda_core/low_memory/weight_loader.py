@@ -6,7 +6,7 @@ converted, is the business of `conversion.py`.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from wanda_core.checkpoint.weights import as_saved, main_dtype, saved_dtype
 from wanda_core.errors import ModelError, StorageError, first_line, shortened_path
 from wanda_core.low_memory.conversion import Conversion, tie, tied_pairs
 from wanda_core.model import experts
@@ -77,11 +78,26 @@ class WeightLoader:
         finally:
             self._put_away(model, part)
 
-    def as_saved(self, model: Any, part: int) -> dict[str, Tensor]:
-        """Return the part at hand as a checkpoint holds it: its names and layout, tied tensors once, on the CPU."""
+    def as_saved(self, model: Any, part: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return the part at hand as it is saved: names and layout of the checkpoint, tied tensors once, on the CPU.
+
+        dtype: to save in, what is stored in the checkpoint's main number format.
+        """
         state = {name: value for name, value in model.state_dict().items() if self.part(name) == part}
-        saved = self._conversion.as_saved(model, state)
-        return {name: value.cpu().contiguous() for name, value in saved.items()}
+        saved = {}
+        for name, value in self._conversion.as_saved(model, state).items():
+            stored = self._stored.get(name)
+            saved[name] = as_saved(name, stored, value, saved_dtype(stored, self.main_dtype, dtype)).contiguous()
+        return saved
+
+    @property
+    def main_dtype(self) -> str:
+        """Safetensors' name of the number format that most of the checkpoint is held in."""
+        return main_dtype(self._stored)
+
+    def written_all(self, names: Collection[str]) -> bool:
+        """Whether these are the names of all tensors of the checkpoint, but for those that are carried."""
+        return set(names) == self._stored.keys() - self.carried.keys()
 
     def _by_part(self, model: Any) -> tuple[dict[int, list[str]], list[str]]:
         """Return the names in the checkpoint by the part they end up in, and those the model has no place for."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,7 @@ QUANTISED_PART = re.compile(
 PIECE_NUMBERS = 2**24  # read at once; 64 MB of float32
 WEIGHT = re.compile(r"(weight|_proj)$")  # integers elsewhere may be tables
 NUMBERS = {"F64", "F32", "F16", "BF16"}  # safetensors' names of what weights may be stored in
+BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class StoredTensor:
     file: Path
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in its file."""
+        return math.prod(self.shape) * BYTES.get(self.dtype, 1)
 
 
 def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
@@ -96,8 +102,8 @@ def check_complete(name: str, missing: Collection[str]) -> None:
 def carried_tensors(
     model: Any, name: str, tensors: Mapping[str, StoredTensor], unexpected: Iterable[str]
 ) -> dict[str, StoredTensor]:
-    """Pick the tensors that the model's own class does without on purpose, such as layers that predict several tokens:
-    they are carried through unchanged to what is saved.
+    """Pick the tensors that the model's own class does without on purpose, such as layers that predict several tokens,
+    or computes anew: they are carried through unchanged to what is saved.
 
     unexpected: names that the model has no place for, as transformers tells them. Raises ModelError naming the first
     that is neither carried nor recomputed: biases, layers or scales that the configuration does not mention.
@@ -111,7 +117,7 @@ def carried_tensors(
     if strange:
         raise ModelError(_why_refused(name, strange))
     held = set(model.state_dict())
-    return {x: tensors[x] for x in sorted(tensors) if on_purpose(x) and x not in held and not RECOMPUTED.search(x)}
+    return {x: tensors[x] for x in sorted(tensors) if x not in held and (on_purpose(x) or RECOMPUTED.search(x))}
 
 
 def _why_refused(name: str, strange: list[str]) -> str:
@@ -144,11 +150,13 @@ def _predicts_further_tokens(config: Any, tensor: str) -> bool:
 
 def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Read tensors as they lie in their files, onto the CPU."""
-    values = {}
-    for name, stored in tensors.items():
-        with safe_open(stored.file, framework="pt", backend="pread") as opened:
-            values[name] = opened.get_tensor(name)
-    return values
+    return {name: read_tensor(name, stored) for name, stored in tensors.items()}
+
+
+def read_tensor(name: str, stored: StoredTensor) -> Tensor:
+    """Read a tensor as it lies in its file, onto the CPU."""
+    with safe_open(stored.file, framework="pt", backend="pread") as opened:
+        return cast(Tensor, opened.get_tensor(name))
 
 
 def check_finite(name: str, weights: Iterable[tuple[str, Tensor]]) -> None:

@@ -1,0 +1,73 @@
+"""The files of a checkpoint beside its weights: those of the dense folder, as they are.
+
+Configuration, tokenizer, chat templates, processors, licence: any program, old or new, that reads the dense folder
+reads the pruned one. Only what names the number format is changed, and only where another was asked for.
+"""
+
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from wanda_core.checkpoint.manifest import RECORD, WRITING
+
+CARD = "README.md"  # of the dense model; the pruned one has its own
+CONFIG = "config.json"
+APART = ".apart-"  # how a folder begins that is there for a moment
+OF_THE_MODEL = (
+    CONFIG,
+    "generation_config.json",
+)  # what transformers writes for a model that is not the folder's any more
+FOLDERS = ("additional_chat_templates",)  # that transformers reads beside the files
+# Suffixes of weights, of other programs' weights, and of what training leaves: none of them is true of a pruned model.
+OTHER = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".ot", ".npz"}
+OTHER |= {".tflite", ".mlmodel", ".pkl", ".pickle", ".part", ".incomplete", ".lock", ".zip", ".tar", ".zst"}
+LARGEST = 256 * 2**20  # bytes; a tokenizer takes tens of millions, and what takes more is data
+DTYPE_KEYS = ("dtype", "torch_dtype")  # of the configuration: transformers' name from 5 on, and before
+
+
+def files_beside(folder: Path) -> list[Path]:
+    """List the files that a pruned checkpoint has in common with its dense folder."""
+    inner = [path for name in FOLDERS for path in sorted((folder / name).glob("*"))]
+    return [path for path in (*sorted(folder.iterdir()), *inner) if _belongs(path)]
+
+
+def _belongs(path: Path) -> bool:
+    """Tell whether a file goes with the weights, whatever they are."""
+    if path.name.startswith(".") or path.name in (CARD, RECORD, WRITING) or not path.is_file():
+        return False
+    return path.suffix.lower() not in OTHER and not path.name.endswith(".index.json") and path.stat().st_size <= LARGEST
+
+
+def bytes_beside(folder: Path) -> int:
+    """Return the bytes of these files."""
+    return sum(path.stat().st_size for path in files_beside(folder))
+
+
+def copy_beside(source: Path, target: Path, dtype: str | None, without: Collection[str] = ()) -> None:
+    """Copy these files. dtype: name of the number format that the configuration is to tell, None to leave it; without:
+    names of files that are there already."""
+    for path in files_beside(source):
+        if path.name in without:
+            continue
+        place = target / path.relative_to(source)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, place)
+    if dtype is not None:
+        path = target / CONFIG
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not _tell(config, dtype):
+            config[DTYPE_KEYS[1]] = dtype
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _tell(config: dict[str, Any], dtype: str) -> bool:
+    """Put the number format wherever a configuration, or a part of it, names one; whether it does."""
+    told = False
+    for key, value in config.items():
+        if isinstance(value, dict):
+            told |= _tell(value, dtype)
+        elif key in DTYPE_KEYS and isinstance(value, str):
+            config[key], told = dtype, True
+    return told

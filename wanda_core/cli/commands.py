@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from wanda_core.cli.console import OneLineErrors
+from wanda_core.cli.counting import sparsity
 from wanda_core.cli.measuring import generate, perplexity, run_tasks
 from wanda_core.cli.outliers import ablate, outliers
 from wanda_core.cli.pruning import measure_norms, prune
@@ -42,6 +43,7 @@ app.command("profile")(measure_norms)
 app.command("perplexity")(perplexity)
 app.command("evaluate")(run_tasks)
 app.command("generate")(generate)
+app.command("sparsity")(sparsity)
 app.command("outliers")(outliers)
 app.command("ablate")(ablate)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wanda_core.outliers.massive import Massive
     from wanda_core.outliers.norms import LargestNorm
     from wanda_core.outliers.super_weight import SuperWeight
+    from wanda_core.pruning.count import Count
     from wanda_core.pruning.variant import PruneReport
 
 
@@ -24,8 +25,7 @@ def pruned(report: "PruneReport") -> None:
 
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for linear in report.linears:
-        kind = re.sub(r"^.*?\.\d+\.", "", linear.name)
-        row = counts[joint_kind(kind)]
+        row = counts[joint_kind(_kind(linear.name))]
         for place, amount in enumerate((1, linear.shape[0] * linear.shape[1], linear.zeros)):
             row[place] += amount
     table = _table("linear", ("count", "weights", "sparsity"))
@@ -38,9 +38,40 @@ def pruned(report: "PruneReport") -> None:
         say(f"note: {report.by_magnitude} matrices of experts were sent too few tokens and were pruned by magnitude")
 
 
+def _kind(name: str) -> str:
+    """Return the name of a linear inside its block."""
+    return re.sub(r"^.*?\.\d+\.", "", name)
+
+
 def _cells(row: Iterable[int]) -> tuple[str, str, str]:
     count, weights, zeros = row
     return str(count), f"{weights:,}", f"{zeros / weights:.2%}"
+
+
+def counted(counts: "Sequence[Count]", found: Sequence[str], pattern: str | None, broken: Sequence[str]) -> None:
+    """Print a table of kinds of linears and one of blocks, the patterns that hold, and what changed since."""
+    from wanda_core.model.linears import joint_kind
+
+    for title in ("linear", "block"):
+        rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for linear in counts:
+            row = rows[joint_kind(_kind(linear.name)) if title == "linear" else str(linear.block + 1)]
+            for place, amount in enumerate((1, linear.weights, linear.zeros)):
+                row[place] += amount
+        table = _table(title, ("count", "weights", "sparsity"))
+        for name, row in rows.items():
+            table.add_row(name, *_cells(row))
+        table.add_section()
+        table.add_row("all", *_cells([sum(column) for column in zip(*rows.values(), strict=True)]))
+        _print(table)
+    _print(f"patterns that hold in every linear: {', '.join(found) or 'none'}")
+    if pattern is not None:
+        where = f"does not hold in {len(broken)} of {len(counts)} linears, {broken[0]} first" if broken else "holds"
+        _print(f"{pattern} {where}")
+    since = [linear.since for linear in counts if linear.since is not None]
+    if since:
+        before, changed = sum(one.zeros for one in since), sum(one.changed for one in since)
+        _print(f"since the dense model: {before:,} zeros were there before, {changed:,} kept weights have other values")
 
 
 def scores(measured: "list[Score]") -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 Run = Generator[Any, None, T]  # yields progress, or what its event shows while it runs
 
 MOST_CLAIMS = 150  # events that run or wait for jobs at once; each holds one of the page's threads
-PACE = 0.1  # seconds between two steps of progress that wake their event: waking it takes from the job's own time
+PACE = 0.1  # seconds between two steps of one stage that wake their event: waking it takes from the job's own time
 POLL = 0.2  # seconds after which an event gets something to yield: only between two yields can it be closed
 _arrival: ContextVar[int | None] = ContextVar("arrival", default=None)
 
@@ -264,13 +264,13 @@ class Engine:
         try:
             if task.steps is None:
                 task.steps = task.start()
-            told = 0.0
+            told, stage = 0.0, None
             while not task.given_up and not self._closed:
                 news = next(task.steps)
                 with self._changed:
                     task.news = news
-                    if not isinstance(news, Progress) or time.monotonic() - told >= PACE:
-                        told = time.monotonic()
+                    if not isinstance(news, Progress) or news.stage != stage or time.monotonic() - told >= PACE:
+                        told, stage = time.monotonic(), getattr(news, "stage", None)
                         self._changed.notify_all()
                     if task.quiet and any(not other.quiet for other in self._waiting):
                         return False

@@ -17,8 +17,10 @@ ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "as
 def chat_of(value: object) -> Chat | None:
     """Bring messages `{role, content}` or `{from, value}` to the first form; None where these are no messages.
 
-    Of a content in parts the texts are taken; what is null is left out.
+    Of a content in parts the texts are taken; what is null is left out. Columns of roles and contents are messages too.
     """
+    if isinstance(value, Mapping) and value and all(isinstance(part, list) for part in value.values()):
+        value = [dict(zip(value, message, strict=False)) for message in zip(*value.values(), strict=False)]
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         return None
     chat = []

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from wanda_core.errors import InputError, first_line, shortened_path
-from wanda_core.machine.paths import looks_like_path, path_of
+from wanda_core.machine.paths import bare, looks_like_path, path_of
 from wanda_core.text.chats import Document
 from wanda_core.text.documents import TEXT, read_documents
 from wanda_core.text.files import DATA
@@ -17,6 +17,11 @@ from wanda_core.text.tables import Reading, documents_in
 
 TEST_DOCUMENTS = 1_100  # of C4's validation split, as the published code takes them
 Say = Callable[[str], object]  # called with a sentence for people
+# Suffixes that no data set's name has and files have, beside those that are read.
+OTHERS = {
+    *(".arrow", ".bin", ".bz2", ".docx", ".html", ".log", ".pdf", ".pkl", ".pt", ".rst", ".tar", ".xlsx", ".xml"),
+    *(".xz", ".zip"),
+}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -57,9 +62,10 @@ def data_set_of(given: str | PathLike[str]) -> str | None:
     name = path.as_posix()
     if not isinstance(given, str) or name in NAMED:
         return name if isinstance(given, str) else None
-    if not HUB_ID.fullmatch(name) or os.path.lexists(path) or looks_like_path(name) or os.path.isdir(path.parent):
+    if looks_like_path(bare(given)) or os.path.lexists(path) or os.path.isdir(path.parent):
         return None
-    return None if kind_of(path) in DATA | TEXT or path.suffix in COMPRESSED else name
+    of_files = kind_of(path) in DATA | TEXT | OTHERS or path.suffix.lower() in COMPRESSED
+    return name if HUB_ID.fullmatch(name) and not of_files else None
 
 
 def name_of(given: str | PathLike[str]) -> str:

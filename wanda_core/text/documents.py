@@ -83,7 +83,7 @@ def _folder(folder: Path, split: str, how: Reading) -> list[Document]:
     if not documents:
         raise InputError(f"{shortened_path(folder)} holds empty files only; give a folder with text in it")
     if not tables:
-        how.say(f"note: the folder {folder.name} is read as {len(documents):,} documents, one a text file")
+        how.say(f"note: the folder {folder.name} is read as {len(documents):,} documents, each a text file")
     return documents
 
 

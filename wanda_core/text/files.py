@@ -8,7 +8,7 @@ from wanda_core.errors import InputError
 from wanda_core.machine.paths import path_of
 from wanda_core.text.opening import COMPRESSED, MAX_TEXT_BYTES, kind_of, opened
 
-DATA = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow"}  # suffixes of tables
+DATA = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}  # suffixes of tables
 # Characters of one word: letters and digits without a blank or a mark between them. Tokenisers look at a word as a
 # whole, and from a million on that takes twice as long and more. Chinese, written without blanks, has marks.
 MAX_WORD = 100_000

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, TextIO
 
-from wanda_core.errors import InputError, first_line
+from wanda_core.errors import InputError
+from wanda_core.text.chats import chat_of
 
 PIECE = 2**16  # characters read at once
 CUT = 12  # characters before the end of what was read, in which an error may be that of a value cut in two
@@ -14,15 +15,15 @@ BETWEEN = re.compile(r"[\s,]*")
 CHATS = ("messages", "conversations")  # columns that hold a chat
 
 
-def json_rows(file: TextIO, name: str, most: int) -> Iterator[Any]:
-    """Read row after row. name: of the file; most: characters of one row.
+def json_rows(file: TextIO, name: str, most: int, lines: bool) -> Iterator[Any]:
+    """Read row after row. name: of the file; most: characters of one row; lines: whether each value is a row for sure.
 
     Raises InputError for what is no JSON, and for a row that is larger.
     """
     values = _values(file, name, most)
     first = list(_next(values))
     second = list(_next(values))
-    if first and not second and isinstance(first[0], Mapping):
+    if first and not second and not lines and isinstance(first[0], Mapping):
         return iter(_rows_of(first[0]))
     return chain(first, second, values)
 
@@ -48,11 +49,11 @@ def _values(file: TextIO, name: str, most: int) -> Iterator[Any]:
             if array and text[place : place + 1] == "]":
                 return
             value, end = decoder.raw_decode(text, place)
-            cut = False
+            cut = ""
         except json.JSONDecodeError as error:
-            cut = True
+            cut = error.msg
             if error.pos < len(text) - CUT and not error.msg.startswith("Unterminated"):
-                raise _no_json(name, count, first_line(error)) from error
+                raise _no_json(name, count, error.msg) from error
         except RecursionError as error:
             raise _no_json(name, count, "nested too deeply") from error
         if cut or end == len(text):  # more of the value may follow
@@ -68,7 +69,7 @@ def _values(file: TextIO, name: str, most: int) -> Iterator[Any]:
             if cut:
                 if place == len(text) and not array:
                     return
-                raise _no_json(name, count, "it ends in the middle")
+                raise _no_json(name, count, cut)
         array, step, count, place = bool(array), PIECE, count + 1, end
         yield value
 
@@ -86,10 +87,8 @@ def _rows_of(value: Mapping[str, Any]) -> list[Any]:
         if any(name in parts[0] for name in ("text", *CHATS)):
             return parts
         return [dict(zip(value, row, strict=False)) for row in zip(*(part.values() for part in parts), strict=False)]
-    if any(name in value for name in CHATS) and not isinstance(value.get("text"), list):
-        chats = next(value[name] for name in CHATS if name in value)
-        if isinstance(chats, list) and all(isinstance(message, Mapping) for message in chats):
-            return [value]
+    if any(chat_of(part) for part in parts):
+        return [value]
     tables = [part for part in parts if isinstance(part, list) and part and isinstance(part[0], Mapping)]
     if len(tables) == 1:
         return tables[0]

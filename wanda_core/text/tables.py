@@ -44,14 +44,13 @@ def read_table(path: Path, how: Reading) -> list[Document]:
     Raises InputError for a file that cannot be read and for a column that is not there or holds no text.
     """
     kind, name, most = kind_of(path), path.name, how.most or MAX_TEXT_BYTES
-    if kind == ".arrow":
-        return documents_in(_arrow_rows(path), name, how)
     with opened(path, UNPACKED * most) as file:
         if kind == ".parquet":
             return documents_in(_parquet_rows(file, name, how.column, most), name, how)
         text = io.TextIOWrapper(file, encoding="utf-8-sig")  # any end of a line is read as a line feed
-        rows = _csv_rows(text, name, kind) if kind in (".csv", ".tsv") else json_rows(text, name, most)
-        return documents_in(rows, name, how)
+        if kind in (".csv", ".tsv"):
+            return documents_in(_csv_rows(text, name, kind), name, how)
+        return documents_in(json_rows(text, name, most, lines=kind != ".json"), name, how)
 
 
 def documents_in(rows: Iterable[Any], name: str, how: Reading) -> list[Document]:
@@ -94,8 +93,8 @@ def documents_in(rows: Iterable[Any], name: str, how: Reading) -> list[Document]
     if not any(not isinstance(document, str) or document.strip() for document in documents):
         where = f"column {shortened(chosen)} of {name}" if chosen is not None else name
         raise InputError(f"{where} holds no text; {_others(columns)}")
-    rows_read = f"{'all' if whole else 'the first'} {len(documents):,} documents"
-    how.say(f"note: {name} is read as a table: {rows_read}{f' of its column {chosen}' if chosen is not None else ''}")
+    count = f"{'' if whole else 'the first '}{len(documents):,} document{'s' if len(documents) > 1 else ''}"
+    how.say(f"note: {name} is read as a table: {count}{f' from its column {chosen}' if chosen is not None else ''}")
     return documents
 
 
@@ -169,18 +168,23 @@ def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[
             dtype=str,
             keep_default_na=False,
             na_values=[""],
-            index_col=False,
             chunksize=1000,
         )
         for frame in frames:
+            if not isinstance(frame.index, pandas.RangeIndex):  # pandas takes what is too much for names of rows
+                raise _no_table(name, "its rows have more fields than its first line")
             for row in frame.to_dict("records"):
                 yield {key: value if isinstance(value, str) else None for key, value in row.items()}
     except pandas.errors.EmptyDataError:
         return
     except pandas.errors.ParserError as error:
-        raise InputError(
-            f"{name} is not the table that its name says ({first_line(error)}); save it as CSV with quotation marks"
-        ) from error
+        raise _no_table(name, first_line(error)) from error
+
+
+def _no_table(name: str, reason: str) -> InputError:
+    return InputError(
+        f"{name} is not the table that its name says ({reason}); save it with quotation marks around its texts"
+    )
 
 
 def _parquet_rows(file: Any, name: str, column: str | None, most: int) -> Iterator[Mapping[str, Any]]:
@@ -220,16 +224,3 @@ def _parquet_rows(file: Any, name: str, column: str | None, most: int) -> Iterat
         raise InputError(
             f"{name} is not the Parquet file that its name says ({first_line(error)}); fetch or write it again"
         ) from error
-
-
-def _arrow_rows(path: Path) -> Iterable[Mapping[str, Any]]:
-    """Read a file as the package datasets keeps its own."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise needs("datasets", path.name, "give JSON Lines, Parquet or plain text") from error
-    try:
-        table: Iterable[Mapping[str, Any]] = datasets.Dataset.from_file(str(path))
-    except Exception as error:  # a stranger's data: whatever reading it raises is its answer
-        raise InputError(f"{path.name} cannot be read ({first_line(error)}); fetch or write it again") from error
-    return table

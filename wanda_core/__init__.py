@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wanda_core.pruning.prune import prune
     from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
     from wanda_core.recipe import PruneSpec, Solver, preset
+    from wanda_core.text.documents import read_documents
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
 
@@ -40,6 +41,7 @@ _HOMES = {
     "pruning.prune": ("prune",),
     "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
     "recipe": ("PruneSpec", "Solver", "preset"),
+    "text.documents": ("read_documents",),
     "text.files": ("read_text",),
     "text.windows": ("Calibration", "calibrate"),
 }
@@ -78,6 +80,7 @@ __all__ = [
     "preset",
     "profile",
     "prune",
+    "read_documents",
     "read_text",
     "save",
     "save_profile",

@@ -62,7 +62,7 @@
       fields[name] = { select, help };
       panel.append(h("div", { class: "wl-field" }, h("label", { for: select.id }, W.say(`view.${name}_title`)), select, help));
     }
-    const file = h("input", { type: "file", accept: ".txt,text/plain", id: "wl-text", onchange: () => file.files[0] && on.upload(file.files[0]) });
+    const file = h("input", { type: "file", accept: ".txt,.md,.jsonl,.json,.csv,.tsv,.parquet,.gz,.zst,text/plain", id: "wl-text", onchange: () => file.files[0] && on.upload(file.files[0]) });
     const builtin = h("button", { type: "button", class: "wl-quiet", onclick: () => { file.value = ""; on.recipe({ text: "", textName: "" }); } }, W.say("view.text_builtin"));
     const textName = h("p", {});
     const draws = [["samples", 1, 4096], ["seq_len", 2, 32768], ["seed", 0, 2 ** 31]].map(([name, min, max]) => {

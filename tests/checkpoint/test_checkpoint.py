@@ -80,6 +80,8 @@ def test_the_record_tells_how_to_make_it_again(variant, tmp_path):
         "samples": 3,
         "seq_len": 24,
         "seed": 5,
+        "bos": False,
+        "packed": False,
         "fingerprint": variant.profile.calibration,
     }
     assert found["versions"].keys() == {"wanda_core", "python", "torch", "transformers"}

@@ -41,7 +41,8 @@ def test_perplexity_is_the_hand_written_loops(request, device, text, which):
     found = perplexity(lm, text, seq_len=48, windows=3)
     assert found.perplexity == pytest.approx(by_hand(lm, text, 48, 3), rel=1e-5)
     assert (found.seq_len, found.windows, found.tokens) == (48, 3, 3 * 47)
-    assert found.to_dict() == {"perplexity": found.perplexity, "seq_len": 48, "windows": 3, "tokens": 141}
+    about = {"seq_len": 48, "windows": 3, "tokens": 141, "bos": False}
+    assert found.to_dict() == {"perplexity": found.perplexity, **about}
 
 
 @pytest.mark.builtin

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,6 +141,13 @@ def test_a_model_bears_the_one_form_of_its_name(saved, monkeypatch):
 @pytest.mark.parametrize("name", ["./gone", "/gone/for/good", "~/gone", "a/b/c", "~nobody-of-this-name/model", "..\\x"])
 def test_a_path_that_leads_nowhere_is_refused(name):
     assert "does not exist" in refusal(name, InputError)
+
+
+def test_a_path_object_is_a_path_and_a_file_is_called_a_file(saved, monkeypatch):
+    monkeypatch.chdir(saved.parent)
+    assert load_model(Path(saved.name), device="cpu").name == str(saved)
+    for name in (saved / "config.json", "tiny-llama/config.json", f"'{saved / 'config.json'}'"):
+        assert "/tiny-llama/config.json' is a file, and a model is a folder with" in refusal(name, InputError)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "nobody/no-such-model"])

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,13 +83,46 @@ def test_known_names_are_read_as_published(folder, monkeypatch):
 def test_what_names_a_data_set_and_what_a_file(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").mkdir()
-    assert all(map(corpora.is_named, ("wikitext2", "c4", "owner/some-data", str(folder))))
-    assert not any(map(corpora.is_named, ("a.txt", "notes/missing.txt", str(folder / "train.jsonl"), "../x/y")))
+    for name in ("wikitext2", "c4", "owner/some-data", "owner/v1.0"):
+        assert corpora.data_set_of(name) == corpora.name_of(name) == name
+    assert corpora.data_set_of(" 'owner/some-data' ") == "owner/some-data"
+    paths = (
+        "a.txt",
+        "notes/missing",
+        "gone/missing.txt",
+        "gone/a.jsonl.gz",
+        "gone/a.zst",
+        "gone/a.PDF",
+        "../x",
+        "./x/y",
+    )
+    for path in (*paths, "~/x", "a/b/c", "C:\\data\\a", "data", str(folder), str(folder / "train.jsonl"), Path("c4")):
+        assert corpora.data_set_of(path) is None, path
+        assert corpora.name_of(path) in (str(path), Path(path).name)
+
+
+def test_a_missing_file_is_never_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: pytest.fail("the hub was asked"))
+    monkeypatch.chdir(tmp_path)
+    for path in ("gone/a.jsonl", "gone/a.txt.gz", "./gone/a", "gone.parquet"):
+        for read in (corpora.calibration_text, corpora.evaluation_text):
+            with pytest.raises(InputError, match=r"a.* cannot be read \(No such file or directory\); give the path"):
+                read(path)
+
+
+def test_rows_that_are_null_are_passed_over_and_published_texts_are_left_as_they_are(monkeypatch):
+    rows = {"train": [{"text": "a\r\nb"}, {"text": None}, {"text": ""}, {"text": "c"}]}
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **settings: rows)
+    assert corpora.calibration_text("owner/data") == ["a\nb", "", "c"]
+    assert corpora.evaluation_text("owner/data") == "a\nb\n\n\n\nc"
+    assert corpora.calibration_text("c4") == ["a\r\nb", "", "c"]
+    with pytest.raises(InputError, match="the data set 'owner/data' has no column 'x'; its columns are text"):
+        corpora.calibration_text("owner/data", "x")
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
-    [([{"n": 1}], "has no column of text"), ([{"text": "  "}], "holds no text"), (None, "cannot be read")],
+    [([{"n": 1}], "has no column of text"), ([{"text": "  "}], "holds no text"), (None, "cannot be read: it holds")],
     ids=["numbers", "blank", "no data"],
 )
 def test_a_data_set_without_text_is_refused(tmp_path, rows, words):

@@ -1,11 +1,11 @@
 """Text files are read as plain UTF-8, or refused by name."""
 
+import gzip
 import time
 
 import pytest
 
 from wanda_core.errors import InputError
-from wanda_core.text import files
 from wanda_core.text.files import MAX_WORD, longest_word, read_text
 
 
@@ -27,12 +27,41 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
         (b"x" * 2049, "MB are read; give a part of it"),
     ],
 )
-def test_a_file_that_is_no_plain_text_is_refused_by_its_name(tmp_path, monkeypatch, content, reason):
-    monkeypatch.setattr(files, "MAX_TEXT_BYTES", 2048)
+def test_a_file_that_is_no_plain_text_is_refused_by_its_name(tmp_path, content, reason):
     file = tmp_path / "notes.txt"
     file.write_bytes(content)
     with pytest.raises(InputError, match=rf"notes\.txt {reason}|notes\.txt is 0 MB .* {reason}"):
-        read_text(file)
+        read_text(file, most=2048)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_end_of_a_line_is_read_as_a_line_feed(tmp_path, end):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + f"one{end}two{end}{end}three".encode())
+    assert read_text(file) == "one\ntwo\n\nthree"
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(file.read_bytes()))
+    assert read_text(tmp_path / "a.txt.gz") == "one\ntwo\n\nthree"
+
+
+def test_packed_text_is_unpacked_no_further_than_is_read(tmp_path):
+    file = tmp_path / "a.txt.gz"
+    file.write_bytes(gzip.compress(b"word " * 2**20))
+    with pytest.raises(InputError, match=r"^a\.txt\.gz unpacks to more than the 1 MB that are read; give a part of it"):
+        read_text(file, most=2**20)
+    for content in (b"plain", gzip.compress(bytes(range(256)) * 99)[:200]):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"^a\.txt\.gz cannot be unpacked \(.*\); fetch or pack it again"):
+            read_text(file)
+
+
+def test_a_table_is_no_plain_text_and_neither_is_what_stands_for_a_file_that_was_not_fetched(tmp_path):
+    for name in ("a.jsonl", "a.JSON", "a.csv.gz"):
+        (tmp_path / name).write_text('{"text": "a"}')
+        with pytest.raises(InputError, match=rf"^{name} is a table, not plain text; read its text column with read_d"):
+            read_text(tmp_path / name)
+    (tmp_path / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(InputError, match=r"^a\.txt is a pointer of Git LFS and not the data itself; run `git lfs"):
+        read_text(tmp_path / "a.txt")
 
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """What else the view asks, without a browser: curves, one's own prompts, why, another model, how long, a text."""
 
+import gzip
+import json
 import threading
 from itertools import pairwise
 
@@ -236,3 +238,26 @@ def test_a_text_that_was_uploaded_is_kept_and_no_other_file_is(view, state, tmp_
         assert "; " in problem["problem"]
         assert "secret" not in str(state.texts._texts)
     assert list(brought()) == ["problem"]
+
+
+def test_a_table_that_was_uploaded_is_read_as_a_table_within_the_pages_limits(view, state, tmp_path):
+    view.view.GRADIO_CACHE = str(tmp_path)
+
+    def brought(name, content):
+        (tmp_path / name).write_bytes(content)
+        given = event()
+        given._data = {"path": str(tmp_path / name), "name": name}
+        return told(view, [view.bring_text(visitor(), given)], "text")[0]
+
+    rows = "".join(json.dumps({"text": f"The river {n} carries sand.", "id": n}) + "\r\n" for n in range(400)).encode()
+    message = brought("mine.jsonl.gz", gzip.compress(rows))
+    documents = state.texts.get(message["digest"])
+    assert documents[:2] == ["The river 0 carries sand.", "The river 1 carries sand."]
+    assert message["digest"] == state.texts.put(list(documents)) != state.texts.put("\n".join(documents))
+    messages, _ = looked(view, column(text=message["digest"], order="in-flight"))  # short documents are joined
+    assert messages[-1]["columns"]["0"]["answered"]
+    kept = len(state.texts._texts)
+    bomb = brought("bomb.txt.gz", gzip.compress(b"sand " * 2**22))
+    assert bomb == {**bomb, "problem": "bomb.txt.gz unpacks to more than the 8 MB that are read; give a part of it"}
+    assert "is not the JSON that its name says" in brought("prose.jsonl", b"The river")["problem"]
+    assert len(state.texts._texts) == kept

@@ -19,6 +19,7 @@ from wanda_core.calibration.input_norms import InputNorms
 from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.errors import InputError, StorageError, first_line, shortened_path
 from wanda_core.machine import distributed
+from wanda_core.machine.paths import path_of
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
@@ -97,7 +98,7 @@ def check_profile_target(path: str | Path) -> Path:
 
     Raises StorageError for a file of any other kind, which would be lost.
     """
-    target = Path(path).expanduser().absolute()
+    target = path_of(path, "profile").absolute()
     if not os.path.lexists(target):
         return target
     try:
@@ -136,7 +137,7 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
 def load_profile(path: str | Path) -> Profile:
     """Read a profile that `save_profile` wrote. Raises InputError for any other file."""
     try:
-        with safe_open(Path(path).expanduser(), framework="pt") as file:
+        with safe_open(path_of(path, "profile"), framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise InputError(
@@ -176,6 +177,8 @@ def source_of(lm: LanguageModel, calibration: Calibration) -> dict[str, Any]:
         "samples": calibration.samples,
         "seq_len": calibration.seq_len,
         "seed": calibration.seed,
+        "bos": calibration.bos,
+        "packed": calibration.packed,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "wanda_lab": __version__,
         "torch": torch.__version__,

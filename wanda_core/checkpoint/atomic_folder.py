@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import cast
 
 from wanda_core.checkpoint import manifest
-from wanda_core.errors import InputError, StorageError, first_line, shortened_path
+from wanda_core.errors import StorageError, first_line, shortened_path
+from wanda_core.machine.paths import path_of
 
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
@@ -34,10 +35,9 @@ def checked_target(folder: str | Path) -> Path:
 
     Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
     """
-    if not str(folder).strip():
-        raise InputError(f"output folder {shortened_path(folder)} is no name; give the path of the folder to write")
+    target = path_of(folder, "output folder")
     try:
-        target = Path(folder).expanduser().resolve()
+        target = target.resolve()
         if target.is_dir():
             manifest.check_replaceable(target)
             if os.path.ismount(target):

@@ -83,7 +83,10 @@ def _extent(recipe: dict[str, Any]) -> str:
 def _calibration(source: dict[str, Any] | None) -> str:
     if source is None:
         return "none; the method does not look at activations"
-    return f"{source['samples']} windows of {source['seq_len']} tokens, {source['source']}, seed {source['seed']}"
+    begun = ", each after the begin token" if source.get("bos") else ""
+    joined = ", documents joined" if source.get("packed") else ""
+    windows = f"{source['samples']} windows of {source['seq_len']} tokens{begun}"
+    return f"{windows}, {source['source']}{joined}, seed {source['seed']}"
 
 
 def _perplexities(measured: dict[str, dict[str, Any] | None]) -> list[str]:
@@ -92,5 +95,7 @@ def _perplexities(measured: dict[str, dict[str, Any] | None]) -> list[str]:
     for model, values in measured.items():
         if values is not None:
             value = "infinite" if values["perplexity"] is None else f"{values['perplexity']:.2f}"
-            lines.append(f"- Perplexity, {model}: {value} ({values['windows']} windows of {values['seq_len']} tokens)")
+            begun = ", each after the begin token" if values.get("bos") else ""
+            windows = f"{values['windows']} windows of {values['seq_len']} tokens{begun}"
+            lines.append(f"- Perplexity, {model}: {value} ({windows})")
     return lines

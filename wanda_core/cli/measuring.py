@@ -1,6 +1,6 @@
 """The commands that run a model: measure its perplexity, run tasks on it, let it write."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -8,19 +8,25 @@ from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.checks import check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say
-from wanda_core.cli.options import Device, HeldIn, Json, Model, load, option, text_of
+from wanda_core.cli.options import (
+    Bos,
+    Column,
+    Device,
+    HeldIn,
+    Json,
+    MeasuredText,
+    Model,
+    load,
+    note_begin,
+    option,
+    text_of,
+)
 
 
 def perplexity(
     model: Model = "builtin",
-    text: Annotated[
-        str | None,
-        option(
-            "Text to measure on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
-            "Default: built-in evaluation text.",
-            metavar="FILE|NAME",
-        ),
-    ] = None,
+    text: MeasuredText = None,
+    column: Column = None,
     against: Annotated[
         str | None,
         option(
@@ -30,6 +36,7 @@ def perplexity(
     ] = None,
     seq_len: Annotated[int, option("Tokens in a window; compare only perplexities of the same length.")] = 512,
     windows: Annotated[int | None, option("Windows from the start of the text. Default: all.")] = None,
+    bos: Bos = False,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
@@ -43,16 +50,18 @@ def perplexity(
 
         if windows is not None:
             check_whole("windows", windows, 1, MAX_WINDOWS)
-        measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
+        measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True, column=column)
         lm, seconds = load(model, device, dtype, watch)
+        note_begin(lm, bos)
+        settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "bos": bos}
         with bar() as on_progress:
-            measured = measure(lm, measured_on, seq_len=seq_len, windows=windows, on_progress=on_progress)
+            measured = measure(lm, measured_on, **settings, on_progress=on_progress)
         seconds["perplexity"] = watch.lap()
         compared = None
         if against is not None:
             other, more = load(against, device, dtype, watch)
             with bar() as on_progress:
-                compared = agreement(other, lm, measured_on, seq_len=seq_len, windows=windows, on_progress=on_progress)
+                compared = agreement(other, lm, measured_on, **settings, on_progress=on_progress)
             seconds |= {"load": seconds["load"] + more["load"], "agreement": watch.lap()}
     if as_json:
         beside = {"against": {"model": against, **compared.to_dict()}} if compared else {}

@@ -10,10 +10,11 @@ import typer
 
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, described, say
-from wanda_core.errors import InputError, ModelError, first_line
+from wanda_core.errors import InputError, ModelError, first_line, shortened
 from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress
 from wanda_core.text import corpora
+from wanda_core.text.files import read_text
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and bad input must not wait for them
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import; --help and b
     import torch
 
     from wanda_core.model.language_model import LanguageModel
+    from wanda_core.text.windows import Calibration
 
 # --low-memory uses functions of transformers that change from version to version.
 WORKING_TRANSFORMERS = ">=5.16,<6"  # 5.15 and older want another argument; what a later one changes cannot be known
@@ -46,9 +48,41 @@ Model = Annotated[
 CalibrationText = Annotated[
     str | None,
     option(
-        "Text that input norms are measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
-        "Default: built-in text, or c4 with --preset paper.",
-        metavar="FILE|NAME",
+        "Text that input norms are measured on: a text file, a table (.jsonl, .json, .csv, .tsv, .parquet; .gz and "
+        ".zst too), a folder of either, wikitext2, c4, or a Hugging Face data set. Default: built-in text, or c4 with "
+        "--preset paper.",
+        metavar="PATH|NAME",
+    ),
+]
+MeasuredText = Annotated[
+    str | None,
+    option(
+        "Text that perplexity is measured on: a text file, a table (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst "
+        "too), a folder of either, wikitext2, c4, or a Hugging Face data set. Default: built-in evaluation text.",
+        metavar="PATH|NAME",
+    ),
+]
+Column = Annotated[
+    str | None,
+    option(
+        "Column of the table that holds the text, or chats as lists of messages. Default: text, else messages, else "
+        "the first of strings.",
+        metavar="NAME",
+    ),
+]
+Pack = Annotated[
+    bool | None,
+    option(
+        "Join the documents, so that a window may span several. Default: only where none is long enough for a window.",
+        "--pack/--no-pack",
+    ),
+]
+Bos = Annotated[
+    bool,
+    option(
+        "Put the begin token before every window. Default: as in the paper, only where the text begins, if the "
+        "tokenizer puts it there.",
+        "--bos",
     ),
 ]
 Device = Annotated[
@@ -108,26 +142,53 @@ def _loader_on_disk() -> "Callable[..., LanguageModel]":
     return open_model
 
 
-def text_of(given: str | None, builtin: Path, seq_len: int, to_measure: bool = False) -> tuple[Any, str]:
-    """Return a text, or the documents of a data set, and what to call it, before any model is loaded.
+def text_of(
+    given: str | None, builtin: Path, seq_len: int, to_measure: bool = False, column: str | None = None
+) -> tuple[Any, str]:
+    """Return a text, or documents, and what to call it, before any model is loaded.
 
-    given: a file or the name of a data set; builtin: the file to read where nothing is given; to_measure: take the
-    data set's evaluation text. Raises InputError when it cannot be read or is too short for a window of `seq_len`.
+    given: a path or the name of a data set; builtin: the file to read where nothing is given; to_measure: take the
+    data set's evaluation text; column: of a table. Raises InputError when it cannot be read or is too short for a
+    window of `seq_len`.
     """
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
-    if given is not None and corpora.is_named(given):
-        return (corpora.evaluation_text(given) if to_measure else corpora.calibration_text(given)), given
-    return _text_file(given, builtin, seq_len)
-
-
-def _text_file(file: str | None, builtin: Path, seq_len: int) -> tuple[str, str]:
-    from wanda_core.text.files import read_text
-
-    source = "built-in text" if file is None else Path(file).name
-    text = read_text(builtin if file is None else file)
-    if len(text.encode()) < seq_len:  # no tokenizer makes more tokens than bytes
+    if given is None:
+        if column is not None:
+            raise InputError(f"column {shortened(column)} is that of a table, and no text was given; leave it out")
+        return read_text(builtin), "built-in text"
+    source = corpora.name_of(given)
+    read = corpora.evaluation_text if to_measure else corpora.calibration_text
+    text = read(given, column, say)
+    if isinstance(text, str) and len(text.encode()) < seq_len:  # no tokenizer makes more tokens than bytes
         raise InputError(
             f"{source} has {len(text.encode())} bytes, too few for a window of {seq_len} tokens; "
             "give a longer text or a smaller --seq-len"
         )
     return text, source
+
+
+def note_begin(lm: "LanguageModel", bos: bool) -> None:
+    """Say that most windows lack the begin token where the tokenizer puts it before a text by itself."""
+    from wanda_core.text.windows import begins_texts
+
+    if not bos and begins_texts(lm):
+        say(
+            f"note: the tokenizer of {lm.title} puts {lm.tokenizer.bos_token} before a text, and by the paper's "
+            "protocol other windows than the first lack it; --bos puts it before every window"
+        )
+
+
+def drawn_from(
+    lm: "LanguageModel", text: Any, source: str, *, pack: bool | None, bos: bool, **draw: int
+) -> "Calibration":
+    """Draw windows as `calibrate` does, and say what one would not expect of them."""
+    from wanda_core.text.windows import calibrate
+
+    calibration = calibrate(lm, text, source=source, pack=pack, bos=bos, **draw)
+    if calibration.packed and pack is None:
+        say(
+            f"note: no document of {source} has more than {calibration.seq_len} tokens, so they were joined; --no-pack "
+            "refuses them instead"
+        )
+    note_begin(lm, bos)
+    return calibration

@@ -8,7 +8,19 @@ from wanda_core.assets import BUILTIN_CALIBRATION, BUILTIN_EVALUATION
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SEED, check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say
-from wanda_core.cli.options import CalibrationText, Device, HeldIn, Json, Model, load, option, text_of
+from wanda_core.cli.options import (
+    CalibrationText,
+    Column,
+    Device,
+    HeldIn,
+    Json,
+    MeasuredText,
+    Model,
+    drawn_from,
+    load,
+    option,
+    text_of,
+)
 from wanda_core.errors import InputError, shortened
 
 if TYPE_CHECKING:
@@ -23,6 +35,7 @@ def outliers(
         str, option("A short text in which massive activations and attention sinks are looked for.", metavar="TEXT")
     ] = SENTENCE,
     calibration: CalibrationText = None,
+    column: Column = None,
     samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
     seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
@@ -44,15 +57,14 @@ def outliers(
         from wanda_core.outliers.run_log import add_run, run_of
         from wanda_core.outliers.sentence import read_sentence
         from wanda_core.outliers.super_weight import super_weights
-        from wanda_core.text.windows import calibrate
 
-        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
         lm, seconds = load(model, device, dtype, watch)
         read = read_sentence(lm, sentence)
         activations, sinks = massive(read.hidden), _sinks(read)
         candidate = next(iter(super_weights(lm, sentence)), None)
         seconds["sentence"] = watch.lap()
-        drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        drawn = drawn_from(lm, text, source, pack=None, bos=False, samples=samples, seq_len=seq_len, seed=seed)
         with bar() as on_progress:
             analysis = analyse(lm, drawn, on_progress)
         with bar() as on_progress:
@@ -98,14 +110,8 @@ def ablate(
     tokens: Annotated[str, option("At which tokens: all, first or others.", metavar="NAME")] = "all",
     from_block: Annotated[int, option("The first block after which they are changed.")] = 0,
     draws: Annotated[int, option("Random sets of as many channels to compare with, at least 5.")] = 5,
-    text: Annotated[
-        str | None,
-        option(
-            "Text that perplexity is measured on: a UTF-8 text file, wikitext2, c4, or a Hugging Face data set. "
-            "Default: built-in evaluation text.",
-            metavar="FILE|NAME",
-        ),
-    ] = None,
+    text: MeasuredText = None,
+    column: Column = None,
     seq_len: Annotated[int, option("Tokens in a window of that text.")] = 512,
     windows: Annotated[int, option("Windows from its start.")] = 8,
     prompt: Annotated[str | None, option("Let the model continue this in every setting too.", metavar="TEXT")] = None,
@@ -121,19 +127,18 @@ def ablate(
     with quiet():
         from wanda_core.evaluation.perplexity import MAX_WINDOWS
         from wanda_core.outliers import ablation, interventions
-        from wanda_core.text.windows import calibrate
 
         plan = ablation.Ablation(_channels(channels), value, tokens, from_block)
         check_whole("draws", draws, interventions.LEAST_DRAWS, interventions.MOST_DRAWS)
         check_whole("windows", windows, 1, MAX_WINDOWS)
         check_whole("seed", seed, 0, MAX_SEED)
-        measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
+        measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True, column=column)
         lm, seconds = load(model, device, dtype, watch)
         plan.check_fits(lm.width, len(lm.linears))
         means = None
         if value == "mean":
-            drawn_from, name = text_of(calibration, BUILTIN_CALIBRATION, DEFAULT_SEQ_LEN)
-            drawn = calibrate(lm, drawn_from, source=name)
+            of_means, name = text_of(calibration, BUILTIN_CALIBRATION, DEFAULT_SEQ_LEN, column=column)
+            drawn = drawn_from(lm, of_means, name, pack=None, bos=False)
             with bar() as on_progress:
                 means = ablation.channel_means(lm, drawn, on_progress)
             seconds["means"] = watch.lap()

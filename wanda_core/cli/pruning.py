@@ -1,7 +1,7 @@
 """The commands that prune: `prune` writes a checkpoint, `profile` saves the input norms it can be pruned from."""
 
-import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,20 +12,26 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say, together
 from wanda_core.cli.options import (
+    Bos,
     CalibrationText,
+    Column,
     Device,
     Dtype,
     HeldIn,
     Json,
     Model,
+    Pack,
+    drawn_from,
     load,
     option,
     text_of,
     torch_dtype,
 )
 from wanda_core.errors import InputError, shortened_path
+from wanda_core.machine.paths import path_of
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
+from wanda_core.model.names import is_path, normal_name
 from wanda_core.recipe import ALLOCATIONS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
 
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
@@ -87,6 +93,9 @@ def prune(
         ),
     ] = None,
     calibration: CalibrationText = None,
+    column: Column = None,
+    pack: Pack = None,
+    bos: Bos = False,
     samples: Annotated[int | None, option(f"Windows of calibration text. Default: {DEFAULT_SAMPLES}.")] = None,
     seq_len: Annotated[int | None, option(f"Tokens in a window. Default: {DEFAULT_SEQ_LEN}.")] = None,
     seed: Annotated[int, option("Seed of the draw of windows, and of the method random.")] = 0,
@@ -134,14 +143,13 @@ def prune(
         from wanda_core.machine import distributed
         from wanda_core.pruning.prune import needs_text
         from wanda_core.pruning.prune import prune as prune_in_memory
-        from wanda_core.text.windows import calibrate
 
-        target = check_target(output, _folder_of(model)) if distributed.first() else Path(output)
+        target = check_target(output, _folder_of(model)) if distributed.first() else path_of(output, "output folder")
         check_whole("samples", samples, 1, MAX_SAMPLES)
         check_whole("seed", seed, 0, MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
             calibration = PAPER_TEXT
-        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
         profile = load_profile(norms) if norms is not None else None
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
@@ -149,7 +157,7 @@ def prune(
         saved_in = torch_dtype(save_dtype)
         drawn = None
         if needs_text(spec, profile):
-            drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+            drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
         if low_memory:
             variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile, saved_in), target
             seconds["prune"] = watch.lap()
@@ -181,6 +189,9 @@ def measure_norms(
     output: Annotated[str, option("File to write, such as norms.safetensors.", metavar="FILE")],
     model: Model = "builtin",
     calibration: CalibrationText = None,
+    column: Column = None,
+    pack: Pack = None,
+    bos: Bos = False,
     samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
     seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
@@ -194,12 +205,11 @@ def measure_norms(
         from wanda_core.calibration.profile import check_profile_target, save_profile
         from wanda_core.calibration.profile import profile as measure
         from wanda_core.machine import distributed
-        from wanda_core.text.windows import calibrate
 
         check_profile_target(output)
-        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len)
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
         lm, seconds = load(model, device, dtype, watch)
-        drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)
+        drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
         with bar() as on_progress:
             profile = measure(lm, drawn, on_progress)
         if not distributed.first():
@@ -217,10 +227,8 @@ def measure_norms(
 
 def _folder_of(model: str) -> Path | None:
     """Return the folder that a model is read from, None where it is not named by one."""
-    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no path, or one too long
-        folder = Path(model).expanduser()
-        return folder if folder.is_dir() else None
-    return None
+    name = normal_name(model)
+    return Path(name) if is_path(name) and os.path.isdir(name) else None
 
 
 def _number(given: str | None) -> Any:
@@ -236,7 +244,7 @@ def _allocation(given: str | None) -> Any:
     if given is None or given in ALLOCATIONS:
         return given
     try:
-        shares = json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+        shares = json.loads(path_of(given, "allocation").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"allocation {shortened_path(given)} is neither {' nor '.join(ALLOCATIONS)} nor a JSON file that can be "

@@ -12,6 +12,7 @@ from typing import Any
 
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, ModelError, first_line, shortened, shortened_path
+from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
 
 MAX_LIMIT = 10**9
@@ -52,7 +53,7 @@ class Tasks:
         check_whole("batch_size", self.batch_size, 1, MAX_BATCH)
         if self.limit is not None:
             check_whole("limit", self.limit, 1, MAX_LIMIT)
-        if self.include_path is not None and not Path(self.include_path).expanduser().is_dir():
+        if self.include_path is not None and not path_of(self.include_path, "include path").is_dir():
             raise InputError(
                 f"include path {shortened_path(self.include_path)} is not a folder; give one with tasks as YAML"
             )
@@ -88,7 +89,7 @@ class Tasks:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         if self.include_path is None:
             return TaskManager()
-        folder = str(Path(self.include_path).expanduser())
+        folder = str(path_of(self.include_path))
         own = TaskManager(include_path=folder, include_defaults=False)
         return own if set(self.names) <= set(own.all_subtasks) else TaskManager(include_path=folder)
 

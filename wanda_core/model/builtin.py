@@ -24,6 +24,7 @@ from pathlib import Path
 import platformdirs
 
 from wanda_core.errors import ModelError
+from wanda_core.machine.paths import path_of
 from wanda_core.model.names import BUILTIN
 from wanda_core.progress import Progress
 
@@ -48,7 +49,7 @@ _lock = threading.Lock()
 def cache_root() -> Path:
     """Return the folder where the built-in model is kept: `WANDA_CACHE`, by default the user's cache folder."""
     folder = os.environ.get("WANDA_CACHE")
-    return Path(folder) if folder else Path(platformdirs.user_cache_dir("wanda-lab"))
+    return path_of(folder, "WANDA_CACHE") if folder else Path(platformdirs.user_cache_dir("wanda-lab"))
 
 
 def analysis_file() -> Path:

@@ -26,6 +26,11 @@ def find_folder(name: str, on_progress: Callable[[Progress], object] | None, loc
     if not is_path(name):
         return hub.download(name, on_progress)
     folder = Path(name)
+    if folder.is_file():
+        raise InputError(
+            f"model {shortened_path(name)} is a file, and a model is a folder with config.json and safetensors; give "
+            "'builtin', the folder or a hub id"
+        )
     if not folder.is_dir():
         raise InputError(f"model folder {shortened_path(name)} does not exist; give 'builtin', a folder or a hub id")
     return folder, "local"

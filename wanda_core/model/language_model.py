@@ -103,11 +103,11 @@ class LanguageModel:
         """
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def encode(self, text: str) -> list[int]:
-        """Turn a text into token ids, with the special tokens the tokenizer adds by itself.
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Turn a text into token ids. special: with the special tokens that the tokenizer adds by itself.
 
         Raises InputError for what is no string.
         """
         if not isinstance(text, str):
             raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
-        return cast(list[int], self.tokenizer(text, verbose=False)["input_ids"])
+        return cast(list[int], self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])

@@ -10,22 +10,17 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from wanda_core.errors import InputError, shortened
+from wanda_core.machine.paths import WINDOWS, bare, looks_like_path
 
 BUILTIN = "builtin"
 DEFAULT_REVISION = "main"
 LONGEST = 4096  # characters; Linux takes no longer path
 ROUNDS = 5  # of bringing a name to its form; two suffice but for names made to confuse
 
-QUOTES = ("''", '""', "``", "‘’", "“”", "„“", "«»", "‹›", "<>")
-# Beside white space: what copying from a page or a chat brings along unseen (joiners, marks of direction, soft hyphen).
-UNSEEN = (
-    "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-)
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # of two letters or more: C:// is a drive
 HUB = re.compile(
     r"(?:https?://(?:[^/?#@]*@)?)?(?:www\.)?(?:huggingface\.co|hf\.co)(?::\d+)?(?=[/?#]|$)|hf://", re.IGNORECASE
 )
-WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # As huggingface_hub has it, which would have to be imported first; a test holds the two together.
 HUB_ID = re.compile(r"(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9_](?:[\w.+/-]{0,253}[\w+-])?", re.ASCII)  # branches, tags and commits that are met
@@ -43,12 +38,17 @@ OTHER_PAGES = {
     "buckets": "a bucket",
     "organizations": "an organisation",
 }
+# Suffixes of files that are given where a model is meant.
+FILES = {
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx", ".msgpack", ".json", ".zip", ".tar"),
+    *(".gz", ".zst", ".txt", ".md", ".py", ".jsonl", ".csv", ".tsv", ".parquet"),
+}
 VIEWS = {"tree", "blob", "resolve", "raw", "commit", "commits"}  # pages of a model, each followed by a revision
 OTHER_VIEWS = {"discussions", "edit", "settings"}
 
 
 def normal_name(name: object, local_folders: bool = True) -> str:
-    """Bring what somebody gave as a model's name to its one form; looks whether a folder exists, reads nothing.
+    """Bring what somebody gave as a model's name, or as its path, to its one form; looks what exists, reads nothing.
 
     The form is `builtin`, the absolute path of a folder with symbolic links followed, `owner/model` or
     `owner/model@revision`; giving it again returns it. What was pasted around a name is left away, an address of the
@@ -57,7 +57,8 @@ def normal_name(name: object, local_folders: bool = True) -> str:
     there, which only the hub can tell: they stay as they are.
     local_folders: whether a path of this machine is accepted. Raises InputError for what can be no name.
     """
-    form = _checked(name, name, local_folders)
+    typed = os.path.abspath(os.path.expanduser(name)) if isinstance(name, os.PathLike) else name
+    form = _checked(typed, name, local_folders)
     for _ in range(ROUNDS):  # until nothing changes, so that a form is its own form
         again = _checked(_one_round(form, name, local_folders), name, local_folders)
         if again == form:
@@ -69,12 +70,7 @@ def normal_name(name: object, local_folders: bool = True) -> str:
 def is_path(name: str) -> bool:
     """Tell whether a name in its form, or as typed, is that of a folder for its looks alone."""
     before_revision = name.partition("@")[0]
-    return (
-        name.startswith((".", "/", "~"))
-        or "\\" in name
-        or WINDOWS.match(name) is not None
-        or before_revision.count("/") > 1
-    )
+    return looks_like_path(name) or before_revision.count("/") > 1
 
 
 def hub_id_and_revision(name: str) -> tuple[str, str | None]:
@@ -109,32 +105,22 @@ def _checked(text: object, given: object, local_folders: bool) -> str:
         raise InputError(f"model {shortened(given)} is no name; {remedy}")
     if len(text) > LONGEST:
         raise InputError(f"model {shortened(given)} has more than the {LONGEST:,} characters of a name; {remedy}")
-    bare = _bare(str(text))
-    if not bare:
+    name = bare(str(text))
+    if not name:
         raise InputError(f"model {shortened(given)} is no name; {remedy}")
-    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in bare):
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
         raise InputError(
             f"model {shortened(given)} has characters inside that no name has (line ends, tabs, control characters or "
             f"halves of a character); {remedy}"
         )
-    return bare
-
-
-def _bare(text: str) -> str:
-    """Strip white space, unseen characters and pairs of quotation marks, until there are none around."""
-    while True:
-        before, text = text, text.strip().strip(UNSEEN)
-        if len(text) > 1 and text[0] + text[-1] in QUOTES:
-            text = text[1:-1]
-        if text == before:
-            return text
+    return name
 
 
 def _one_round(text: str, given: object, local_folders: bool) -> str:
     """Bring a bare name nearer to its form."""
     if text == BUILTIN:
         return text
-    is_folder = local_folders and _is_folder(text)
+    is_folder = local_folders and (_is_folder(text) or _is_file(text))
     address = HUB.match(text)
     if address and not is_folder:
         return _of_address(text[address.end() :], given, local_folders)
@@ -155,6 +141,12 @@ def _is_folder(text: str) -> bool:
         return os.path.isdir(os.path.expanduser(text))
     except (OSError, ValueError):
         return False
+
+
+def _is_file(text: str) -> bool:
+    """Tell whether this is a file of a kind that no hub id is named like; it is called a file where it is opened."""
+    path = os.path.expanduser(text)
+    return os.path.splitext(path)[1].lower() in FILES and os.path.isfile(path)
 
 
 def _of_path(text: str, given: object, is_folder: bool, local_folders: bool) -> str:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError, shortened_path
+from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, LAYER_SHARE, POSITION_SHARE, FeatureReport
@@ -106,16 +107,16 @@ def run_of(lm: LanguageModel, analysis: Analysis, report: FeatureReport) -> Run:
 def runs_path() -> Path:
     """Where the user's rows are: `WANDA_RUNS`, else a file in the user's data folder."""
     chosen = os.environ.get("WANDA_RUNS")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("wanda-lab")) / "runs.jsonl"
+    return path_of(chosen, "WANDA_RUNS") if chosen else Path(platformdirs.user_data_dir("wanda-lab")) / "runs.jsonl"
 
 
-def read_runs(path: Path | None = None) -> Runs:
+def read_runs(path: str | Path | None = None) -> Runs:
     """The rows of a file, the user's when left out; none when there is no file.
 
     Raises StorageError when it cannot be read or is larger than MOST_BYTES.
     """
     rows, damaged = [], []
-    for number, line in enumerate(_lines(path or runs_path()), start=1):
+    for number, line in enumerate(_lines(path_of(path) if path else runs_path()), start=1):
         row = _parsed(line)
         if row is not None:
             rows.append(row)
@@ -131,12 +132,12 @@ def all_runs() -> Runs:
     return Runs((*(row for row in read_runs(MEASURED_RUNS).rows if row.key not in keys), *own.rows), own.damaged)
 
 
-def add_run(run: Run, path: Path | None = None) -> Path:
+def add_run(run: Run, path: str | Path | None = None) -> Path:
     """Add a row to a file, the user's when left out; an earlier row that measures the same is replaced.
 
     Raises StorageError when it cannot be written, is full, or is a file of another kind.
     """
-    target = (path or runs_path()).absolute()
+    target = (path_of(path) if path else runs_path()).absolute()
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

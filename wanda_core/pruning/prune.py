@@ -171,10 +171,12 @@ def _calibration_source(calibration: Calibration | None, profile: Profile | None
             "samples": calibration.samples,
             "seq_len": calibration.seq_len,
             "seed": calibration.seed,
+            "bos": calibration.bos,
+            "packed": calibration.packed,
             "fingerprint": calibration.fingerprint,
         }
     if profile is None:
         return None
     source = profile.source
-    known = {name: source.get(name) for name in ("samples", "seq_len", "seed")}
+    known = {name: source.get(name) for name in ("samples", "seq_len", "seed", "bos", "packed")}
     return {"source": source.get("text", "a profile"), **known, "fingerprint": profile.calibration}

@@ -21,6 +21,7 @@ import torch
 
 from wanda_core.assets import BUILTIN_EVALUATION, REPLAY
 from wanda_core.errors import StorageError, WandaError, first_line, shortened_path
+from wanda_core.machine.paths import path_of
 from wanda_core.model.builtin import NAME
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import load_model
@@ -137,7 +138,7 @@ def write(path: str | Path = REPLAY, on_progress: Callable[[Progress], object] |
     The file is written under another name beside `path` and then moved, so that it is never there half written.
     Raises StorageError when it cannot be written, ModelError when there is no built-in model.
     """
-    target = Path(path).expanduser().absolute()
+    target = path_of(path).absolute()
     if not target.parent.is_dir():
         raise StorageError(f"{shortened_path(target.parent)} is no folder; make it, or choose another place")
     lm = load_model(NAME, device="cpu", dtype=torch.float32)

@@ -11,7 +11,7 @@ import gradio as gr
 
 from wanda_core.errors import InputError, WandaError
 from wanda_core.progress import Progress
-from wanda_core.text.files import read_text
+from wanda_core.text.documents import read_documents
 from wanda_ui.compare import asked, looking, messages
 from wanda_ui.compare.asked import Column, Looked
 from wanda_ui.compare.looking import StoppedError, Telling, Watch
@@ -189,7 +189,7 @@ class View:
             data = asked.data_of(event)
             path, name = data.get("path"), data.get("name")
             check_uploaded(say("view.calibration"), path, self.view.GRADIO_CACHE, self.settings)
-            text = read_text(Path(os.path.realpath(str(path))))
+            text = read_documents(Path(os.path.realpath(str(path))), most=self.settings.upload_bytes)
             told = {"digest": self.context.state.texts.put(text), "name": str(name)[:100]}
         except RefusedError as error:
             told = {"problem": error.words(say)}

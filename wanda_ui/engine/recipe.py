@@ -1,6 +1,7 @@
 """All that decides a variant, as the page knows it: a recipe, and the text that is read for it."""
 
 import hashlib
+import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.recipe import PruneSpec
+from wanda_core.text.chats import Document
 
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
 
@@ -60,21 +62,21 @@ class KeptTexts:
 
     def __init__(self, budget: int = MOST_TEXT_BYTES) -> None:
         self.budget = budget
-        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._texts: OrderedDict[str, str | list[Document]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, text: str) -> str:
-        """Keep a text; return its digest, 16 hexadecimal digits."""
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    def put(self, text: str | list[Document]) -> str:
+        """Keep a text, or documents; return its digest, 16 hexadecimal digits."""
+        digest = hashlib.sha256(_bytes_of(text)).hexdigest()[:16]
         with self._lock:
             self._texts[digest] = text
             self._texts.move_to_end(digest)
-            while len(self._texts) > 1 and sum(len(kept.encode()) for kept in self._texts.values()) > self.budget:
+            while len(self._texts) > 1 and sum(len(_bytes_of(kept)) for kept in self._texts.values()) > self.budget:
                 self._texts.popitem(last=False)
         return digest
 
-    def get(self, digest: str | None) -> str | None:
-        """Return a text, None for None. Raises InputError for one that is not here any more."""
+    def get(self, digest: str | None) -> str | list[Document] | None:
+        """Return a text or documents, None for None. Raises InputError for one that is not here any more."""
         if digest is None:
             return None
         with self._lock:
@@ -84,3 +86,8 @@ class KeptTexts:
                 )
             self._texts.move_to_end(digest)
             return self._texts[digest]
+
+
+def _bytes_of(text: str | list[Document]) -> bytes:
+    """Write what is kept, so that two with the same bytes are the same."""
+    return (text if isinstance(text, str) else json.dumps(text, default=str)).encode()

@@ -26,6 +26,7 @@ REFUSED: dict[str, str] = {
     "bigbird_pegasus": "never received an input",
     "blenderbot": "never received an input",
     "blenderbot-small": "never received an input",
+    "cpmant": "reads what comes after a token too",
     "dbrx": "experts' weights in a form that is not supported",
     "git": "block 0 was never called",
     "glm_moe_dsa": "gives other hidden states than in the model",

@@ -19,8 +19,9 @@ def stored_rows_first(module: nn.Module) -> bool:
 
 
 def matrices_of(block: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The linears of one block, by name."""
-    return [(n, m) for n, m in block.named_modules() if isinstance(m, nn.Linear) or not stored_rows_first(m)]
+    """The linears of one block, by name, without the gate of a shared expert, which decides and does not compute."""
+    linears = [(n, m) for n, m in block.named_modules() if isinstance(m, nn.Linear) or not stored_rows_first(m)]
+    return [(n, m) for n, m in linears if not n.endswith("shared_expert_gate")]
 
 
 def weight_of(module: nn.Module) -> torch.Tensor:

@@ -9,7 +9,7 @@ from oracle import catch_first_block, mask_rows, matrices_of, put_back, scaler_r
 from wanda_core.calibration import batching, orders
 from wanda_core.calibration.in_flight import in_flight
 from wanda_core.calibration.profile import Profile, check_matches, load_profile, profile, save_profile
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError
 from wanda_core.methods import METHODS
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.pruning.prune import prune, prune_steps
@@ -119,6 +119,25 @@ def test_a_profile_of_another_model_or_no_profile_is_refused(tiny_llama, tiny_gp
             load_profile(bad)
     with pytest.raises(InputError, match="cannot be read"):
         load_profile(tmp_path / "missing")
+
+
+class Twice(torch.nn.Module):
+    def __init__(self, once):
+        super().__init__()
+        self.once = once
+
+    def forward(self, x):
+        return self.once(self.once(x))
+
+
+def test_a_linear_that_is_used_twice_in_a_pass_is_left_to_the_faithful_order(own_llama, calibration):
+    block = decoder_blocks(own_llama.model)[1][1]
+    block.mlp = Twice(block.mlp)
+    with pytest.raises(
+        ModelError, match=r"layers.1.mlp.once.gate_proj is used more than once in a pass, .*order faithful"
+    ):
+        prune(own_llama, PruneSpec("wanda", 0.5, order="in-flight"), calibration)
+    assert prune(own_llama, PruneSpec("wanda", 0.5), calibration).report.sparsity == 0.5
 
 
 @pytest.mark.parametrize("order", ["faithful", "in-flight", "one-shot"])

@@ -13,6 +13,7 @@ pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installe
 from wanda_core.cli import commands
 from wanda_core.errors import InputError
 from wanda_core.evaluation.lm_eval_tasks import Score, Tasks, scores_of
+from wanda_core.model.language_model import LanguageModel
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,16 @@ def test_a_task_of_ones_own_is_run_and_scored_as_by_hand(tiny_llama, own):
     assert scores[0].value == pytest.approx(sum(right) / 3)
     assert scores[0].stderr is not None
     assert 0 <= scores[0].stderr < 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_question_longer_than_the_model_reads_loses_its_start(tokenizer, own):
+    from transformers import MptConfig, MptForCausalLM
+
+    model = MptForCausalLM(MptConfig(vocab_size=320, d_model=32, n_layers=1, n_heads=4, max_seq_len=6)).eval()
+    lm = LanguageModel(model, tokenizer, "tiny", "local")
+    assert max(len(lm.encode(question)) for question, _, _ in QUESTIONS) > lm.longest
+    assert Tasks(["colours"], include_path=own).run(lm)[0].documents == 3
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def profile(
 @torch.no_grad()
 def profile_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Profile]:
     """Measure a profile as a generator that yields progress per block."""
-    lm.check_length(calibration.seq_len)
+    lm.check_windows(calibration.ids)
     with experts.apart(lm.model):
         return (yield from _measure(lm, calibration))
 

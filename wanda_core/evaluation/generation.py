@@ -122,6 +122,7 @@ def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
                 f"the model's chat template failed ({first_line(error)}); switch the template off"
             ) from error
         tokens = lm.tokenizer(str(text), add_special_tokens=False)["input_ids"]
+        lm.check_tokens(tokens)
     else:
         tokens = lm.encode(prompt)
     if not tokens:
@@ -131,8 +132,8 @@ def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
 
 def _room(lm: LanguageModel, ids: Tensor, wanted: int) -> int:
     """How many tokens can follow a prompt, `wanted` at most. Raises InputError where there is room for none."""
-    most, given = getattr(lm.model.config, "max_position_embeddings", None), ids.shape[1]
-    if not isinstance(most, int) or most < 1:  # some say -1 for no limit
+    most, given = lm.longest, ids.shape[1]
+    if most is None:
         return wanted
     if given >= most:
         raise InputError(f"the prompt has {given} tokens, and the model reads {most - 1} at most; shorten it")

@@ -102,7 +102,13 @@ class Tasks:
         shown = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
         try:
             with shown:  # its progress bars are for people
-                asked = HFLM(pretrained=model, tokenizer=lm.tokenizer, backend="causal", batch_size=self.batch_size)
+                asked = HFLM(
+                    pretrained=model,
+                    tokenizer=lm.tokenizer,
+                    backend="causal",
+                    batch_size=self.batch_size,
+                    max_length=lm.longest,  # which it would look for under fewer names
+                )
                 results = simple_evaluate(asked, tasks=self._tasks, limit=self.limit, task_manager=self._manager)
         except (ValueError, AssertionError, AttributeError, KeyError) as error:
             raise ModelError(

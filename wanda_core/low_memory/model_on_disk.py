@@ -16,9 +16,10 @@ from wanda_core.low_memory.resume import RunState
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.blocks import BlockWalk, Role
+from wanda_core.model.causality import check_first_block_causal
 from wanda_core.model.devices import check_memory
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import Linear
+from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.model.loading import locate, skeleton
 from wanda_core.progress import Progress
 
@@ -123,8 +124,10 @@ def open_model(
         for own, buffer in module._buffers.items():
             module._buffers[own] = buffer.to(located.device) if buffer is not None and not buffer.is_meta else buffer
     model.requires_grad_(False)
+    with loader.at_hand(model, REST), loader.at_hand(model, 0):  # all blocks are given masks made in the same way
+        check_first_block_causal(model.eval(), decoder_blocks(model)[1], tokenizer, name)
     return LanguageModelOnDisk(
-        model.eval(),
+        model,
         tokenizer,
         name,
         located.revision,

@@ -74,7 +74,7 @@ def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[l
     No cache is kept: replaying a captured live cache would corrupt every later sample. Raises ModelError for a model
     whose blocks cannot be run one by one: something is computed between them, or from what earlier ones gave.
     """
-    output = _output_of_first(model, blocks, ids[:1])
+    output = output_of_first(model, blocks, ids[:1])
     passes = [_pass(model, blocks, ids[:1], output)]
     other = _pass(model, blocks, other_tokens(ids[:1], model), output)
     moved = _pass(model, blocks, ids[:1], output, by=1.0)
@@ -168,7 +168,7 @@ def _moved(values: Sequence[Any], by: float) -> Iterator[Any]:
         yield value + by if by and isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _output_of_first(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> Any:
+def output_of_first(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> Any:
     """Run the first block; return what it returns, as it is."""
     outputs: list[Any] = []
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -11,6 +11,8 @@ from wanda_core.model import builtin, hub
 from wanda_core.model.names import BUILTIN, is_path, normal_name
 from wanda_core.progress import Progress
 
+# What transformers is told in place of what the file says.
+HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_implementation": None}
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5"}  # suffixes of files whose weights are not read
 
 
@@ -59,7 +61,7 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             "run code); give a model saved with save_pretrained"
         )
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **HOW_TO_RUN)
     except Exception as error:  # a stranger's file: its checks raise types of their own
         raise ModelError(
             f"{shortened_path(name)} has a configuration that cannot be used: {first_line(error)}; "
@@ -77,4 +79,20 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             f"{shortened_path(name)} is quantised ({str(how or 'unknown method')[:SHOWN]}), and Wanda compares "
             "unquantised weights; give the original checkpoint"
         )
+    _run_plainly(config)
     return cast(PreTrainedConfig, config)
+
+
+def _run_plainly(config: Any) -> None:
+    """Make a configuration, and those within it, ask for logits alone, by what transformers chooses to compute them.
+
+    A file may ask for attention weights, hidden states or tuples, and for kernels of the machine that it comes from.
+    """
+    for name, value in HOW_TO_RUN.items():
+        setattr(config, f"_{name}" if name.endswith("implementation") else name, value)
+    config.return_dict, config.output_hidden_states = True, False
+    if hasattr(config, "rescale_every"):  # RWKV would halve weights in place in its first pass, against overflow
+        config.rescale_every = 0
+    for name in config.sub_configs:
+        if isinstance(getattr(config, name, None), PreTrainedConfig):
+            _run_plainly(getattr(config, name))

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened
 from wanda_core.model import builtin
 from wanda_core.model.blocks import BlockWalk, Role
 from wanda_core.model.linears import Linear, prunable_linears
 from wanda_core.model.names import short_name
+from wanda_core.model.positions import longest_text
 from wanda_core.model.stored_tensors import StoredTensor
 
 
@@ -87,12 +88,34 @@ class LanguageModel:
         """Start a walk through the decoder blocks, one at a time. role: its purpose."""
         return BlockWalk(self.model)
 
+    @property
+    def longest(self) -> int | None:
+        """How many tokens the model has positions for, None where there is no limit."""
+        return longest_text(self.model)
+
     def check_length(self, seq_len: int) -> None:
         """Raise InputError for a window of more tokens than the model has positions for."""
-        most = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(most, int) and 0 < most < seq_len:  # some say -1 for no limit
+        most = self.longest
+        if most is not None and most < seq_len:
             raise InputError(
                 f"seq_len {seq_len} is more than the {most} tokens {self.title} can read; choose a smaller one"
+            )
+
+    def check_windows(self, ids: Tensor) -> None:
+        """Raise InputError for windows, int64 (N, L), that the model cannot read: too long, or of unknown tokens."""
+        self.check_length(ids.shape[1])
+        self.check_tokens([int(ids.min()), int(ids.max())])
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raise InputError naming a token that the model has no embedding for."""
+        rows = len(cast(Any, self.model).get_input_embeddings().weight)
+        if tokens and not 0 <= min(tokens) <= max(tokens) < rows:
+            token = next(token for token in tokens if not 0 <= token < rows)
+            text = self.tokenizer.decode([token]) if 0 <= token < 2**31 else ""
+            raise InputError(
+                f"the text holds the token {shortened(text)}, whose id is {token}, and the "
+                f"embeddings of {self.title} have {rows} rows, 0 to {rows - 1}; leave that token out, or give the "
+                "tokenizer and the model that were trained together"
             )
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -106,8 +129,10 @@ class LanguageModel:
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Turn a text into token ids. special: with the special tokens that the tokenizer adds by itself.
 
-        Raises InputError for what is no string.
+        Raises InputError for what is no string, and for a token that the model has no embedding for.
         """
         if not isinstance(text, str):
             raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
-        return cast(list[int], self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        tokens = cast(list[int], self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        self.check_tokens(tokens)
+        return tokens

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from wanda_core.errors import ModelError
 from wanda_core.model import experts
 from wanda_core.model.experts import ExpertMatrix
+from wanda_core.model.routers import router_linears
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,19 @@ def joint_kind(kind: str) -> str:
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """Find the decoder blocks by structure, not by class names. -> name of the module list, and the list.
 
-    It is the outermost module list whose members hold the most weights in linears.
+    It is, within the language model, the outermost module list whose members hold the most weights in linears.
     Raises ModelError if there is none.
     """
     best: tuple[int, str, nn.ModuleList] | None = None
+    embeddings = _embeddings_name(model)
+    within = _language_model(model, embeddings)
     taken: list[str] = []
     for name, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{outer}.") for outer in taken):
+        if not name.startswith(within) or any(name.startswith(f"{outer}.") for outer in taken):
+            continue
+        if _is_tower(module) and not embeddings.startswith(f"{name}."):
+            taken.append(name)
+        if not isinstance(module, nn.ModuleList):
             continue
         taken.append(name)
         weights = sum(m.weight.numel() for _, m in _linears_in(module))  # type: ignore[operator, union-attr, misc]
@@ -92,14 +101,48 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return best[1], best[2]
 
 
+def _embeddings_name(model: Any) -> str:
+    """Return the full name of a model's input embeddings, "" where it tells none."""
+    if not hasattr(model, "get_input_embeddings"):
+        return ""
+    embeddings = model.get_input_embeddings()
+    return next((name for name, module in model.named_modules() if module is embeddings), "")
+
+
+def _language_model(model: Any, embeddings: str) -> str:
+    """Find the part of a wrapper of several models that reads text. -> what the names in it begin with.
+
+    It is the outermost module above the input embeddings that has the text's configuration, and the whole model where
+    text has none of its own. embeddings: their full name.
+    """
+    config: Any = getattr(model, "config", None)
+    if config is None or config.get_text_config() is config:
+        return ""
+    text, parts = config.get_text_config(), embeddings.split(".")
+    above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    return next((f"{name}." for name in above if getattr(model.get_submodule(name), "config", None) is text), "")
+
+
+def _is_tower(module: nn.Module) -> bool:
+    """Tell whether it is a model within another that reads something else than text, such as pictures or sound."""
+    return isinstance(module, PreTrainedModel) and (
+        module.main_input_name != "input_ids" or "text" not in module.input_modalities
+    )
+
+
 def prunable_linears(model: nn.Module) -> list[list[Linear]]:
-    """List the linears of each decoder block, in the order in which the model registers them.
+    """List the linears of each decoder block, in the order in which the model registers them; routers are left out.
 
     Embeddings, lm_head, norms and biases are outside by construction.
     """
     prefix, blocks = decoder_blocks(model)
+    routers = [router_linears(block) for block in blocks]
     return [
-        [Linear(f"{prefix}.{index}.{kind}", kind, index, module) for kind, module in _linears_in(block)]
+        [
+            Linear(f"{prefix}.{index}.{kind}", kind, index, module)
+            for kind, module in _linears_in(block)
+            if kind not in routers[index]
+        ]
         for index, block in enumerate(blocks)
     ]
 

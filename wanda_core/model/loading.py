@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, 
 
 from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
+from wanda_core.model.causality import check_causal, check_not_masked
 from wanda_core.model.devices import AUTO, check_memory, checked_device, default_device, default_dtype
 from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.language_model import LanguageModel
@@ -72,7 +73,7 @@ class Located:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the model's tokenizer. Raises whatever the readers of a stranger's files raise."""
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(self.folder, config=self.config, trust_remote_code=False)
 
 
 def locate(
@@ -133,7 +134,8 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
         _check_on_gpus(model, name)
     else:
         model.to(located.device)
-    return LanguageModel(model.eval(), tokenizer, name, located.revision, folder=located.folder, carried=carried)
+    check_causal(model.eval(), tokenizer, name)
+    return LanguageModel(model, tokenizer, name, located.revision, folder=located.folder, carried=carried)
 
 
 @contextlib.contextmanager
@@ -183,6 +185,7 @@ def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
             f"{shortened_path(name)} ({str(kind)[:SHOWN]}) is not a causal language model that transformers knows: "
             f"{first_line(error)}; choose one that is"
         ) from error
+    check_not_masked(model, name)
     _, blocks = decoder_blocks(model)
     unsupported = experts.unknown(blocks)
     if unsupported:

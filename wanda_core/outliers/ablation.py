@@ -114,7 +114,7 @@ def channel_means(
 @torch.no_grad()
 def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Tensor]:
     """`channel_means` as a generator that yields progress per sample."""
-    lm.check_length(calibration.seq_len)
+    lm.check_windows(calibration.ids)
     _, blocks = decoder_blocks(lm.model)
     sums = [torch.zeros(2, lm.width, dtype=torch.float64, device="cpu") for _ in blocks]
 

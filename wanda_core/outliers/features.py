@@ -152,7 +152,7 @@ def feature_counts_steps(
     Raises InputError for a magnitude that is none, ModelError when no linear reads the residual stream.
     """
     check_magnitude(magnitude)
-    lm.check_length(calibration.seq_len)
+    lm.check_windows(calibration.ids)
     blocks = lm.walk("read")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))
     over: list[Tensor] = []

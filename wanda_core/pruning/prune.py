@@ -60,7 +60,7 @@ def prune_steps(
         check_matches(profile, lm)
     if needs_text(spec, profile):
         calibration = calibration or calibrate(lm)
-        lm.check_length(calibration.seq_len)
+        lm.check_windows(calibration.ids)
     else:
         calibration = None
     if calibration is not None and profile is None and (spec.order == "one-shot" or spec.allocation == "owl"):

@@ -189,8 +189,7 @@ def page_settings(draws: object, windows: object, prompt: object) -> dict[str, A
 
 def evaluation(loaded: Loaded) -> tuple[str, int]:
     """Return the text that perplexity is measured on, and how many tokens its windows have for this model."""
-    longest = getattr(loaded.lm.model.config, "max_position_embeddings", None) or EVAL_SEQ_LEN
-    return read_text(BUILTIN_EVALUATION), min(EVAL_SEQ_LEN, longest)
+    return read_text(BUILTIN_EVALUATION), min(EVAL_SEQ_LEN, loaded.lm.longest or EVAL_SEQ_LEN)
 
 
 def _check_fits(loaded: Loaded, chosen: Ablation) -> None:

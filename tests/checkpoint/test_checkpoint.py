@@ -166,12 +166,11 @@ def test_what_is_not_ours_is_refused_and_stays(variant, tmp_path):
     for target in (foreign, foreign / "thesis.txt", foreign / "thesis.txt" / "out"):
         with pytest.raises(StorageError, match=r"; choose another (folder|name)$"):
             save(variant, target)
-    for name in ("", "  "):
+    for name in ("", "  ", tmp_path / "a\0b"):
         with pytest.raises(InputError, match="is no name"):
             saving.check_target(name)
-    for name in ("a\0b", "x" * 5000):
-        with pytest.raises(StorageError, match="cannot be written"):
-            saving.check_target(tmp_path / name)
+    with pytest.raises(StorageError, match="cannot be written"):
+        saving.check_target(tmp_path / ("x" * 5000))
     assert contents(tmp_path) == {"foreign/thesis.txt": b"years of work"}
 
 

@@ -52,6 +52,8 @@ def test_every_option_reaches_the_recipe(dense, sample, tmp_path):
     assert found["output"] == str(tmp_path / "out")
     assert found["seconds"].keys() == {"load", "prune", "save"}
     found = json.loads(run(*command, *draw, "--pattern", "2:4", "--dtype", "bfloat16").stdout)
+    assert found["dtype"] == "float32"  # as the dense model is saved, whatever it ran in
+    found = json.loads(run(*command, *draw, "--pattern", "2:4", "--save-dtype", "bfloat16").stdout)
     assert (found["recipe"]["pattern"], found["sparsity"], found["dtype"]) == ("2:4", 0.5, "bfloat16")
     result = run(*command, "--method", "magnitude", "--group", "model", "--calibration", sample, "--seq-len", "9")
     assert json.loads(result.stdout)["calibration"] is None
@@ -323,7 +325,7 @@ from wanda_core.checkpoint import save
 from wanda_core.cli import commands
 
 
-def write(variant, folder, record):
+def write(variant, folder, *more):
     (folder / "model.safetensors").write_bytes(b"half of it")
     os.write(1, b"writing")
     time.sleep(60)

@@ -318,6 +318,8 @@ def test_the_report_counts_what_is_there(tiny_llama, calibration):
         "seq_len": 24,
         "seed": 0,
         "fingerprint": calibration.fingerprint,
+        "packed": False,
+        "bos": False,
     }
 
 

@@ -169,9 +169,10 @@ def test_what_is_not_ours_is_refused_and_stays(variant, tmp_path):
     for name in ("", "  "):
         with pytest.raises(InputError, match="is no name"):
             saving.check_target(name)
-    for name in ("a\0b", "x" * 5000):
-        with pytest.raises(StorageError, match="cannot be written"):
-            saving.check_target(tmp_path / name)
+    with pytest.raises(InputError, match="is no name"):
+        saving.check_target(tmp_path / "a\0b")
+    with pytest.raises(StorageError, match="cannot be written"):
+        saving.check_target(tmp_path / ("x" * 5000))
     assert contents(tmp_path) == {"foreign/thesis.txt": b"years of work"}
 
 

@@ -317,6 +317,8 @@ def test_the_report_counts_what_is_there(tiny_llama, calibration):
         "samples": 3,
         "seq_len": 24,
         "seed": 0,
+        "bos": False,
+        "packed": False,
         "fingerprint": calibration.fingerprint,
         "packed": False,
         "bos": False,

@@ -320,8 +320,6 @@ def test_the_report_counts_what_is_there(tiny_llama, calibration):
         "bos": False,
         "packed": False,
         "fingerprint": calibration.fingerprint,
-        "packed": False,
-        "bos": False,
     }
 
 

@@ -23,7 +23,7 @@ REMEDY = "so it cannot write a text from left to right; choose a causal language
 def check_not_masked(model: Any, name: str) -> None:
     """Raise ModelError for a model that its configuration shows to fill in masked tokens. No weight is read."""
     config = model.config
-    # XLM calls it causal; models that are decoders in any case have neither, or set it themselves.
+    # XLM calls it causal; models that are always decoders have neither, or set it themselves.
     decodes = getattr(config, "is_decoder", True) and getattr(config, "causal", True)
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not decodes:
         raise ModelError(

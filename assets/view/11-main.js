@@ -28,7 +28,9 @@
     const caption = h("p", { class: "wl-caption" });
     const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => typed.value !== "" && typed.checkValidity() ? released(Number(typed.value)) : typed.reportValidity() });
     const bar = h("i");
-    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), h("p", { id: "status" }));
+    const said = h("p", { id: "status" });
+    const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
+    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, cancel);
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
@@ -90,6 +92,7 @@
       const words = [];
       if (recipe === W.DENSE) words.push(W.say("view.as_trained"));
       else {
+        if (answer && answer.pieces.length && !answer.pieces.join("").trim()) words.push(W.say("view.blank"));
         if (answer && answer.kind !== "old" && dense && dense.kind !== "old") words.push(W.parting(answer, dense));
         words.push(...W.apart(recipe));
       }
@@ -138,14 +141,15 @@
       const expected = state.expected && `${W.say(quick, { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) })} ${state.expected.words}`;
       const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
-      W.put(status.lastChild, words);
+      W.put(said, words);
+      cancel.hidden = !(state.busy || state.wanted);
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
       W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : "view.sweep"));
       sweepButton.disabled = !host;
     };
     const draw = () => {
-      strip.show({ model: state.wanted || state.model, title: state.wanted || state.title, recipes: state.recipes, busy: state.busy || Boolean(state.wanted) });
+      strip.show({ model: state.wanted || state.model, title: state.wanted || state.title, recipes: state.recipes });
       prompts.show(state);
       drawCurve();
       drawPlace();
@@ -243,7 +247,6 @@
         against: (recipe) => against(recipe),
         model: (name) => host && open(name),
         prune: () => look(),
-        cancel: () => host.cancel({}),
         upload: async (file) => {
           if (!host) return;
           if (file.size > settings.upload_bytes) {

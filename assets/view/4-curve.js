@@ -103,6 +103,7 @@
         const named = (stored.length > 1 ? stored : measured).filter(([place]) => place <= (patterned ? 100 : LABELS[i]));
         if (!named.length || (patterned && stored.length + measured.length === 0)) return;
         const [place, { perplexity }] = named[named.length - 1];
+        if (!place) return; // the dense model alone
         const below = i === 0 ? 20 : -10;
         const [cx, cy] = [x(place) + (i === 0 ? 8 : -8), y(perplexity) + below];
         drawn.push(s("text", { class: `wl-name wl-of-${i}`, x: Math.min(cx, width - RIGHT - 4), y: Math.max(TOP + 8, Math.min(height - BOTTOM - 12, cy)), "text-anchor": i === 0 && cx < width - 120 ? "start" : "end" }, name));

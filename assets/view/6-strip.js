@@ -15,7 +15,7 @@
 
   /**
    * Build the strip. models: [[name, title]]; open: whether other models may be typed; methods: the groups of each, by
-   * name; presets: names; on: {recipe(changes), against(recipe), model(name), prune(), cancel(), upload(file)}.
+   * name; presets: names; on: {recipe(changes), against(recipe), model(name), prune(), upload(file)}.
    */
   W.strip = ({ models, open, methods, presets, on }) => {
     let state = null;
@@ -73,16 +73,15 @@
       h("div", { class: "wl-row" }, draws.map(([name, input]) => h("label", { class: "wl-number" }, W.say(`view.draw.${name}`), input)))));
 
     const prune = h("button", { type: "button", class: "wl-primary", id: "prune", onclick: () => on.prune() }, W.say("view.prune"));
-    const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", onclick: () => on.cancel() }, W.say("view.cancel"));
     const fold = h("button", { type: "button", class: "wl-fold", "aria-expanded": "false", "aria-controls": "wl-strip", onclick: () => {
       const opened = element.classList.toggle("wl-unfolded");
       fold.setAttribute("aria-expanded", String(opened));
     } });
     const strip = h("div", { class: "wl-strip", id: "wl-strip", role: "group", "aria-label": W.say("view.recipe") },
       chip(W.say("view.model"), model, "wl-of-model"), typed, chip(W.say("view.method_title"), method), patterns, chip(W.say("view.against"), against), more);
-    const element = h("div", { class: "wl-set" }, h("div", { class: "wl-strip-row" }, fold, strip, h("div", { class: "wl-go" }, cancel, prune)), panel);
+    const element = h("div", { class: "wl-set" }, h("div", { class: "wl-strip-row" }, fold, strip, h("div", { class: "wl-go" }, prune)), panel);
 
-    /** Show it. state: {model, title, recipes, busy}. */
+    /** Show it. state: {model, title, recipes}. */
     const show = (next) => {
       state = next;
       const [recipe, ...others] = state.recipes;
@@ -112,7 +111,6 @@
       W.put(textName, recipe.text ? W.say("view.text_own", { name: recipe.textName || recipe.text }) : W.say("view.text_help"));
       builtin.hidden = !recipe.text;
       W.put(more.querySelector("b"), W.apart(recipe).join(", ") || W.say("view.more_plain"));
-      cancel.hidden = !state.busy;
       W.put(fold, W.say("view.folded", { recipe: [W.short(recipe), W.nOfM(recipe.pattern) ? recipe.pattern : W.say("view.pattern_free"), ...W.apart(recipe)].join(", "), against: summary }));
     };
     return { element, show, panel, typedFailed: () => { typed.hidden = false; } };

@@ -169,7 +169,7 @@ def test_a_full_queue_is_said_in_a_sentence_and_takes_jobs_again_later(log):
     with pytest.raises(BusyError, match=r"try again in \d+ s"):
         next(engine.run(Job("g", log), ("test",)))
     blocked.let()
-    assert engine.settle(SOON)
+    assert engine.settle()
 
 
 @pytest.mark.parametrize("place", ["running", "next", "last"])
@@ -393,3 +393,21 @@ def test_durations_go_from_the_particular_to_the_general():
     assert durations.exactly(("prune", "builtin", "in-flight")) is None
     assert durations.left(("prune", "builtin"), 0.5) == 1.5
     assert durations.left(("prune", "builtin"), 100.0) == pytest.approx(0.2)
+
+
+def test_steps_of_one_stage_wake_their_event_now_and_then_and_a_new_stage_at_once():
+    engine, told = Engine(), []
+
+    def job():
+        for number in range(400):
+            yield Progress("pruning", number, 400, "blocks")
+            time.sleep(0.001)
+        yield Progress("perplexity", 0, 4, "windows")
+        time.sleep(queue.PACE / 2)
+        return "done"
+
+    assert finish(engine.run(job, ("test",)), told.append) == "done"
+    stages = [step.stage for step in told]
+    assert "perplexity" in stages
+    assert 2 <= stages.count("pruning") < 100
+    assert engine.settle()

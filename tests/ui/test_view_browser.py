@@ -13,6 +13,14 @@ from wanda_ui.engine.recipe import Recipe
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("few_windows")]
 
+# Notes what the status line says while it changes, and how far its bar is.
+WATCH_STATUS = """() => {
+    window.said = [];
+    const note = () => said.push([document.getElementById('status').textContent,
+        document.querySelector('.wl-status-line .wl-bar i').style.width]);
+    new MutationObserver(note).observe(document.querySelector('.wl-status-line'),
+        { subtree: true, childList: true, characterData: true });
+}"""
 CAPITAL = "What is the capital of France, and what is it known for?"
 
 
@@ -250,6 +258,7 @@ def test_the_curve_is_measured_stopped_and_gone_on_with(page, state, monkeypatch
     measure_until(known + 2)
     assert len(state.measured) - kept == points.count() - known  # what was measured is not measured again
     page.click("#curve-table summary")
+    page.wait_for_selector("#curve-table tbody tr")
     cells = page.locator("#curve-table tbody tr").all_inner_texts()
     assert len(cells) >= 17
     assert any(re.match(r"80%.*measured here", cell) for cell in cells)  # the last place is looked at first
@@ -266,6 +275,62 @@ def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
     order = [int(place.split()[-1]) if place != "never" else 10**6 for place in places]
     assert order == sorted(order)
     page.click("#own-prompts summary")
+
+
+@pytest.mark.parametrize("width", [1440, 1000, 600, 400])
+def test_nothing_moves_below_the_finding_while_the_handle_does(browser, address, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(address)
+    page.wait_for_selector(".wl-svg path")
+    page.wait_for_function("() => document.getElementById('status').textContent.includes('prune')")
+    page.focus(".wl-handle")
+    page.keyboard.press("Home")
+    tops = set()
+    for _ in range(0, 80, 2):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        tops.add(round(page.evaluate("() => scrollY + document.querySelector('.wl-svg').getBoundingClientRect().top")))
+    page.close()
+    assert len(tops) == 1
+
+
+def test_nothing_moves_when_the_work_begins_and_its_bar_never_goes_back(page):
+    top = "() => document.querySelector('.wl-svg').getBoundingClientRect().top"
+    page.evaluate("scrollTo(0, 0)")
+    before = page.evaluate(top)
+    page.evaluate(WATCH_STATUS)
+    let_go(page, 52)
+    page.wait_for_selector("#cancel", state="visible")
+    assert page.evaluate(top) == before
+    settled(page, "Wanda 52%")
+    words, widths = page.evaluate("() => [said.map(([words]) => words), said.map(([, width]) => parseFloat(width))]")
+    assert any("pruning" in told for told in words)
+    assert any("answering" in told for told in words)
+    busy = widths[: next(i for i, told in enumerate(words) if i and "52%" not in told and "Dense" not in told)]
+    assert busy == sorted(busy)
+
+
+def test_an_answer_of_blanks_says_so_and_a_line_of_one_point_has_no_name(page):
+    stored = page.evaluate("() => JSON.parse(document.getElementById('wl-data').textContent).replay.answers")
+    blank = next((at for at in range(80, 0, -5) if not "".join(stored[f"magnitude@{at}"][0]["t"]).strip()), None)
+    assert blank is not None
+    page.fill("#wl-prompt", CAPITAL)
+    page.focus(".wl-handle")
+    page.keyboard.press("Home")
+    for _ in range(blank // 10):
+        page.keyboard.press("PageUp")
+    for _ in range(blank % 10):
+        page.keyboard.press("ArrowRight")
+    assert "nothing but blanks" in column(page, 1)[3]
+    assert "nothing but blanks" not in column(page, 0)[3]
+    names = "() => Array.from(document.querySelectorAll('.wl-svg .wl-name'), name => name.textContent)"
+    page.select_option("#wl-against", "random")
+    assert "random" not in " ".join(page.evaluate(names)).lower()
+    assert "Wanda" in page.evaluate(names)
+    page.click(".wl-col-2 .wl-remove")
+    if page.is_visible("#cancel"):
+        page.click("#cancel")
+    settled(page)
 
 
 def test_the_page_raised_no_script_error(page):

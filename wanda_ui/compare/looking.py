@@ -134,10 +134,15 @@ class _Part:
         """Tell how far it is, or what was seen."""
         if isinstance(step, Progress):
             name = self.say("view.dense") if self.column is None else self.column.recipe.spec.label
-            self.message["progress"] = messages.progress(step, self.say, self.number, self.parts, name)
+            told, before = messages.progress(step, self.say, self.number, self.parts, name), self.message["progress"]
+            if before is not None:  # pruning, answer and windows are one part, and its bar does not go back
+                told["percent"] = max(told["percent"], before["percent"])
+            self.message["progress"] = told
         else:
             if step.result is not None:
                 self.made(step.result)
+            if not step.seen.ended:
+                self.tell(messages.at_work(step.seen))
             kept = self.kept.setdefault(self._place, step.kept)
             self._put(messages.column(step, kept, step.seen.ended or self.later, self.say))
         return dict(self.message)

@@ -7,8 +7,9 @@ from wanda_core.evaluation.perplexity import Perplexity
 from wanda_core.progress import Progress
 from wanda_ui import markup
 from wanda_ui.app_state import Look
+from wanda_ui.engine import work
 from wanda_ui.engine.loaded import About, Measured
-from wanda_ui.engine.look import Point
+from wanda_ui.engine.look import Point, Seen
 from wanda_ui.language import Say
 
 LARGEST = 1e300  # what is told of an infinite perplexity: JSON has no word for it
@@ -25,6 +26,14 @@ def progress(step: Progress, say: Say, part: int = 0, parts: int = 1, name: str 
     said = [name, f"{stage}: {words}"] if waits else [name, stage, words]
     done = 0.0 if waits else step.fraction
     return {"words": " · ".join(filter(None, said)), "percent": round(100 * (part + done) / parts)}
+
+
+def at_work(seen: Seen) -> Progress:
+    """Tell what a look that has seen so much is at: its answer, and between its words the windows of a perplexity."""
+    windows = seen.perplexity.windows if seen.perplexity is not None else 0
+    if 0 < windows < work.EVAL_WINDOWS:
+        return Progress("perplexity", windows, work.EVAL_WINDOWS, "windows")
+    return Progress("answering", 0, 1, "parts")
 
 
 def column(look: Look, kept: bool, ended: bool, say: Say) -> Message:

@@ -19,13 +19,15 @@ DROPS = 20
 @dataclass
 class Hub:
     """commits: a folder of files for each; refs: branches and tags; slow: file that comes in DROPS; pause: seconds
-    between them; asked: paths that were asked for; broken_off: set when somebody does not wait for a file's end."""
+    between them; broken: path that is answered with 503 from now on, as a pattern; asked: paths that were asked for;
+    broken_off: set when somebody does not wait for a file's end."""
 
     commits: dict[str, Path]
     refs: dict[str, str]
     address: str = ""
     slow: str | None = None
     pause: float = 0.1
+    broken: str | None = None
     asked: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken_off: threading.Event = field(default_factory=threading.Event)
@@ -53,6 +55,8 @@ def serving(hub: Hub):
         def respond(self, head):
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(path)
+            if hub.broken and re.search(hub.broken, path):
+                return self.send(503, b"out of order", head)
             about = re.fullmatch(rf"/api/models/{MODEL}(?:/revision/(.+))?", path)
             tree = re.fullmatch(rf"/api/models/{MODEL}/tree/([^/]+)", path)
             file = re.fullmatch(rf"/{MODEL}/resolve/([^/]+)/(.+)", path)
@@ -68,7 +72,9 @@ def serving(hub: Hub):
             return self.send(404, b"", **{"X-Error-Code": "EntryNotFound" if file else "RepoNotFound"})
 
         def sizes(self, commit):
-            return {path.name: path.stat().st_size for path in sorted(hub.commits[commit].iterdir())}
+            folder = hub.commits[commit]
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
         def send_info(self, commit):
             if commit is None:

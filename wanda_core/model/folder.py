@@ -7,11 +7,10 @@ from typing import cast
 from transformers import AutoConfig, PreTrainedConfig
 
 from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
-from wanda_core.model import builtin, hub
-from wanda_core.model.names import BUILTIN, is_path, normal_name
+from wanda_core.model import builtin, gguf_file, hub
+from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
+from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
 from wanda_core.progress import Progress
-
-OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5"}  # suffixes of files whose weights are not read
 
 
 def find_folder(name: str, on_progress: Callable[[Progress], object] | None, local_folders: bool) -> tuple[Path, str]:
@@ -26,6 +25,8 @@ def find_folder(name: str, on_progress: Callable[[Progress], object] | None, loc
     if not is_path(name):
         return hub.download(name, on_progress)
     folder = Path(name)
+    if is_gguf(name):
+        return gguf_file.folder_of(folder, name, on_progress), "local"
     if not folder.is_dir():
         raise InputError(f"model folder {shortened_path(name)} does not exist; give 'builtin', a folder or a hub id")
     return folder, "local"
@@ -46,13 +47,8 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
         raise InputError(
             f"{shortened_path(name)} holds no config.json, so it is not a model folder; give one that does"
         )
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_WEIGHTS)
-        contents = f"only {', '.join(others[:3])}" if others else "no weights"
-        raise ModelError(
-            f"{shortened_path(name)} holds {contents}, and weights are read from safetensors only (pickled files can "
-            "run code); give a model saved with save_pretrained"
-        )
+    check_no_pointers(folder, name)
+    check_weights_there(folder, name)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # a stranger's file: its checks raise types of their own

@@ -50,7 +50,7 @@ OTHER_VIEWS = {"discussions", "edit", "settings"}
 def normal_name(name: object, local_folders: bool = True) -> str:
     """Bring what somebody gave as a model's name to its one form; looks whether a folder exists, reads nothing.
 
-    The form is `builtin`, the absolute path of a folder with symbolic links followed, `owner/model` or
+    The form is `builtin`, the absolute path of a folder, or a GGUF file, with symbolic links followed, `owner/model` or
     `owner/model@revision`; giving it again returns it. What was pasted around a name is left away, an address of the
     hub becomes its id, the revision `main` is no revision. A folder that exists goes before a hub id of that name, yet
     not before `builtin`; what looks like a path is one. Names of the hub that differ in case alone lead to one model
@@ -75,6 +75,14 @@ def is_path(name: str) -> bool:
         or WINDOWS.match(name) is not None
         or before_revision.count("/") > 1
     )
+
+
+def is_gguf(name: str) -> bool:
+    """Tell whether a name is that of a GGUF file on this machine, which holds a whole model."""
+    try:
+        return name.lower().endswith(".gguf") and os.path.isfile(os.path.expanduser(name))
+    except (OSError, ValueError):
+        return False
 
 
 def hub_id_and_revision(name: str) -> tuple[str, str | None]:
@@ -134,7 +142,7 @@ def _one_round(text: str, given: object, local_folders: bool) -> str:
     """Bring a bare name nearer to its form."""
     if text == BUILTIN:
         return text
-    is_folder = local_folders and _is_folder(text)
+    is_folder = local_folders and (_is_folder(text) or is_gguf(text))
     address = HUB.match(text)
     if address and not is_folder:
         return _of_address(text[address.end() :], given, local_folders)
@@ -167,7 +175,10 @@ def _of_path(text: str, given: object, is_folder: bool, local_folders: bool) -> 
     foreign = os.name != "nt" and ("\\" in text or WINDOWS.match(text))
     if foreign and not is_folder:  # a path of Windows: none of this machine's folders is meant
         return text
-    path = os.path.realpath(os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    folder, file = os.path.split(path)
+    # A file keeps its own name, for the hub's cache is full of links to files whose names are hashes.
+    path = os.path.join(os.path.realpath(folder), file) if is_gguf(path) else os.path.realpath(path)
     return "/" + path.lstrip("/") if path.startswith("//") and os.name != "nt" else path  # POSIX leaves // open
 
 

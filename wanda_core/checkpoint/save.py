@@ -1,10 +1,13 @@
 """Saving a pruned model as an ordinary Hugging Face folder that tells how it was made."""
 
+import contextlib
+import copy
 import errno
 import importlib.metadata
 import math
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from safetensors import SafetensorError
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.carried import add_carried, carried_bytes
 from wanda_core.checkpoint.model_card import card
-from wanda_core.errors import StorageError, WandaError, shortened_path
+from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
 from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
@@ -158,12 +161,32 @@ def write_beside_weights(
     variant: "Variant", folder: Path, record: dict[str, Any], weights: "dict[str, Tensor] | None" = None
 ) -> None:
     """Write every file of a checkpoint but the record; weights only where they are given, for they may lie there."""
-    lm = variant.lm
-    model: Any = lm.model
-    model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
-    model.save_pretrained(folder, state_dict=weights or {}, max_shard_size=SHARD)
-    lm.tokenizer.save_pretrained(folder)
+    _write_parts(variant.lm, variant.lm.model, folder, weights or {})
     (folder / "README.md").write_text(card(record), encoding="utf-8")
+
+
+def _write_parts(lm: "LanguageModel", model: Any, folder: Path, weights: "dict[str, Tensor]") -> None:
+    """Write a model's weights, configurations and tokenizer. model: with a configuration of its own."""
+    model.config._name_or_path = lm.title  # it would name a folder of this machine
+    model.save_pretrained(folder, state_dict=weights, max_shard_size=SHARD)
+    lm.tokenizer.save_pretrained(folder)
+
+
+def check_saveable(lm: "LanguageModel") -> None:
+    """Raise ModelError for a model that transformers does not write again, by writing all but its weights: a
+    configuration that is read is not always one that is written, and after the work would be too late to say so."""
+    model: Any = copy.copy(lm.model)
+    model.config, model.generation_config = copy.deepcopy((model.config, getattr(model, "generation_config", None)))
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as folder:  # the target's disk may have room
+        try:
+            _write_parts(lm, model, Path(folder), {})
+        except OSError:
+            raise
+        except Exception as error:  # a stranger's files: their writers raise types of their own
+            raise ModelError(
+                f"{lm.title} could be read, but cannot be saved once it is pruned ({first_line(error)}); correct its "
+                "config.json, generation_config.json or tokenizer_config.json"
+            ) from error
 
 
 def not_written(error: Exception, target: Path) -> StorageError:

@@ -10,9 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from huggingface_hub import constants
 
+from wanda_core.errors import WandaError
+from wanda_core.model import hub as hub_module
+from wanda_core.model.loading import load_model
+
 MODEL = "owner/model"
+OLD, NEW = "a" * 40, "b" * 40  # its commits
 DROPS = 20
 
 
@@ -146,3 +152,42 @@ def dripping():
         finally:
             ended.set()
             thread.join(10)
+
+
+def refusal(name, kind: type[WandaError]) -> str:
+    """Load a model. -> the sentence it is refused with"""
+    with pytest.raises(kind) as caught:
+        load_model(name, device="cpu")
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert message.splitlines() == [message]
+    assert len(message) < 700
+    return message
+
+
+class Sibling:
+    def __init__(self, rfilename: str, size: int):
+        self.rfilename, self.size = rfilename, size
+
+
+class Info:
+    sha = "0123abc"
+
+    def __init__(self, **files: int):
+        self.siblings = [Sibling(name.replace("__", "."), size) for name, size in files.items()]
+
+
+def hub_answers(monkeypatch, answer):
+    """Let the hub answer the look-up of any model with an `Info`, or by raising an error."""
+
+    class Api:
+        def model_info(self, name, **settings):
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(hub_module, "HfApi", Api)
+
+
+def response(status: int):
+    return hub_module.httpx.Response(status, request=hub_module.httpx.Request("GET", "https://hub.test"))

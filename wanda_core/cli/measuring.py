@@ -45,12 +45,12 @@ def perplexity(
             check_whole("windows", windows, 1, MAX_WINDOWS)
         measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True)
         lm, seconds = load(model, device, dtype, watch)
+        other, more = load(against, device, dtype, watch) if against is not None else (None, {"load": 0.0})
         with bar() as on_progress:
             measured = measure(lm, measured_on, seq_len=seq_len, windows=windows, on_progress=on_progress)
         seconds["perplexity"] = watch.lap()
         compared = None
-        if against is not None:
-            other, more = load(against, device, dtype, watch)
+        if other is not None:
             with bar() as on_progress:
                 compared = agreement(other, lm, measured_on, seq_len=seq_len, windows=windows, on_progress=on_progress)
             seconds |= {"load": seconds["load"] + more["load"], "agreement": watch.lap()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from wanda_core.assets import BUILTIN_CALIBRATION
-from wanda_core.checkpoint.save import check_room, check_target, record, save
+from wanda_core.checkpoint.save import check_room, check_saveable, check_target, record, save
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say, together
@@ -131,6 +131,8 @@ def prune(
         if calibration is not None and not spec.needs_calibration:
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
         lm, seconds = load(model, device, dtype, watch, low_memory)
+        if distributed.first():
+            check_saveable(lm)
         drawn = None
         if needs_text(spec, profile):
             drawn = calibrate(lm, text, samples=samples, seq_len=seq_len, seed=seed, source=source)

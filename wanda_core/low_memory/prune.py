@@ -26,7 +26,7 @@ from wanda_core.calibration.profile import Profile, load_profile, profile_steps,
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
 from wanda_core.checkpoint.save import check_free, check_target, not_written, record, write_beside_weights
-from wanda_core.errors import StorageError, WandaError
+from wanda_core.errors import InputError, ModelError, WandaError
 from wanda_core.low_memory.model_on_disk import LanguageModelOnDisk, shard_name
 from wanda_core.low_memory.resume import APART, RunState, open_run
 from wanda_core.low_memory.weight_loader import REST
@@ -79,7 +79,9 @@ def prune_steps(
             _check_room(lm, spec, calibration, target)
             try:
                 return (yield from _pruned(lm, job, spec, target, calibration, profile))
-            except (KeyboardInterrupt, StorageError, OSError, SafetensorError, MemoryError, RuntimeError):
+            except (InputError, ModelError):  # of no use to go on with
+                raise
+            except (KeyboardInterrupt, Exception):
                 if job.done:
                     say(f"note: {job.done} blocks are finished; the same command goes on from there ({job.folder})")
                 raise

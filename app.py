@@ -5,7 +5,7 @@ import os
 # Before torch: its threads would otherwise spin while they wait, which starves whoever shares the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from wanda_ui.page import serve
+from wanda_ui.start import serve
 
 if __name__ == "__main__":
     serve()

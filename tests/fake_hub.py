@@ -10,22 +10,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from huggingface_hub import constants
 
+from wanda_core.errors import WandaError
+from wanda_core.model import hub as hub_module
+from wanda_core.model.loading import load_model
+
 MODEL = "owner/model"
+OLD, NEW = "a" * 40, "b" * 40  # its commits
 DROPS = 20
 
 
 @dataclass
 class Hub:
     """commits: a folder of files for each; refs: branches and tags; slow: file that comes in DROPS; pause: seconds
-    between them; asked: paths that were asked for; broken_off: set when somebody does not wait for a file's end."""
+    between them; broken: path that is answered with 503 from now on, as a pattern; asked: paths that were asked for;
+    broken_off: set when somebody does not wait for a file's end."""
 
     commits: dict[str, Path]
     refs: dict[str, str]
     address: str = ""
     slow: str | None = None
     pause: float = 0.1
+    broken: str | None = None
     asked: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken_off: threading.Event = field(default_factory=threading.Event)
@@ -53,6 +61,8 @@ def serving(hub: Hub):
         def respond(self, head):
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(path)
+            if hub.broken and re.search(hub.broken, path):
+                return self.send(503, b"out of order", head)
             about = re.fullmatch(rf"/api/models/{MODEL}(?:/revision/(.+))?", path)
             tree = re.fullmatch(rf"/api/models/{MODEL}/tree/([^/]+)", path)
             file = re.fullmatch(rf"/{MODEL}/resolve/([^/]+)/(.+)", path)
@@ -68,7 +78,9 @@ def serving(hub: Hub):
             return self.send(404, b"", **{"X-Error-Code": "EntryNotFound" if file else "RepoNotFound"})
 
         def sizes(self, commit):
-            return {path.name: path.stat().st_size for path in sorted(hub.commits[commit].iterdir())}
+            folder = hub.commits[commit]
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
         def send_info(self, commit):
             if commit is None:
@@ -140,3 +152,42 @@ def dripping():
         finally:
             ended.set()
             thread.join(10)
+
+
+def refusal(name, kind: type[WandaError]) -> str:
+    """Load a model. -> the sentence it is refused with"""
+    with pytest.raises(kind) as caught:
+        load_model(name, device="cpu")
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert message.splitlines() == [message]
+    assert len(message) < 700
+    return message
+
+
+class Sibling:
+    def __init__(self, rfilename: str, size: int):
+        self.rfilename, self.size = rfilename, size
+
+
+class Info:
+    sha = "0123abc"
+
+    def __init__(self, **files: int):
+        self.siblings = [Sibling(name.replace("__", "."), size) for name, size in files.items()]
+
+
+def hub_answers(monkeypatch, answer):
+    """Let the hub answer the look-up of any model with an `Info`, or by raising an error."""
+
+    class Api:
+        def model_info(self, name, **settings):
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(hub_module, "HfApi", Api)
+
+
+def response(status: int):
+    return hub_module.httpx.Response(status, request=hub_module.httpx.Request("GET", "https://hub.test"))

@@ -81,7 +81,7 @@ def localised(arguments: list[str], place: Path) -> list[str]:
 def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
-    monkeypatch.setattr("wanda_ui.page.serve", lambda host, port: served.append((host, port)))  # else it never ends
+    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port: served.append((host, port)))  # else it never ends
     found = commands()
     assert {"prune", "perplexity", "generate", "profile"} <= {word for command in found for word in command}
     for command in found:

@@ -30,9 +30,13 @@ class ProcessError(WandaError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text.rstrip(".")[:300]
+    """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence.
+
+    A line that ends in a colon is continued by the next.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    end = next((number for number, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
+    return " ".join(lines[: end + 1]).rstrip(".:, ")[:300]
 
 
 def shortened(value: object, most: int = SHOWN) -> str:

@@ -19,9 +19,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the page in which models are pruned, looked into and compared, until Ctrl-C."""
-    from wanda_ui.page import serve as run
+    from wanda_ui import start
 
-    run(host=host, port=port)
+    start.serve(host=host, port=port)
 
 
 def main() -> None:

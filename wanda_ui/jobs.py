@@ -12,6 +12,7 @@ from wanda_core.errors import WandaError
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
 from wanda_ui.engine.queue import arrived
+from wanda_ui.faults import note
 from wanda_ui.language import Say
 
 T = TypeVar("T")
@@ -71,8 +72,8 @@ def watched(
     """Run a job, yield `show(html)` with its progress bar and return its result, None if it was stopped or failed.
 
     The bar comes not more often than a person can see. stop: asked between two steps; its answer is shown last;
-    arrival: number of the event's request, which places the job in the engine's queue. A WandaError is shown as a
-    message and not raised.
+    arrival: number of the event's request, which places the job in the engine's queue. An error is shown as a sentence
+    and not raised; one that nobody foresaw is noted in the log besides.
     """
     last = 0.0
     try:
@@ -92,6 +93,10 @@ def watched(
         return result
     except WandaError as error:
         yield show(markup.problem(str(error)))
+        return None
+    except Exception as error:  # nobody foresaw it
+        note("job", error)
+        yield show(markup.problem(say("gate.unexpected", kind=type(error).__name__)))
         return None
     finally:
         steps.close()

@@ -31,6 +31,7 @@ from wanda_ui.opening import Opening
 from wanda_ui.outliers import tab as outliers_tab
 from wanda_ui.scores import tab as scores_tab
 from wanda_ui.settings import Settings
+from wanda_ui.start import without_unusable_proxy
 from wanda_ui.tab_context import Tab, TabContext, resizing_tab
 
 # From left to right, by the name that labels and other tabs have for it.
@@ -136,6 +137,8 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     if has_zero_gpu():  # what is in memory before the page is served can run there
         finish(state.model_steps(builtin.NAME))
         state.run_by(on_zero_gpu(state.models))
-    state.start()
     page = build(state)
-    page.launch(server_name=host, server_port=port, **launch_settings(settings))
+    with without_unusable_proxy():
+        page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_settings(settings))
+    state.start()
+    page.block_thread()

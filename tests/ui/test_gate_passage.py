@@ -150,7 +150,7 @@ def test_jobs_are_counted_by_address_and_a_full_queue_has_words(small_page):
     assert json.loads(sentence)["detail"] == "All 200 places in the queue are taken; wait a little and try again."
 
 
-def test_what_an_event_raises_is_a_sentence_for_the_visitor_and_a_short_line_in_the_log(small_page, caplog):
+def test_what_an_event_raises_is_a_sentence_for_the_visitor_and_in_the_log_where_it_was_raised(small_page, caplog):
     def run(event):
         return asyncio.run(small_page.process_api(small_page.fns[event], ["my secret"]))
 
@@ -159,8 +159,10 @@ def test_what_an_event_raises_is_a_sentence_for_the_visitor_and_a_short_line_in_
     assert not told.value.print_exception
     [record] = caplog.records
     assert record.levelno == logging.ERROR
-    line = record.getMessage()
+    line, *frames = record.getMessage().splitlines()
     assert re.fullmatch(r"event <lambda> failed: KeyError in <lambda> \(test_gate_passage\.py:\d+\)", line)
+    assert re.fullmatch(r'  File ".*test_gate_passage\.py", line \d+, in <lambda>', frames[-3])
+    assert "my secret" not in record.getMessage()
     with pytest.raises(gr.Error, match=r"^'this breaks a rule; change it'") as told:
         run(2)
     assert not told.value.print_exception

@@ -34,12 +34,12 @@ def test_only_the_latest_visitors_are_remembered(monkeypatch):
     assert {name: stop() for name, stop in stops.items()} == {"a": None, "b": "cancelled", "c": "cancelled"}
 
 
-def job(ended, fails=False):
+def job(ended, fails: Exception | None = None):
     try:
         for done in range(3):
             yield Progress("pruning", done, 3, "blocks")
-        if fails:
-            raise InputError("three is too many; count to two")
+        if fails is not None:
+            raise fails
         return "counted"
     finally:
         ended.append(True)
@@ -72,6 +72,18 @@ def test_a_job_that_nobody_cancels_leaves_its_result_or_its_mistake(stop):
     shown, result = watch(job(ended), stop)
     assert result == "counted"
     assert all("wl-progress" in html for html in shown)
-    (*_, last), result = watch(job(ended, fails=True), stop)
+    (*_, last), result = watch(job(ended, InputError("three is too many; count to two")), stop)
     assert "count to two" in last
     assert (ended, result) == ([True, True], None)
+
+
+def test_what_nobody_foresaw_is_a_sentence_on_the_page_and_a_traceback_in_the_log(caplog):
+    ended = []
+    shown, result = watch(job(ended, KeyError("my secret")), None)
+    assert "Something went wrong here (KeyError) and was noted" in shown[-1]
+    assert (ended, result) == ([True], None)
+    [record] = caplog.records
+    line, *frames = record.getMessage().splitlines()
+    assert line.startswith("job failed: KeyError in job (test_jobs.py:")
+    assert frames[-1].strip() == "raise fails"
+    assert "my secret" not in record.getMessage()

@@ -96,9 +96,16 @@ def profile_of(lm: LanguageModel, calibration: Calibration, input_norms: Mapping
 def check_profile_target(path: str | Path) -> Path:
     """Return the absolute path of a file that `save_profile` may write: a new one, or an earlier profile.
 
-    Raises StorageError for a file of any other kind, which would be lost.
+    Whether its name can be written is tried. Raises StorageError where it cannot, and for a file of any other kind,
+    which would be lost.
     """
     target = path_of(path, "profile").absolute()
+    part = _part(target)
+    try:
+        part.touch()
+        part.unlink()
+    except (OSError, ValueError) as error:
+        raise _not_written(path, error) from error
     if not os.path.lexists(target):
         return target
     try:
@@ -119,19 +126,27 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
     The file is written under another name beside `path` and then moved, so that it is never there half written.
     """
     target = check_profile_target(path)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = _part(target)
     metadata = {"format": FORMAT, "calibration": profile.calibration, "order": profile.order}
     try:
         metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
         save_file({name: norm.contiguous() for name, norm in profile.norms.items()}, part, metadata=metadata)
         part.replace(target)
     except (OSError, SafetensorError, ValueError) as error:
-        raise StorageError(
-            f"the profile cannot be written to {shortened_path(path)} ({first_line(error)}); choose another place"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _part(target: Path) -> Path:
+    """Return a new hidden name beside a file, under which it is written."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+def _not_written(path: str | Path, error: Exception) -> StorageError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return StorageError(f"the profile cannot be written to {shortened_path(path)} ({reason}); choose another place")
 
 
 def load_profile(path: str | Path) -> Profile:

@@ -33,7 +33,8 @@ CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
 def checked_target(folder: str | Path) -> Path:
     """Return the absolute path of a folder that may be written: a new or empty one, or a checkpoint as it was saved.
 
-    Raises InputError for a name that is no path, StorageError for anything that must not be replaced.
+    Whether the file system takes its name is tried, by making it and removing it again. Raises InputError for a name
+    that is no path, StorageError for one that cannot be written and for anything that must not be replaced.
     """
     target = path_of(folder, "output folder")
     try:
@@ -50,10 +51,24 @@ def checked_target(folder: str | Path) -> Path:
         parent = existing_parent(target)
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise StorageError(f"{shortened_path(parent)} is not a folder you may write in; choose another folder")
+        _try_names(target)
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise StorageError(f"{shortened_path(folder)} cannot be written ({reason}); choose another folder") from error
     return target
+
+
+def _try_names(target: Path) -> None:
+    """Make folders of the names that writing the target takes, in a hidden one beside it, and remove them all: raises
+    OSError, or ValueError, where one cannot be made."""
+    made = make_parents(target.parent)
+    trial = _beside(target, "tmp")
+    try:
+        for path in (trial, trial / target.name, trial / f".{target.name}.unfinished-{secrets.token_hex(4)}"):
+            path.mkdir()
+            made.insert(0, path)
+    finally:
+        _remove_empty(made)
 
 
 def existing_parent(target: Path) -> Path:
@@ -79,9 +94,7 @@ def replacement(target: Path) -> Iterator[Path]:
         put(fresh, target)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)  # made by this very run
-        for folder in above:
-            with contextlib.suppress(OSError):  # in use by now
-                folder.rmdir()
+        _remove_empty(above)
         raise
 
 
@@ -121,8 +134,19 @@ def _beside(target: Path, what: str) -> Path:
 def make_parents(folder: Path) -> list[Path]:
     """Make the missing folders down to `folder`; return those that were made, deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except BaseException:
+        _remove_empty(missing)
+        raise
     return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders, deepest first, that are there and empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # in use by now, or never made
+            folder.rmdir()
 
 
 def _write_through(folder: Path) -> None:
@@ -213,8 +237,7 @@ def _sweep(target: Path) -> None:
             elif (path / manifest.WRITING).is_file():
                 manifest.remove(path, [file for file in path.rglob("*") if WRITTEN.fullmatch(file.name)])
             else:
-                with contextlib.suppress(OSError):  # not empty
-                    path.rmdir()
+                manifest.remove(path, [])  # where it is empty
 
 
 def is_gone(pid: int, path: Path) -> bool:

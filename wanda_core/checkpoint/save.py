@@ -1,5 +1,7 @@
 """Saving a pruned model as an ordinary Hugging Face folder that tells how it was made."""
 
+import contextlib
+import copy
 import errno
 import importlib.metadata
 import math
@@ -14,7 +16,7 @@ from safetensors import SafetensorError
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside, copy_beside
 from wanda_core.checkpoint.model_card import card
-from wanda_core.errors import StorageError, WandaError, shortened_path
+from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
 from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
@@ -175,18 +177,43 @@ def _write(
 
 def write_beside_weights(lm: "LanguageModel", folder: Path, record: dict[str, Any], weights: "Written") -> None:
     """Write every file of a checkpoint but its weights and the record."""
-    model: Any = lm.model
     if not weights.as_in_source:
-        model.config._name_or_path = lm.title  # the variant's own copy; it would name a folder of this machine
-        with tempfile.TemporaryDirectory(dir=folder, prefix=APART) as apart:  # transformers clears a folder of shards
-            model.save_pretrained(apart, state_dict={})
-            for name in OF_THE_MODEL:
-                if (Path(apart) / name).exists():
-                    (Path(apart) / name).replace(folder / name)
-        lm.tokenizer.save_pretrained(folder)
+        _write_anew(lm, lm.model, folder)
     if lm.folder is not None:
         copy_beside(lm.folder, folder, weights.told_dtype, () if weights.as_in_source else OF_THE_MODEL)
     (folder / CARD).write_text(card(record), encoding="utf-8")
+
+
+def _write_anew(lm: "LanguageModel", model: Any, folder: Path) -> None:
+    """Write a model's configurations and tokenizer with transformers. model: with a configuration of its own."""
+    model.config._name_or_path = lm.title  # it would name a folder of this machine
+    with tempfile.TemporaryDirectory(dir=folder, prefix=APART) as apart:  # transformers clears a folder of shards
+        model.save_pretrained(apart, state_dict={})
+        for name in OF_THE_MODEL:
+            if (Path(apart) / name).exists():
+                (Path(apart) / name).replace(folder / name)
+    lm.tokenizer.save_pretrained(folder)
+
+
+def check_saveable(lm: "LanguageModel") -> None:
+    """Raise ModelError for a model that cannot be saved as it was read and that transformers does not write either, by
+    writing all but its weights: after the work would be too late to say so."""
+    from wanda_core.checkpoint.weights import weight_files
+
+    if weight_files(lm, None) is not None:
+        return
+    model: Any = copy.copy(lm.model)
+    model.config, model.generation_config = copy.deepcopy((model.config, getattr(model, "generation_config", None)))
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as folder:  # the target's disk may have room
+        try:
+            _write_anew(lm, model, Path(folder))
+        except OSError:
+            raise
+        except Exception as error:  # a stranger's files: their writers raise types of their own
+            raise ModelError(
+                f"{lm.title} could be read, but cannot be saved once it is pruned ({first_line(error)}); correct its "
+                "config.json, generation_config.json or tokenizer_config.json"
+            ) from error
 
 
 def not_written(error: Exception, target: Path) -> StorageError:

@@ -207,10 +207,10 @@ def weight_files(lm: "LanguageModel", dtype: torch.dtype | None) -> WeightFiles 
 def _by_stored_name(model: Any, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor] | None:
     """Return the model's tensors by the names they have in the files, with or without the name of the base model before
     them; None where one has no like there."""
-    state = model.state_dict()
+    state = model.state_dict(keep_vars=True)
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     held: dict[str, Tensor] = {}
-    taken: set[int] = set()
+    taken: set[int] = set()  # tied weights are one parameter, also where it has no memory yet
     left: list[Tensor] = []
     for name, value in state.items():
         names = (name, name.removeprefix(prefix), prefix + name)
@@ -219,5 +219,7 @@ def _by_stored_name(model: Any, stored: Mapping[str, StoredTensor]) -> dict[str,
             left.append(value)
         else:
             held[like] = value
-            taken.add(value.data_ptr())
-    return None if any(value.data_ptr() not in taken for value in left) else held  # tied ones are stored once
+            taken |= {id(value), value.data_ptr()} - {0}
+    return (
+        None if any(not {id(value), value.data_ptr()} & taken for value in left) else held
+    )  # tied ones are stored once

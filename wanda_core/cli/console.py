@@ -4,7 +4,9 @@ import contextlib
 import json
 import math
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from typer.core import TyperGroup
 from wanda_core.errors import InputError, ModelError, WandaError, first_line
 from wanda_core.machine.process import rank_and_size
 from wanda_core.progress import Progress
+from wanda_core.version import __version__
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes; 130 is what shells expect after Ctrl-C
 
@@ -46,7 +49,7 @@ class OneLineErrors(TyperGroup):
         return code
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; turn an expected failure into a line on stderr and an exit code."""
+        """Run a command; turn a failure into a line on stderr and an exit code, also one that nobody foresaw."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -57,9 +60,9 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(BAD_INPUT if isinstance(error, (InputError, ModelError)) else FAILED) from None
         except BrokenPipeError:  # whoever read the output has gone; typer ends quietly
             raise
-        except (MemoryError, OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _out_of_memory(error):
-                raise
+        except (typer.Exit, typer.Abort, typer.TyperException):  # not faults, but how a command ends
+            raise
+        except Exception as error:
             say(f"error: {_sentence(error)}")
             raise typer.Exit(FAILED) from None
 
@@ -69,10 +72,30 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """Word an error of the system, or of memory, as one sentence with a remedy."""
+    """Word an error of the system, of memory, or one that nobody foresaw as one sentence with a remedy."""
+    if isinstance(error, MemoryError) or _out_of_memory(error):
+        return "the memory is used up; choose a smaller model, fewer samples or a smaller length"
     if isinstance(error, OSError):
         return f"{first_line(error)}; check the disk and your rights there, and try again"
-    return "the memory is used up; choose a smaller model, fewer samples or a smaller length"
+    return unforeseen(error)
+
+
+def unforeseen(error: BaseException) -> str:
+    """Write the traceback of an error that nobody foresaw into a file of its own. -> a sentence that names it.
+
+    Where no file can be written, the traceback goes to stderr.
+    """
+    what = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
+    report = "".join([f"wanda-lab {__version__}\n", *traceback.format_exception(error)])
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="wanda-lab-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(report)
+    except OSError:
+        print(report, file=sys.stderr)
+        return f"{what}, which is not foreseen; the lines above say where it happened, please report them"
+    return f"{what}, which is not foreseen; {file.name} says where it happened, please report it"
 
 
 def say(message: str) -> None:

@@ -54,12 +54,12 @@ def perplexity(
         lm, seconds = load(model, device, dtype, watch)
         note_begin(lm, bos)
         settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "bos": bos}
+        other, more = load(against, device, dtype, watch) if against is not None else (None, {"load": 0.0})
         with bar() as on_progress:
             measured = measure(lm, measured_on, **settings, on_progress=on_progress)
         seconds["perplexity"] = watch.lap()
         compared = None
-        if against is not None:
-            other, more = load(against, device, dtype, watch)
+        if other is not None:
             with bar() as on_progress:
                 compared = agreement(other, lm, measured_on, **settings, on_progress=on_progress)
             seconds |= {"load": seconds["load"] + more["load"], "agreement": watch.lap()}

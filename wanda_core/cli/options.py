@@ -43,7 +43,10 @@ def option(text: str, *names: str, metavar: str | None = None) -> Any:
 
 
 Model = Annotated[
-    str, option("'builtin', a folder, or a Hugging Face hub id such as HuggingFaceTB/SmolLM2-360M.", metavar="NAME")
+    str,
+    option(
+        "'builtin', a folder, a GGUF file, or a Hugging Face hub id such as HuggingFaceTB/SmolLM2-360M.", metavar="NAME"
+    ),
 ]
 CalibrationText = Annotated[
     str | None,

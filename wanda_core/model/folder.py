@@ -7,13 +7,13 @@ from typing import Any, cast
 from transformers import AutoConfig, PreTrainedConfig
 
 from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
-from wanda_core.model import builtin, hub
-from wanda_core.model.names import BUILTIN, is_path, normal_name
+from wanda_core.model import builtin, gguf_file, hub
+from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
+from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
 from wanda_core.progress import Progress
 
 # What transformers is told in place of what the file says.
 HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_implementation": None}
-OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5"}  # suffixes of files whose weights are not read
 
 
 def find_folder(name: str, on_progress: Callable[[Progress], object] | None, local_folders: bool) -> tuple[Path, str]:
@@ -28,10 +28,12 @@ def find_folder(name: str, on_progress: Callable[[Progress], object] | None, loc
     if not is_path(name):
         return hub.download(name, on_progress)
     folder = Path(name)
+    if is_gguf(name):
+        return gguf_file.folder_of(folder, name, on_progress), "local"
     if folder.is_file():
         raise InputError(
-            f"model {shortened_path(name)} is a file, and a model is a folder with config.json and safetensors; give "
-            "'builtin', the folder or a hub id"
+            f"model {shortened_path(name)} is a file, and a model is a folder with config.json and safetensors, or a "
+            "GGUF file; give 'builtin', one of these or a hub id"
         )
     if not folder.is_dir():
         raise InputError(f"model folder {shortened_path(name)} does not exist; give 'builtin', a folder or a hub id")
@@ -53,13 +55,8 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
         raise InputError(
             f"{shortened_path(name)} holds no config.json, so it is not a model folder; give one that does"
         )
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_WEIGHTS)
-        contents = f"only {', '.join(others[:3])}" if others else "no weights"
-        raise ModelError(
-            f"{shortened_path(name)} holds {contents}, and weights are read from safetensors only (pickled files can "
-            "run code); give a model saved with save_pretrained"
-        )
+    check_no_pointers(folder, name)
+    check_weights_there(folder, name)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **HOW_TO_RUN)
     except Exception as error:  # a stranger's file: its checks raise types of their own

@@ -6,10 +6,12 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from glob import escape
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
-from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,10 +20,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import filter_repo_objects, tqdm
+from huggingface_hub.utils import tqdm
 
 from wanda_core.errors import InputError, ModelError, WandaError, first_line, shortened, shortened_path
+from wanda_core.model.hub_files import lacking_files, wanted_files
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
+from wanda_core.model.stored_tensors import INDEX
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.progress import Progress
 
@@ -30,13 +34,19 @@ try:  # huggingface_hub sends its requests by httpx2 from its version 2 on, by h
 except ImportError:
     import httpx  # type: ignore[no-redef]
 
-WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt"]
 UNREACHABLE = (OfflineModeIsEnabled, httpx.TransportError, ConnectionError, TimeoutError)
+UNAUTHORIZED = 401
+PROXIED = ("http", "https", "all")  # schemes for which the environment may name a proxy
 LOOKUP_SECONDS = 15.0  # in all, however the hub spreads its answer
 
 
 class UnreachableError(Exception):
-    """The hub cannot be reached, or does not answer."""
+    """The hub cannot be reached, or gives no answer that serves. said: what to tell where the cache does not serve
+    either, None for what is told of a hub out of reach."""
+
+    def __init__(self, said: ModelError | None = None) -> None:
+        super().__init__(str(said or ""))
+        self.said = said
 
 
 def download(name: str, on_progress: Callable[[Progress], object] | None = None) -> tuple[Path, str]:
@@ -44,21 +54,23 @@ def download(name: str, on_progress: Callable[[Progress], object] | None = None)
 
     name: `owner/model` or `owner/model@revision`, in its form. on_progress: called again and again while the hub is
     waited for and while bytes arrive; an exception from it gives up within a second. A hub that does not answer within
-    LOOKUP_SECONDS is out of reach, and the cache serves. Raises InputError for an id or a revision that does not
-    exist, ModelError for a model that cannot be downloaded.
+    LOOKUP_SECONDS, or answers that it is out of order, is out of reach, and the cache serves where it holds the whole
+    model. Raises InputError for an id or a revision that does not exist, ModelError for a model that cannot be
+    downloaded.
     """
     tell = on_progress or (lambda step: None)
     hub_id, revision = hub_id_and_revision(name)
     asking = Progress("asking", 0, 1, "parts", name)
     tell(asking)
     try:
+        _check_proxy(name)
         info = call_apart(lambda: _ask(name), lambda: tell(asking), LOOKUP_SECONDS)
         commit = info.sha or revision or DEFAULT_REVISION
-        missing = _missing_bytes(name, hub_id, commit, info.siblings or [])
-        if missing is None:
-            folder = _from_cache(name, hub_id, commit, None)
-        else:
-            folder = _Transfer(name, hub_id, commit, missing).run(tell)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        transfer = _Transfer(name, hub_id, commit)
+        wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
+        missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
+        folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
         _remember(hub_id, revision or DEFAULT_REVISION, commit)
         return folder, commit
     except (UnreachableError, NoAnswerError) as error:
@@ -89,16 +101,23 @@ def _in_one_sentence(name: str) -> Iterator[None]:
     except (*UNREACHABLE, LocalEntryNotFoundError) as error:
         raise UnreachableError from error
     except HfHubHTTPError as error:
-        raise ModelError(f"the hub answered {shown} with an error: {first_line(error)}; try again later") from error
+        if error.response.status_code == UNAUTHORIZED:
+            raise ModelError(
+                f"the hub does not accept the token that this machine sends when it asks for {shown}; log in again "
+                "with `hf auth login`, or unset HF_TOKEN"
+            ) from error
+        said = ModelError(f"the hub answered {shown} with an error: {first_line(error)}; try again later")
+        raise UnreachableError(said) from error
     except OSError as error:
         raise ModelError(
             f"{shown} could not be downloaded: {error.strerror or first_line(error)}; check the disk that holds "
             f"{shortened_path(constants.HF_HUB_CACHE)} and try again"
         ) from error
     except Exception as error:  # an answer that is none, from whatever stands between here and the hub
-        raise ModelError(
+        said = ModelError(
             f"the hub's answer about {shown} cannot be read: {first_line(error)}; check the network and try again"
-        ) from error
+        )
+        raise UnreachableError(said) from error
 
 
 def _ask(name: str) -> Any:
@@ -108,22 +127,40 @@ def _ask(name: str) -> Any:
         return HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=LOOKUP_SECONDS)
 
 
-def _missing_bytes(name: str, hub_id: str, commit: str, files: list[Any]) -> int | None:
-    """Return how many bytes are to be downloaded, None when all files are there.
+def _check_proxy(name: str) -> None:
+    """Raise UnreachableError where the proxy that the environment names cannot be used by what asks the hub.
 
-    Raises ModelError for a model without safetensors, and for one that does not fit on the disk.
+    Its address is not shown: it may hold a password.
     """
-    sizes = {file.rfilename: file.size or 0 for file in files}
-    if not any(size for file, size in sizes.items() if file.endswith(".safetensors")):
-        raise ModelError(
-            f"{shortened_path(name)} has no safetensors on the hub, and pickled weights are not read; choose another "
-            "model"
+    proxies = {scheme: address for scheme, address in getproxies().items() if scheme in PROXIED}
+    try:
+        if proxies:
+            httpx.Client().close()
+    except Exception as error:
+        if constants.HF_HUB_OFFLINE:
+            raise UnreachableError from error
+        socks = isinstance(error, ImportError)
+        named = sorted(scheme for scheme, address in proxies.items() if address.startswith("socks") or not socks)
+        why = (
+            "SOCKS needs a package that is not installed"
+            if socks
+            else "its address is not http://host:port or the like"
         )
+        remedy = 'pip install "httpx[socks]", or unset it' if socks else "correct it or unset it"
+        said = ModelError(
+            f"the hub cannot be asked for {shortened_path(name)} through the proxy in "
+            f"{' and '.join(f'{scheme.upper()}_PROXY' for scheme in named)} ({why}); {remedy}"
+        )
+        raise UnreachableError(said) from error
+
+
+def _missing_bytes(name: str, hub_id: str, commit: str, sizes: dict[str, int]) -> int | None:
+    """Return how many bytes are to be downloaded, None when all files are there. sizes: of the files, by name.
+
+    Raises ModelError for a model that does not fit on the disk.
+    """
     with _in_one_sentence(name):
-        wanted = list(filter_repo_objects(sizes, allow_patterns=WANTED))
-        missing = [
-            file for file in wanted if not isinstance(try_to_load_from_cache(hub_id, file, revision=commit), str)
-        ]
+        missing = [file for file in sizes if not isinstance(try_to_load_from_cache(hub_id, file, revision=commit), str)]
         Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(constants.HF_HUB_CACHE).free
     needed = sum(sizes[file] for file in missing)
@@ -138,20 +175,32 @@ def _missing_bytes(name: str, hub_id: str, commit: str, files: list[Any]) -> int
 class _Transfer:
     """One download: its threads count bytes here, and stop when nobody waits for them any more."""
 
-    def __init__(self, name: str, hub_id: str, commit: str, total: int) -> None:
-        self.name, self.hub_id, self.commit, self.total = name, hub_id, commit, total
+    def __init__(self, name: str, hub_id: str, commit: str) -> None:
+        self.name, self.hub_id, self.commit = name, hub_id, commit
+        self.total = 0
         self.bars: list[Any] = []
         self.given_up = threading.Event()
 
-    def run(self, tell: Callable[[Progress], object]) -> Path:
-        """Download, telling how many bytes have arrived. -> the model's folder in the cache.
+    def index(self) -> str | None:
+        """Return the index of the model's weights, from the cache or the hub, None where neither has it now."""
+        try:
+            with _in_one_sentence(self.name):
+                file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=_bar_of(self))
+                return Path(file).read_text(encoding="utf-8", errors="replace")
+        except UnreachableError:
+            return None
 
-        Raises what `_in_one_sentence` does, and what `tell` does.
+    def run(self, files: list[str], total: int, tell: Callable[[Progress], object]) -> Path:
+        """Download files, telling how many bytes have arrived. -> the model's folder in the cache.
+
+        total: bytes of those that are not in the cache. Raises what `_in_one_sentence` does, and what `tell` does.
         """
+        self.total = total
+        self.bars.clear()  # of the index
         self._tell(tell)
         _running.add(self)
         try:
-            return call_apart(self._download, lambda: self._tell(tell))
+            return call_apart(lambda: self._download(files), lambda: self._tell(tell))
         except BaseException:
             self.given_up.set()
             if _running == {self}:
@@ -165,10 +214,11 @@ class _Transfer:
         arrived = max((bar.n for bar in self.bars if bar.of_bytes), default=0)
         tell(Progress("downloading", min(int(arrived), self.total), self.total, "bytes", self.name))
 
-    def _download(self) -> Path:
+    def _download(self, files: list[str]) -> Path:
         with _in_one_sentence(self.name):
+            wanted = [escape(file) for file in files]
             return Path(
-                snapshot_download(self.hub_id, revision=self.commit, allow_patterns=WANTED, tqdm_class=_bar_of(self))
+                snapshot_download(self.hub_id, revision=self.commit, allow_patterns=wanted, tqdm_class=_bar_of(self))
             )
 
 
@@ -218,12 +268,29 @@ def _remember(hub_id: str, revision: str, commit: str) -> None:
         os.replace(fresh, ref)
 
 
-def _from_cache(name: str, hub_id: str, revision: str | None, reason: Exception | None) -> Path:
-    """Find a model in the hub's local cache, without network. reason: why the hub cannot be reached."""
+def _cached(hub_id: str, revision: str | None) -> Path:
+    """Return the folder that a model has in the hub's local cache. Raises LocalEntryNotFoundError where it has none."""
+    return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[], local_files_only=True))
+
+
+def _from_cache(name: str, hub_id: str, revision: str | None, reason: Exception) -> Path:
+    """Find a whole model in the hub's local cache, without network. reason: why the hub does not serve.
+
+    Raises ModelError where the cache does not hold it, or a part of it.
+    """
+    said = reason.said if isinstance(reason, UnreachableError) else None
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, local_files_only=True))
+        folder = _cached(hub_id, revision)
     except LocalEntryNotFoundError:
-        raise ModelError(
+        raise said or ModelError(
             f"{shortened_path(name)} is not on this machine and the Hugging Face hub cannot be reached; "
             "check the network, or use 'builtin' or a local folder"
         ) from reason
+    lacking, needed = lacking_files(folder)
+    if lacking:
+        why = f"the Hugging Face hub cannot be reached for the others ({lacking[0]} and so on)"
+        raise said or ModelError(
+            f"{needed - len(lacking)} of {needed} files of {shortened_path(name)} are on this machine and {why}; check "
+            "the network and try again, or use 'builtin' or a local folder"
+        ) from reason
+    return folder

@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
 from wanda_core.model.causality import check_causal, check_not_masked
 from wanda_core.model.devices import AUTO, check_memory, checked_device, default_device, default_dtype
 from wanda_core.model.folder import checked_config, find_folder
+from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.names import normal_name
@@ -27,8 +28,10 @@ from wanda_core.model.stored_tensors import (
     check_complete,
     check_finite,
     check_numbers,
+    check_shapes,
     stored_tensors,
 )
+from wanda_core.model.tokenizer import load_tokenizer
 from wanda_core.progress import Progress
 
 ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers reads it with every load
@@ -72,8 +75,8 @@ class Located:
     spread: bool = False
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the model's tokenizer. Raises whatever the readers of a stranger's files raise."""
-        return AutoTokenizer.from_pretrained(self.folder, config=self.config, trust_remote_code=False)
+        """Load the model's tokenizer. Raises ModelError for one that is not there or cannot be used."""
+        return load_tokenizer(self.folder, self.name, self.config)
 
 
 def locate(
@@ -109,8 +112,8 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     _check_fits(located.config, name, gpus if spread else [located.device], located.dtype)
     tensors = stored_tensors(located.folder, name)
     check_numbers(name, tensors)
+    tokenizer = located.tokenizer()
     try:
-        tokenizer = located.tokenizer()
         with _in_one_thread() if one_thread else contextlib.nullcontext():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 located.folder,
@@ -118,6 +121,7 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
                 dtype=located.dtype,
                 trust_remote_code=False,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
                 device_map=AUTO if spread else None,
             )
@@ -126,6 +130,7 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
             f"{shortened_path(name)} could not be loaded: {first_line(error)}; try another model"
         ) from error
     model, loading_info = loaded
+    check_shapes(name, loading_info["mismatched_keys"])
     check_complete(name, loading_info["missing_keys"])
     carried = carried_tensors(model, name, tensors, loading_info["unexpected_keys"])
     check_finite(name, model.named_parameters())
@@ -180,6 +185,9 @@ def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
     try:
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except Exception as error:  # sizes that make no model raise whatever arithmetic they break
+        known = why_not_built(config)
+        if known:
+            raise ModelError(f"{shortened_path(name)} {known}") from error
         kind = getattr(config, "model_type", "unknown")
         raise ModelError(
             f"{shortened_path(name)} ({str(kind)[:SHOWN]}) is not a causal language model that transformers knows: "

@@ -50,7 +50,7 @@ OTHER_VIEWS = {"discussions", "edit", "settings"}
 def normal_name(name: object, local_folders: bool = True) -> str:
     """Bring what somebody gave as a model's name, or as its path, to its one form; looks what exists, reads nothing.
 
-    The form is `builtin`, the absolute path of a folder with symbolic links followed, `owner/model` or
+    The form is `builtin`, the absolute path of a folder, or a GGUF file, with symbolic links followed, `owner/model` or
     `owner/model@revision`; giving it again returns it. What was pasted around a name is left away, an address of the
     hub becomes its id, the revision `main` is no revision. A folder that exists goes before a hub id of that name, yet
     not before `builtin`; what looks like a path is one. Names of the hub that differ in case alone lead to one model
@@ -71,6 +71,14 @@ def is_path(name: str) -> bool:
     """Tell whether a name in its form, or as typed, is that of a folder for its looks alone."""
     before_revision = name.partition("@")[0]
     return looks_like_path(name) or before_revision.count("/") > 1
+
+
+def is_gguf(name: str) -> bool:
+    """Tell whether a name is that of a GGUF file on this machine, which holds a whole model."""
+    try:
+        return name.lower().endswith(".gguf") and os.path.isfile(os.path.expanduser(name))
+    except (OSError, ValueError):
+        return False
 
 
 def hub_id_and_revision(name: str) -> tuple[str, str | None]:
@@ -159,7 +167,10 @@ def _of_path(text: str, given: object, is_folder: bool, local_folders: bool) -> 
     foreign = os.name != "nt" and ("\\" in text or WINDOWS.match(text))
     if foreign and not is_folder:  # a path of Windows: none of this machine's folders is meant
         return text
-    path = os.path.realpath(os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    folder, file = os.path.split(path)
+    # A file keeps its own name, for the hub's cache is full of links to files whose names are hashes.
+    path = os.path.join(os.path.realpath(folder), file) if is_gguf(path) else os.path.realpath(path)
     return "/" + path.lstrip("/") if path.startswith("//") and os.name != "nt" else path  # POSIX leaves // open
 
 

@@ -78,6 +78,14 @@ def _by_file(folder: Path) -> dict[Path, list[str] | None]:
     return files
 
 
+def shards_of(index: str) -> list[str]:
+    """List the files that the text of an index names, none where it is no index."""
+    try:
+        return sorted({str(file) for file in json.loads(index)["weight_map"].values()})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
 def check_numbers(name: str, tensors: Mapping[str, StoredTensor]) -> None:
     """Raise ModelError for weights stored as something else than plain floating-point numbers: quantised ones, read
     without their scales, would be another model."""
@@ -96,6 +104,21 @@ def check_complete(name: str, missing: Collection[str]) -> None:
         raise ModelError(
             f"{shortened_path(name)} lacks {len(missing)} of its weights, {min(missing)} among them; give a complete "
             "checkpoint"
+        )
+
+
+def check_shapes(name: str, mismatched: Iterable[tuple[str, Collection[int], Collection[int]]]) -> None:
+    """Raise ModelError for a weight of another shape than the configuration makes it.
+
+    mismatched: as transformers tells them, each the weight's name, its shape in the files and the one asked for.
+    """
+    wrong = sorted((tensor, tuple(stored), tuple(asked)) for tensor, stored, asked in mismatched)
+    if wrong:
+        tensor, stored, asked = wrong[0]
+        more = f" (and {len(wrong) - 1} more tensors like it)" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"{shortened_path(name)} holds {tensor} in the shape {stored}, and its config.json makes it {asked}{more}; "
+            "correct config.json, such as its vocab_size, or give the files that belong together"
         )
 
 

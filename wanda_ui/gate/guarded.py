@@ -2,22 +2,18 @@
 
 import functools
 import inspect
-import logging
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from wanda_core.errors import WandaError
+from wanda_ui.faults import note
 from wanda_ui.gate.rules import check_covered
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import speaker
 from wanda_ui.settings import Settings
-
-log = logging.getLogger("wanda_ui")
 
 
 class GuardedPage(gr.Blocks):
@@ -44,7 +40,7 @@ class GuardedPage(gr.Blocks):
             say = speaker(request[0] if isinstance(request, list) else request)
             if isinstance(error, WandaError):
                 raise gr.Error(str(error), print_exception=False) from None
-            log.error("event %s failed: %s", getattr(block_fn, "name", block_fn), where(error))
+            note(f"event {getattr(block_fn, 'name', block_fn)}", error)
             words = say("gate.unexpected", kind=type(error).__name__)
             raise gr.Error(words, print_exception=False) from None
 
@@ -59,14 +55,3 @@ def answered(event: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[U
             yield from updates
 
     return at_least_once
-
-
-def where(error: BaseException) -> str:
-    """Write the kind of an exception and where it was raised. Not its message, which may hold what a visitor sent."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "/wanda_" in Path(frame.filename).as_posix()]
-    inner = [frame for frame in own if Path(frame.filename) != Path(__file__)] or frames
-    if not inner:
-        return type(error).__name__
-    frame = inner[-1]
-    return f"{type(error).__name__} in {frame.name} ({Path(frame.filename).name}:{frame.lineno})"

@@ -13,8 +13,9 @@ from urllib.parse import parse_qs
 
 from starlette.formparsers import MultiPartException
 
+from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
-from wanda_ui.gate.guarded import GuardedPage, where
+from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
@@ -76,7 +77,7 @@ class Gate:
         except ConnectionResetError:  # the visitor has gone
             pass
         except Exception as error:
-            log.error("%s %s failed: %s", scope["method"], quoted(scope["path"]), where(error))
+            note(f"{scope['method']} {quoted(scope['path'])}", error)
             if started:
                 await send({"type": "http.response.body", "body": b""})
             else:

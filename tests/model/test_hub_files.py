@@ -1,0 +1,230 @@
+"""Which files of a hub's model are downloaded, and when the cache serves instead."""
+
+import shutil
+import sys
+
+import pytest
+from fake_hub import MODEL, NEW, Info, hub_answers, refusal, response
+from huggingface_hub import constants
+
+from wanda_core.errors import ModelError
+from wanda_core.model import hub
+from wanda_core.model.loading import load_model, locate
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+# Which files
+
+
+@pytest.fixture
+def in_shards(there, tiny_llama):
+    """The hub's model as several shards, with the same weights in other forms beside them."""
+    folder = there.commits[NEW]
+    (folder / "model.safetensors").unlink()
+    tiny_llama.model.save_pretrained(folder, max_shard_size="100KB")
+    shards = sorted(path.name for path in folder.glob("model-*"))
+    assert len(shards) > 2
+    for copy in ("consolidated.safetensors", "model.fp16.safetensors", "original/model.safetensors", "onnx/model.onnx"):
+        (folder / copy).parent.mkdir(exist_ok=True)
+        (folder / copy).write_bytes(b"x" * 10**6)
+    for file in (
+        "LICENSE",
+        "tokenizer.model.v3",
+        "additional_chat_templates/rag.jinja",
+        "README.md",
+        "original/a.json",
+    ):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(file)
+    return shards
+
+
+def files_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_shards_that_the_index_names_are_fetched_and_no_copy_of_them(there, in_shards):
+    steps = []
+    located = locate(MODEL, "cpu", on_progress=steps.append)
+    around = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "LICENSE"}
+    around |= {"model.safetensors.index.json", "tokenizer.model.v3", "additional_chat_templates/rag.jinja"}
+    assert files_in(located.folder) == around | set(in_shards)
+    total = sum((there.commits[NEW] / file).stat().st_size for file in files_in(located.folder))
+    (told,) = {step.total for step in steps if step.stage == "downloading"}
+    index = (there.commits[NEW] / "model.safetensors.index.json").stat().st_size
+    assert told == total - index  # which was read first
+
+
+def test_shards_may_have_any_name_and_those_that_the_index_does_not_name_stay(there, in_shards):
+    folder = there.commits[NEW]
+    index = (folder / "model.safetensors.index.json").read_text()
+    (folder / in_shards[0]).rename(folder / "weights [a].safetensors")
+    (folder / "model.safetensors.index.json").write_text(index.replace(in_shards[0], "weights [a].safetensors"))
+    (folder / "model-00001-of-00009.safetensors").write_bytes(b"old")
+    lm = load_model(MODEL, device="cpu")
+    assert {file for file in files_in(lm.folder) if file.endswith("safetensors")} == {
+        "weights [a].safetensors",
+        *in_shards[1:],
+    }
+
+
+def test_one_file_goes_before_shards_as_transformers_has_it(there, saved, in_shards):
+    shutil.copy(saved / "model.safetensors", there.commits[NEW])
+    folder = locate(MODEL, "cpu").folder
+    assert {file for file in files_in(folder) if file.endswith("safetensors")} == {"model.safetensors"}
+
+
+def test_room_is_asked_for_what_is_fetched_alone(there, in_shards, monkeypatch):
+    folder = there.commits[NEW]
+    needed = sum((folder / file).stat().st_size for file in in_shards)
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("Usage", (), {"free": needed - 1}))
+    assert "of disk are free" in refusal(MODEL, ModelError)
+    copies = sum((folder / file).stat().st_size for file in ("consolidated.safetensors", "original/model.safetensors"))
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("Usage", (), {"free": needed + copies // 2}))
+    assert locate(MODEL, "cpu").revision == NEW
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        ('{"weight_map": {"a": "gone.safetensors"}}', "names 'gone.safetensors', which the hub does not have"),
+        ("{", "cannot be read"),
+        ('{"weight_map": {}}', "cannot be read"),
+        ("[]", "cannot be read"),
+    ],
+)
+def test_an_index_that_leads_nowhere_is_refused_before_the_download(there, in_shards, index, sentence):
+    (there.commits[NEW] / "model.safetensors.index.json").write_text(index)
+    assert sentence in refusal(MODEL, ModelError)
+    assert not any("resolve" in path and path.endswith((".safetensors", "config.json")) for path in there.asked)
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (
+            {"consolidated__safetensors": 5, "params__json": 1},
+            "has 'consolidated.safetensors' on the hub, and weights are",
+        ),
+        ({"model_Q4__gguf": 5}, "only GGUF files; download one of them and give its path"),
+    ],
+)
+def test_a_repository_without_weights_that_are_read_is_refused_by_its_list(monkeypatch, files, sentence):
+    hub_answers(monkeypatch, Info(**files))
+    assert sentence in refusal(MODEL, ModelError)
+
+
+def test_an_adapter_is_called_one(there):
+    for name in ("model.safetensors", "config.json"):
+        (there.commits[NEW] / name).unlink()
+    (there.commits[NEW] / "adapter_model.safetensors").write_bytes(b"x" * 1000)
+    (there.commits[NEW] / "adapter_config.json").write_text("{}")
+    assert "is an adapter" in refusal(MODEL, ModelError)
+    assert not any(path.endswith("adapter_model.safetensors") for path in there.asked)
+
+
+# A cache that holds a part
+
+
+def test_a_part_of_a_model_is_counted_and_the_model_not_blamed(there, in_shards, monkeypatch):
+    there.broken = f"resolve/.*/{in_shards[1]}"
+    with pytest.raises(ModelError):
+        load_model(MODEL, device="cpu")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    needed = len(in_shards) + 3  # config.json, the index, the tokenizer
+    message = refusal(f"{MODEL}@{NEW}", ModelError)
+    assert f"{needed - 1} of {needed} files of '{MODEL}@{NEW}' are on this machine" in message
+    assert f"({in_shards[1]} and so on)" in message
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    there.broken = None
+    assert load_model(MODEL, device="cpu").revision == NEW
+
+
+@pytest.mark.parametrize(
+    ("gone", "count"),
+    [("model.safetensors", "2 of 3"), ("config.json", "2 of 3"), ("tokenizer.json", "2 of 3"), ("old.txt", None)],
+)
+def test_what_loading_needs_is_counted_and_nothing_else(there, monkeypatch, gone, count):
+    folder = load_model(f"{MODEL}@v1.0", device="cpu").folder
+    (folder / gone).unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if count is None:
+        assert load_model(f"{MODEL}@v1.0", device="cpu").folder == folder
+    else:
+        message = refusal(f"{MODEL}@v1.0", ModelError)
+        assert f"{count} files of '{MODEL}@v1.0' are on this machine and the Hugging Face hub cannot be" in message
+        assert f"({gone} and so on)" in message
+
+
+# A hub that is out of order
+
+
+def test_a_hub_out_of_order_is_not_needed_for_what_is_in_the_cache(there):
+    folder = load_model(MODEL, device="cpu").folder
+    there.broken = "."
+    assert load_model(MODEL, device="cpu").folder == folder
+    (folder / "model.safetensors").unlink()
+    message = refusal(MODEL, ModelError)
+    assert "the hub answered 'owner/model' with an error: " in message
+    assert "503" in message
+    assert message.endswith("try again later")
+
+
+def test_an_answer_that_is_none_is_not_needed_either(there, monkeypatch):
+    folder = load_model(MODEL, device="cpu").folder
+    hub_answers(monkeypatch, ValueError("Expecting value: line 1"))
+    assert load_model(MODEL, device="cpu").folder == folder
+
+
+def test_a_token_that_the_hub_does_not_accept_has_its_own_remedy(monkeypatch):
+    hub_answers(monkeypatch, hub.HfHubHTTPError("401 Unauthorized", response=response(401)))
+    assert refusal(MODEL, ModelError).endswith("log in again with `hf auth login`, or unset HF_TOKEN")
+
+
+# Proxies
+
+
+@pytest.fixture
+def behind(monkeypatch):
+    """Set the environment's proxies: scheme=address."""
+    for scheme in ("HTTP", "HTTPS", "ALL", "NO"):
+        for name in (f"{scheme}_PROXY", f"{scheme.lower()}_proxy"):
+            monkeypatch.delenv(name, raising=False)
+    return lambda **proxies: [monkeypatch.setenv(f"{scheme}_PROXY", at) for scheme, at in proxies.items()]
+
+
+@pytest.fixture
+def no_socks(monkeypatch):
+    """The package that httpx speaks SOCKS with is not installed."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+
+
+def test_socks_without_its_package_is_said_with_the_remedy(there, behind, no_socks, monkeypatch):
+    behind(ALL="socks5://user:secret@127.0.0.1:9", HTTP="http://127.0.0.1:9")
+    message = refusal(MODEL, ModelError)
+    assert message == (
+        "the hub cannot be asked for 'owner/model' through the proxy in ALL_PROXY (SOCKS needs a package that is not "
+        'installed); pip install "httpx[socks]", or unset it'
+    )
+    assert there.asked == []
+
+
+@pytest.mark.parametrize("address", ["gopher://127.0.0.1:9", "http://user:sec:ret"])
+def test_a_proxy_whose_address_is_none_is_named_and_its_password_is_not(behind, address):
+    behind(HTTPS=address)
+    message = refusal(MODEL, ModelError)
+    assert "through the proxy in HTTPS_PROXY (its address is not http://host:port or the like)" in message
+    assert "sec" not in message
+
+
+def test_what_is_in_the_cache_needs_no_proxy(there, behind, no_socks, monkeypatch):
+    folder = load_model(MODEL, device="cpu").folder
+    behind(ALL="socks5://127.0.0.1:9")
+    assert load_model(MODEL, device="cpu").folder == folder
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "is not on this machine and" in refusal("owner/other", ModelError)
+
+
+def test_folders_need_no_proxy(saved, behind, no_socks):
+    behind(ALL="socks5://127.0.0.1:9", HTTPS="socks5://127.0.0.1:9")
+    assert load_model(str(saved), device="cpu").folder == saved

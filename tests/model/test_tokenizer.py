@@ -1,0 +1,121 @@
+"""A model's tokenizer: one that is not there, knows no word or cannot be read is refused with its own remedy."""
+
+import json
+import shutil
+
+import pytest
+from transformers import AutoConfig, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+from wanda_core.errors import ModelError
+from wanda_core.low_memory.model_on_disk import open_model
+from wanda_core.model import tokenizer
+from wanda_core.model.loading import load_model
+
+SENTENCEPIECE = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"  # a piece of its format
+TIKTOKEN = b"IQ== 0\nIg== 1\n"
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory, tiny_llama):
+    """A folder of weights alone, as trainers leave it, of a kind whose tokenizer needs files."""
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    tiny_llama.model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    """The same, of a kind for which transformers makes an empty tokenizer where it finds no file."""
+    folder = tmp_path_factory.mktemp("models") / "qwen"
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = Qwen2Config(vocab_size=320, num_attention_heads=2, num_key_value_heads=2, **shape)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["llama", "qwen"])
+def folder(request, llama, qwen, tmp_path):
+    """A copy of one of them, which a test may add to."""
+    return shutil.copytree({"llama": llama, "qwen": qwen}[request.param], tmp_path / "model")
+
+
+@pytest.fixture(params=[load_model, open_model], ids=["in memory", "low memory"])
+def refusal(request):
+    """Load a folder either way. -> the sentence it is refused with"""
+
+    def load(folder):
+        with pytest.raises(ModelError) as refused:
+            request.param(str(folder), device="cpu")
+        assert str(folder) in str(refused.value)
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    return load
+
+
+@pytest.mark.parametrize("files", [[], ["tokenizer_config.json", "special_tokens_map.json"]])
+def test_a_folder_without_one_is_refused(folder, refusal, files):
+    kind = "Qwen2Tokenizer" if "qwen" in (folder / "config.json").read_text() else "LlamaTokenizer"
+    for file in files:
+        (folder / file).write_text(json.dumps({"tokenizer_class": kind, "eos_token": "</s>"}))
+    message = refusal(folder)
+    assert "holds no tokenizer (tokenizer.json, tokenizer.model, vocab.json or the like)" in message
+    assert message.endswith("copy the tokenizer's files from the model it was made from")
+
+
+def test_an_empty_one_that_was_saved_is_refused(qwen, tmp_path, refusal):
+    folder = shutil.copytree(qwen, tmp_path / "model")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    assert (folder / "tokenizer.json").exists()
+    assert "knows no word, only 1 special tokens; copy the tokenizer.json" in refusal(folder)
+
+
+@pytest.mark.parametrize(("there", "lacking"), [("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")])
+def test_half_of_one_is_refused(qwen, tmp_path, refusal, there, lacking):
+    folder = shutil.copytree(qwen, tmp_path / "model")
+    (folder / there).write_text('{"a": 0, "b": 1}' if there == "vocab.json" else "#version: 0.2\na b\n")
+    assert f"holds {there} of its tokenizer without {lacking}; copy that too" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "installed", "remedy"),
+    [
+        (
+            SENTENCEPIECE,
+            [],
+            "in the form of sentencepiece, and sentencepiece and protobuf to read it are not installed",
+        ),
+        (
+            SENTENCEPIECE,
+            ["sentencepiece"],
+            "in the form of sentencepiece, and protobuf to read it is not installed; pip install protobuf, or",
+        ),
+        (TIKTOKEN, [], "in the form of tiktoken, and tiktoken to read it is not installed; pip install tiktoken, or"),
+    ],
+)
+def test_one_that_needs_a_package_names_it(llama, tmp_path, refusal, monkeypatch, content, installed, remedy):
+    monkeypatch.setattr(tokenizer, "_is_installed", installed.__contains__)
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "tokenizer.model").write_bytes(content)
+    message = refusal(folder)
+    assert f"is in tokenizer.model, {remedy}" in message
+    assert message.endswith("or put the model's tokenizer.json beside it")
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_one_that_cannot_be_read_is_refused(folder, refusal, content):
+    (folder / "tokenizer.json").write_text(content)
+    message = refusal(folder)
+    assert message.startswith("the tokenizer of ")
+    assert "could not be loaded: " in message
+    assert message.endswith("copy its files anew from the model it belongs to, or choose another model")
+
+
+def test_one_that_cuts_a_text_into_bytes_needs_no_file(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert tokenizer.load_tokenizer(tmp_path, "bytes", config)("ab", add_special_tokens=False)["input_ids"] == [
+        100,
+        101,
+    ]

@@ -1,0 +1,217 @@
+"""A model in one GGUF file, made an ordinary checkpoint in the user's cache folder: dequantised, as safetensors.
+
+transformers reads such files, of the architectures it knows. What is made of one is kept and used again until the file
+changes, so that everything else, `--low-memory` among it, has a folder to read.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.machine.paths import path_of
+from wanda_core.progress import Progress
+
+if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
+    import torch
+
+BRINGING = ".wanda-bringing-"  # how the names of temporary folders begin, and a file in each that tells they are ours
+UNPACKED, FRESH = "package", "model"  # names of folders inside: what a package holds, and the checkpoint in the making
+RECORD = "complete.json"
+# What is written into the folder of the model.
+WRITTEN = re.compile(
+    r"complete\.json|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer.*|added_tokens\.json"
+    r"|special_tokens_map\.json|vocab\.json|merges\.txt|.*\.jinja"
+)
+FORMAT = 1  # of what is made of a file; raise it when that changes
+KEPT = {"F16": "float16", "BF16": "bfloat16"}  # types of matrices that are kept; all others become float32
+
+_lock = threading.Lock()
+
+
+def cache_root() -> Path:
+    """Return the folder where what is made of GGUF files is kept: `WANDA_CACHE`, else the user's cache folder."""
+    folder = os.environ.get("WANDA_CACHE")
+    return path_of(folder, "WANDA_CACHE") if folder else Path(platformdirs.user_cache_dir("wanda-lab"))
+
+
+def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] | None = None) -> Path:
+    """Return the folder of the checkpoint that a GGUF file holds, which is made on the first call.
+
+    name: as asked for, for messages. Raises ModelError for a file that is none or is not read by transformers, and
+    where the checkpoint does not fit in memory or on the disk.
+    """
+    report = on_progress or (lambda step: None)
+    status = file.stat()
+    state = {"file": str(file), "size": str(status.st_size), "changed": str(status.st_mtime_ns)}
+    folder = cache_root() / f"gguf-v{FORMAT}-{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}"
+    with _lock:
+        if is_whole(folder, state):
+            return folder
+        report(Progress("checking", 0, 1, "parts", file.name))
+        count, dtype = _looked_into(file, name)
+        try:
+            with making(folder) as fresh:
+                _check_room(name, count * dtype.itemsize, folder.parent)
+                report(Progress("converting", 0, 1, "parts", file.name))
+                try:
+                    convert(file, fresh, file.stem, dtype)
+                except (OSError, MemoryError):
+                    raise
+                except Exception as error:  # a stranger's file: its readers raise types of their own
+                    raise ModelError(
+                        f"{shortened_path(name)} is a GGUF file that transformers does not read: {first_line(error)}; "
+                        "give the model's folder with safetensors, or its hub id"
+                    ) from error
+                install(fresh, folder, state)
+        except OSError as error:
+            raise ModelError(
+                f"{shortened_path(name)} could not be written as safetensors to {shortened_path(folder.parent)} "
+                f"({error.strerror or first_line(error)}); free some space, or set WANDA_CACHE to another folder"
+            ) from error
+        return folder
+
+
+def _looked_into(file: Path, name: str) -> "tuple[int, torch.dtype]":
+    """Return how many numbers a file's tensors hold, and the type to keep them in.
+
+    Raises ModelError for what is no GGUF file, or only a part of a model.
+    """
+    import torch
+    from gguf import GGUFReader
+
+    from wanda_core.model.folder_faults import LFS_REMEDY, is_pointer
+
+    if is_pointer(file):
+        raise ModelError(f"{shortened_path(name)} is only the Git LFS pointer to the file; {LFS_REMEDY}")
+    try:
+        reader = GGUFReader(file)
+        parts = reader.fields.get("split.count")
+        of = int(parts.parts[-1][0]) if parts is not None else 1
+    except Exception as error:  # a stranger's file
+        raise ModelError(
+            f"{shortened_path(name)} is no GGUF file that can be read ({first_line(error)}); download it again"
+        ) from error
+    if of > 1:
+        raise ModelError(
+            f"{shortened_path(name)} is one of the {of} parts of a model, and transformers reads whole ones; join them "
+            "with llama.cpp's llama-gguf-split --merge"
+        )
+    kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
+    kept = KEPT.get(next(iter(kinds)), "float32") if len(kinds) == 1 else "float32"
+    return sum(int(tensor.n_elements) for tensor in reader.tensors), getattr(torch, kept)
+
+
+def _check_room(name: str, needed: int, root: Path) -> None:
+    """Raise ModelError where a checkpoint of so many bytes fits neither in memory nor on the disk of the cache."""
+    import torch
+
+    from wanda_core.model.devices import check_memory
+
+    check_memory(needed, name, [torch.device("cpu")])
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise ModelError(
+            f"{shortened_path(name)} takes {needed / 1e9:.1f} GB as safetensors in {shortened_path(root)}, and "
+            f"{free / 1e9:.1f} GB are free there; free some space, or set WANDA_CACHE to another folder"
+        )
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Context manager: yield the path of a checkpoint to be made, in a temporary folder beside `folder`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_leftovers(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BRINGING) as work:
+        (Path(work) / BRINGING).touch()
+        yield Path(work) / FRESH
+
+
+def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype") -> None:
+    """Dequantise to a type and save as an ordinary checkpoint. title: the name that its configuration gets."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from wanda_core.model.stored_tensors import check_complete, check_shapes
+
+    source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=dtype, output_loading_info=True, **source)
+    model, found = read
+    check_shapes(str(gguf), found["mismatched_keys"])
+    check_complete(str(gguf), found["missing_keys"])
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
+    del model.config.quantization_config
+    vars(model).update(hf_quantizer=None, is_quantized=False)
+    model.config._name_or_path = title
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def install(fresh: Path, folder: Path, state: Mapping[str, str]) -> None:
+    """Write the list of files last, then move the folder into place in one step. state: of what it was made of."""
+    sizes = {p.name: p.stat().st_size for p in sorted(fresh.iterdir())}
+    (fresh / RECORD).write_text(json.dumps({**state, "sizes": sizes}, indent=1))
+    if folder.exists():
+        _remove_own(folder)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not is_whole(folder, state):  # another process may have been quicker: then its folder serves
+            raise
+
+
+def is_whole(folder: Path, state: Mapping[str, str]) -> bool:
+    """Tell whether a folder was made of this state, each file has its size from then, and its weights can be opened."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        weights = [folder / name for name in record["sizes"] if name.endswith(".safetensors")]
+        if any(record[key] != value for key, value in state.items()) or not weights:
+            return False
+        if any((folder / name).stat().st_size != size for name, size in record["sizes"].items()):
+            return False
+        from safetensors import safe_open
+
+        for file in weights:
+            with safe_open(file, framework="pt") as opened:
+                if not opened.keys():
+                    return False
+        return True
+    except Exception:  # whatever is wrong with it, it is rebuilt
+        return False
+
+
+def _remove_own(folder: Path) -> None:
+    """Make room for the folder: remove what was written there; what else it holds stays, beside it."""
+    if folder.is_dir() and not folder.is_symlink():
+        for path in folder.iterdir():
+            if WRITTEN.fullmatch(path.name) and not path.is_dir():
+                path.unlink()
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+    if os.path.lexists(folder):
+        folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
+
+
+def _remove_old_leftovers(root: Path) -> None:
+    """Remove what killed conversions left in the cache folder, once it is a day old; nothing that is not ours."""
+    for leftover in root.glob(f"{BRINGING}*"):
+        with contextlib.suppress(OSError):
+            if not (leftover / BRINGING).is_file() or time.time() - leftover.stat().st_mtime <= 86400:
+                continue
+            for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
+                path.unlink()
+            for inner in (leftover / UNPACKED, leftover / FRESH):
+                shutil.rmtree(inner, ignore_errors=True)
+            leftover.rmdir()

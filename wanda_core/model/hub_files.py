@@ -1,0 +1,96 @@
+"""Which files of a model's repository are downloaded: what loading and saving read, and no weights twice.
+
+Repositories hold the same weights in other forms besides: `consolidated.safetensors`, `original/`, `onnx/`, other
+precisions. transformers reads the top folder's `model.safetensors`, or else the shards that its index names.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from wanda_core.errors import ModelError, shortened_path
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_of
+from wanda_core.model.tokenizer import has_vocabulary
+
+CONFIG = "config.json"
+# Of the top folder, in small letters: configurations, tokenizers, templates, processors, terms of use.
+BESIDE_WEIGHTS = (
+    *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.spm", "tokenizer.*"),
+    *("license*", "licence*", "notice*", "copying*", "use_policy*"),
+)
+TEMPLATES = "additional_chat_templates/*.jinja"
+SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+
+
+def wanted_files(name: str, files: Collection[str], read_index: Callable[[], str | None]) -> list[str]:
+    """List the files of a repository that are to be downloaded.
+
+    name: of the model, for messages; files: all that the repository holds; read_index: returns the content of its index
+    of weights, None where that cannot be had now. Raises ModelError where it holds no weights that can be read.
+    """
+    beside = [
+        file
+        for file in files
+        if fnmatchcase(file, TEMPLATES)
+        or ("/" not in file and any(fnmatchcase(file.lower(), pattern) for pattern in BESIDE_WEIGHTS))
+    ]
+    if ONE_FILE in files:
+        return [*beside, ONE_FILE]
+    if INDEX in files:
+        content = read_index()
+        shards = _shards_by_name(files) if content is None else shards_of(content)
+        lacking = [shard for shard in shards or [INDEX] if shard not in files]
+        if not shards or lacking:
+            what = f"names {lacking[0]!r:.80}, which the hub does not have" if shards else "cannot be read"
+            raise ModelError(
+                f"{shortened_path(name)} has an index of its weights, {INDEX}, that {what}; choose another revision or "
+                "another model"
+            )
+        return [*beside, *shards]
+    if "adapter_config.json" in files:  # refused as what it is, once that file is here
+        return beside
+    raise ModelError(_why_no_weights(name, files))
+
+
+def _shards_by_name(files: Collection[str]) -> list[str]:
+    return sorted(file for file in files if SHARD.fullmatch(file))
+
+
+def _why_no_weights(name: str, files: Collection[str]) -> str:
+    others = sorted(file for file in files if file.endswith(".safetensors"))
+    if others:
+        return (
+            f"{shortened_path(name)} has {others[0]!r:.80} on the hub, and weights are read from {ONE_FILE} or the "
+            f"shards of {INDEX} in its top folder; choose another model"
+        )
+    if any(file.endswith(".gguf") for file in files):
+        return (
+            f"{shortened_path(name)} has no safetensors on the hub, only GGUF files; download one of them and give its "
+            "path, or choose another model"
+        )
+    return (
+        f"{shortened_path(name)} has no safetensors on the hub, and pickled weights are not read; choose another model"
+    )
+
+
+def lacking_files(folder: Path) -> tuple[list[str], int]:
+    """List what a folder lacks of the files that loading its model needs, with the number of all it needs.
+
+    Where nothing tells how the weights are divided they count as one file.
+    """
+    needed = [CONFIG]
+    numbered = [match for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))]
+    if (folder / ONE_FILE).exists():
+        needed += [ONE_FILE]
+    elif (folder / INDEX).exists():
+        needed += [INDEX, *shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace"))]
+    elif numbered:
+        of = numbered[0][1]
+        needed += [INDEX, *(f"model-{number + 1:05d}-of-{of}.safetensors" for number in range(int(of)))]
+    else:
+        needed += [ONE_FILE]
+    lacking = [file for file in needed if not (folder / file).exists()]
+    if has_vocabulary(folder):
+        return lacking, len(needed) + 1
+    return [*lacking, "tokenizer.json"], len(needed) + 1

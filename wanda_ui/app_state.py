@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
+from wanda_core.explain.mask_agreement import MaskAgreement
 from wanda_core.model import builtin
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
@@ -135,18 +136,9 @@ class AppState:
 
     def prune_steps(self, name: str, recipe: Recipe) -> Steps[Result]:
         """Prune and measure, without an answer."""
-        looking = self.look_steps(name, recipe)
-        try:
-            while True:
-                step = next(looking)
-                if isinstance(step, Progress):
-                    yield step
-        except StopIteration as stop:
-            look: Look = stop.value
-            assert look.result is not None  # there was a recipe
-            return look.result
-        finally:
-            looking.close()
+        look = yield from _only_progress(self.look_steps(name, recipe))
+        assert look.result is not None  # there was a recipe
+        return look.result
 
     def look_steps(
         self, name: str, recipe: Recipe | None, asked: Asked | None = None, wanted: Wanted = WHOLE
@@ -218,6 +210,17 @@ class AppState:
         place = partial(looks.next_tokens, asked=asked, tokens=tokens, text=text)
         job = partial(place, name=loaded.name, variant=variant)
         return (yield from self._work(loaded, job, ("likeliest", loaded.name)))
+
+    def masks_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[MaskAgreement]:
+        """Compare the masks of some recipes, which are pruned first where they are not made yet."""
+        loaded = yield from self.model_steps(name)
+        made = []
+        for recipe in recipes:
+            looking = self.look_steps(name, recipe, None, Wanted(False, False))
+            made.append((yield from _only_progress(looking)).result)
+        variants = [result.variant for result in made if result is not None]
+        job = partial(work.masks, name=loaded.name, variants=variants)
+        return (yield from self._work(loaded, job, ("masks", loaded.name)))
 
     def expected_seconds(self, name: str, recipe: Recipe) -> float | None:
         """Return the seconds that pruning will take: of those before, else by the model's analysis; None if unknown."""
@@ -367,6 +370,18 @@ class AppState:
         """Count a model as used now; another thread may just have let it go."""
         with suppress(KeyError):
             self.models.move_to_end(name)
+
+
+def _only_progress(looking: Looking) -> Steps[Look]:
+    """Go through a look, and pass on how far it is."""
+    with closing(looking):
+        try:
+            while True:
+                step = next(looking)
+                if isinstance(step, Progress):
+                    yield step
+        except StopIteration as stop:
+            return cast(Look, stop.value)
 
 
 def _kind(recipe: Recipe | None) -> tuple[Hashable, ...]:

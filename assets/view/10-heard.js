@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
-  W.heard = ({ state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
+  W.heard = ({ agreed, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
     /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
     run: (message) => {
       if (!message || message.run !== state.run) return;
@@ -66,6 +66,7 @@
           now.clear();
         }
         if (message.dense) known.dense.set(state.model, message.dense);
+        state.ready = true;
         state.title = message.title;
         remember();
         draw();
@@ -86,6 +87,7 @@
       if (message.variant) lists.push({ title: W.say("view.why.likeliest", { title }), which: "a", tokens: message.variant });
       why.show({ sentence, lists, close });
     },
+    agreed: (message) => message && agreed(message),
     own: (message) => {
       if (message && state.own && message.run === state.own.run) own.show({ ...message, total: state.own.total });
     },

@@ -125,12 +125,14 @@
         columns: state.recipes.map((recipe) => ({ recipe, known: knownAt(recipe), answer: answerOf(recipe.id, recipe) })),
       }));
     };
+    let changedElsewhere = () => {}; // another view of the same recipes and the same handle
     /** Everything that a moved handle changes. */
     const drawPlace = () => {
       curve.move({ at: state.at, places: places(), words: placeWords() });
       if (document.activeElement !== typed) typed.value = state.at;
       drawFinding();
       drawColumns();
+      changedElsewhere();
     };
     const drawStatus = () => {
       const progress = state.status || state.sweep?.status;
@@ -317,12 +319,38 @@
     const attach = (given) => {
       host = given;
       state.head = given.head;
-      const told = { state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
+      const told = { agreed: (message) => agreed(message), state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
       for (const [name, hear] of Object.entries(W.heard(told))) given.watch(name, hear);
       open(state.wanted || state.model);
       if (!state.wanted || state.wanted === state.model) state.wanted = null;
       draw();
     };
-    return { attach, state };
+    let agreed = () => {};
+    /** What another view of the same recipes needs of this one. on: {changed(), agreed(message)}. */
+    const beside = (on) => {
+      changedElsewhere = on.changed;
+      agreed = on.agreed;
+      let [run, titles] = [0, []];
+      const masks = () => {
+        if (!host) return;
+        if (state.comparing) return host.cancel_masks({});
+        state.comparing = true;
+        run += 1;
+        titles = state.recipes.map((recipe) => W.title(recipe, W.atOf(recipe, state.at)));
+        host.masks({ ...lookFor(), run });
+        return agreed({ titles, progress: { words: W.say("view.sweep_starts") } });
+      };
+      agreed = (message) => {
+        if (message.run !== undefined && message.run !== run) return;
+        state.comparing = !message.ended;
+        on.agreed({ titles, ...message });
+      };
+      return {
+        state: () => ({ model: state.model, title: state.title, at: state.at, recipes: state.recipes.map(sent), live: Boolean(host && state.ready) }),
+        moved: (at) => { state.at = at; draw(); remember(); },
+        prune: () => look(), remember, masks,
+      };
+    };
+    return { attach, state, beside };
   };
 })(window.WandaLab);

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from wanda_core.errors import WandaError
 from wanda_core.model import builtin
 from wanda_core.progress import Progress
+from wanda_core.report.linear import masks_of
 from wanda_ui.app_state import AppState, Look
 from wanda_ui.compare import messages
 from wanda_ui.compare.asked import DENSE, Column, Looked
@@ -241,3 +242,15 @@ def own_prompts(state: AppState, asked: Looked, prompts: Sequence[str], watch: W
         message["rows"] = [*message["rows"], row]
         yield dict(message)
     yield {**message, "words": "", "ended": True}
+
+
+def masks(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
+    """Compare the masks of all recipes in the whole model."""
+    message: Message = {"run": asked.run, "model": asked.model, "progress": None, "ended": False}
+
+    def tell(step: Any) -> Message | None:
+        return {**message, "progress": messages.progress(step, watch.say)} if isinstance(step, Progress) else None
+
+    recipes = [column.recipe for column in asked.columns]
+    agreement = yield from watch.through(state.masks_steps(asked.model, recipes), tell)
+    yield {**message, "ended": True, "masks": masks_of(agreement)}

@@ -39,11 +39,12 @@ if (page) page.attach(element, {
     why: data => trigger('why', data), own: data => trigger('own_prompts', data),
     text: data => trigger('bring_text', data), cancel: data => trigger('cancel_look', data),
     cancel_sweep: data => trigger('cancel_sweep', data), upload,
+    masks: data => trigger('masks', data), cancel_masks: data => trigger('cancel_masks', data),
     watch: (name, call) => watch(name, () => call(props[name])),
 });
 """
 # What the server says, by the kind of what was asked: the component's properties.
-HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text")
+HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class View:
     view: gr.HTML
     cancel: Cancel
     cancel_sweep: Cancel
+    cancel_masks: Cancel
     newest: Newest
     numbers: "count[int]"
 
@@ -70,6 +72,8 @@ class View:
         view.expect(self.expect, None, view, trigger_mode="always_last", **LIGHT)
         view.bring_text(self.bring_text, None, view, **LIGHT)
         view.cancel_look(self.cancel.press, None, None, **AT_ONCE)
+        view.masks(self.masks, None, view, **many)
+        view.cancel_masks(self.cancel_masks.press, None, None, **AT_ONCE)
         view.cancel_sweep(self.cancel_sweep.press, None, None, **AT_ONCE)
 
     def look(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
@@ -94,6 +98,16 @@ class View:
             return looking.curve(self.context.state, wanted, places, recipe_at, watch)
 
         yield from self._long(request, event, "sweep", self.cancel_sweep, messages_of)
+
+    def masks(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Compare the masks of the recipes on the page."""
+
+        def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
+            if len(wanted.columns) < 2:
+                raise InputError("one recipe has nothing to differ from; choose a second one under Against")
+            return looking.masks(self.context.state, wanted, watch)
+
+        yield from self._long(request, event, "agreed", self.cancel_masks, messages_of)
 
     def own(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Answer one's own prompts."""
@@ -277,5 +291,5 @@ def build(context: TabContext) -> Tab:
         elem_id="view",
         **heard,
     )
-    View(context, view, Cancel(), Cancel(), Newest(), count(1)).wire()
+    View(context, view, Cancel(), Cancel(), Cancel(), Newest(), count(1)).wire()
     return Tab()

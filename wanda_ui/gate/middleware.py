@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
+from anyio import CapacityLimiter, to_thread
 from starlette.formparsers import MultiPartException
 
+from wanda_core.errors import WandaError
 from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.guarded import GuardedPage
@@ -26,10 +28,12 @@ READ = re.compile(
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
+QUESTION = re.compile(r"/wanda/([a-z]{1,40})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
 MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
+QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
@@ -44,6 +48,7 @@ class Gate:
     def __init__(self, app: Any) -> None:
         self.app = app
         self._rates: dict[bool, rate.Rate] = {}
+        self._questions: CapacityLimiter | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -93,6 +98,8 @@ class Gate:
             await self._event(request, queued=path.endswith("/queue/join"))
         elif method == "POST" and path == UPLOAD:
             await self._upload(request)
+        elif method == "POST" and (question := QUESTION.fullmatch(path)) and question[1] in request.page.questions:
+            await self._question(request, question[1])
         elif method == "POST" and path in (CANCEL, RESET):
             await self._end(request, path)
         elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET):
@@ -139,6 +146,24 @@ class Gate:
         busy = request.say("gate.busy", most=MOST_EVENTS)
         send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
+
+    async def _question(self, request: "_Request", name: str) -> None:
+        """Answer a question of the page's own script, in a thread beside the engine's."""
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        asked = body.parse(raw, request.headers)
+        self._take(request, False)
+        try:
+            answer = await to_thread.run_sync(request.page.questions[name], asked, limiter=self._limiter())
+        except WandaError as error:
+            await answers.answer(request.send, 400, str(error), False)
+            return
+        await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
+
+    def _limiter(self) -> CapacityLimiter:
+        """Return what keeps questions from taking all cores and all memory together."""
+        if self._questions is None:  # needs a running event loop
+            self._questions = CapacityLimiter(QUESTIONS_AT_ONCE)
+        return self._questions
 
     async def _upload(self, request: "_Request") -> None:
         """Let an upload through as long as all of it is within the bound."""

@@ -122,7 +122,7 @@ def draw_stored(say: Say) -> Drawing:
         "count": stream["massive"][1] - stream["massive"][0] + 1,
         "blocks": len(median),
     }
-    text = say("outliers.stream.lines_text", **values) + " " + say("scores.stored", model=model)
+    text = say("outliers.stream.lines_text", **values) + " " + say("outliers.stream.stored", model=model)
     figure = magnitude_lines(largest[:, None], median, say)
     return Drawing(say("outliers.stream.lines_title", **values), figure, text)
 

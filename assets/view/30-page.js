@@ -8,14 +8,18 @@
   document.body.classList.toggle("dark", dark);
 
   const stage = document.getElementById("wl-stage");
-  const view = document.createElement("div");
-  view.className = "wl-view";
-  stage.append(view);
+  const views = Object.fromEntries(["compare", "scores"].map((name) => {
+    const view = document.createElement("div");
+    view.className = `wl-view wl-view-${name}`;
+    stage.append(view);
+    return [name, view];
+  }));
   const tabOf = (name) => document.querySelector(`gradio-app button[role=tab][data-tab-id="${name}"]`);
   /** Open a tab; its own button, which is out of sight, does so once the page is there. */
   const open = (name) => {
     head.tab(name);
     tabOf(name)?.click();
+    if (name === "scores") scores.opened();
     if (name !== "compare") requestAnimationFrame(() => window.dispatchEvent(new Event("resize")));
   };
   const go = (name) => {
@@ -25,19 +29,34 @@
     scrollTo(0, 0);
   };
   const head = W.head(document.getElementById("wl-head"), data, { tab: go });
-  const page = W.mount(view, data, go);
+  const page = W.mount(views.compare, data, go);
+  let scores = { changed: () => {}, agreed: () => {}, opened: () => {}, address: () => ({}) };
+  const shared = page.beside({ changed: () => scores.changed(), agreed: (message) => scores.agreed(message) });
   head.model(data.chip);
   head.tab(W.readAddress().tab);
+  const remember = W.later(() => {
+    if (head.now !== "scores") return;
+    const { kind = null, block = null, weight = null } = scores.address();
+    W.writeAddress({ kind, block, weight });
+  }, 300);
+  scores = W.scores(views.scores, data.replay, { ...shared, remember, open: () => head.now === "scores" }, W.readAddress());
+  scores.opened();
   addEventListener("popstate", () => open(W.readAddress().tab));
 
+  /** Move a view to its place on the server's page, where focus and a handle that is held stay. */
+  const settle = (name, element) => {
+    const slot = element.querySelector(".wl-slot") || element;
+    const view = views[name];
+    if (slot.moveBefore && view.isConnected) slot.moveBefore(view, null);
+    else slot.append(view);
+    if (!views[head.now] || !stage.contains(views[head.now])) stage.remove(); // what is not in sight settles later
+  };
   W.page = {
     go,
+    settle,
     /** Called by the server's component once it stands: move the view there, and let the server answer. */
     attach: (element, host) => {
-      const slot = element.querySelector(".wl-slot") || element;
-      if (slot.moveBefore) slot.moveBefore(view, null); // keeps focus and a handle that is held
-      else slot.append(view);
-      stage.remove();
+      settle("compare", element);
       page.attach({ ...host, head: head.model });
       const now = head.now;
       if (now !== "compare") {

@@ -1,6 +1,7 @@
 """What the tests in a browser share; their fixtures are in conftest.py."""
 
 import os
+import re
 import shutil
 
 CHROMIUM = os.environ.get("WANDA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -66,3 +67,12 @@ def open_tab(page, name, figure):
 def figure(page, element):
     page.wait_for_selector(f"#{element} .js-plotly-plot .main-svg", state="visible")
     return page.evaluate(DATA, element)
+
+
+def zeros(note):
+    """The share of zeros that a column's note tells, in percent."""
+    return float(re.search(r"([\d.]+)% zeros", note)[1])
+
+
+def number(words):
+    return float(words.replace("≈", "").replace(",", ""))

@@ -9,6 +9,7 @@ from raw_requests import Raw, kept_log
 from view_events import WINDOW, Held, built_page, view_of
 
 from wanda_core.errors import ModelError
+from wanda_core.model import builtin
 from wanda_core.progress import finish
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
@@ -29,6 +30,16 @@ def few_windows():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work, "EVAL_WINDOWS", FEW_WINDOWS)
         patch.setattr(work, "EVAL_SEQ_LEN", SHORT_WINDOW)
+        yield
+
+
+@pytest.fixture(scope="module")
+def three_blocks(builtin_head, tmp_path_factory):
+    """A server whose built-in model has three blocks of thirty: what is asked of the page needs no more, and waits."""
+    kept = tmp_path_factory.mktemp("kept") / "analysis.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_state, "load_located", lambda located, **more: builtin_head)
+        patch.setattr(builtin, "analysis_file", lambda: kept)
         yield
 
 

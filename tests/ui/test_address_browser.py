@@ -3,7 +3,7 @@
 import pytest
 from browser import column, let_go, ready, settled, wait_for, wait_for_address
 
-pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("few_windows")]
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("three_blocks", "few_windows")]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import pytest
 from wanda_core.errors import InputError
 from wanda_core.progress import Progress, finish
 from wanda_ui.engine import queue
-from wanda_ui.engine.durations import Durations
 from wanda_ui.engine.queue import BusyError, Engine, arrived
 
 SOON = 5.0  # seconds
@@ -377,37 +376,3 @@ def test_a_program_that_ends_while_the_engine_computes_ends_well():
     for _ in range(3):
         ended = subprocess.run([sys.executable, "-c", ENDS_WHILE_COMPUTING], capture_output=True, text=True, timeout=60)
         assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_durations_go_from_the_particular_to_the_general():
-    durations = Durations()
-    assert durations.expected(("prune", "builtin")) is None
-    for seconds in (1.0, 9.0, 2.0):
-        durations.add(("prune", "builtin", "faithful"), seconds)
-    durations.add(("prune", "other"), 100.0)
-    assert durations.expected(("prune", "builtin", "faithful")) == 2.0
-    assert durations.expected(("prune", "builtin", "in-flight")) == 2.0
-    assert durations.expected(("prune", "third")) == 5.5
-    assert durations.expected(("answer",)) is None
-    assert durations.exactly(("prune", "builtin", "faithful")) == durations.exactly(("prune", "builtin")) == 2.0
-    assert durations.exactly(("prune", "builtin", "in-flight")) is None
-    assert durations.left(("prune", "builtin"), 0.5) == 1.5
-    assert durations.left(("prune", "builtin"), 100.0) == pytest.approx(0.2)
-
-
-def test_steps_of_one_stage_wake_their_event_now_and_then_and_a_new_stage_at_once():
-    engine, told = Engine(), []
-
-    def job():
-        for number in range(400):
-            yield Progress("pruning", number, 400, "blocks")
-            time.sleep(0.001)
-        yield Progress("perplexity", 0, 4, "windows")
-        time.sleep(queue.PACE / 2)
-        return "done"
-
-    assert finish(engine.run(job, ("test",)), told.append) == "done"
-    stages = [step.stage for step in told]
-    assert "perplexity" in stages
-    assert 2 <= stages.count("pruning") < 100
-    assert engine.settle()

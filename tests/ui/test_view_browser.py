@@ -3,15 +3,12 @@
 import re
 
 import pytest
-from browser import column, let_go, settled, wait_for, wait_for_address
+from browser import column, let_go, number, settled, wait_for, zeros
 from playwright.sync_api import expect
 
-from wanda_core.checks import EVAL_SEQ_LEN, EVAL_WINDOWS
-from wanda_core.recipe import PruneSpec
 from wanda_ui.engine import work
-from wanda_ui.engine.recipe import Recipe
 
-pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("few_windows")]
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("three_blocks", "few_windows")]
 
 # Notes what the status line says while it changes, and how far its bar is.
 WATCH_STATUS = """() => {
@@ -22,15 +19,6 @@ WATCH_STATUS = """() => {
         { subtree: true, childList: true, characterData: true });
 }"""
 CAPITAL = "What is the capital of France, and what is it known for?"
-
-
-def zeros(note):
-    """The share of zeros that a column's note tells, in percent."""
-    return float(re.search(r"([\d.]+)% zeros", note)[1])
-
-
-def number(words):
-    return float(words.replace("≈", "").replace(",", ""))
 
 
 def test_the_first_view_shows_the_stored_run_in_columns_and_a_finding(page):
@@ -67,30 +55,6 @@ def test_a_dragged_handle_moves_everything_without_a_request(page):
     page.keyboard.press("Escape")
     page.mouse.up()
     settled(page)
-
-
-def test_letting_go_prunes_live_and_the_point_falls_onto_the_line(page, state, monkeypatch):
-    monkeypatch.setattr(work, "EVAL_WINDOWS", EVAL_WINDOWS)
-    monkeypatch.setattr(work, "EVAL_SEQ_LEN", EVAL_SEQ_LEN)
-    stored = page.evaluate("() => JSON.parse(document.getElementById('wl-data').textContent).replay.lines")
-    let_go(page, 60)
-    settled(page)
-    for which, method in ((0, "wanda"), (1, "magnitude")):
-        title, perplexity, answer, note = column(page, which)
-        assert "60" in title
-        assert zeros(note) == pytest.approx(60, abs=0.2)
-        assert answer
-        line = stored[method]["perplexity"][12]
-        assert number(perplexity) == pytest.approx(line, rel=0.01)
-        result = state.measured.get(key_of(state, method, 0.6))
-        assert number(perplexity) == pytest.approx(result.perplexity.perplexity, rel=0.01)
-    assert page.locator("circle.wl-point").count() >= 2
-    assert "measured here" in page.inner_text(".wl-source")
-    wait_for_address(page, "at=60")
-
-
-def key_of(state, method, sparsity):
-    return state.key_of(state.models["builtin"], Recipe(PruneSpec(method, sparsity, order="one-shot")))
 
 
 def test_the_handle_answers_to_keys_and_prunes_when_they_rest(page):

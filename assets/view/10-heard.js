@@ -80,12 +80,10 @@
     },
     told: (message) => {
       if (!message || !state.why || message.run !== state.why.run) return;
-      const { sentence, title, close } = state.why;
+      const { sentence, titles, close } = state.why;
       if (message.problem) return why.show({ sentence: `${sentence} ${message.problem}`, close });
       if (!message.dense) return why.show({ sentence: `${sentence} ${message.words || ""}`, close });
-      const lists = [{ title: W.say("view.why.likeliest", { title: W.say("view.dense") }), which: W.DENSE, tokens: message.dense }];
-      if (message.variant) lists.push({ title: W.say("view.why.likeliest", { title }), which: "a", tokens: message.variant });
-      why.show({ sentence, lists, close });
+      why.show({ sentence, close, ...W.toldOf(message, titles) });
     },
     agreed: (message) => message && agreed(message),
     own: (message) => {

@@ -224,9 +224,10 @@
       const sentence = W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(answer.probabilities[index] ?? 0, 1) });
       const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
       why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
-      state.why = { run: (state.why?.run || 0) + 1, sentence, title, close };
-      const of = recipe === W.DENSE ? null : { ...sent(recipe), at: answer.at ?? W.atOf(recipe, state.at) };
-      if (host) host.why({ model: state.model, run: state.why.run, recipe: of, ask: { prompt: state.prompt, ...state.settings }, tokens: answer.tokens ? answer.tokens.slice(0, index) : null, text: answer.pieces.slice(0, index).join("") });
+      const titles = new Map(state.recipes.map((one) => [one.id, W.title(one, W.atOf(one, state.at))]));
+      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close };
+      const recipes = state.recipes.map((one) => (one === recipe ? { ...sent(one), at: answer.at ?? W.atOf(one, state.at) } : sent(one)));
+      if (host) host.why({ model: state.model, run: state.why.run, recipes, ask: { prompt: state.prompt, ...state.settings }, index, tokens: answer.tokens || null, text: answer.pieces.slice(0, index).join(""), rest: answer.pieces.slice(index).join("") });
     };
     const open = (name) => {
       state.wanted = name;

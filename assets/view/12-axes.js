@@ -24,8 +24,9 @@
   W.short3 = (value) => {
     if (value === 0) return "0";
     const size = Math.abs(value);
-    if (size >= 1e6 || size < 1e-4) return value.toExponential(1).replace("e+", "e");
-    return size >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
+    const minus = value < 0 ? "−" : "";
+    if (size >= 1e6 || size < 1e-4) return minus + size.toExponential(1).replace("e+", "e");
+    return minus + (size >= 100 ? Math.round(size).toLocaleString("en") : String(Number(size.toPrecision(3))));
   };
   /** 1st, 2nd, 3rd … in the words of the language. */
   W.ordinal = (value) => {
@@ -61,8 +62,8 @@
     let table = null;
     const take = h("button", { type: "button", class: "wl-quiet wl-csv", onclick: () => table && W.download(`${table.name}.csv`, W.csv(table.rows)) }, "CSV");
     const twin = W.hidden("");
-    const more = h("div", { class: "wl-figure-more" });
-    const element = h("section", { class: "wl-figure", id: `figure-${name}` }, h("header", {}, title, take), words, more, place, twin);
+    const more = h("div", { class: "wl-figure-more" }, take);
+    const element = h("section", { class: "wl-figure", id: `figure-${name}` }, h("header", {}, title, more), words, place, twin);
     /** drawing: elements; told: what it shows, for those who do not see it; data: {name, rows} of the CSV file. */
     const show = ({ heading, caption, drawing, told, data }) => {
       W.put(title, heading);

@@ -9,7 +9,7 @@
   const line = (metric, at, x) => x.map((place) => [place, metric === "size" ? at : at - place]);
 
   /**
-   * Draw a plane. width, height: pixels; names: of the two recipes, null in a small picture; marked: {norm, size} of a
+   * Draw a plane. width, height: pixels; names: of one or two recipes, null in a small picture; marked: {norm, size} of a
    * weight; row: {metric, at} of one row's own cut. -> {svg, place(event): [log10 norm, log10 |W|]}
    */
   W.plane = (plane, { width, height, names = null, marked = null, row = null }) => {
@@ -28,7 +28,7 @@
     clips += 1;
     const clip = `wl-clip-${clips}`;
     const path = (points) => points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
-    const cuts = plane.cuts.map((cut, place) => cut && [
+    const cuts = plane.cuts.slice(0, names ? names.length : 2).map((cut, place) => cut && [
       cut.metric === "score" && cut.high - cut.low > 1e-3
         ? s("path", { class: `wl-band wl-of-${place}`, d: `${path(line(cut.metric, cut.low, plane.x))}${path(line(cut.metric, cut.high, [...plane.x].reverse())).replace("M", "L")}Z` }) : null,
       s("path", { class: `wl-cut wl-of-${place}`, d: path(line(cut.metric, cut.median, plane.x)) }),
@@ -36,15 +36,15 @@
     const [first, second] = plane.cuts;
     const inside = (value) => Math.max(plane.y[0], Math.min(plane.y[1], value));
     const said = [];
-    if (names && second) {
+    if (names?.[1] && second) {
       const at = plane.x[0] + 0.97 * (plane.x[1] - plane.x[0]);
       const [, place] = line(second.metric, second.median, [at])[0];
       said.push(s("text", { class: "wl-name wl-of-1", x: x(at), y: y(inside(place)) - 7, "text-anchor": "end" }, W.say("view.scores.keeps_above", { by: names[1] })));
     }
     if (names && first) {
-      const at = plane.x[0] + 0.5 * (plane.x[1] - plane.x[0]);
+      const at = plane.x[0] + 0.62 * (plane.x[1] - plane.x[0]);
       const [, place] = line(first.metric, first.median, [at])[0];
-      said.push(s("text", { class: "wl-name wl-of-0", x: x(at), y: y(inside(place)) + 22, "text-anchor": "middle" }, W.say("view.scores.keeps_above_line", { by: names[0] })));
+      said.push(s("text", { class: "wl-name wl-of-0", x: x(at), y: Math.min(bottom - 6, y(inside(place)) + 34), "text-anchor": "end" }, W.say("view.scores.keeps_above_line", { by: names[0] })));
     }
     const mark = marked && s("circle", { class: "wl-mark", cx: x(Math.max(plane.x[0], Math.min(plane.x[1], marked.norm))).toFixed(1), cy: y(inside(marked.size)).toFixed(1), r: 6 });
     const own = row && s("path", { class: "wl-cut wl-own-row", "clip-path": `url(#${clip})`, d: path(line(row.metric, row.at, plane.x)) });

@@ -17,6 +17,9 @@
     return W.say(`view.scores.${fate.removed ? "removes" : "keeps"}_by_${metric}`, values);
   };
 
+  const APART = 1.5; // times the median, from which an input is called loud, or quiet below its inverse
+  const loudnessOf = ({ norm, median }) => (norm > APART * median ? "loud" : norm * APART < median ? "quiet" : "usual");
+
   /** A short heading that says who keeps it. */
   const heading = (told, names, metrics) => {
     const [first, second] = told.fates;
@@ -25,9 +28,9 @@
     if (first.removed === second.removed) return first.removed ? W.say("view.scores.ask_none", values) : W.say("view.scores.ask_both", { ...values, first: W.capital(names[0]) });
     const [keeper, other] = first.removed ? [1, 0] : [0, 1];
     const who = { first: names[keeper], second: names[other] };
-    const loud = told.norm > told.median;
-    if (metrics[keeper] === "score" && metrics[other] === "size" && loud) return W.say("view.scores.ask_loud", who);
-    if (metrics[keeper] === "size" && metrics[other] === "score" && !loud) return W.say("view.scores.ask_quiet", who);
+    const loudness = loudnessOf(told);
+    if (metrics[keeper] === "score" && metrics[other] === "size" && loudness === "loud") return W.say("view.scores.ask_loud", who);
+    if (metrics[keeper] === "size" && metrics[other] === "score" && loudness === "quiet") return W.say("view.scores.ask_quiet", who);
     return W.say("view.scores.ask_one", { ...who, first: W.capital(who.first) });
   };
 
@@ -35,8 +38,7 @@
     const values = { norm: W.short3(told.norm), column: told.column, median: W.short3(told.median), place: W.ordinal(told.loudness), columns: told.columns.toLocaleString("en"), times: W.short3(told.median ? told.norm / told.median : 0) };
     if (!told.norm) return W.say("view.scores.norm_dead", values);
     if (told.loudness === 1 && told.columns > 1) return W.say("view.scores.norm_loudest", values);
-    const ratio = told.median ? told.norm / told.median : Infinity;
-    return W.say(ratio > 1.5 ? "view.scores.norm_loud" : ratio < 1 / 1.5 ? "view.scores.norm_quiet" : "view.scores.norm_usual", values);
+    return W.say(`view.scores.norm_${loudnessOf(told)}`, values);
   };
 
   /** All sentences about a weight. told: {weight, column, row}; names: of the recipes; metrics: by what they go. */

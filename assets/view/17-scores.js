@@ -6,7 +6,7 @@
   const FIGURE = [560, 340], FLAT = [560, 240];
 
   /** Ask the server, outside of its queue. -> its answer, {problem} where it refuses or cannot be reached. */
-  const question = async (data) => {
+  const post = async (data) => {
     try {
       const reply = await fetch(new URL("wanda/scores", document.baseURI), { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(data) });
       const answer = await reply.json();
@@ -27,7 +27,16 @@
       kind: address.kind || first.kind, block: address.block ?? first.block, weight: address.weight, metric: "score", mode: "differ", sorted: true, only: false,
       linear: null, all: null, told: null, shown: null, old: false, waiting: false, note: "",
     };
-    let [asked, askedAll, number] = ["", "", 0];
+    let [asked, askedAll, number, open] = ["", "", 0, 0];
+    /** Ask, and say meanwhile that more is to come. */
+    const question = async (data) => {
+      open += 1;
+      root.setAttribute("aria-busy", "true");
+      const answer = await post(data);
+      open -= 1;
+      root.setAttribute("aria-busy", String(open > 0));
+      return answer;
+    };
 
     // What is shown: {names, metrics, linear, live}
     const names = (recipes) => recipes.map((recipe, i) => (recipes.some((other, j) => j !== i && other.method === recipe.method) ? W.title(recipe, recipe.at) : W.short(recipe)));
@@ -68,7 +77,7 @@
     const blocks = W.figure("blocks");
     const [byScore, bySize] = [W.figure("by-score"), W.figure("by-size")];
     const metricBox = select("scores-metric", W.say("view.scores.metric"), (value) => { state.metric = value; draw(); });
-    blocks.more.append(metricBox.element);
+    blocks.more.prepend(metricBox.element);
     const asking = W.asking((how) => askWeight(how));
 
     const tiles = new W.Tiles((level, places, sorted) => fetchTiles(level, places, sorted));
@@ -86,7 +95,7 @@
       asked: (row, place) => near.reveal(row, place, true), moved: () => {},
     }, { label: W.say("view.scores.whole_label"), still: true });
     const modeBox = select("scores-mode", W.say("view.scores.show"), (value) => { state.mode = value === "differ" || value === "only" ? "differ" : Number(value); state.only = value === "only"; tiles.recolour(); redraw(); });
-    const orderBox = select("scores-order", W.say("view.scores.columns"), (value) => { state.sorted = value === "norm"; redraw(); goTo(false); });
+    const orderBox = select("scores-order", W.say("view.scores.columns"), (value) => { state.sorted = value === "norm"; draw(); goTo(false); });
     const zoomOut = h("button", { type: "button", class: "wl-suggest", "aria-label": W.say("view.scores.zoom_out"), onclick: () => near.zoom(1 / 1.6) }, "−");
     const zoomIn = h("button", { type: "button", class: "wl-suggest", "aria-label": W.say("view.scores.zoom_in"), onclick: () => near.zoom(1.6) }, "+");
     const [wholeTitle, wholeWords, nearTitle, nearWords] = [h("h3"), h("p"), h("h3", {}, W.say("view.scores.near_title")), h("p")];
@@ -126,6 +135,7 @@
       const metrics = view.linear.plane.cuts.map((cut) => cut?.metric || null);
       const metricOf = (i) => metrics[i] || { magnitude: "size", wanda: "score", "wanda-variant": "score" }[recipes[i].method] || "other";
       const two = recipes.length > 1;
+      if (!two && state.mode === "differ") [state.mode, state.only] = [0, false];
       const { title, model, at: percent, recipes: wanted } = page.state();
       root.classList.toggle("wl-stale", state.old);
       W.put(which, wanted.map((recipe, i) => W.say(i ? "view.scores.against" : "view.scores.looked_at", { title: W.title(recipe, recipe.at) })).join(" "));
@@ -148,7 +158,7 @@
       const slants = a?.metric === "score" && b?.metric === "size";
       const marked = told && { norm: Math.log10(told.weight.norm), size: Math.log10(Math.abs(told.weight.value)) };
       const rowCut = told && metricOf(0) === "score" && recipes[0].group !== "matrix" ? told.row.score_cuts[0] : 0;
-      const drawn = W.plane(linear.plane, { width: FIGURE[0], height: FIGURE[1], names: [them[0], them[1] ?? them[0]], marked, row: rowCut > 0 ? { metric: "score", at: Math.log10(rowCut) } : null });
+      const drawn = W.plane(linear.plane, { width: FIGURE[0], height: FIGURE[1], names: them.slice(0, 2), marked, row: rowCut > 0 ? { metric: "score", at: Math.log10(rowCut) } : null });
       drawn.svg.addEventListener("click", (event) => {
         const place = drawn.place(event);
         if (place) askWeight({ how: "plane", norm: place[0], size: place[1] });
@@ -172,6 +182,7 @@
         drawing: W.histogram(counts, metric, linear.plane.cuts, { width: FLAT[0], height: FLAT[1] }), told: "",
         data: { name: `histogram-${metric}-${view.kind}-${view.block}`, rows: W.histogramRows(counts) },
       });
+      blocks.element.classList.toggle("wl-stale", Boolean(state.shown) && state.shown.allOf !== state.key);
       histogram(byScore, "score", linear.score);
       histogram(bySize, "size", linear.size);
       W.put(wholeTitle, two ? wholeHeading(linear.plane, them) : W.say("view.scores.whole_one", { by: them[0] }));
@@ -220,9 +231,11 @@
       const moved = !state.shown || before.kind !== answer.kind || before.block !== answer.block || state.of !== given.model;
       Object.assign(state, { kind: answer.kind, block: answer.block, kinds: answer.kinds, blocks: answer.blocks, old: false, note: "", of: given.model, key });
       state.asked = { ...given, kind: answer.kind, block: answer.block };
-      const all = state.shown && state.shown.all.kind === answer.kind && !moved ? state.shown.all : before.all;
-      state.shown = { linear: answer.linear, all, told: moved ? null : before.told, recipes, at: page.state().at, kind: answer.kind, block: answer.block };
-      if (state.mode !== "differ" && state.mode >= recipes.length) state.mode = "differ";
+      const { all } = before;
+      const sameAll = state.shown?.allOf && JSON.stringify([given.model, given.recipes.slice(0, 2), answer.kind]) === askedAll;
+      state.shown = { linear: answer.linear, all, allOf: sameAll ? key : "", told: moved ? null : before.told, recipes, at: page.state().at, kind: answer.kind, block: answer.block };
+      if (state.mode !== "differ" && (state.mode >= recipes.length || (state.single && recipes.length > 1))) state.mode = "differ";
+      state.single = recipes.length < 2;
       asked = keyOf(about());
       tiles.clear(answer.linear.rows, answer.linear.columns);
       state.agreed = state.agreed && state.agreed.of === JSON.stringify(recipes) ? state.agreed : null;
@@ -237,7 +250,7 @@
       const picture = await question({ what: "blocks", ...state.asked });
       if (askedAll !== of) return;
       if (picture.all && state.shown) {
-        state.shown.all = picture.all;
+        [state.shown.all, state.shown.allOf] = [picture.all, state.key];
         draw();
       } else askedAll = "";
     };

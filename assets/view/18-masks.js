@@ -23,7 +23,7 @@
     const figure = W.figure("masks");
     const pair = h("select", { id: "masks-pair", "aria-label": W.say("view.masks.pair"), onchange: () => last && show(...last) });
     const go = h("button", { type: "button", class: "wl-secondary", id: "compare-masks", onclick: start });
-    figure.more.append(h("span", { class: "wl-row" }, go, h("label", { class: "wl-chip-box" }, pair)));
+    figure.more.prepend(h("label", { class: "wl-chip-box" }, pair), go);
     let last = null;
     /** message: {titles, masks, progress, problem} of the recipes on the page, null before; replay: the stored run. */
     const show = (message, replay) => {

@@ -15,6 +15,7 @@ from wanda_core.maths import scores
 BINS = 48  # on either side: finer than a small picture shows
 LOUD_SHARE = 0.1  # of the columns, those with the largest norms
 LEFT_BELOW = 0.005  # share of columns, and of weights, beyond the lower ends: one dead column would take half the plane
+WHOLE = ("matrix", "model")  # groups with one threshold for all rows of a linear
 BAND = (0.1, 0.9)  # quantiles of the rows' thresholds
 
 
@@ -71,7 +72,7 @@ def decision_plane(linear: MaskedLinear, bins: int = BINS) -> DecisionPlane:
     join the leftmost column and the lowest row. Of a linear with one recipe the second is the same.
     """
     choices = (linear.choices[0], linear.choices[min(1, len(linear.choices) - 1)])
-    A, norms = linear.W.detach().float().abs().cpu(), linear.X_norm.detach().float().cpu()
+    A, norms = linear.W.detach().float().abs().cpu().contiguous(), linear.X_norm.detach().float().cpu()
     gone = [choice.removed.cpu() for choice in choices]
     x, y = torch.log10(norms), torch.log10(A)
     x_edges, y_edges = _edges(x, bins), _edges(y, bins)
@@ -96,17 +97,18 @@ def decision_plane(linear: MaskedLinear, bins: int = BINS) -> DecisionPlane:
 
 
 def cut_of(linear: MaskedLinear, choice: Choice) -> Cut | None:
-    """Find where a recipe cuts a linear, None where it removes nothing but zeros or goes by another metric.
+    """Find where a recipe cuts a linear, None where it removes nothing but zeros, goes by another metric, or compares
+    within less than a row or along columns, so that no line parts what it keeps from what it removes.
 
     It is the largest |W|, or |W|·‖X‖, that is removed in each row; of a recipe with one threshold for the matrix, the
     largest of all.
     """
-    if choice.metric == "other":
+    if choice.metric == "other" or choice.spec.n_of_m is not None or choice.spec.group not in ("row", *WHOLE):
         return None
     W = linear.W.detach().float()
     values = scores.magnitude(W) if choice.metric == "size" else scores.wanda(W, linear.X_norm.to(W.device))
     thresholds = values.where(choice.removed, torch.zeros_like(values)).amax(dim=1)
-    if choice.spec.n_of_m is None and choice.spec.group in ("matrix", "model"):
+    if choice.spec.group in WHOLE:
         thresholds = thresholds.amax().reshape(1)
     logs = thresholds[thresholds > 0].log10().sort().values.cpu()
     if not len(logs):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d
 
 from wanda_core.errors import InputError, shortened
 from wanda_core.explain.masked_linear import MaskedLinear
@@ -68,9 +68,4 @@ def _means(values: Tensor, level: int) -> Tensor:
     """Take the means of blocks of 2^level by 2^level values, at the edges of those that are there."""
     if not level:
         return values
-    step = 1 << level
-    rows, columns = values.shape
-    padding = (0, -columns % step, 0, -rows % step)
-    total = avg_pool2d(pad(values, padding)[None], step)[0]
-    there = avg_pool2d(pad(torch.ones_like(values), padding)[None], step)[0]
-    return total / there
+    return avg_pool2d(values[None], 1 << level, ceil_mode=True)[0]  # nothing is padded: a block may dwarf the matrix

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from wanda_core.calibration.input_norms import LEAST_TOKENS, InputNorms, Moments
+from wanda_core.calibration.input_norms import LEAST_TOKENS
 from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError
 from wanda_core.model.linears import Linear
-from wanda_core.pruning.linear_pruner import prune_weight
+from wanda_core.pruning.linear_pruner import choose_mask
 from wanda_core.recipe import PruneSpec
 
 
@@ -20,8 +20,8 @@ def removed_of(linear: Linear, spec: PruneSpec, share: float, profile: Profile |
     """Find what a recipe removes of a linear: the mask that pruning the whole model gives it.
 
     share: the sparsity of its block, 0 to 1; profile: the dense model's norms, where the recipe needs any.
-    -> bool (C_out, C_in), True where a weight goes. Raises InputError for a recipe that is not decided alone, and for
-    one whose pattern does not divide the columns.
+    -> bool (C_out, C_in), True where a weight goes. Raises InputError for a recipe that is not decided alone, for one
+    whose pattern does not divide the columns, and for norms that it needs and are not given.
     """
     if not is_decided_alone(spec):
         raise InputError(f"what {spec.label} removes of one linear follows from the whole model; prune it")
@@ -30,16 +30,17 @@ def removed_of(linear: Linear, spec: PruneSpec, share: float, profile: Profile |
             f"pattern {spec.pattern} needs a number of input columns divisible by {spec.n_of_m[1]}, and {linear.name} "
             f"has {linear.shape[1]}; choose another pattern"
         )
-    _, mask = prune_weight(linear.weight, measured(linear, profile), spec, share, name=linear.name)
-    return mask
+    if spec.needs_norms and (profile is None or linear.name not in profile.norms):
+        raise InputError(f"{spec.label} needs the norms of {linear.name}'s inputs; give a profile of this model")
+    norms = norms_of(linear, profile)
+    return choose_mask(linear.weight, X_norm=norms, spec=spec, share=share, name=linear.name)
 
 
-def measured(linear: Linear, profile: Profile | None) -> Moments | None:
-    """Return a linear's norms from a profile as `prune_weight` takes them; None for an expert with too few tokens."""
+def norms_of(linear: Linear, profile: Profile | None) -> Tensor | None:
+    """Return a linear's norms from a profile, (C_in,) float32; None for an expert that was sent too few tokens."""
     if profile is None or linear.name not in profile.norms:
         return None
-    tokens = profile.tokens.get(linear.name, 0)
-    if linear.routed and tokens < LEAST_TOKENS:
+    if linear.routed and profile.tokens.get(linear.name, 0) < LEAST_TOKENS:
         return None
     squares = torch.square(profile.norms[linear.name].to(linear.weight.device))
-    return Moments(InputNorms(squares, 1, tokens))
+    return torch.sqrt(squares)  # as one-shot pruning has them, to the last bit

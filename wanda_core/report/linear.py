@@ -54,7 +54,7 @@ def plane_of(plane: DecisionPlane) -> Json:
         "bins": [columns, rows],
         "cells": [[column, row, *(int(fate[row, column]) for fate in fates)] for row, column in held],
         "cuts": [cut_json(cut) for cut in plane.cuts],
-        "differ": rounded(plane.differ),
+        "differ": rounded(plane.differ, 6),
         "loudest_tenth": {"columns": plane.loudest_tenth.columns, **_shares(plane.loudest_tenth)},
         "loudest": {"column": plane.loudest.columns, **_shares(plane.loudest)},
     }
@@ -74,7 +74,7 @@ def histogram_of(counts: Histogram) -> Json:
         "kept": counts.kept.int().tolist(),
         "removed": counts.removed.int().tolist(),
         "zeros": counts.zeros,
-        "misplaced": rounded(counts.misplaced),
+        "misplaced": rounded(counts.misplaced, 6),
     }
 
 
@@ -109,7 +109,7 @@ def masks_of(agreement: MaskAgreement) -> Json:
             [[None if value != value else rounded(value) for value in row] for row in pair]
             for pair in agreement.differ.tolist()
         ],
-        "overall": [rounded(value) for value in agreement.overall.tolist()],
+        "overall": [rounded(value, 6) for value in agreement.overall.tolist()],
     }
 
 
@@ -147,7 +147,7 @@ def _ends(edges: Tensor) -> list[float]:
 
 
 def _shares(kept: Kept) -> Json:
-    return {"first": rounded(kept.first), "second": rounded(kept.second)}
+    return {"first": rounded(kept.first, 6), "second": rounded(kept.second, 6)}
 
 
 def _base64(values: Tensor) -> str:

@@ -98,11 +98,11 @@ class Gate:
             await self._event(request, queued=path.endswith("/queue/join"))
         elif method == "POST" and path == UPLOAD:
             await self._upload(request)
-        elif method == "POST" and (question := QUESTION.fullmatch(path)) and question[1] in request.page.questions:
-            await self._question(request, question[1])
+        elif method == "POST" and _is_question(request):
+            await self._question(request, path.rpartition("/")[2])
         elif method == "POST" and path in (CANCEL, RESET):
             await self._end(request, path)
-        elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET):
+        elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET) or _is_question(request):
             raise RefusedError(405, "method", method=quoted(method))
         else:
             raise RefusedError(404, "path", path=quoted(path))
@@ -241,6 +241,12 @@ class _Request:
     def with_header(self, name: bytes, value: bytes) -> dict[str, Any]:
         """Return the scope with one more header."""
         return {**self.scope, "headers": [*self.scope["headers"], (name, value)]}
+
+
+def _is_question(request: _Request) -> bool:
+    """Whether the path is that of a question that the page answers."""
+    asked = QUESTION.fullmatch(request.scope["path"])
+    return asked is not None and asked[1] in request.page.questions
 
 
 def _check_address(request: _Request) -> None:

@@ -68,7 +68,7 @@ def build(context: TabContext) -> StreamSection:
     section = StreamSection(lines, where, norms, table)
 
     def choose_place(request: gr.Request, name: str, where: str) -> Update:
-        loaded, _ = context.current(name, "")
+        loaded = context.ready(name)
         if loaded is None or where not in [value for _, value in places(loaded, speaker(request))]:
             return no_change()
         return norms.show(draw_norms(loaded, where, speaker(request)))

@@ -1,4 +1,4 @@
-"""Why a weight is kept: a matrix worked by hand, every group against plain loops, and the built-in model's telling case.
+"""Why a weight is kept: a matrix worked by hand, every group against plain loops, the built-in model's telling case.
 
 An oracle of plain loops says with which others a weight was compared, and where it stood among them.
 """
@@ -296,9 +296,9 @@ def test_a_place_that_is_not_there_is_refused_in_a_sentence(ask, place, words):
 
 
 def test_a_row_and_a_column_that_are_not_there_are_refused():
-    with pytest.raises(InputError, match="^row 2 does not exist; this linear has rows 0 to 1$"):
+    with pytest.raises(InputError, match=r"^row 2 does not exist; this linear has rows 0 to 1$"):
         asking.ask_row(by_hand(), 2)
-    with pytest.raises(InputError, match="^column 4 does not exist; this linear has columns 0 to 3$"):
+    with pytest.raises(InputError, match=r"^column 4 does not exist; this linear has columns 0 to 3$"):
         asking.ask_column(by_hand(), 4)
 
 

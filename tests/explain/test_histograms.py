@@ -166,3 +166,15 @@ def test_a_block_whose_linear_is_all_zero_has_no_median(own_llama):
     assert [math.isnan(value) for value in grid.median.tolist()] == [False, True, False]
     assert float(grid.share[1].sum()) == 0
     assert bool(torch.isfinite(grid.edges).all())
+
+
+def test_blocks_of_very_different_scales_share_an_axis_that_holds_them_all(own_llama):
+    linears = own_llama.of_kind("mlp.up_proj")
+    with torch.no_grad():
+        linears[0].module.weight.mul_(1e-3)
+        linears[2].module.weight.mul_(1e3)
+    grid = score_grid(linears, None)
+    low, high = float(grid.edges[0]), float(grid.edges[-1])
+    assert 6 < high - low < 10
+    assert all(low < median < high for median in grid.median.tolist())
+    assert float(grid.share[:, [0, -1]].max()) < 0.3  # nothing is pushed into a corner

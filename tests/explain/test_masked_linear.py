@@ -1,5 +1,7 @@
 """A linear beside its masks: by what recipes order weights and within which others, loudness, sizes, refusals."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from recipes import BY_MAGNITUDE, BY_WANDA, MAGNITUDE, WANDA, X_NORM, W, by_hand
 
 from wanda_core.errors import InputError
+from wanda_core.explain.asking import ask_weight, telling_weight
+from wanda_core.explain.decision_plane import cut_of, decision_plane
 from wanda_core.explain.masked_linear import MOST_CHOICES, Choice, MaskedLinear
 from wanda_core.methods import METHODS
 from wanda_core.recipe import PruneSpec
@@ -126,3 +130,24 @@ def test_more_recipes_than_are_compared_are_refused():
     assert MaskedLinear(W, X_NORM, choices[1:]).nbytes == 24
     with pytest.raises(InputError, match="4 recipes are given and 3 compared; leave some out"):
         MaskedLinear(W, X_NORM, choices)
+
+
+def test_a_recipe_may_have_norms_of_its_own_and_an_expert_that_was_not_measured_goes_by_size():
+    removed = torch.tensor([[True, False, False]])
+    W, norms, own = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([9.0, 1.0, 1.0]), torch.tensor([0.5, 1.0, 1.0])
+    spec = PruneSpec("wanda", 0.34, order="one-shot")
+    usual, other, unmeasured = Choice(spec, removed), Choice(spec, removed, own), Choice(spec, removed, None, True)
+    linear = MaskedLinear(W, norms, (usual, other, unmeasured))
+    fates = ask_weight(linear, 0, 0).fates
+    assert [(fate.rank, fate.cut) for fate in fates] == [(1, 9.0), (3, 0.5), (3, 1.0)]
+    assert [choice.metric for choice in linear.choices] == ["score", "score", "size"]
+    assert [cut_of(linear, choice).median for choice in linear.choices] == pytest.approx(
+        [math.log10(9), math.log10(0.5), 0], abs=1e-6
+    )
+
+
+def test_where_no_recipe_is_laid_over_a_linear_there_is_nothing_to_compare():
+    bare = MaskedLinear(torch.ones(2, 3), torch.ones(3), ())
+    for ask in (decision_plane, telling_weight):
+        with pytest.raises(InputError, match="no recipe is laid over this linear; give one or two"):
+            ask(bare)

@@ -123,12 +123,12 @@ def ask_row(linear: MaskedLinear, row: int) -> RowTold:
 
 def telling_weight(linear: MaskedLinear) -> tuple[int, int]:
     """Find the weight that best shows how two metrics part: of those in the loudest column which the first recipe keeps
-    and the last removes, the first in its row by |W|·‖X‖, and of several the last by |W|; any one where none is."""
+    and the second removes, the first in its row by |W|·‖X‖, and of several the last by |W|; any one where none is."""
     column = int(linear.X_norm.argmax())
     sizes = linear.W.detach().float().abs()
     scored = scores.wanda(sizes, linear.X_norm.to(sizes.device))
     by_size, by_score = ((values > values[:, column : column + 1]).sum(dim=1) for values in (sizes, scored))
-    kept, other = linear.choices[0].removed[:, column], linear.choices[-1].removed[:, column]
+    kept, other = (choice.removed[:, column] for choice in linear.pair)
     worth = by_size - sizes.shape[1] * by_score
     return int(worth.where(~kept & other, torch.full_like(worth, torch.iinfo(worth.dtype).min)).argmax()), column
 
@@ -177,7 +177,7 @@ def _fate(linear: MaskedLinear, choice: Choice, row: int, column: int) -> Fate:
     if choice.metric != "other":
         values = linear.W[rows, columns].abs().float()
         if choice.metric == "score":
-            values = values * linear.X_norm[columns].to(values.device)
+            values = values * linear.norms_of(choice)[columns]
         own = values[row - (rows.start or 0), column - (columns.start or 0)]
         rank, cut = _rank(values, own), _largest(values, removed)
     count = int(removed.sum())

@@ -71,7 +71,7 @@ def decision_plane(linear: MaskedLinear, bins: int = BINS) -> DecisionPlane:
     bins: of either side. The quietest columns and the smallest weights, LEFT_BELOW of either, and those that are zero
     join the leftmost column and the lowest row. Of a linear with one recipe the second is the same.
     """
-    choices = (linear.choices[0], linear.choices[min(1, len(linear.choices) - 1)])
+    choices = linear.pair
     A, norms = linear.W.detach().float().abs().cpu().contiguous(), linear.X_norm.detach().float().cpu()
     gone = [choice.removed.cpu() for choice in choices]
     x, y = torch.log10(norms), torch.log10(A)
@@ -106,7 +106,7 @@ def cut_of(linear: MaskedLinear, choice: Choice) -> Cut | None:
     if choice.metric == "other" or choice.spec.n_of_m is not None or choice.spec.group not in ("row", *WHOLE):
         return None
     W = linear.W.detach().float()
-    values = scores.magnitude(W) if choice.metric == "size" else scores.wanda(W, linear.X_norm.to(W.device))
+    values = scores.magnitude(W) if choice.metric == "size" else scores.wanda(W, linear.norms_of(choice))
     thresholds = values.where(choice.removed, torch.zeros_like(values)).amax(dim=1)
     if choice.spec.group in WHOLE:
         thresholds = thresholds.amax().reshape(1)

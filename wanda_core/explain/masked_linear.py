@@ -20,14 +20,23 @@ SAMPLED = 1 << 20  # weights that quantiles are taken of, spread evenly
 
 @dataclass(frozen=True)
 class Choice:
-    """What one recipe removes of a linear. spec: the recipe; removed: bool (C_out, C_in), True where a weight goes."""
+    """What one recipe removes of a linear.
+
+    spec: the recipe; removed: bool (C_out, C_in), True where a weight goes; X_norm: (C_in,) the norms that decided,
+    None where they are those of the `MaskedLinear`; by_magnitude: whether |W| decided instead of the recipe's score, as
+    for experts that were sent too few tokens.
+    """
 
     spec: PruneSpec
     removed: Tensor
+    X_norm: Tensor | None = None
+    by_magnitude: bool = False
 
     @property
     def metric(self) -> Metric:
         """By what the recipe ordered the weights."""
+        if self.by_magnitude:
+            return "size"
         if self.spec.needs_gram:
             return "other"  # of weights that moved before the choice
         by: dict[str, Metric] = {"magnitude": "size", "wanda": "score", "wanda-variant": "score"}
@@ -81,6 +90,13 @@ class MaskedLinear:
         if len(self.choices) > MOST_CHOICES:
             raise InputError(f"{len(self.choices)} recipes are given and {MOST_CHOICES} compared; leave some out")
 
+    @property
+    def pair(self) -> tuple[Choice, Choice]:
+        """The first two recipes; of one alone both are it. Raises InputError where there is none."""
+        if not self.choices:
+            raise InputError("no recipe is laid over this linear; give one or two")
+        return self.choices[0], self.choices[min(1, len(self.choices) - 1)]
+
     @cached_property
     def order(self) -> Tensor:
         """Columns from the quietest to the loudest input, (C_in,) int64; of equal norms the first comes first."""
@@ -108,6 +124,11 @@ class MaskedLinear:
     def score_of_row(self, row: int) -> Tensor:
         """|W|·‖X‖ of a row, (C_in,) float32 on the CPU."""
         return scores.wanda(self.W[row].float(), self.X_norm.to(self.W.device)).cpu()
+
+    def norms_of(self, choice: Choice) -> Tensor:
+        """The norms by which a recipe chose, (C_in,) float32, where the weights lie."""
+        norms = self.X_norm if choice.X_norm is None else choice.X_norm
+        return norms.float().to(self.W.device)
 
     def check_place(self, row: object, column: object) -> tuple[int, int]:
         """Return a place of the matrix. Raises InputError for one that is not there."""

@@ -8,9 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.divergence import divergence_along
 from wanda_core.evaluation.generation import prompt_ids
+from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_core.pruning.packed import PackedVariant, laid_over
@@ -50,7 +51,8 @@ class Told:
 def told_at(models: Models, name: str, variants: Sequence[PackedVariant], asked: Asked, place: Place) -> Steps[Told]:
     """Run the dense model and some variants of it over a prompt and its answer.
 
-    Raises InputError for a token that the model does not have, and for more than it reads.
+    Raises InputError for a token that the model does not have, and for more than it reads; ModelError for predictions
+    that are not finite.
     """
     lm = models[name].lm
     question = prompt_ids(lm, asked.prompt, chat=asked.chat)
@@ -70,7 +72,10 @@ def told_at(models: Models, name: str, variants: Sequence[PackedVariant], asked:
         if dense is None:
             dense = logits
         else:
-            apart.append((0.0, *divergence_along(dense[:-1], logits[:-1]).tolist()))
+            divergence = divergence_along(dense[:-1], logits[:-1])
+            if not bool(torch.isfinite(divergence).all()):
+                raise ModelError(f"predictions are not finite, so they cannot be compared; {overflow_remedy(lm.dtype)}")
+            apart.append((0.0, *divergence.tolist()))
     pieces = tuple(lm.decode([token]) for token in ids[0].tolist())
     return Told(tuple(likeliest), pieces, question.shape[1], at, tuple(apart))
 

@@ -13,7 +13,7 @@ from wanda_core.errors import InputError, shortened
 from wanda_core.explain.masked_linear import Choice, MaskedLinear
 from wanda_core.model.linears import Linear
 from wanda_core.pruning.allocation import block_sparsities
-from wanda_core.pruning.one_linear import is_decided_alone, removed_of
+from wanda_core.pruning.one_linear import is_decided_alone, norms_of, removed_of
 from wanda_core.recipe import PruneSpec
 from wanda_ui.app_state import AppState
 from wanda_ui.engine.loaded import Loaded
@@ -71,29 +71,33 @@ class Linears:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         linear = place.of(loaded)
-        removed = [self._removed(loaded, recipe, linear) for recipe in recipes]
-        missing = [number for number, mask in enumerate(removed) if mask is None]
+        choices = [self._choice(loaded, recipe, linear) for recipe in recipes]
+        missing = [number for number, choice in enumerate(choices) if choice is None]
         if missing:
             raise NotMadeError(missing)
-        pairs = zip(recipes, removed, strict=True)
-        choices = tuple(Choice(recipe.spec, mask) for recipe, mask in pairs if mask is not None)
-        made = MaskedLinear(linear.weight, self._norms(loaded, recipes, linear), choices)
+        made = _masked(loaded, linear, [choice for choice in choices if choice is not None])
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > MOST_BYTES:
                 self._kept.popitem(last=False)
         return made
 
-    def _removed(self, loaded: Loaded, recipe: Recipe, linear: Linear) -> Tensor | None:
-        """Return a recipe's mask of a linear, None where it is not known before the model is pruned."""
+    def _choice(self, loaded: Loaded, recipe: Recipe, linear: Linear) -> Choice | None:
+        """Return what a recipe removes of a linear, None where it is not known before the model is pruned."""
+        spec = recipe.spec
         result = self.state.variants.get(self.state.key_of(loaded, recipe))
         if result is not None:
-            return result.variant.pruned_weight(loaded.lm, linear.name) == 0
+            variant = result.variant
+            removed = variant.pruned_weight(loaded.lm, linear.name) == 0
+            by_magnitude = any(told.by_magnitude for told in variant.report.linears if told.name == linear.name)
+            return Choice(spec, removed, _norms(variant.profile, linear), by_magnitude)
         profile = self._profile(loaded, recipe)
-        if not is_decided_alone(recipe.spec) or (profile is None and recipe.spec.needs_calibration):
+        if not is_decided_alone(spec) or (profile is None and spec.needs_calibration):
             return None
-        shares = self._block_shares(loaded, recipe.spec, profile)
-        return removed_of(linear, recipe.spec, shares[linear.block], profile if recipe.spec.needs_norms else None)
+        share = self._block_shares(loaded, spec, profile)[linear.block]
+        used = profile if spec.needs_norms else None
+        by_magnitude = used is not None and norms_of(linear, used) is None
+        return Choice(spec, removed_of(linear, spec, share, used), _norms(used, linear), by_magnitude)
 
     def _profile(self, loaded: Loaded, recipe: Recipe) -> Profile | None:
         """Return the dense model's norms on a recipe's text, None where they were not measured yet."""
@@ -102,18 +106,6 @@ class Linears:
         with loaded.lock:
             measured = loaded.measurements.get(("profile", recipe.reading))
         return measured if isinstance(measured, Profile) else None
-
-    def _norms(self, loaded: Loaded, recipes: Sequence[Recipe], linear: Linear) -> Tensor:
-        """Return the norms that decided the first recipe that looks at norms, else those of the built-in text."""
-        for recipe in recipes:
-            if not recipe.spec.needs_norms:
-                continue
-            result = self.state.variants.get(self.state.key_of(loaded, recipe))
-            profile = result.variant.profile if result is not None else self._profile(loaded, recipe)
-            if profile is not None and linear.name in profile.norms:
-                return profile.norms[linear.name].float()
-        assert loaded.analysis is not None  # the caller waited for it
-        return loaded.analysis.profile.norms[linear.name].float()
 
     def _block_shares(self, loaded: Loaded, spec: PruneSpec, profile: Profile | None) -> list[float]:
         """Return the sparsity of every block; that of outliers goes through all weights, and is kept."""
@@ -130,3 +122,17 @@ class Linears:
                 while len(self._shares) > MOST_ALLOCATIONS:
                     self._shares.popitem(last=False)
         return known
+
+
+def _norms(profile: Profile | None, linear: Linear) -> Tensor | None:
+    """Return a linear's norms, None where a profile has none."""
+    return None if profile is None or linear.name not in profile.norms else profile.norms[linear.name].float()
+
+
+def _masked(loaded: Loaded, linear: Linear, choices: list[Choice]) -> MaskedLinear:
+    """Lay recipes over a linear. Its columns are ordered by the norms that decided the first recipe which has any, else
+    by those of the built-in text."""
+    assert loaded.analysis is not None  # the caller waited for it
+    first = next((choice.X_norm for choice in choices if choice.X_norm is not None), None)
+    norms = loaded.analysis.profile.norms[linear.name].float() if first is None else first
+    return MaskedLinear(linear.weight, norms, tuple(choices))

@@ -228,11 +228,11 @@ def test_recipes_that_agree_and_one_alone_have_no_disagreement():
 @given(st.integers(0, 2**20), st.integers(1, 12), st.integers(1, 12), st.sampled_from([0, 2]))
 def test_the_telling_weight_is_first_by_score_and_last_by_size(seed, rows, columns, levels):
     weights, norms = drawn(seed, rows, columns, levels)
-    specs = (dataclasses.replace(WANDA, sparsity=0.4), PruneSpec("random"), PruneSpec("magnitude", 0.4))
+    specs = (dataclasses.replace(WANDA, sparsity=0.4), PruneSpec("magnitude", 0.4), PruneSpec("random"))
     linear = masked(weights, norms, *specs)
     row, column = asking.telling_weight(linear)
     assert column == norms.tolist().index(max(norms.tolist()))
-    keeps, _, removes = (choice.removed[:, column] for choice in linear.choices)
+    keeps, removes, _ = (choice.removed[:, column] for choice in linear.choices)
 
     def worth(i):
         told = asking.ask_weight(linear, i, column)

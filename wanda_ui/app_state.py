@@ -114,7 +114,11 @@ class AppState:
             kept = builtin.analysis_file() if loaded.lm.name == builtin.NAME else None
             job = partial(work.analyse, name=loaded.name, kept=kept)
             analysing = self._work(loaded, job, kind, quiet=quiet, shared=kind)
-            loaded.analysis, loaded.calibration, seconds = yield from analysing
+            try:
+                loaded.analysis, loaded.calibration, seconds = yield from analysing
+            except WandaError as error:
+                loaded.problem = str(error)
+                raise
             self.engine.durations.add(("pass", loaded.name), seconds)
         return loaded
 

@@ -349,7 +349,7 @@
       return {
         state: () => ({ model: state.model, title: state.title, at: state.at, recipes: state.recipes.map(sent), live: Boolean(host && state.ready) }),
         moved: (at) => { state.at = at; draw(); remember(); },
-        prune: () => look(), remember, masks,
+        prune: () => look(), reopen: () => host?.open({ model: state.model }), remember, masks,
       };
     };
     return { attach, state, beside };

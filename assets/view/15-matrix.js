@@ -4,6 +4,7 @@
   const { h } = W;
   W.TILE = 96; // cells of a tile along either side
   const MOST_TILES = 12; // asked for at once
+  const MOST_HELD = 600; // kept, with their pictures 40 MB; the oldest go
   const LARGEST = 44, GRID_FROM = 9; // pixels a weight at most; pixels a cell from which cells are set apart
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
@@ -47,6 +48,11 @@
     add(level, sorted, of) {
       for (const { at, width, height, size, kept } of of)
         this.held.set(this.key(level, ...at, sorted), { width, height, size: bytes(size), kept: kept.map(bytes) });
+      for (const key of [...this.held.keys()].slice(0, Math.max(0, this.held.size - MOST_HELD))) {
+        this.held.delete(key);
+        this.asked.delete(key);
+        for (const name of [...this.pictures.keys()]) if (name.startsWith(`${key} `)) this.pictures.delete(name);
+      }
     }
 
     /** Ask for what is lacking of a list of tiles. */

@@ -223,13 +223,17 @@
         asked = "";
         state.note = answer.problem || W.say(answer.wait ? "view.scores.wait" : "view.scores.missing", { title: (answer.missing || []).map((id) => recipes.find((recipe) => recipe.id === id)).filter(Boolean).map((recipe) => W.title(recipe, recipe.at)).join(", ") });
         if (answer.wait) setTimeout(refresh, AGAIN);
+        if (answer.wait && !answer.loaded && state.missed !== given.model) { // it made room for another visitor's
+          state.missed = given.model;
+          page.reopen();
+        }
         state.blocked = answer.missing ? key : "";
         if (answer.kinds) [state.kinds, state.blocks] = [answer.kinds, answer.blocks];
         return draw();
       }
       const before = shown();
       const moved = !state.shown || before.kind !== answer.kind || before.block !== answer.block || state.of !== given.model;
-      Object.assign(state, { kind: answer.kind, block: answer.block, kinds: answer.kinds, blocks: answer.blocks, old: false, note: "", of: given.model, key });
+      Object.assign(state, { kind: answer.kind, block: answer.block, kinds: answer.kinds, blocks: answer.blocks, old: false, note: "", missed: "", of: given.model, key });
       state.asked = { ...given, kind: answer.kind, block: answer.block };
       const { all } = before;
       const sameAll = state.shown?.allOf && JSON.stringify([given.model, given.recipes.slice(0, 2), answer.kind]) === askedAll;

@@ -49,7 +49,7 @@ def test_other_names_and_methods_are_closed(raw):
 
 
 def test_a_model_that_is_not_here_is_waited_for(raw):
-    assert json.loads(raw.post(PATH, {**GIVEN, "model": "owner/other"}).body) == {"wait": True}
+    assert json.loads(raw.post(PATH, {**GIVEN, "model": "owner/other"}).body) == {"wait": True, "loaded": False}
 
 
 def test_one_who_asks_too_often_is_told_when_to_ask_again(raw, monkeypatch):

@@ -170,8 +170,18 @@ def test_what_is_allotted_by_outliers_is_told_block_by_block(ask, state, tiny_ll
 
 def test_before_the_model_is_read_one_is_told_to_wait(tiny_llama):
     fresh = Answers(server(tiny_llama), Settings)
-    assert fresh.answer(GIVEN) == {"wait": True}
-    assert fresh.answer({**GIVEN, "model": "no/such-model"}) == {"wait": True}
+    assert fresh.answer(GIVEN) == {"wait": True, "loaded": True}
+    assert fresh.answer({**GIVEN, "model": "no/such-model"}) == {"wait": True, "loaded": False}
+
+
+def test_a_model_that_cannot_be_read_says_why_and_is_not_waited_for(tokenizer):
+    lm = tiny("Llama", tokenizer, "cpu")  # reads 64 tokens, fewer than a window of the page
+    state = server(LanguageModel(lm.model, lm.tokenizer, "tiny", lm.revision))
+    with pytest.raises(WandaError) as refused:
+        finish(state.open_steps("tiny"))
+    with pytest.raises(WandaError, match="can read; choose a smaller one") as again:
+        Answers(state, Settings).answer(GIVEN)
+    assert str(again.value) == str(refused.value)
 
 
 @pytest.mark.parametrize("family", ["Mixtral", "GPT2", "Qwen3Moe"])

@@ -38,6 +38,7 @@ class Loaded:
     analysis: Analysis | None = None
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
+    problem: str = ""  # why there is no analysis, where there can be none
     measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
     grids: "OrderedDict[Hashable, dict[str, Any]]" = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)  # of both, which several events change

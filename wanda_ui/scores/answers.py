@@ -41,8 +41,8 @@ class Answers:
         """Answer a question.
 
         given: `what` is asked, of which `model`, `recipes`, `kind` and `block`. -> `wait` where the model is not ready,
-        `missing` with the places of recipes that have to be pruned first, else what was asked for. Raises InputError
-        for anything else.
+        with whether it is `loaded`; `missing` with the places of recipes that have to be pruned first; else what was
+        asked for. Raises InputError for anything else, and for a model that cannot be read.
         """
         what = some_text(given.get("what"), "question")
         if what not in (*self.kinds, "blocks"):
@@ -54,7 +54,9 @@ class Answers:
         kind = some_text(given.get("kind"), "kind")[:MOST_KIND]
         loaded = self.state.loaded(asked.model_of(given))
         if loaded is None or loaded.analysis is None:
-            return {"wait": True}
+            if loaded is not None and loaded.problem:
+                raise InputError(loaded.problem)
+            return {"wait": True, "loaded": loaded is not None}
         kind, block = loaded.linear_to_show(kind, whole_number(given.get("block"), "block"))
         about = {"kind": kind, "block": block, "kinds": loaded.lm.kinds, "blocks": loaded.blocks_with(kind)}
         try:

@@ -68,7 +68,7 @@
     const [title, words, about, bars, said] = [h("h3"), h("p", { class: "wl-ask-words", id: "ask-words" }), h("p", { class: "wl-note", id: "ask-about" }), h("div", { class: "wl-ranks" }), h("p", { class: "wl-note", role: "status" })];
     const button = (id, key, how) => h("button", { type: "button", class: "wl-suggest", id, onclick: () => asked({ how }) }, W.say(key));
     const typed = () => row.value !== "" && column.value !== "" && asked({ row: Number(row.value), column: Number(column.value) });
-    for (const input of [row, column]) input.addEventListener("change", typed);
+    for (const input of [row, column]) input.addEventListener("change", () => input.reportValidity() && typed());
     const element = h("section", { class: "wl-ask", id: "ask-weight", "aria-live": "polite" },
       h("div", {}, title, h("div", { class: "wl-row" }, h("label", { class: "wl-number" }, W.say("view.scores.row"), row), h("label", { class: "wl-number" }, W.say("view.scores.column"), column),
         button("ask-next", "view.scores.next", "next"), button("ask-telling", "view.scores.telling", "telling")), words, said),

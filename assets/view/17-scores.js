@@ -157,7 +157,7 @@
       const [a, b] = linear.plane.cuts;
       const slants = a?.metric === "score" && b?.metric === "size";
       const marked = told && { norm: Math.log10(told.weight.norm), size: Math.log10(Math.abs(told.weight.value)) };
-      const rowCut = told && metricOf(0) === "score" && recipes[0].group !== "matrix" ? told.row.score_cuts[0] : 0;
+      const rowCut = told && a?.metric === "score" && a.high > a.low ? told.row.score_cuts[0] : 0;
       const drawn = W.plane(linear.plane, { width: FIGURE[0], height: FIGURE[1], names: them.slice(0, 2), marked, row: rowCut > 0 ? { metric: "score", at: Math.log10(rowCut) } : null });
       drawn.svg.addEventListener("click", (event) => {
         const place = drawn.place(event);
@@ -165,24 +165,26 @@
       });
       plane.show({
         heading: W.say(slants ? "view.scores.plane_slants" : two ? "view.scores.plane_two" : "view.scores.plane_one", { first: them[0], second: them[1] }),
-        caption: W.say("view.scores.plane_text", where), drawing: drawn.svg,
+        caption: W.say("view.scores.plane_text", where) + (rowCut > 0 ? ` ${W.say("view.scores.plane_lines")}` : ""), drawing: drawn.svg,
         told: W.say("view.scores.plane_told", { column: linear.plane.loudest.column, first: W.percent(linear.plane.loudest.first), second: W.percent(linear.plane.loudest.second), a: them[0], b: them[1] ?? them[0] }),
         data: { name: `plane-${view.kind}-${view.block}`, rows: W.planeRows(linear.plane, [them[0], them[1] ?? them[0]]) },
       });
       const spread = W.spread(all, state.metric);
+      const late = Boolean(state.shown) && state.shown.allOf !== state.key; // of what was looked at before
       blocks.show({
-        heading: spread ? W.say(spread.cut ? "view.scores.blocks_cut" : "view.scores.blocks_median", { factor: W.short3(spread.factor) }) : W.say("view.scores.blocks_none"),
-        caption: spread ? W.say(spread.cut ? "view.scores.blocks_text" : "view.scores.blocks_text_whole", { kind: all.kind, low: spread.low, high: spread.high }) : "",
-        drawing: W.blocks(all, state.metric, state.block, { width: FIGURE[0], height: FIGURE[1], chosen: (block) => choose({ block }) }),
+        heading: late ? W.say("view.scores.blocks_wait", { kind: view.kind }) : spread ? W.say(spread.cut ? "view.scores.blocks_cut" : "view.scores.blocks_median", { factor: W.short3(spread.factor) }) : W.say("view.scores.blocks_none"),
+        caption: spread && !late ? W.say(spread.cut ? "view.scores.blocks_text" : "view.scores.blocks_text_whole", { kind: all.kind, low: spread.low, high: spread.high }) : "",
+        drawing: W.blocks(all, state.metric, late ? null : state.block, { width: FIGURE[0], height: FIGURE[1], chosen: (block) => choose({ block }) }),
         told: "", data: { name: `blocks-${all.kind}-${state.metric}`, rows: W.blockRows(all, state.metric) },
       });
       const histogram = (figure, metric, counts) => figure.show({
         heading: W.say(counts.misplaced < 0.005 ? `view.scores.histogram_clean_${metric}` : `view.scores.histogram_${metric}`, { share: W.percent(counts.misplaced, 1), by: them[0] }),
-        caption: W.say("view.scores.histogram_text", { ...where, by: them[0] }),
+        caption: W.say("view.scores.histogram_text", { ...where, by: W.capital(them[0]) })
+          + (linear.plane.cuts.slice(0, recipes.length).some((cut) => W.cutOn(cut, metric) !== null) ? ` ${W.say("view.scores.histogram_lines")}` : ""),
         drawing: W.histogram(counts, metric, linear.plane.cuts, { width: FLAT[0], height: FLAT[1] }), told: "",
         data: { name: `histogram-${metric}-${view.kind}-${view.block}`, rows: W.histogramRows(counts) },
       });
-      blocks.element.classList.toggle("wl-stale", Boolean(state.shown) && state.shown.allOf !== state.key);
+      blocks.element.classList.toggle("wl-stale", late);
       histogram(byScore, "score", linear.score);
       histogram(bySize, "size", linear.size);
       W.put(wholeTitle, two ? wholeHeading(linear.plane, them) : W.say("view.scores.whole_one", { by: them[0] }));

@@ -1,6 +1,7 @@
 /* The view in the page of the server: drawn at once from what the page carries, then handed to the server's component. */
 "use strict";
 ((W) => {
+  const LATER = 2000; // milliseconds after the page stands
   const data = JSON.parse(document.getElementById("wl-data").textContent);
   W.words = data.words;
   const theme = new URLSearchParams(location.search).get("__theme");
@@ -51,6 +52,12 @@
     else slot.append(view);
     if (!views[head.now] || !stage.contains(views[head.now])) stage.remove(); // what is not in sight settles later
   };
+  /** Bring what other tabs need while nothing else is to do, unless data are dear. */
+  const bringLater = () => {
+    if (navigator.connection?.saveData) return;
+    for (const path of data.later) import(new URL(path, document.baseURI)).catch(() => {}); // then it comes with the tab
+  };
+  const whenIdle = window.requestIdleCallback || ((call) => setTimeout(call, 200));
   W.page = {
     go,
     settle,
@@ -58,6 +65,7 @@
     attach: (element, host) => {
       settle("compare", element);
       page.attach({ ...host, head: head.model });
+      setTimeout(() => whenIdle(bringLater), LATER);
       const now = head.now;
       if (now !== "compare") {
         const wait = () => (tabOf(now) ? open(now) : setTimeout(wait, 50));

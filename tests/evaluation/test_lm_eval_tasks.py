@@ -56,21 +56,13 @@ def test_a_question_longer_than_the_model_reads_loses_its_start(tokenizer, own):
     assert Tasks(["colours"], include_path=own).run(lm)[0].documents == 3
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny_llama):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_llama.model.save_pretrained(folder)
-    tiny_llama.tokenizer.save_pretrained(folder)
-    return folder
-
-
 def run(*arguments: object):
     return CliRunner().invoke(commands.app, ["evaluate", *map(str, arguments)])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_command_prints_a_table_or_json(saved, own):
-    options = ("--model", saved, "--device", "cpu", "--tasks", "colours", "--include-path", own, "--limit", 2)
+def test_the_command_prints_a_table_or_json(dense, own):
+    options = ("--model", dense, "--device", "cpu", "--tasks", "colours", "--include-path", own, "--limit", 2)
     found = json.loads(run(*options, "--json").stdout)
     assert [score["documents"] for score in found["scores"]] == [2]
     assert found["scores"][0]["value"] in (0.0, 0.5, 1.0)

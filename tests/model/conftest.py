@@ -1,10 +1,14 @@
-"""A hub on loopback that has one small model, for the tests of downloads."""
+"""A small model's folder, loading one either way, and a hub on loopback that has it, for the tests of downloads."""
 
 import shutil
 
 import pytest
 from fake_hub import NEW, OLD, Hub, point_at, serving
 from huggingface_hub import constants
+
+from wanda_core.errors import ModelError
+from wanda_core.low_memory.model_on_disk import open_model
+from wanda_core.model.loading import load_model
 
 
 @pytest.fixture
@@ -16,12 +20,31 @@ def cache(monkeypatch, tmp_path):
     return tmp_path / "hub"
 
 
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """The hub is out of reach and its cache is empty."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
 @pytest.fixture(scope="module")
-def saved(tiny_llama, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_llama.model.save_pretrained(folder)
-    tiny_llama.tokenizer.save_pretrained(folder)
-    return folder
+def saved(dense, tmp_path_factory):
+    """A whole, good model folder; only to be read."""
+    return shutil.copytree(dense, tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(params=[load_model, open_model], ids=["in memory", "low memory"])
+def refusal(request):
+    """Load a folder either way. -> the sentence it is refused with"""
+
+    def load(folder):
+        with pytest.raises(ModelError) as refused:
+            request.param(str(folder), device="cpu")
+        assert str(folder) in str(refused.value)
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    return load
 
 
 @pytest.fixture

@@ -1,52 +1,25 @@
 """What may be wrong with a model's folder: each fault is told by its name, whichever way the model is loaded."""
 
 import json
-import shutil
 
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from wanda_core.errors import ModelError
-from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.model.loading import load_model
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 269060552\n"
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, tmp_path):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_llama, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_llama.model.save_pretrained(folder, max_shard_size="100KB")
-    tiny_llama.tokenizer.save_pretrained(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of a whole, good model folder, in shards, that the test may damage."""
-    return shutil.copytree(saved, tmp_path / "model")
-
-
-@pytest.fixture(params=[load_model, open_model], ids=["in memory", "low memory"])
-def refusal(request):
-    """Load a folder either way. -> the sentence it is refused with"""
-
-    def load(folder):
-        with pytest.raises(ModelError) as refused:
-            request.param(str(folder), device="cpu")
-        assert str(folder) in str(refused.value)
-        assert "\n" not in str(refused.value)
-        return str(refused.value)
-
-    return load
+def folder(tiny_llama, tmp_path):
+    """A whole, good model folder, in shards, that the test may damage."""
+    tiny_llama.model.save_pretrained(tmp_path / "model", max_shard_size="100KB")
+    tiny_llama.tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 def configure(folder, **fields):

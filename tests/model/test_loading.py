@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, T5Config
 
@@ -17,21 +16,7 @@ from wanda_core.model.devices import default_device, default_dtype, free_memory
 from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locate
 from wanda_core.model.names import normal_name
 
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, tmp_path):
-    """The hub is out of reach and its cache is empty."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_llama, tmp_path_factory):
-    """A whole, good model folder; only to be read."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_llama.model.save_pretrained(folder)
-    tiny_llama.tokenizer.save_pretrained(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture

@@ -6,10 +6,7 @@ import shutil
 import pytest
 from transformers import AutoConfig, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from wanda_core.errors import ModelError
-from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.model import tokenizer
-from wanda_core.model.loading import load_model
 
 SENTENCEPIECE = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"  # a piece of its format
 TIKTOKEN = b"IQ== 0\nIg== 1\n"
@@ -37,20 +34,6 @@ def qwen(tmp_path_factory):
 def folder(request, llama, qwen, tmp_path):
     """A copy of one of them, which a test may add to."""
     return shutil.copytree({"llama": llama, "qwen": qwen}[request.param], tmp_path / "model")
-
-
-@pytest.fixture(params=[load_model, open_model], ids=["in memory", "low memory"])
-def refusal(request):
-    """Load a folder either way. -> the sentence it is refused with"""
-
-    def load(folder):
-        with pytest.raises(ModelError) as refused:
-            request.param(str(folder), device="cpu")
-        assert str(folder) in str(refused.value)
-        assert "\n" not in str(refused.value)
-        return str(refused.value)
-
-    return load
 
 
 @pytest.mark.parametrize("files", [[], ["tokenizer_config.json", "special_tokens_map.json"]])

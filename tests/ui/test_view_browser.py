@@ -298,5 +298,18 @@ def test_an_answer_of_blanks_says_so_and_a_line_of_one_point_has_no_name(page):
     settled(page)
 
 
+def test_an_answer_of_line_ends_does_not_push_all_else_away(page):
+    page.evaluate(
+        "() => { const answer = document.querySelector('.wl-col-0 .wl-answer'), more = document.createElement('span');"
+        " more.id = 'many-lines'; more.textContent = '.\\n'.repeat(60); answer.append(more); }"
+    )
+    answer = page.locator(".wl-col-0 .wl-answer")
+    assert answer.bounding_box()["height"] < 320
+    assert answer.evaluate(
+        "answer => answer.scrollHeight > 2 * answer.clientHeight"
+    )  # the rest is reached by scrolling
+    page.evaluate("() => document.getElementById('many-lines').remove()")
+
+
 def test_the_page_raised_no_script_error(page):
     assert page.complaints == []

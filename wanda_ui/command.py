@@ -5,6 +5,7 @@ from typing import Annotated
 
 from wanda_core.cli import commands
 from wanda_core.cli.options import option
+from wanda_ui.away.command import report, site
 
 
 @commands.app.command("app")
@@ -22,6 +23,10 @@ def serve(
     from wanda_ui import start
 
     start.serve(host=host, port=port)
+
+
+commands.app.command("site")(site)
+commands.app.command("report")(report)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs
 
 import gradio
 
-from wanda_core.assets import ASSETS
 from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
@@ -22,22 +21,10 @@ from wanda_ui.language import LANGUAGES, choose, in_language, say, words
 from wanda_ui.models import models_of
 from wanda_ui.replay import replay
 from wanda_ui.settings import Settings
+from wanda_ui.view_files import scripts, style
 
 PARTS = ("view", "page")  # of the words, that the view needs
 COMPRESSION = 5  # of 9: the page is compressed for every visitor
-
-
-@cache
-def scripts() -> str:
-    """Read the scripts of the view, in the order of their numbers."""
-    files = sorted((ASSETS / "view").glob("*.js"), key=lambda path: int(path.name.split("-")[0]))
-    return "\n".join(path.read_text(encoding="utf-8") for path in files)
-
-
-@cache
-def style() -> str:
-    """Read the style of the view."""
-    return (ASSETS / "view" / "view.css").read_text(encoding="utf-8")
 
 
 @cache

@@ -5,20 +5,23 @@
   const PLACES = Array.from({ length: 17 }, (_, i) => 5 * i); // of the measured curve, in percent
 
   /**
-   * Build the view into an element. data: {replay, settings: of `W.strip`}; go(tab): leads to a tab.
+   * Build the view into an element. data: {replay, settings: of `W.strip`; still: of a page that no server will ever
+   * answer, `W.still`}; go(tab): leads to a tab.
    * -> {attach(host)}: from then on a server answers; without one it shows the stored run alone.
    */
-  W.mount = (root, { replay, settings }, go) => {
+  W.mount = (root, { replay, settings, still = null }, go) => {
     const known = new W.Known(replay);
-    const address = W.readAddress();
+    const address = still ? still.address(W.readAddress()) : W.readAddress();
+    const start = still || { at: 45, recipes: [W.recipe(), W.recipe({ method: "magnitude" })], prompt: replay.prompts[0].text };
     const state = {
-      model: replay.made.name, title: replay.made.model, at: address.at ?? 45, prompt: address.prompt ?? replay.prompts[0].text,
-      recipes: address.recipes ?? [W.recipe(), W.recipe({ method: "magnitude" })], settings: { ...W.PLAIN_ASK },
+      model: replay.made.name, title: replay.made.model, at: address.at ?? start.at, prompt: address.prompt ?? start.prompt,
+      recipes: address.recipes ?? start.recipes.map((recipe) => ({ ...recipe })), settings: { ...W.PLAIN_ASK },
       wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
       touched: false, run: 0, busy: false, sweep: null, status: null, problem: null, expected: null, paper: false, window: replay.made.windows,
     };
     state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
-    if (W.nOfM(state.recipes[0].pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
+    if (W.nOfM(state.recipes[0]?.pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
+    if (still) state.at = still.place(state.recipes, state.at);
     let host = null;
     let nextId = state.recipes.length + 1;
     const live = new Map(); // column id or "dense" -> the last answer that came: {pieces, …, of, at}
@@ -34,7 +37,7 @@
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
-    const columns = h("div", { class: "wl-cols" });
+    const columns = h("div", { class: `wl-cols${Object.keys(replay.answers || {}).length ? "" : " wl-bare"}` });
     const source = h("p", { class: "wl-source" });
     const why = W.why();
 
@@ -102,9 +105,13 @@
       return words.filter(Boolean).join(" · ");
     };
 
+    /** Put the handle somewhere: what is not fixed by a pattern, or as far as a still page knows. */
+    const place = (at) => {
+      state.at = still ? still.place(state.recipes, at) : at;
+      if (!still && W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+    };
     const curve = W.curve((at) => {
-      state.at = at;
-      if (W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+      place(at);
       drawPlace();
     }, (at) => released(at));
     const curveLines = () => state.recipes.map((recipe) => {
@@ -119,7 +126,7 @@
     });
     const drawCurve = () => curve.show({ dense: known.densePerplexity(state.model), recipes: curveLines(), at: state.at, places: places(), words: placeWords(), paper: state.paper });
     const drawFinding = () => {
-      const word = replay.prompts.find(({ text }) => text === state.prompt)?.word ?? null;
+      const word = (replay.prompts || []).find(({ text }) => text === state.prompt)?.word ?? null;
       W.put(finding, W.finding({
         at: state.at, dense: known.densePerplexity(state.model), model: state.wanted || state.title, word,
         columns: state.recipes.map((recipe) => ({ recipe, known: knownAt(recipe), answer: answerOf(recipe.id, recipe) })),
@@ -158,7 +165,7 @@
       drawStatus();
       table.show(curveLines().map(({ name, stored, measured }) => ({ name, points: [...stored, ...measured] })));
       W.put(source, known.isStored(state.model) && !state.touched
-        ? W.say("view.stored_run", { model: replay.made.model, date: replay.made.date, samples: replay.made.calibration.samples, seq_len: replay.made.calibration.seq_len, windows: replay.made.windows, tokens: replay.made.seq_len })
+        ? still?.source ?? W.say("view.stored_run", { model: replay.made.model, date: replay.made.date, samples: replay.made.calibration.samples, seq_len: replay.made.calibration.seq_len, windows: replay.made.windows, tokens: replay.made.seq_len })
         : W.say("view.live_run", { model: state.title, windows: replay.made.windows, tokens: replay.made.seq_len }));
     };
 
@@ -168,11 +175,11 @@
       state.done = null;
     };
     const remember = W.later(() => {
-      const plain = [W.recipe(), W.recipe({ method: "magnitude" })].map(W.keyOf).join(" ");
+      const plain = start.recipes.map(W.keyOf).join(" ");
       const keys = state.recipes.map(W.keyOf);
       W.writeAddress({
-        model: state.model === replay.made.name ? null : state.model, r: keys.join(" ") === plain ? null : keys, at: state.at === 45 ? null : String(state.at),
-        ask: state.prompt === replay.prompts[0].text ? null : state.prompt,
+        model: state.model === replay.made.name ? null : state.model, r: keys.join(" ") === plain ? null : keys, at: state.at === start.at ? null : String(state.at),
+        ask: state.prompt === start.prompt ? null : state.prompt,
       });
     }, 300);
     const changed = () => {
@@ -183,8 +190,7 @@
     };
     const expect = W.later(() => host && host.expect({ model: state.model, recipes: state.recipes.map(sent) }), 150);
     const released = (at) => {
-      state.at = at;
-      if (W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+      place(at);
       changed();
       if (state.recipes.every(W.isQuick)) look();
       else state.done = null;
@@ -203,7 +209,7 @@
       if (removed !== null) state.recipes = state.recipes.filter(({ id }) => id !== removed);
       else {
         const added = { ...recipe, id: nextId++ };
-        if (recipe.pattern === "unstructured") added.pattern = state.recipes[0].pattern;
+        if (!still && recipe.pattern === "unstructured") added.pattern = state.recipes[0].pattern;
         state.recipes = [...state.recipes, added];
       }
       changed();
@@ -237,9 +243,16 @@
       draw();
     };
 
-    const strip = W.strip({
+    const stripOf = still ? still.strip : W.strip;
+    const strip = stripOf({
       ...settings,
       on: {
+        first: (recipe) => {
+          const { id } = state.recipes[0];
+          setRecipes((before, i) => (i ? before : { ...recipe, id }));
+          place(state.at);
+          changed();
+        },
         recipe: (changes) => {
           const [first] = state.recipes;
           const pattern = changes.pattern;
@@ -268,7 +281,8 @@
         },
       },
     });
-    const prompts = W.prompts(replay.prompts, settings.prompt_characters, {
+    const promptsOf = still ? still.prompts : W.prompts;
+    const prompts = promptsOf(replay.prompts || [], settings?.prompt_characters, {
       prompt: (text, chosen) => {
         state.prompt = text;
         if (chosen) {
@@ -290,12 +304,12 @@
     const table = W.curveTable();
     table.element.addEventListener("toggle", () => draw());
 
-    root.append(
-      strip.element, status, spoken, finding, caption, curve.element,
-      h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
-      columns, why.element, prompts.element, own.element, W.doors(replay, go), source,
-    );
-    caption.textContent = W.say("view.caption");
+    root.append(...[
+      strip.element, ...(still ? [] : [status, spoken]), finding, caption, curve.element,
+      h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), still ? null : sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
+      still ? prompts.element : null, columns, why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), source,
+    ].filter(Boolean));
+    caption.textContent = still?.caption ?? W.say("view.caption");
     draw();
 
     // What the server says --------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@
   const { h, s } = W;
   const [WIDTH, ROW, LEFT, TOP] = [1120, 24, 190, 6];
 
-  const draw = (masks, place) => {
+  /** Draw where the masks of a pair differ, a row a kind of linear, a column a block. place: of the pair. */
+  W.maskPicture = (masks, place) => {
     const differ = masks.differ[place];
     const blocks = differ[0].length;
     const w = (WIDTH - LEFT - 8) / blocks;
@@ -16,6 +17,13 @@
       ...masks.kinds.map((kind, i) => s("text", { class: "wl-tick", x: LEFT - 8, y: TOP + ROW * (i + 0.5) + 4, "text-anchor": "end" }, kind)),
       ...Array.from({ length: blocks }, (_, j) => (j % every ? null : s("text", { class: "wl-tick", x: LEFT + w * (j + 0.5), y: bottom + 16, "text-anchor": "middle" }, j))).filter(Boolean),
       s("text", { class: "wl-tick", x: (LEFT + WIDTH) / 2, y: bottom + 34, "text-anchor": "middle" }, W.say("view.scores.block_axis")));
+  };
+
+  /** Where the masks of a pair differ most: {kind, block, share}. */
+  W.mostApart = (masks, place) => {
+    const flat = masks.differ[place].flatMap((row, i) => row.map((value, j) => [value, masks.kinds[i], j])).filter(([value]) => value !== null);
+    const [share, kind, block] = flat.reduce((best, one) => (one[0] > best[0] ? one : best));
+    return { kind, block, share: W.percent(share, 1) };
   };
 
   /** Build the figure. start(): compares the recipes of the page. */
@@ -40,13 +48,12 @@
       pair.parentElement.hidden = options.length < 2;
       const place = Number(pair.value) || 0;
       const [a, b] = masks.pairs[place].map((which) => titles[which]);
-      const flat = masks.differ[place].flatMap((row, i) => row.map((value, j) => [value, masks.kinds[i], j])).filter(([value]) => value !== null);
-      const top = flat.reduce((best, one) => (one[0] > best[0] ? one : best));
+      const top = W.mostApart(masks, place);
       W.put(go, W.say(message && !message.ended ? "view.masks.stop" : "view.masks.compare"));
       figure.show({
         heading: W.say("view.masks.title", { a, b, share: W.percent(masks.overall[place], 1) }),
-        caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", { kind: top[1], block: top[2], share: W.percent(top[0], 1) }),
-        drawing: draw(masks, place), told: "",
+        caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", top),
+        drawing: W.maskPicture(masks, place), told: "",
         data: { name: "masks", rows: [["kind", "block", ...masks.pairs.map((which) => which.map((i) => titles[i]).join(" – "))], ...masks.kinds.flatMap((kind, i) => masks.differ[0][i].map((_, j) => [kind, j, ...masks.differ.map((of) => of[i][j] ?? "")]))] },
       });
     };

@@ -6,7 +6,10 @@
   const stateOf = (perplexity, dense) => STATES.find(([most]) => perplexity / dense < most)[1];
 
   /** Whether an answer holds the word that is asked for: `Paris`, `4`. */
-  const holds = (answer, word) => answer !== null && new RegExp(`(^|\\W)${word}(\\W|$)`, "i").test(answer.pieces.join(""));
+  const holds = (answer, word) => {
+    const plain = word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"); // it is a word, whatever signs it has
+    return answer !== null && new RegExp(`(^|\\W)${plain}(\\W|$)`, "i").test(answer.pieces.join(""));
+  };
 
   /**
    * The finding. columns: of the recipes, [{recipe, known, answer}], the one looked at first, known null where nothing

@@ -29,7 +29,9 @@
       for (const part of [value].flat()) if (part !== null && part !== undefined) address.searchParams.append(name, part);
     }
     if (String(address) === location.href) return;
-    history[pushed ? "pushState" : "replaceState"](history.state, "", address);
+    try {
+      history[pushed ? "pushState" : "replaceState"](history.state, "", address);
+    } catch {} // a page that was opened from a file, or in a frame that may not
   };
 
   /** The lesson's own part of the address stands there only while the lesson is open; it comes back with it. */

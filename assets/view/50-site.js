@@ -1,0 +1,148 @@
+/* The static page: the first view over a stored run, the linears it holds, the channel that towers, and two weights. */
+"use strict";
+((W) => {
+  const { h } = W;
+  const NARROW = 420, FLAT = 240, TALL = 340; // pixels
+
+  /** The strip of a still page: which lines of the run are looked at. It stands for `W.strip`. */
+  const strip = (run) => ({ on }) => {
+    const lines = W.linesOf(run).filter(({ recipe }) => recipe);
+    let state = null;
+    const first = h("select", { id: "wl-first", onchange: () => on.first(W.recipeOf(first.value)) });
+    const against = h("select", { id: "wl-against", onchange: () => against.value && on.against(W.recipeOf(against.value)) });
+    const chip = (words, control) => h("label", { class: "wl-chip-box" }, h("span", {}, words), control);
+    const other = chip(W.say("view.against"), against);
+    const element = h("div", { class: "wl-set wl-still" }, h("div", { class: "wl-strip wl-always", role: "group", "aria-label": W.say("view.recipe") },
+      h("span", { class: "wl-chip-box wl-chip-model" }, h("span", {}, W.say("view.model")), h("b", {}, run.made.model)),
+      chip(W.say("view.recipe"), first), other));
+    const option = ({ key, name }, selected) => h("option", { value: key, selected }, W.cut(name, 60));
+    const show = (next) => {
+      state = next;
+      const [key, ...others] = state.recipes.map(W.keyOf);
+      first.replaceChildren(...lines.map((line) => option(line, line.key === key)));
+      const free = lines.filter((line) => line.key !== key && !others.includes(line.key));
+      const summary = others.length ? state.recipes.slice(1).map(W.nameOf).join(", ") : W.say("view.against_nothing");
+      const full = state.recipes.length >= W.MOST_RECIPES;
+      against.replaceChildren(h("option", { value: "", selected: true }, W.cut(summary, 60)), ...(full ? [h("optgroup", { label: W.say("view.against_full") })] : free.map((line) => option(line, false))));
+      other.hidden = lines.length < 2;
+    };
+    return { element, show };
+  };
+
+  /** The prompts of a still page: what was asked, and what else was. It stands for `W.prompts`. */
+  const prompts = (given, _, on) => {
+    const asked = h("p", { class: "wl-asked", id: "wl-asked" });
+    const chips = given.map((prompt) => [prompt, h("button", { type: "button", class: "wl-suggest", onclick: () => on.prompt(prompt.text, true) },
+      prompt.id && W.has(`view.prompt_of.${prompt.id}`) ? W.say(`view.prompt_of.${prompt.id}`) : W.cut(prompt.text))]);
+    const element = h("div", { class: "wl-row wl-asking wl-still-asking" }, asked, h("div", { class: "wl-suggests" }, chips.map(([, button]) => button)));
+    const show = (state) => {
+      W.put(asked, state.prompt ?? "");
+      for (const [prompt, button] of chips) button.hidden = prompt.text === state.prompt;
+      element.hidden = state.prompt === null;
+    };
+    return { element, show };
+  };
+
+  /** What the first view is told of a page that no server answers. learn: words of the door to the two weights. */
+  W.still = (run) => {
+    const start = W.lookedAt(run);
+    const stored = new Map(W.linesOf(run).filter(({ recipe }) => recipe).map(({ key, line }) => [key, line]));
+    const texts = (run.prompts || []).map(({ text }) => text);
+    return {
+      ...start,
+      strip: strip(run), prompts, caption: W.say("leaf.site.caption"), source: W.measuredWords(run),
+      doors: { href: (tab) => `#${tab}`, learn: W.say("leaf.site.learn") },
+      /** What of an address is in this run. */
+      address: (given) => {
+        const recipes = (given.recipes || []).filter((recipe) => stored.has(W.keyOf(recipe)));
+        return { ...given, recipes: recipes.length ? recipes : null, prompt: texts.includes(given.prompt) ? given.prompt : null };
+      },
+      /** The place nearest to a percent at which anything is known. */
+      place: (recipes, at) => {
+        if (W.nOfM(recipes[0].pattern)) return Math.round(W.atOf(recipes[0], at));
+        const ends = recipes.map((recipe) => stored.get(W.keyOf(recipe))).filter((line) => line && line.at.length).map((line) => Math.max(...line.at));
+        return Math.max(0, Math.min(Math.round(at), ...(ends.length ? [Math.max(...ends)] : [])));
+      },
+    };
+  };
+
+  /** The stored linears, one at a time: plane, all blocks, histograms, and why one weight is kept. */
+  const scores = (run) => {
+    const { linears, scores: all, masks } = run;
+    if (!linears?.length) return [];
+    const names = [W.say("view.method.wanda"), W.say("view.method.magnitude")];
+    const metrics = ["score", "size"];
+    const finding = h("h3", { class: "wl-part-finding", id: "scores-finding" });
+    const legend = h("ul", { class: "wl-legend", "aria-label": W.say("view.scores.legend") }, ["both", "first", "second", "neither"].map((kind, i) =>
+      h("li", {}, h("i", { class: `wl-swatch wl-cell-${kind}` }), W.say(`view.scores.${["both", "alone", "alone", "neither"][i]}`, { by: names[i - 1] }))));
+    const figures = Object.fromEntries(["plane", "blocks", "by-score", "by-size"].map((name) => [name, W.figure(name)]));
+    const told = h("section", { class: "wl-figure wl-told", id: "told" });
+    const chosen = h("select", { id: "wl-linear", onchange: () => draw(linears[Number(chosen.value)]) }, linears.map(({ kind, block, sparsity }, i) =>
+      h("option", { value: i }, W.say("leaf.site.linear", { kind, block, at: W.place(sparsity) }))));
+
+    const draw = (linear) => {
+      const { plane, kind, block } = linear;
+      const where = { kind, block };
+      const loud = { first: W.percent(plane.loudest_tenth.first), second: W.percent(plane.loudest_tenth.second) };
+      W.put(finding, plane.differ ? W.say("view.scores.finding", { differ: W.percent(plane.differ, 1), a: names[0], b: names[1], ...loud }) : W.say("view.scores.finding_same", { first: names[0], second: names[1] }));
+      const marked = linear.told && { norm: Math.log10(linear.told.weight.norm), size: Math.log10(Math.abs(linear.told.weight.value)) };
+      figures.plane.show({
+        heading: W.say("view.scores.plane_slants", { first: names[0] }), caption: W.say("leaf.plane_text", where),
+        drawing: W.fitted((width) => W.plane(plane, { width, height: TALL, names: width < NARROW ? names.slice(0, 1) : names, marked }).svg),
+        told: W.say("view.scores.plane_told", { column: plane.loudest.column, first: W.percent(plane.loudest.first), second: W.percent(plane.loudest.second), a: names[0], b: names[1] }),
+        data: { name: `plane-${kind}-${block}`, rows: W.planeRows(plane, names) },
+      });
+      if (all) {
+        const spread = W.spread(all, "score");
+        figures.blocks.show({
+          heading: spread ? W.say(spread.cut ? "view.scores.blocks_cut" : "view.scores.blocks_median", { factor: W.short3(spread.factor) }) : W.say("view.scores.blocks_none"),
+          caption: spread ? W.say("leaf.site.blocks_text", { kind: all.kind, low: spread.low, high: spread.high }) : "",
+          drawing: W.fitted((width) => W.blocks(all, "score", all.kind === kind ? block : null, { width, height: TALL, chosen: () => {} })),
+          told: "", data: { name: `blocks-${all.kind}`, rows: W.blockRows(all, "score") },
+        });
+      }
+      figures.blocks.element.hidden = !all;
+      for (const metric of metrics) {
+        const counts = linear[metric];
+        figures[`by-${metric}`].show({
+          heading: W.say(counts.misplaced < 0.005 ? `view.scores.histogram_clean_${metric}` : `view.scores.histogram_${metric}`, { share: W.percent(counts.misplaced, 1), by: names[0] }),
+          caption: W.say("view.scores.histogram_text", { ...where, by: W.capital(names[0]) }),
+          drawing: W.fitted((width) => W.histogram(counts, metric, plane.cuts, { width, height: FLAT })),
+          told: "", data: { name: `histogram-${metric}-${kind}-${block}`, rows: W.histogramRows(counts) },
+        });
+      }
+      told.hidden = !linear.told;
+      if (linear.told) {
+        const words = W.weightWords(linear.told, names, metrics);
+        told.replaceChildren(h("header", {}, h("h3", {}, words.heading)), h("p", { class: "wl-told-weight" }, words.weight.join(" ")), h("p", { class: "wl-twin" }, words.column), h("p", { class: "wl-twin" }, words.row));
+      }
+    };
+    draw(linears[0]);
+    const picture = masks && W.maskPicture(masks, 0);
+    const differ = masks && W.told({ title: W.say("view.masks.title", { a: W.title(W.recipe(), all?.sparsity ?? linears[0].sparsity), b: W.title(W.recipe({ method: "magnitude" }), all?.sparsity ?? linears[0].sparsity), share: W.percent(masks.overall[0], 1) }), text: W.say("view.masks.text", W.mostApart(masks, 0)), twin: "" }, h("div", { class: "wl-scroll", tabindex: 0, role: "region", "aria-label": W.say("leaf.masks") }, picture), "wl-wide");
+    return [h("div", { class: "wl-row wl-part-set" }, linears.length > 1 ? h("label", { class: "wl-chip-box" }, h("span", {}, W.say("view.scores.kind")), chosen) : null, legend), finding,
+      h("div", { class: "wl-pairs" }, Object.values(figures).map(({ element }) => element)), told, differ];
+  };
+
+  /** Build the static page. leaf: of `59-start.js`. */
+  W.site = (root, run, leaf) => {
+    const told = W.tellings(run);
+    const [w, x] = leaf.twoWeights;
+    const tab = (name) => W.say(`page.tab.${name}`);
+    const view = h("section", { class: "wl-part wl-part-first", id: "compare" });
+    const parts = [
+      W.part("scores", tab("scores"), scores(run)),
+      W.part("outliers", tab("outliers"), [
+        told.stream && W.told(told.stream, W.fitted((width) => W.streamFigure(run.stream, width, 300))),
+        told.ablation && W.told(told.ablation, W.ablationFigure(run.ablation))]),
+      W.part("learn", tab("learn"), h("p", { class: "wl-lead" }, W.say("leaf.toy.lead")), W.toy(run.toy || { w, x })),
+    ].filter(Boolean);
+    const links = [["compare", tab("compare")], ...parts.map(({ id }) => [id, tab(id)])];
+    root.append(W.leafHead(leaf, run, { links, print: false }),
+      h("main", { class: "wl-site" }, h("h1", { class: "wl-hidden" }, W.say("leaf.site.title", { model: run.made.model })), view, ...parts,
+        h("footer", { class: "wl-leaf-foot" }, h("p", {}, W.say("leaf.site.made_by")), h("p", {}, h("code", {}, "wanda-lab app"), " · ", h("a", { href: "https://arxiv.org/abs/2306.11695", rel: "noreferrer" }, "arXiv 2306.11695")))));
+    document.title = `${W.cut(run.made.model, 100)} · ${W.say("leaf.name")}`;
+    if (W.linesOf(run).some(({ recipe }) => recipe)) W.mount(view, { replay: run, still: W.still(run) }, W.goTo);
+    else view.append(h("h2", {}, run.made.model), h("p", {}, W.say("leaf.unknown_recipes")), W.pointTables(run));
+  };
+})(window.WandaLab);

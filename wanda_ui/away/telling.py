@@ -1,0 +1,69 @@
+"""What a run lacks to be a page of its own: by what it is looked at, and what makes its models again."""
+
+import re
+from typing import Any
+
+from wanda_core.report.keys import Key, place_name
+from wanda_core.report.repeat import Repeat, command, python
+from wanda_core.report.run import Run
+
+Json = dict[str, Any]
+WELL = 1.6  # times the dense perplexity, up to which the page says that a model still speaks well
+NEAR = 50  # percent: where a line is looked at that says nothing else
+
+
+def completed(run: Run) -> Run:
+    """Return a run with what its page needs beside it: `shown`, and `repeat` of every line. What it has stays."""
+    shown = run.get("shown") or telling(run)
+    return {**run, "shown": shown, "repeat": run.get("repeat") or repeats(run, shown["at"])}
+
+
+def telling(run: Run) -> Json:
+    """Choose by what a run is looked at. -> the percent, the keys of one or two lines, and the prompt, None where none.
+
+    That is the last place where the first line still gives the right answer and the second does not; without such
+    answers the last where the first still speaks well, else its first. Lines of patterns, points each, come last.
+    """
+    lines = sorted(run["lines"], key=lambda line: Key.parse(line["key"]).percent is not None)[:2]
+    prompts = run["prompts"]
+    keys = [line["key"] for line in lines]
+    if not lines:
+        return {"at": NEAR, "keys": [], "prompt": prompts[0]["text"] if prompts else None}
+    first = lines[0]
+    for number, prompt in enumerate(prompts):
+        for at in reversed(first["at"]) if prompt.get("word") and len(lines) > 1 else ():
+            kept, lost = (_answer(run, key, at, number) for key in keys)
+            if kept is not None and lost is not None and _says(kept, prompt["word"]) > _says(lost, prompt["word"]):
+                return {"at": at, "keys": keys, "prompt": prompt["text"]}
+    most = WELL * run["dense"]["perplexity"]
+    places = [(at, cost) for at, cost in zip(first["at"], first["perplexity"], strict=True) if at]
+    well = [at for at, cost in places if cost < most]
+    at = well[-1] if well else places[0][0] if places else first["at"][0]
+    return {"at": at, "keys": keys, "prompt": prompts[0]["text"] if prompts else None}
+
+
+def repeats(run: Run, at: float) -> list[Json]:
+    """Say for each line what makes its model again, at its place nearest to `at`: as command and as Python."""
+    found = []
+    for line in run["lines"]:
+        place = min(line["at"], key=lambda percent: (abs(percent - at), percent))
+        spec = Key.parse(line["key"]).spec(place)
+        own = line["calibration"]
+        drawn = own or run["made"]["calibration"]
+        again = Repeat(
+            run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], own and own["source"]
+        )
+        output = f"out/{spec.method}-{spec.pattern.replace(':', '-') if spec.n_of_m else round(100 * spec.target)}"
+        texts = {"command": command(again, output), "python": python(again, output)}
+        found.append({"key": line["key"], "title": spec.label, **texts})
+    return found
+
+
+def _answer(run: Run, key: str, at: float, prompt: int) -> str | None:
+    """Return an answer that was given at just this place, None where there is none."""
+    answers = run["answers"].get(place_name(key, at))
+    return "".join(answers[prompt]["t"]) if answers and answers[prompt] else None
+
+
+def _says(answer: str, word: str) -> bool:
+    return re.search(rf"(^|\W){re.escape(word)}(\W|$)", answer, re.IGNORECASE) is not None

@@ -31,7 +31,8 @@ def html(language="en"):
 class Alone:
     """A tab with the view.
 
-    answers: by the name of a question a value, or a function of what is asked; asked: all of it. A value with `status` and `detail` is a refusal.
+    answers: by the name of a question a value, or a function of what is asked; asked: all of it. A value
+    with `status` and `detail` is a refusal.
     """
 
     def __init__(self, browser, answers=None, language="en", attached=True, title=MODEL, query="", **context):
@@ -72,6 +73,10 @@ class Alone:
         """Tell the view what a server would."""
         self.page.evaluate("([kind, message]) => heard[kind](message)", [kind, message])
 
+    def asks(self, name):
+        """-> what was asked by a question's name."""
+        return [given for asked, given in self.asked if asked == name]
+
     def calls(self, name):
         """-> what was sent with the events of a name."""
         return [data for called, data in self.page.evaluate("calls") if called == name]
@@ -104,3 +109,43 @@ def take_answer(given, **checkpoint):
     offered = {"offered": True, "why": None, "bytes": sizes, "own": "bfloat16", **checkpoint}
     about = {"model": MODEL, "name": given["model"], "date": "2026-11-27"}
     return {"ready": True, "about": about, "recipes": recipes, "checkpoint": offered}
+
+
+# What other files of the view define; here no more than what these tests look at.
+STUBS = """() => {
+    WandaLab.runOf ??= ({ known, model, recipes, about, at, prompt, answers }) => ({
+        format: 1, made: about, dense: { perplexity: known.densePerplexity(model) }, answers,
+        prompts: [{ text: prompt }],
+        lines: recipes.map(recipe => {
+            const points = known.storedLine(model, recipe);
+            const names = ['perplexity', 'top1', 'kl', 'seconds'];
+            const values = names.map(name => [name, points.map(([, point]) => point[name])]);
+            return { key: WandaLab.keyOf(recipe), at: points.map(([at]) => at), ...Object.fromEntries(values) };
+        }) });
+    WandaLab.readRun ??= text => {
+        const run = JSON.parse(text);
+        if (run.format !== 1) throw new Error('it has another form; open a run.json');
+        return run;
+    };
+    WandaLab.reportFile ??= (shell, run) => shell.replace('RUN', run.made.model);
+    WandaLab.Known.prototype.addRun ??= function (run) {
+        for (const line of run.lines)
+            this.stored.set(line.key, line.at.map((at, i) => [at, { perplexity: line.perplexity[i],
+                top1: line.top1[i], kl: line.kl[i], seconds: line.seconds[i] }]));
+        return null;
+    };
+}"""
+
+
+def whole_view(browser, answers=None, **more):
+    """-> the view with all its files, at what it hands over."""
+    view = Alone(browser, {"take": take_answer, **(answers or {})}, attached=False, **more)
+    view.page.evaluate(STUBS)
+    view.page.evaluate(ATTACH, MODEL)
+    view.page.locator("#take-away").scroll_into_view_if_needed()
+    return view
+
+
+def said(view, part):
+    """Wait until the section says something."""
+    view.page.wait_for_function("part => document.getElementById('take-said').textContent.includes(part)", arg=part)

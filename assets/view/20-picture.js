@@ -113,7 +113,7 @@
   };
   /** What a figure shows, as elements of a picture. -> {width, height, elements} */
   W.drawingOf = (node) => {
-    const only = node.matches("svg, canvas") ? node : node.childElementCount === 1 && !node.innerText?.trim() ? node.firstElementChild : null;
+    const only = node.matches("svg, canvas") ? node : node.childNodes.length === 1 ? node.firstElementChild : null;
     if (only?.matches("svg")) {
       const { width, height } = only.viewBox.baseVal;
       return { width, height, elements: [placed(only, 0, 0, width, height)] };

@@ -75,7 +75,7 @@
       const own = shown?.checkpoint;
       const now = told();
       const old = Boolean(now) && state.key !== state.shownKey;
-      if (own && !(state.dtype in own.bytes)) state.dtype = own.own;
+      if (own && !(state.dtype in own.bytes)) state.dtype = own.own in own.bytes ? own.own : Object.keys(own.bytes)[0];
       W.put(size, own && !own.offered ? "" : ` · ${own ? W.size(own.bytes[state.dtype]) : "… MB"}`);
       for (const [name, button] of Object.entries(openers)) {
         button.hidden = !ready;

@@ -26,6 +26,12 @@
     return { kind, block, share: W.percent(share, 1) };
   };
 
+  /** What is taken away of it. titles, stems: of the recipes, in words and for names of files. */
+  W.maskData = (masks, model, titles, stems) => ({
+    name: [model, "masks", stems], foot: `${model} · ${titles.join(", ")}`,
+    rows: () => [["kind", "block", ...masks.pairs.map((which) => `differ_${which.map((i) => stems[i]).join("_")}`)], ...masks.kinds.flatMap((kind, i) => masks.differ[0][i].map((_, j) => [kind, j, ...masks.differ.map((of) => of[i][j])]))],
+  });
+
   /** Build the figure. start(): compares the recipes of the page. */
   W.maskFigure = (start) => {
     const figure = W.figure("masks");
@@ -39,7 +45,10 @@
       const stored = replay.masks;
       const masks = message?.masks || stored;
       const at = replay.scores.sparsity;
-      const titles = message?.masks ? message.titles : ["wanda", "magnitude"].map((method) => W.title(W.recipe({ method }), at));
+      const asStored = ["wanda", "magnitude"].map((method) => W.recipe({ method }));
+      const titles = message?.masks ? message.titles : asStored.map((recipe) => W.title(recipe, at));
+      const model = message?.masks ? W.looked().title : replay.made.model;
+      const stems = message?.masks ? message.stems : asStored.map((recipe) => W.recipeStem(recipe, at));
       const options = masks.pairs.map(([a, b]) => `${titles[a]} – ${titles[b]}`);
       if (pair.dataset.of !== options.join("|")) {
         pair.dataset.of = options.join("|");
@@ -48,13 +57,12 @@
       pair.parentElement.hidden = options.length < 2;
       const place = Number(pair.value) || 0;
       const [a, b] = masks.pairs[place].map((which) => titles[which]);
-      const top = W.mostApart(masks, place);
       W.put(go, W.say(message && !message.ended ? "view.masks.stop" : "view.masks.compare"));
       figure.show({
         heading: W.say("view.masks.title", { a, b, share: W.percent(masks.overall[place], 1) }),
-        caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", top),
+        caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", W.mostApart(masks, place)),
         drawing: W.maskPicture(masks, place), told: "",
-        data: { name: "masks", rows: [["kind", "block", ...masks.pairs.map((which) => which.map((i) => titles[i]).join(" – "))], ...masks.kinds.flatMap((kind, i) => masks.differ[0][i].map((_, j) => [kind, j, ...masks.differ.map((of) => of[i][j] ?? "")]))] },
+        data: W.maskData(masks, model, titles, stems),
       });
     };
     return { element: figure.element, show };

@@ -1,7 +1,7 @@
 /* A run as a file to take along: what it is looked at by, what it says, what the file is called and holds. */
 "use strict";
 ((W) => {
-  const MOST_NAME = 80, MOST_TITLE = 200; // characters
+  const MOST_TITLE = 200; // characters
 
   /** The lines of a run: [{key, line, recipe, name}], recipe null where the name is of no recipe known here. */
   W.linesOf = (run) => run.lines.map((line) => {
@@ -49,9 +49,7 @@
   /** The name of a run's file: its model, its first recipe and the amount, and what kind of file it is. */
   W.fileName = (run, kind) => {
     const { at, recipes: [recipe] } = W.lookedAt(run);
-    const model = String(run.made.model).split(/[\\/]/).pop();
-    const of = recipe ? [recipe.method, W.amount(recipe, W.atOf(recipe, at)).replace("%", "").replace(":", "-")] : [];
-    return `${[model, ...of].join("-").replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "").slice(0, MOST_NAME) || "run"}-${kind}`;
+    return W.stem(run.made.model, recipe ? W.recipeStem(recipe, W.atOf(recipe, at)) : null, kind);
   };
 
   /** A run as JSON that can stand in a page: nothing in it ends the element around it. */

@@ -68,13 +68,13 @@
 
   /** The stored linears, one at a time: plane, all blocks, histograms, and why one weight is kept. */
   const scores = (run) => {
-    const { linears, scores: all, masks } = run;
+    const { linears, scores: all, made: { model } } = run;
     if (!linears?.length) return [];
-    const names = [W.say("view.method.wanda"), W.say("view.method.magnitude")];
+    const recipes = ["wanda", "magnitude"].map((method) => W.recipe({ method })); // that its pictures show
+    const names = recipes.map(W.short);
     const metrics = ["score", "size"];
     const finding = h("h3", { class: "wl-part-finding", id: "scores-finding" });
-    const legend = h("ul", { class: "wl-legend", "aria-label": W.say("view.scores.legend") }, ["both", "first", "second", "neither"].map((kind, i) =>
-      h("li", {}, h("i", { class: `wl-swatch wl-cell-${kind}` }), W.say(`view.scores.${["both", "alone", "alone", "neither"][i]}`, { by: names[i - 1] }))));
+    const legend = W.legend(names);
     const figures = Object.fromEntries(["plane", "blocks", "by-score", "by-size"].map((name) => [name, W.figure(name)]));
     const told = h("section", { class: "wl-figure wl-told", id: "told" });
     const chosen = h("select", { id: "wl-linear", onchange: () => draw(linears[Number(chosen.value)]) }, linears.map(({ kind, block, sparsity }, i) =>
@@ -83,6 +83,8 @@
     const draw = (linear) => {
       const { plane, kind, block } = linear;
       const where = { kind, block };
+      const stems = recipes.map((recipe) => W.recipeStem(recipe, linear.sparsity));
+      const taken = (name, rows) => ({ name: [model, name, kind, block, stems], rows, foot: `${model} · ${recipes.map((recipe) => W.title(recipe, linear.sparsity)).join(", ")}` });
       const loud = { first: W.percent(plane.loudest_tenth.first), second: W.percent(plane.loudest_tenth.second) };
       W.put(finding, plane.differ ? W.say("view.scores.finding", { differ: W.percent(plane.differ, 1), a: names[0], b: names[1], ...loud }) : W.say("view.scores.finding_same", { first: names[0], second: names[1] }));
       const marked = linear.told && { norm: Math.log10(linear.told.weight.norm), size: Math.log10(Math.abs(linear.told.weight.value)) };
@@ -90,7 +92,7 @@
         heading: W.say("view.scores.plane_slants", { first: names[0] }), caption: W.say("leaf.plane_text", where),
         drawing: W.fitted((width) => W.plane(plane, { width, height: TALL, names: width < NARROW ? names.slice(0, 1) : names, marked }).svg),
         told: W.say("view.scores.plane_told", { column: plane.loudest.column, first: W.percent(plane.loudest.first), second: W.percent(plane.loudest.second), a: names[0], b: names[1] }),
-        data: { name: `plane-${kind}-${block}`, rows: W.planeRows(plane, names) },
+        data: { ...taken("plane", () => W.planeRows(plane, stems)), legend: W.fateLegend(names) },
       });
       if (all) {
         const spread = W.spread(all, "score");
@@ -98,7 +100,7 @@
           heading: spread ? W.say(spread.cut ? "view.scores.blocks_cut" : "view.scores.blocks_median", { factor: W.short3(spread.factor) }) : W.say("view.scores.blocks_none"),
           caption: spread ? W.say("leaf.site.blocks_text", { kind: all.kind, low: spread.low, high: spread.high }) : "",
           drawing: W.fitted((width) => W.blocks(all, "score", all.kind === kind ? block : null, { width, height: TALL, chosen: () => {} })),
-          told: "", data: { name: `blocks-${all.kind}`, rows: W.blockRows(all, "score") },
+          told: "", data: { ...taken("blocks-score", () => W.blockRows(all, "score")), name: [model, "blocks-score", all.kind] },
         });
       }
       figures.blocks.element.hidden = !all;
@@ -108,7 +110,7 @@
           heading: W.say(counts.misplaced < 0.005 ? `view.scores.histogram_clean_${metric}` : `view.scores.histogram_${metric}`, { share: W.percent(counts.misplaced, 1), by: names[0] }),
           caption: W.say("view.scores.histogram_text", { ...where, by: W.capital(names[0]) }),
           drawing: W.fitted((width) => W.histogram(counts, metric, plane.cuts, { width, height: FLAT })),
-          told: "", data: { name: `histogram-${metric}-${kind}-${block}`, rows: W.histogramRows(counts) },
+          told: "", data: taken(`histogram-${metric}`, () => W.histogramRows(counts)),
         });
       }
       told.hidden = !linear.told;
@@ -118,10 +120,8 @@
       }
     };
     draw(linears[0]);
-    const picture = masks && W.maskPicture(masks, 0);
-    const differ = masks && W.told({ title: W.say("view.masks.title", { a: W.title(W.recipe(), all?.sparsity ?? linears[0].sparsity), b: W.title(W.recipe({ method: "magnitude" }), all?.sparsity ?? linears[0].sparsity), share: W.percent(masks.overall[0], 1) }), text: W.say("view.masks.text", W.mostApart(masks, 0)), twin: "" }, h("div", { class: "wl-scroll", tabindex: 0, role: "region", "aria-label": W.say("leaf.masks") }, picture), "wl-wide");
     return [h("div", { class: "wl-row wl-part-set" }, linears.length > 1 ? h("label", { class: "wl-chip-box" }, h("span", {}, W.say("view.scores.kind")), chosen) : null, legend), finding,
-      h("div", { class: "wl-pairs" }, Object.values(figures).map(({ element }) => element)), told, differ];
+      h("div", { class: "wl-pairs" }, Object.values(figures).map(({ element }) => element)), told, W.masksPicture(run)];
   };
 
   /** Build the static page. leaf: of `59-start.js`. */
@@ -133,8 +133,8 @@
     const parts = [
       W.part("scores", tab("scores"), scores(run)),
       W.part("outliers", tab("outliers"), [
-        told.stream && W.told(told.stream, W.fitted((width) => W.streamFigure(run.stream, width, 300))),
-        told.ablation && W.told(told.ablation, W.ablationFigure(run.ablation))]),
+        h("div", { class: "wl-pairs" }, [told.stream && W.pictured("stream", told.stream, (width) => W.streamFigure(run.stream, width, TALL)),
+          told.ablation && W.pictured("ablation", told.ablation, W.ablationFigure(run.ablation))].filter(Boolean))].filter(() => told.stream || told.ablation)),
       W.part("learn", tab("learn"), h("p", { class: "wl-lead" }, W.say("leaf.toy.lead")), W.toy(run.toy || { w, x })),
     ].filter(Boolean);
     const links = [["compare", tab("compare")], ...parts.map(({ id }) => [id, tab(id)])];

@@ -62,20 +62,23 @@
   // Figures ---------------------------------------------------------------------------------------------------------
   const whyPart = (run) => {
     const told = W.tellings(run);
-    const names = [W.say("view.method.wanda"), W.say("view.method.magnitude")];
-    const planes = (run.linears || []).map(({ plane, kind, block, sparsity }) => W.told({
-      title: W.say("leaf.site.linear", { kind, block, at: W.place(sparsity) }), text: W.say("leaf.plane_text", { kind, block }),
-      twin: W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }),
-    }, W.fitted((width) => W.plane(plane, { width, height: TALL, names: width < 420 ? names.slice(0, 1) : names }).svg)));
-    const masks = run.masks && W.told({
-      title: W.say("view.masks.title", { a: names[0], b: names[1], share: W.percent(run.masks.overall[0], 1) }), text: W.say("view.masks.text", W.mostApart(run.masks, 0)), twin: "",
-    }, h("div", { class: "wl-scroll", tabindex: 0, role: "region", "aria-label": W.say("leaf.masks") }, W.maskPicture(run.masks, 0)), "wl-wide");
+    const recipes = ["wanda", "magnitude"].map((method) => W.recipe({ method })); // that its pictures show
+    const names = recipes.map(W.short);
+    const planes = (run.linears || []).map(({ plane, kind, block, sparsity }, i) => {
+      const stems = recipes.map((recipe) => W.recipeStem(recipe, sparsity));
+      return W.pictured(`plane-${i}`, {
+        title: W.say("leaf.site.linear", { kind, block, at: W.place(sparsity) }), text: W.say("leaf.plane_text", { kind, block }),
+        twin: W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }),
+        data: { name: [run.made.model, "plane", kind, block, stems], rows: () => W.planeRows(plane, stems), legend: W.fateLegend(names), foot: run.made.model },
+      }, (width) => W.plane(plane, { width, height: TALL, names }).svg);
+    });
     const heading = told.plane ? told.plane.title : told.stream ? told.stream.title : W.say("view.door.why");
     return W.part("why", heading,
       told.plane ? h("p", { class: "wl-lead" }, told.plane.text) : null,
-      planes.length ? h("div", { class: "wl-pairs" }, planes) : null, masks,
+      planes.length ? W.legend(names) : null, planes.length ? h("div", { class: "wl-pairs" }, planes) : null, W.masksPicture(run),
       told.stream || told.ablation ? h("div", { class: "wl-pairs" },
-        told.stream && W.told(told.stream, W.fitted((width) => W.streamFigure(run.stream, width, 280))), told.ablation && W.told(told.ablation, W.ablationFigure(run.ablation))) : null);
+        told.stream ? W.pictured("stream", told.stream, (width) => W.streamFigure(run.stream, width, TALL)) : null,
+        told.ablation ? W.pictured("ablation", told.ablation, W.ablationFigure(run.ablation)) : null) : null);
   };
 
   // Tables ----------------------------------------------------------------------------------------------------------
@@ -134,11 +137,11 @@
   };
 
   const repeatPart = (run) => (run.repeat?.length ? W.part("repeat", W.say("leaf.report.repeat"), h("p", { class: "wl-lead" }, W.say("leaf.report.repeat_text")),
-    run.repeat.map(({ title, command, python }) => h("section", { class: "wl-repeat" }, h("h3", {}, title), [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
-      const code = h("code", {}, text);
-      return h("div", { class: "wl-code" }, h("header", {}, h("h4", {}, W.say(`leaf.report.${kind}`)), W.copier(text, code, W.say(`leaf.report.copy_${kind}`, { title }))),
-        h("pre", { tabindex: 0, role: "region", "aria-label": W.say(`leaf.report.${kind}_of`, { title }) }, code));
-    })))) : null);
+    run.repeat.map(({ title, command, python }, i) => h("section", { class: "wl-repeat" }, h("h3", {}, title), [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
+      const block = W.codeBlock(`repeat-${i}-${kind}`, W.say(`leaf.report.${kind}_of`, { title }));
+      block.show(text);
+      return [h("h4", {}, W.say(`leaf.report.${kind}`)), block.element];
+    }).flat()))) : null);
 
   const madePart = (run) => {
     const { made } = run;

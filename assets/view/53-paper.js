@@ -3,7 +3,6 @@
 ((W) => {
   const { h, s } = W;
   const SHOWN = 40; // characters of a name inside a drawing
-  const SAID = 2000; // milliseconds that a button says what it did
 
   /** A number as it stands in the run, to five digits, with a mark at thousands. */
   W.exact = (value) => {
@@ -27,25 +26,6 @@
     return element;
   };
 
-  /** A button that copies a text; where a page may not, the text is selected to be copied by hand. */
-  W.copier = (text, source, name) => {
-    const said = W.hidden("");
-    said.setAttribute("role", "status");
-    const button = h("button", { type: "button", class: "wl-quiet wl-copy", "aria-label": name, onclick: async () => {
-      let words = W.say("leaf.copied");
-      try {
-        await navigator.clipboard.writeText(text);
-      } catch {
-        getSelection().selectAllChildren(source);
-        words = W.say("leaf.selected");
-      }
-      W.put(button, words);
-      W.put(said, words);
-      setTimeout(() => { W.put(button, W.say("leaf.copy")); W.put(said, ""); }, SAID);
-    } }, W.say("leaf.copy"));
-    return h("span", { class: "wl-copying" }, button, said);
-  };
-
   /** The head of a page without a server. leaf: {language, languages, change(language)}; links: [[id, words]]. */
   W.leafHead = (leaf, run, { links, print }) => {
     const codes = Object.keys(leaf.languages);
@@ -55,7 +35,7 @@
       h("p", { class: "wl-brand" }, W.say("leaf.name")),
       links.length ? h("nav", { class: "wl-leaf-links", "aria-label": W.say("leaf.parts") }, links.map(([id, words]) => h("a", { href: `#${id}`, onclick: (event) => { event.preventDefault(); W.goTo(id); } }, words))) : null,
       h("div", { class: "wl-switches" },
-        quiet("save-run", W.say("leaf.save"), () => W.download(`${W.fileName(run, "run")}.json`, JSON.stringify(run), "application/json")),
+        quiet("save-run", W.say("leaf.save"), () => W.save(`${W.fileName(run, "run")}.json`, JSON.stringify(run), "application/json")),
         print ? quiet("print", W.say("leaf.print"), () => window.print()) : null,
         next === leaf.language ? null : quiet("language-switch", leaf.languages[next].name, () => leaf.change(next), { lang: next }),
         quiet("theme-switch", "◐", () => { leaf.dark = document.body.classList.toggle("dark"); }, { "aria-label": W.say("page.theme"), title: W.say("page.theme") })));
@@ -75,9 +55,29 @@
     const held = children.flat().filter(Boolean);
     return held.length ? h("section", { class: "wl-part", id }, h("h2", {}, heading), held) : null;
   };
-  /** A figure that a sentence describes. told: {title, text, twin} */
-  W.told = ({ title, text, twin }, drawing, kind = "") => h("section", { class: `wl-figure ${kind}` },
-    h("header", {}, h("h3", {}, title)), h("p", {}, text), h("div", { class: "wl-drawing" }, drawing), twin ? h("p", { class: "wl-twin" }, twin) : null);
+  /** A figure with its control to take it away. told: {title, text, twin, data} of `W.tellings`; draw(width): its drawing, or an element. */
+  W.pictured = (name, { title, text, twin, data }, draw, kind = "") => {
+    const figure = W.figure(name);
+    figure.show({ heading: title, caption: [text, twin].filter(Boolean).join(" "), drawing: draw instanceof Element ? draw : W.fitted(draw), told: "", data });
+    if (kind) figure.element.classList.add(kind);
+    return figure.element;
+  };
+  /** What the colours of a plane mean. names: of its two recipes. */
+  W.legend = (names) => h("ul", { class: "wl-legend", "aria-label": W.say("view.scores.legend") }, ["both", "first", "second", "neither"].map((kind, i) =>
+    h("li", {}, h("i", { class: `wl-swatch wl-cell-${kind}` }), W.say(`view.scores.${["both", "alone", "alone", "neither"][i]}`, { by: names[i - 1] }))));
+  /** Where the masks of a run's first pair differ, null where it does not tell. */
+  W.masksPicture = (run) => {
+    const { masks, scores, linears } = run;
+    if (!masks) return null;
+    const at = scores?.sparsity ?? linears?.[0]?.sparsity ?? null;
+    const recipes = ["wanda", "magnitude"].map((method) => W.recipe({ method }));
+    const titles = recipes.map((recipe) => (at === null ? W.capital(W.short(recipe)) : W.title(recipe, at)));
+    const told = {
+      title: W.say("view.masks.title", { a: titles[0], b: titles[1], share: W.percent(masks.overall[0], 1) }), text: W.say("view.masks.text", W.mostApart(masks, 0)),
+      data: W.maskData(masks, run.made.model, titles, recipes.map((recipe) => W.recipeStem(recipe, at ?? 0))),
+    };
+    return W.pictured("masks", told, h("div", { class: "wl-scroll", tabindex: 0, role: "region", "aria-label": W.say("leaf.masks") }, W.maskPicture(masks, 0)), "wl-wide");
+  };
 
   /** In a sentence how a run was measured; parts that it does not tell are left out. */
   W.measuredWords = ({ made }) => {

@@ -4,30 +4,41 @@
   const { h, s } = W;
   const WIDTH = 330, HEIGHT = 176;
 
-  /** What the pictures of a run say: by name {title, text, twin}, only of those it has. */
-  W.tellings = ({ linears, stream, ablation }) => {
+  /**
+   * What the pictures of a run tell: by name {title, text, twin, data: of what is taken away}, only of those it has. data:
+   * {name, rows(), legend, foot} of `W.take`.
+   */
+  W.tellings = ({ made: { model }, linears, stream, ablation }) => {
     const told = {};
+    const taken = (name, rows, legend = []) => ({ name: [model, name], rows, legend, foot: model });
     if (linears?.length) {
-      const [{ plane, block, kind }] = linears;
+      const [{ plane, block, kind, sparsity }] = linears;
+      const recipes = ["wanda", "magnitude"].map((method) => W.recipe({ method }));
+      const stems = recipes.map((recipe) => W.recipeStem(recipe, sparsity));
       const loud = { column: plane.loudest.column, wanda: W.percent(plane.loudest.first), magnitude: W.percent(plane.loudest.second) };
       told.plane = {
         title: W.say("view.door.plane_title"),
         text: W.say("view.door.plane_text", { kind: kind.split(".").pop(), block, ...loud }),
         twin: W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }),
+        data: taken(["plane", kind, block, ...stems], () => W.planeRows(plane, stems), W.fateLegend(recipes.map(W.short))),
       };
     }
     if (stream) {
-      const { channel, ratio, block, massive } = stream;
+      const { channel, ratio, block, massive, largest, median } = stream;
       told.stream = {
         title: W.say("view.door.stream_title", { ratio: W.number(ratio), block }), text: W.say("view.door.stream_text"),
         twin: massive ? W.say("view.door.stream_twin", { channel, first: massive[0], last: massive[1] }) : "",
+        data: taken(["channel", channel], () => [["block", "largest", "median"], ...largest.map((value, i) => [i, value, median[i]])]),
       };
     }
-    if (ablation)
+    if (ablation) {
+      const { nothing, random, draws, low, high, channel, channels } = ablation;
       told.ablation = {
-        title: W.say(ablation.channel > 3 * ablation.nothing ? "view.door.ablation_title" : "view.door.ablation_mild"),
+        title: W.say(channel > 3 * nothing ? "view.door.ablation_title" : "view.door.ablation_mild"),
         text: W.say("view.door.ablation_text"), twin: "",
+        data: taken(["without-channel", channels], () => [["zeroed", "perplexity", "draws", "lowest", "highest"], ["nothing", nothing], ["random_channel", random, draws, low, high], [`channel_${channels[0]}`, channel]]),
       };
+    }
     return told;
   };
 
@@ -67,9 +78,12 @@
    */
   W.doors = (replay, go, { href = (tab) => `?tab=${tab}`, learn = W.say("view.door.learn") } = {}) => {
     const told = W.tellings(replay);
-    const door = ({ title, text, twin }, drawing, tab, more) => h("section", { class: "wl-door" },
-      h("h3", {}, title), h("p", {}, text), drawing, W.hidden(twin),
-      h("a", { href: href(tab), class: "wl-go-on", onclick: (event) => { event.preventDefault(); go(tab); } }, more));
+    const door = ({ title, text, twin, data }, drawing, tab, more) => {
+      const take = W.take({ node: () => drawing, title: () => title, caption: () => text, name: () => data.name, rows: data.rows, legend: () => data.legend, foot: () => data.foot });
+      take.named(title);
+      return h("section", { class: "wl-door" }, h("h3", {}, title), h("p", {}, text), drawing, W.hidden(twin), h("div", { class: "wl-door-foot" },
+        h("a", { href: href(tab), class: "wl-go-on", onclick: (event) => { event.preventDefault(); go(tab); } }, more), take.element));
+    };
     const doors = [
       told.plane && door(told.plane, W.plane(replay.linears[0].plane, { width: WIDTH, height: HEIGHT }).svg, "scores", W.say("view.door.scores")),
       told.stream && door(told.stream, W.streamFigure(replay.stream), "outliers", W.say("view.door.outliers")),

@@ -34,7 +34,7 @@ def test_only_the_pages_own_script_may_run_and_nothing_is_fetched(kind):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
-    assert rules["img-src"] == "data:"
+    assert rules["img-src"] == "data: blob:"
     run = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     assert len(run) == 1
     digest = base64.b64encode(hashlib.sha256(run[0].encode()).digest()).decode()

@@ -26,7 +26,7 @@
       state: stateOf(known.perplexity, dense),
     });
     const [a, b] = [named(first), second && named(second)];
-    const place = W.amount(first.recipe, at);
+    const place = W.nOfM(first.recipe.pattern) ? `${Math.round(W.atOf(first.recipe, at))}% (${first.recipe.pattern})` : W.amount(first.recipe, at);
     const values = { at: place, by: a.by, perplexity: a.perplexity, dense: W.number(dense) };
     if (!b) return W.say("view.finding.one", { ...values, state: W.say(`view.state.${a.state}`) });
     const both = { ...values, other: b.by, others: b.perplexity };

@@ -12,8 +12,8 @@ FIRST_OF_LEAVES = 50  # numbers from here on are of pages without a server: the 
 
 def scripts_of(needed: Callable[[int], bool]) -> str:
     """Join the scripts whose numbers are needed, in their order."""
-    files = sorted((path for path in FOLDER.glob("*.js") if needed(_number(path))), key=_number)
-    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+    files = sorted((_number(path), path) for path in FOLDER.glob("*.js"))
+    return "\n".join(path.read_text(encoding="utf-8") for number, path in files if needed(number))
 
 
 @cache

@@ -3,12 +3,14 @@
 import re
 from typing import Any
 
+from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import Key, place_name
 from wanda_core.report.repeat import Repeat, command, python
 from wanda_core.report.run import Run
 
 Json = dict[str, Any]
 WELL = 1.6  # times the dense perplexity, up to which the page says that a model still speaks well
+BUILTIN_SOURCE = "built-in text"  # what the engine calls it
 NEAR = 50  # percent: where a line is looked at that says nothing else
 
 
@@ -47,16 +49,22 @@ def repeats(run: Run, at: float) -> list[Json]:
     found = []
     for line in run["lines"]:
         place = min(line["at"], key=lambda percent: (abs(percent - at), percent))
-        spec = Key.parse(line["key"]).spec(place)
-        own = line["calibration"]
-        drawn = own or run["made"]["calibration"]
-        again = Repeat(
-            run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], own and own["source"]
-        )
+        spec = _spec(line, place)
+        drawn = line["calibration"] or run["made"]["calibration"]
+        text = None if drawn["source"] == BUILTIN_SOURCE else drawn["source"]
+        again = Repeat(run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], text)
         output = f"out/{spec.method}-{spec.pattern.replace(':', '-') if spec.n_of_m else round(100 * spec.target)}"
         texts = {"command": command(again, output), "python": python(again, output)}
         found.append({"key": line["key"], "title": spec.label, **texts})
     return found
+
+
+def _spec(line: Json, percent: float) -> PruneSpec:
+    """Return the recipe of a line at a percent: as the line tells it, else what its key stands for."""
+    key, recipe = Key.parse(line["key"]), line["recipe"]
+    if recipe is None:
+        return key.spec(percent)
+    return PruneSpec(**recipe, **({"sparsity": percent / 100} if key.percent is None else {}))
 
 
 def _answer(run: Run, key: str, at: float, prompt: int) -> str | None:

@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from wanda_core.assets import REPLAY
 from wanda_core.methods import METHODS
 from wanda_ui.command import commands as all_commands
 
@@ -56,6 +58,7 @@ def place(tmp_path_factory, tiny_llama, text) -> Path:
     model.save_pretrained(folder / "tiny")
     tiny_llama.tokenizer.save_pretrained(folder / "tiny")
     (folder / "sample.txt").write_text(text * 5, encoding="utf-8")
+    shutil.copy(REPLAY, folder / "run.json")
     (folder / "out").mkdir()
     return folder
 
@@ -64,7 +67,7 @@ def localised(arguments: list[str], place: Path) -> list[str]:
     """The command with the tiny model for the built-in one, a text for FILE.txt, our task for those of the hub."""
     mine = {"builtin": "tiny", "FILE.txt": "sample.txt", "507": "7"}  # a channel that the tiny model has
     arguments = [mine.get(argument, argument) for argument in arguments]
-    if "--model" not in arguments and arguments[0] not in ("app", "sparsity"):  # which have none
+    if "--model" not in arguments and arguments[0] not in ("app", "sparsity", "site", "report"):  # which have none
         arguments += ["--model", "tiny"]
     if "--tasks" in arguments:
         pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installed")
@@ -145,7 +148,17 @@ def test_there_is_code_to_run():
 def test_every_option_that_readme_names_is_offered():
     offered = " ".join(
         CliRunner().invoke(all_commands.app, [command, "--help"]).stdout
-        for command in ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
+        for command in (
+            "prune",
+            "profile",
+            "perplexity",
+            "generate",
+            "evaluate",
+            "outliers",
+            "ablate",
+            "site",
+            "report",
+        )
     )
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
     assert named

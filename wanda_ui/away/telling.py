@@ -64,7 +64,7 @@ def _spec(line: Json, percent: float) -> PruneSpec:
     key, recipe = Key.parse(line["key"]), line["recipe"]
     if recipe is None:
         return key.spec(percent)
-    return PruneSpec(**recipe, **({"sparsity": percent / 100} if key.percent is None else {}))
+    return PruneSpec(**{**recipe, "sparsity": percent / 100 if key.percent is None else None})
 
 
 def _answer(run: Run, key: str, at: float, prompt: int) -> str | None:

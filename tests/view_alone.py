@@ -113,19 +113,21 @@ def take_answer(given, **checkpoint):
 
 # What other files of the view define; here no more than what these tests look at.
 STUBS = """() => {
-    WandaLab.runOf ??= ({ known, model, recipes, about, at, prompt, answers }) => ({
-        format: 1, made: about, dense: { perplexity: known.densePerplexity(model) }, answers,
-        prompts: [{ text: prompt }],
-        lines: recipes.map(recipe => {
+    WandaLab.runOf ??= ({ known, model, recipes, about }) => ({
+        format: 1, made: about, dense: { perplexity: known.densePerplexity(model) }, prompts: [], answers: {},
+        lines: (recipes || ['wanda', 'magnitude'].map(method => WandaLab.recipe({ method }))).map(recipe => {
             const points = known.storedLine(model, recipe);
             const names = ['perplexity', 'top1', 'kl', 'seconds'];
             const values = names.map(name => [name, points.map(([, point]) => point[name])]);
             return { key: WandaLab.keyOf(recipe), at: points.map(([at]) => at), ...Object.fromEntries(values) };
         }) });
     WandaLab.readRun ??= text => {
-        const run = JSON.parse(text);
-        if (run.format !== 1) throw new Error('it has another form; open a run.json');
-        return run;
+        try {
+            const run = JSON.parse(text);
+            return run.format === 1 ? { run } : { problem: 'it has another form' };
+        } catch {
+            return { problem: 'it is no JSON' };
+        }
     };
     WandaLab.reportFile ??= (shell, run) => shell.replace('RUN', run.made.model);
     WandaLab.Known.prototype.addRun ??= function (run) {

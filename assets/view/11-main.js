@@ -253,7 +253,8 @@
       away = W.away({
         known, host: () => host, showRun, open: (name) => open(name), look: () => (look(), new Promise((end) => ends.push(end))),
         state: () => ({ model: state.model, title: state.title, at: state.at, prompt: state.prompt, recipes: state.recipes.map(sent), ask: { prompt: state.prompt, ...state.settings } }),
-        answers: () => Object.fromEntries([[W.DENSE, answerOf(W.DENSE, W.DENSE)], ...state.recipes.map((recipe) => [`${W.keyOf(recipe)}@${W.atOf(recipe, state.at)}`, answerOf(recipe.id, recipe)])]),
+        answers: () => [[W.DENSE, W.DENSE], ...state.recipes.map((recipe) => [recipe.id, recipe])].map(([id, recipe]) => ({ ...answerOf(id, recipe), prompt: state.prompt, key: recipe === W.DENSE ? recipe : W.keyOf(recipe), at: recipe === W.DENSE ? 0 : W.atOf(recipe, state.at) }))
+          .filter(({ kind, whole }) => kind === "live" && whole && plainAsk()),
         tell: (said) => { Object.assign(state, { problem: null, done: null }, said); drawStatus(); },
       });
       return away;

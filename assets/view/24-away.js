@@ -81,7 +81,7 @@
         button.hidden = !ready;
         button.setAttribute("aria-expanded", String(state.opened === name));
       }
-      const whole = Boolean(W.runOf && aboutOf());
+      const whole = Boolean(W.runOf && aboutOf() && page.known.densePerplexity(page.state().model) !== null);
       files.report.hidden = !(ready && whole && W.reportFile);
       files.run.hidden = files.points.hidden = !whole;
       bring.hidden = !W.readRun;
@@ -159,32 +159,30 @@
       page.host().push({ run: state.push.run, model: page.state().model, recipe: chosen(), dtype: state.dtype, ...given });
       draw();
     };
-    const wholeRun = () => {
-      const { model, recipes, at, prompt } = page.state();
-      return W.runOf({ known: page.known, model, recipes, about: aboutOf(), at, prompt, answers: page.answers() });
+    /** All that the page knows of the model as one run, or of the recipes on the page alone. */
+    const runOf = (recipes = null) => {
+      const { model, at, prompt, recipes: looked } = page.state();
+      const specs = Object.fromEntries((state.of === model ? state.shown.recipes : []).map(({ id, recipe: { sparsity, ...spec } }) => [looked.find((one) => one.id === id)?.key, spec]));
+      const run = W.runOf({ known: page.known, model, recipes, specs, about: aboutOf(), answers: page.answers() });
+      return { ...run, shown: { at, keys: looked.map(({ key }) => key), prompt } };
     };
     const named = (kind) => W.stem(page.state().title, kind);
-    const saveRun = () => W.save(`${named("run")}.json`, JSON.stringify(wholeRun()), "application/json");
-    const savePoints = () => W.save(`${named("points")}.csv`, W.csv(W.pointRows(wholeRun())), "text/csv;charset=utf-8");
+    const saveRun = () => W.save(`${named("run")}.json`, JSON.stringify(runOf()), "application/json");
+    const savePoints = () => W.save(`${named("points")}.csv`, W.csv(W.pointRows(runOf())), "text/csv;charset=utf-8");
     const saveReport = async () => {
       tell(W.say("view.away.writing"));
       const answer = await W.post("report", { language: document.documentElement.lang });
       if (answer.problem) return tell(answer.problem, true);
-      W.save(`${named("report")}.html`, W.reportFile(answer.html, wholeRun()), "text/html;charset=utf-8");
+      W.save(`${named("report")}.html`, W.reportFile(answer.html, runOf(page.state().recipes)), "text/html;charset=utf-8");
       return tell("");
     };
     const openRun = async (given) => {
       const name = given.name.slice(0, 100);
       const wrong = (words) => { tell(words, true); page.tell({ problem: words }); };
       if (given.size > MOST_RUN) return wrong(W.say("view.away.run_large", { name, given: W.size(given.size), most: W.size(MOST_RUN) }));
-      let run = null;
-      try {
-        run = W.readRun(await given.text());
-      } catch (error) {
-        return wrong(W.say("view.away.no_run", { name, why: error.message }));
-      }
-      const kept = page.known.addRun(run);
-      if (kept) return wrong(kept);
+      const { run, problem } = W.readRun(await given.text());
+      const why = problem || page.known.addRun(run);
+      if (why) return wrong(W.say("view.away.no_run", { name, why }));
       const { model: title, name: model, date } = run.made;
       const same = page.known.isStored(model) && model === page.state().model;
       const words = W.say(same ? "view.away.opened" : "view.away.opened_other", { model: title, date, lines: run.lines.length });

@@ -164,7 +164,9 @@
       const { model, at, prompt, recipes: looked } = page.state();
       const specs = Object.fromEntries((state.of === model ? state.shown.recipes : []).map(({ id, recipe: { sparsity, ...spec } }) => [looked.find((one) => one.id === id)?.key, spec]));
       const run = W.runOf({ known: page.known, model, recipes, specs, about: aboutOf(), answers: page.answers() });
-      return { ...run, shown: { at, keys: looked.map(({ key }) => key), prompt } };
+      const told = state.of === model && state.shownKey === keyOf() ? state.shown.recipes : [];
+      const repeat = told.map(({ id, title, command, python }) => ({ key: looked.find((one) => one.id === id)?.key, title, command, python }));
+      return { ...run, shown: { at, keys: looked.map(({ key }) => key), prompt }, ...(repeat.length ? { repeat } : {}) };
     };
     const named = (kind) => W.stem(page.state().title, kind);
     const saveRun = () => W.save(`${named("run")}.json`, JSON.stringify(runOf()), "application/json");

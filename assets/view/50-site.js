@@ -13,7 +13,7 @@
     const chip = (words, control) => h("label", { class: "wl-chip-box" }, h("span", {}, words), control);
     const other = chip(W.say("view.against"), against);
     const element = h("div", { class: "wl-set wl-still" }, h("div", { class: "wl-strip wl-always", role: "group", "aria-label": W.say("view.recipe") },
-      h("span", { class: "wl-chip-box wl-chip-model" }, h("span", {}, W.say("view.model")), h("b", {}, run.made.model)),
+      h("span", { class: "wl-chip-box wl-chip-model" }, h("span", {}, W.say("view.model")), h("b", { tabindex: String(run.made.model).length > 200 ? 0 : null }, run.made.model)),
       chip(W.say("view.recipe"), first), other));
     const option = ({ key, name }, selected) => h("option", { value: key, selected }, W.cut(name, 60));
     const show = (next) => {
@@ -31,7 +31,7 @@
 
   /** The prompts of a still page: what was asked, and what else was. It stands for `W.prompts`. */
   const prompts = (given, _, on) => {
-    const asked = h("p", { class: "wl-asked", id: "wl-asked" });
+    const asked = h("p", { class: "wl-asked", id: "wl-asked", tabindex: 0, role: "group", "aria-label": W.say("view.prompt") });
     const chips = given.map((prompt) => [prompt, h("button", { type: "button", class: "wl-suggest", onclick: () => on.prompt(prompt.text, true) },
       prompt.id && W.has(`view.prompt_of.${prompt.id}`) ? W.say(`view.prompt_of.${prompt.id}`) : W.cut(prompt.text))]);
     const element = h("div", { class: "wl-row wl-asking wl-still-asking" }, asked, h("div", { class: "wl-suggests" }, chips.map(([, button]) => button)));

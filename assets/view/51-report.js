@@ -136,8 +136,13 @@
           h("td", {}, drawn(line) ? W.say("leaf.report.drawn", { source: drawn(line).source, samples: drawn(line).samples, seq_len: drawn(line).seq_len, seed: drawn(line).seed }) : "–")))))));
   };
 
+  /** What sets a recipe apart from others of its method and amount. */
+  const apartOf = (key) => {
+    const recipe = W.recipeOf(key);
+    return recipe ? W.apart(recipe) : [];
+  };
   const repeatPart = (run) => (run.repeat?.length ? W.part("repeat", W.say("leaf.report.repeat"), h("p", { class: "wl-lead" }, W.say("leaf.report.repeat_text")),
-    run.repeat.map(({ title, command, python }, i) => h("section", { class: "wl-repeat" }, h("h3", {}, title), [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
+    run.repeat.map(({ key, title, command, python }, i) => h("section", { class: "wl-repeat" }, h("h3", {}, [title, ...apartOf(key)].join(", ")), [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
       const block = W.codeBlock(`repeat-${i}-${kind}`, W.say(`leaf.report.${kind}_of`, { title }));
       block.show(text);
       return [h("h4", {}, W.say(`leaf.report.${kind}`)), block.element];

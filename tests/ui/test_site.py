@@ -78,7 +78,7 @@ def test_no_name_of_a_model_breaks_the_card_the_head_or_the_picture(tmp_path, te
     assert card["title"].startswith("".join(sign if sign.isprintable() else " " for sign in text)[:40])
     head = (folder / "index.html").read_text(encoding="utf-8").split("</head>")[0]
     assert head.count("<script") == 0
-    assert head.count("<meta") == 14
+    assert head.count("<meta") == 13
     body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
     assert len(body.strip().splitlines()) == 3
 

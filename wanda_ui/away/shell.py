@@ -70,7 +70,7 @@ def shell(kind: Kind, language: str) -> str:
         f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        '<meta name="referrer" content="no-referrer">\n'
         f"<title>{escape(say(language, 'leaf.name'))}</title>\n"
         f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{icon}">\n'
         f"<style>{style()}{leaf_style()}</style>\n</head>\n<body>\n"

@@ -61,3 +61,15 @@ def test_one_who_asks_too_often_is_told_when_to_ask_again(raw, monkeypatch):
 
 def refuse(self, address):
     raise RefusedError(429, "rate", most=60, seconds=1)
+
+
+def test_the_page_of_a_report_is_handed_out_without_a_run(raw):
+    reply = raw.post("/wanda/report", {"language": "ko"})
+    assert reply.status == 200
+    html = json.loads(reply.body)["html"]
+    assert '<html lang="ko">' in html
+    assert 'id="wl-run">null</script>' in html
+    for wrong in ({}, {"language": "xx"}, {"language": ["en"]}):
+        reply = raw.post("/wanda/report", wrong)
+        assert reply.status == 400
+        assert is_told(reply), reply

@@ -5,7 +5,6 @@ import os
 import re
 import runpy
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wanda_core.assets import REPLAY
 from wanda_core.methods import METHODS
 from wanda_ui.command import commands as all_commands
 
@@ -33,6 +31,8 @@ ELSEWHERE = {
     r".venv\Scripts\pip install -r requirements.txt -c constraints.txt": "Windows",
     r".venv\Scripts\python app.py": "Windows",
 }
+# Whose options README names.
+OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", "site", "report")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
 
 
@@ -58,7 +58,6 @@ def place(tmp_path_factory, tiny_llama, text) -> Path:
     model.save_pretrained(folder / "tiny")
     tiny_llama.tokenizer.save_pretrained(folder / "tiny")
     (folder / "sample.txt").write_text(text * 5, encoding="utf-8")
-    shutil.copy(REPLAY, folder / "run.json")
     (folder / "out").mkdir()
     return folder
 
@@ -146,20 +145,7 @@ def test_there_is_code_to_run():
 
 
 def test_every_option_that_readme_names_is_offered():
-    offered = " ".join(
-        CliRunner().invoke(all_commands.app, [command, "--help"]).stdout
-        for command in (
-            "prune",
-            "profile",
-            "perplexity",
-            "generate",
-            "evaluate",
-            "outliers",
-            "ablate",
-            "site",
-            "report",
-        )
-    )
+    offered = " ".join(CliRunner().invoke(all_commands.app, [command, "--help"]).stdout for command in OFFERING)
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
     assert named
     assert not {option for option in named if option not in offered and option != "--help"}

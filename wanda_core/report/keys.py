@@ -1,7 +1,7 @@
 """The names that recipes have on the page and in runs: `wanda`, `best`, `wanda,order=faithful,pattern=2:4`."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
@@ -99,6 +99,12 @@ class Key:
             allocation=self.allocation,
             update=self.update,
         )
+
+    @property
+    def undrawn(self) -> "Key":
+        """The recipe alone, without how its calibration is drawn."""
+        plain = Key()
+        return replace(self, text=plain.text, samples=plain.samples, seq_len=plain.seq_len, seed=plain.seed)
 
     @property
     def percent(self) -> float | None:

@@ -8,13 +8,13 @@ import io
 import json
 import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
-from wanda_core.errors import InputError, StorageError, first_line, shortened, shortened_path
+from wanda_core.errors import InputError, first_line, shortened, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.recipe import PruneSpec
+from wanda_core.report.files import write_text
 from wanda_core.report.form import (
     ANSWER,
     LARGEST,
@@ -225,26 +225,6 @@ def csv_of(run: Run) -> str:
         infinite = {name: "inf" for name in VALUES if row[name] is not None and row[name] >= LARGEST}
         table_of.writerow(row | infinite)
     return written.getvalue()
-
-
-def write_text(text: str, path: str | os.PathLike[str], what: str = "run") -> Path:
-    """Write a text in UTF-8 in one step: the file is never there half written. -> its absolute path.
-
-    what: it is called where it cannot be written, which raises StorageError.
-    """
-    target = path_of(path, what).absolute()
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
-    except OSError as error:
-        raise StorageError(
-            f"the {what} cannot be written to {shortened_path(path)} ({error.strerror or first_line(error)}); choose "
-            "another place"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return target
 
 
 def write_run(run: Run, path: str | os.PathLike[str]) -> Path:

@@ -7,11 +7,13 @@ import json
 import pytest
 from view_alone import MODEL, said, whole_view
 
+from wanda_ui.replay import replay
+
 pytestmark = pytest.mark.browser
 
 RUN = {
     "format": 1,
-    "made": {"date": "2026-10-01", "model": MODEL, "name": "builtin"},
+    "made": {**replay()["made"], "date": "2026-10-01"},
     "dense": {"perplexity": 34.4},
     "lines": [
         {

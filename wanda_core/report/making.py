@@ -12,7 +12,7 @@ import torch
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import profile_steps
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened_path
 from wanda_core.evaluation.perplexity import token_windows
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps, inside
@@ -24,6 +24,9 @@ from wanda_core.report.run import FORMAT, Run, points_of, with_point
 from wanda_core.text.chats import fingerprint_of
 from wanda_core.text.files import read_text
 from wanda_core.version import __version__
+
+LOCAL = "local"  # the revision of every folder
+SAME_MODEL = 0.01  # by how much the perplexity of one model may differ from machine to machine
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def check_goes_on(run: Run, about: dict[str, Any], prompts: Sequence[Prompt]) ->
             differ.append("length of the answers")
     if differ:
         raise InputError(
-            f"the run that is there was made with another {', '.join(differ)}, and one curve holds one thing; choose "
-            "another file, or the same settings as before"
+            f"the run that is there differs in its {', '.join(differ)}, and one curve holds one thing; choose another "
+            "file, or the same settings as before"
         )
 
 
@@ -126,6 +129,7 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
     cells = [cell for of_line in missing.values() for cell in of_line]
     pictures = [name for name in plan.pictures if name not in run]
     lacks_dense = run["dense"] is None or (bool(plan.prompts) and DENSE not in run["answers"])
+    lacks_dense |= bool(cells or pictures) and run["made"]["revision"] == LOCAL  # whose weights may be others by now
     reading = bool(pictures) or any(_needs_profile(cell.spec) for cell in cells)
     names = ["analysis"] * reading + [DENSE] * lacks_dense + [cell.name for cell in cells]
     names += ["ablation"] * ("ablation" in pictures)
@@ -186,10 +190,16 @@ def _read_steps(dense: Dense, analysed: bool) -> Steps[tuple[Dense, Analysis | N
 
 
 def _dense_steps(run: Run, dense: Dense, plan: Plan) -> Steps[Run]:
-    """Measure the dense model, and let it answer."""
+    """Measure the dense model, and let it answer. Raises InputError where the run was made of another one."""
     perplexity = yield from dense_steps(dense, plan)
-    run = {**run, "dense": {"perplexity": perplexity}}
-    if plan.prompts:
+    before = run["dense"]
+    if before is not None and abs(perplexity / before["perplexity"] - 1) > SAME_MODEL:
+        raise InputError(
+            f"the run that is there was made of other weights under the name {shortened_path(dense.lm.name)}, with a "
+            f"perplexity of {before['perplexity']:,} and not {perplexity:,}; choose another file for these"
+        )
+    run = {**run, "dense": before or {"perplexity": perplexity}}
+    if plan.prompts and DENSE not in run["answers"]:
         answers = yield from answers_steps(dense.lm, plan)
         run = {**run, "answers": {**run["answers"], DENSE: answers}}
     return run

@@ -18,9 +18,9 @@ from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps, inside
 from wanda_core.recipe import PruneSpec
 from wanda_core.report import figures
-from wanda_core.report.plan import DENSE, Cell, Line, Plan, Prompt
+from wanda_core.report.plan import DENSE, Cell, Line, Plan
 from wanda_core.report.points import Dense, Point, answers_steps, dense_steps, point_steps
-from wanda_core.report.run import FORMAT, Run, points_of, with_point
+from wanda_core.report.run import FORMAT, Run, points_of, recipe_of, with_point
 from wanda_core.text.chats import fingerprint_of
 from wanda_core.text.files import read_text
 from wanda_core.version import __version__
@@ -94,10 +94,9 @@ SAME = {
 }
 
 
-def check_goes_on(run: Run, about: dict[str, Any], prompts: Sequence[Prompt]) -> None:
-    """Raise InputError unless more points may be added to a run. about: what they would be made on, as `made` gives it;
-    prompts: that are to be answered."""
-    before = run["made"]
+def check_goes_on(run: Run, about: dict[str, Any], plan: Plan) -> None:
+    """Raise InputError unless what a plan names may be added to a run. about: what it would be made on, by `made`."""
+    before, prompts = run["made"], plan.prompts
     differ = [words for name, words in SAME.items() if before.get(name, about[name]) != about[name]]
     if before["calibration"].get("fingerprint") != about["calibration"]["fingerprint"]:
         differ.append("calibration text or its draw")
@@ -106,6 +105,9 @@ def check_goes_on(run: Run, about: dict[str, Any], prompts: Sequence[Prompt]) ->
             differ.append("prompts")
         if before["answer_tokens"] != about["answer_tokens"]:
             differ.append("length of the answers")
+    recipes = {line["key"]: line["recipe"] for line in run["lines"] if line["recipe"] is not None}
+    keys = {str(line.key): line.key for line in plan.lines}
+    differ += [f"recipe of {name}" for name, key in keys.items() if recipes.get(name, recipe_of(key)) != recipe_of(key)]
     if differ:
         raise InputError(
             f"the run that is there differs in its {', '.join(differ)}, and one curve holds one thing; choose another "
@@ -167,7 +169,7 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
 def _begun(about: dict[str, Any], plan: Plan, so_far: Run | None) -> Run:
     """Return what a run begins with: what there is already, or nothing but what it is made on."""
     run = so_far or {"format": FORMAT, "made": about, "dense": None, "lines": [], "prompts": [], "answers": {}}
-    check_goes_on(run, about, plan.prompts)
+    check_goes_on(run, about, plan)
     if plan.prompts and not run["prompts"]:
         answered = {"answer_tokens": plan.answer_tokens}
         asked = [asdict(prompt) for prompt in plan.prompts]
@@ -216,5 +218,5 @@ def _expected(run: Run, cells: Sequence[Cell]) -> float | None:
     known = [seconds for line in before for seconds in line["seconds"] if seconds]
     if known:
         return float(median(known))
-    reading = run["made"]["calibration"]["seconds"]
+    reading = run["made"]["calibration"].get("seconds")
     return None if reading is None else reading * cells[0].spec.passes

@@ -9,27 +9,28 @@
   // What the page knows, as a run ---------------------------------------------------------------------------------
   /**
    * Make a run of what is known of a model: stored and measured points as one, the measured ones where there are both,
-   * and of those only whole measurements. known: W.Known; about: what it was made on, `made` of a run; recipes: the
-   * lines to take, all that are known where it is left out; specs: the engine's recipe by key, where somebody was told;
-   * answers: that came here, [{key: or DENSE, at, prompt, pieces, probabilities}], to which the stored ones are added.
-   * -> the run, null where the dense model's perplexity is not known. Pictures are the stored model's alone.
+   * and of those only whole measurements. known: W.Known; about: what it was made on, `made` of a run, that of the stored
+   * one where it is left out; recipes: the lines to take, all that are known where they are left out; specs: the engine's
+   * recipe by key, where somebody was told; answers: that came here, [{key: or DENSE, at, prompt, pieces, probabilities}],
+   * which stand with the stored ones. -> the run, null where too little is known for one. Pictures are the stored model's.
    */
-  W.runOf = ({ known, model, about, recipes = null, specs = {}, answers = [] }) => {
-    const dense = known.densePerplexity(model);
-    if (dense === null) return null;
+  W.runOf = ({ known, model, about = null, recipes = null, specs = {}, answers = [] }) => {
     const runs = known.runs.get(model) || [];
-    const kept = new Map(runs.flatMap((run) => run.lines.map((line) => [line.key, line])));
+    const made = about ?? runs.at(-1)?.made;
+    const dense = known.densePerplexity(model);
+    if (dense === null || !made) return null;
+    const kept = new Map(runs.flatMap((run) => run.lines.map((line, i) => [line.key, { line, made: run.made, recipe: W.recipesOf(run)[i] }])));
     const named = recipes ? recipes.map((recipe) => [W.keyOf(recipe), recipe])
-      : [...kept.keys(), ...(known.measured.get(model)?.keys() || [])].map((key) => [key, W.recipeOf(key)]);
+      : [...kept.keys(), ...(known.measured.get(model)?.keys() || [])].map((key) => [key, kept.get(key)?.recipe ?? W.recipeOf(key)]);
     const lines = [];
     for (const [key, recipe] of new Map(named.filter(([, recipe]) => recipe))) {
-      const points = pointsOf(known, model, key, about.windows);
+      const points = pointsOf(known, model, key, made.windows);
       if (!points.length) continue;
-      const line = { key, recipe: specs[key] ?? kept.get(key)?.recipe ?? null, calibration: kept.get(key)?.calibration ?? ownText(recipe, about), at: points.map(([at]) => at) };
+      const line = { key, recipe: specs[key] ?? kept.get(key)?.line.recipe ?? null, calibration: drawnFor(recipe, made, kept.get(key)), at: points.map(([at]) => at) };
       for (const name of W.VALUES) line[name] = points.map(([, point]) => point[name] ?? null);
       lines.push(line);
     }
-    const run = { format: FORMAT, made: about, dense: { perplexity: dense }, lines, ...asked(runs, lines, answers) };
+    const run = { format: FORMAT, made, dense: { perplexity: dense }, lines, ...asked(runs, lines, answers) };
     if (known.isStored(model)) for (const name of PICTURES) if (name in known.replay) run[name] = known.replay[name];
     return run;
   };
@@ -41,12 +42,13 @@
     return [...points].sort(([a], [b]) => a - b);
   };
 
-  /** How a recipe's calibration is drawn where its text is one's own; null where it is the run's. */
-  const ownText = ({ text, textName, samples, seq_len, seed }, about) => {
+  /** How a recipe's calibration is drawn; null where that is as `made` says. kept: its stored line, of another run perhaps. */
+  const drawnFor = ({ text, textName, samples, seq_len, seed }, made, kept) => {
+    if (kept && (kept.line.calibration || kept.made.calibration.fingerprint === made.calibration.fingerprint)) return kept.line.calibration;
     const drawn = { samples, seq_len, seed };
     if (text) return { source: textName || W.say("view.own_text"), ...drawn };
-    const same = Object.entries(drawn).every(([name, value]) => value === about.calibration[name]);
-    return same ? null : { source: about.calibration.source, ...drawn };
+    const same = Object.entries(drawn).every(([name, value]) => value === made.calibration[name]);
+    return same ? null : { source: made.calibration.source, ...drawn };
   };
 
   /** Prompts with an answer, and all answers to them: {prompts, answers}. */

@@ -170,6 +170,24 @@ def test_a_model_whose_dense_perplexity_is_not_known_makes_no_run(blank):
     assert with_known(blank, program) is None
 
 
+def test_lines_of_another_run_keep_how_their_calibration_was_drawn(blank):
+    own = other_run()
+    drawn = {"source": "book.txt", "samples": 3, "seq_len": 256, "seed": 0}
+    own["made"]["calibration"] = {**drawn, "fingerprint": "1" * 64}
+    text = "wanda,text=00000000ffffffff,samples=3"
+    own |= {"lines": [line(text, [50], [17.0]), line("magnitude", [50], [21.0])], "answers": {}, "prompts": []}
+    program = """(W, known, run) => {
+        known.addRun(run);
+        const model = run.made.name, about = { ...known.replay.made, name: model };
+        return [W.runOf({ known, model, about }), W.runOf({ known, model })];
+    }"""
+    plain, same = with_known(blank, program, own)
+    assert [read_run(json.dumps(run)) for run in (plain, same)] == [plain, same]
+    assert [made["calibration"] for made in plain["lines"]] == [drawn, None]
+    assert [made["calibration"] for made in same["lines"]] == [None, None]
+    assert same["made"] == own["made"]
+
+
 def test_only_the_recipes_that_are_asked_for_and_their_answers(blank):
     program = """(W, known) => {
         const own = W.recipe({ text: "0123456789abcdef", textName: "mine.txt", samples: 3 });

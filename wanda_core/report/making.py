@@ -12,18 +12,21 @@ import torch
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import profile_steps
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, shortened_path
 from wanda_core.evaluation.perplexity import token_windows
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps, inside
 from wanda_core.recipe import PruneSpec
 from wanda_core.report import figures
-from wanda_core.report.plan import DENSE, Cell, Line, Plan, Prompt
+from wanda_core.report.plan import DENSE, Cell, Line, Plan
 from wanda_core.report.points import Dense, Point, answers_steps, dense_steps, point_steps
-from wanda_core.report.run import FORMAT, Run, points_of, with_point
+from wanda_core.report.run import FORMAT, Run, points_of, recipe_of, with_point
 from wanda_core.text.chats import fingerprint_of
 from wanda_core.text.files import read_text
 from wanda_core.version import __version__
+
+LOCAL = "local"  # the revision of every folder
+SAME_MODEL = 0.01  # by how much the perplexity of one model may differ from machine to machine
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,9 @@ SAME = {
 }
 
 
-def check_goes_on(run: Run, about: dict[str, Any], prompts: Sequence[Prompt]) -> None:
-    """Raise InputError unless more points may be added to a run. about: what they would be made on, as `made` gives it;
-    prompts: that are to be answered."""
-    before = run["made"]
+def check_goes_on(run: Run, about: dict[str, Any], plan: Plan) -> None:
+    """Raise InputError unless what a plan names may be added to a run. about: what it would be made on, by `made`."""
+    before, prompts = run["made"], plan.prompts
     differ = [words for name, words in SAME.items() if before.get(name, about[name]) != about[name]]
     if before["calibration"].get("fingerprint") != about["calibration"]["fingerprint"]:
         differ.append("calibration text or its draw")
@@ -103,10 +105,13 @@ def check_goes_on(run: Run, about: dict[str, Any], prompts: Sequence[Prompt]) ->
             differ.append("prompts")
         if before["answer_tokens"] != about["answer_tokens"]:
             differ.append("length of the answers")
+    recipes = {line["key"]: line["recipe"] for line in run["lines"] if line["recipe"] is not None}
+    keys = {str(line.key): line.key for line in plan.lines}
+    differ += [f"recipe of {name}" for name, key in keys.items() if recipes.get(name, recipe_of(key)) != recipe_of(key)]
     if differ:
         raise InputError(
-            f"the run that is there was made with another {', '.join(differ)}, and one curve holds one thing; choose "
-            "another file, or the same settings as before"
+            f"the run that is there differs in its {', '.join(differ)}, and one curve holds one thing; choose another "
+            "file, or the same settings as before"
         )
 
 
@@ -126,6 +131,7 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
     cells = [cell for of_line in missing.values() for cell in of_line]
     pictures = [name for name in plan.pictures if name not in run]
     lacks_dense = run["dense"] is None or (bool(plan.prompts) and DENSE not in run["answers"])
+    lacks_dense |= bool(cells or pictures) and run["made"]["revision"] == LOCAL  # whose weights may be others by now
     reading = bool(pictures) or any(_needs_profile(cell.spec) for cell in cells)
     names = ["analysis"] * reading + [DENSE] * lacks_dense + [cell.name for cell in cells]
     names += ["ablation"] * ("ablation" in pictures)
@@ -163,7 +169,7 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
 def _begun(about: dict[str, Any], plan: Plan, so_far: Run | None) -> Run:
     """Return what a run begins with: what there is already, or nothing but what it is made on."""
     run = so_far or {"format": FORMAT, "made": about, "dense": None, "lines": [], "prompts": [], "answers": {}}
-    check_goes_on(run, about, plan.prompts)
+    check_goes_on(run, about, plan)
     if plan.prompts and not run["prompts"]:
         answered = {"answer_tokens": plan.answer_tokens}
         asked = [asdict(prompt) for prompt in plan.prompts]
@@ -186,10 +192,16 @@ def _read_steps(dense: Dense, analysed: bool) -> Steps[tuple[Dense, Analysis | N
 
 
 def _dense_steps(run: Run, dense: Dense, plan: Plan) -> Steps[Run]:
-    """Measure the dense model, and let it answer."""
+    """Measure the dense model, and let it answer. Raises InputError where the run was made of another one."""
     perplexity = yield from dense_steps(dense, plan)
-    run = {**run, "dense": {"perplexity": perplexity}}
-    if plan.prompts:
+    before = run["dense"]
+    if before is not None and abs(perplexity / before["perplexity"] - 1) > SAME_MODEL:
+        raise InputError(
+            f"the run that is there was made of other weights under the name {shortened_path(dense.lm.name)}, with a "
+            f"perplexity of {before['perplexity']:,} and not {perplexity:,}; choose another file for these"
+        )
+    run = {**run, "dense": before or {"perplexity": perplexity}}
+    if plan.prompts and DENSE not in run["answers"]:
         answers = yield from answers_steps(dense.lm, plan)
         run = {**run, "answers": {**run["answers"], DENSE: answers}}
     return run
@@ -206,5 +218,5 @@ def _expected(run: Run, cells: Sequence[Cell]) -> float | None:
     known = [seconds for line in before for seconds in line["seconds"] if seconds]
     if known:
         return float(median(known))
-    reading = run["made"]["calibration"]["seconds"]
+    reading = run["made"]["calibration"].get("seconds")
     return None if reading is None else reading * cells[0].spec.passes

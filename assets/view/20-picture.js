@@ -42,7 +42,7 @@
     if (element.tagName === "title" || clips === element) return [copy];
     const isText = element.tagName === "text";
     dress(copy, style, isText ? { ...STYLES, ...FONTS } : STYLES);
-    if (!isText || !style.paintOrder.startsWith("stroke") || style.stroke === "none") return [copy];
+    if (!isText || !style.getPropertyValue("paint-order").startsWith("stroke") || style.stroke === "none") return [copy];
     const halo = copy.cloneNode(true); // not every program knows which of the two is painted first
     halo.setAttribute("fill", "none");
     for (const name of [...copy.getAttributeNames()].filter((name) => name.startsWith("stroke"))) copy.removeAttribute(name);

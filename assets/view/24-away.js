@@ -187,7 +187,7 @@
       if (why) return wrong(W.say("view.away.no_run", { name, why }));
       const { model: title, name: model, date } = run.made;
       const same = page.known.isStored(model) && model === page.state().model;
-      const words = W.say(same ? "view.away.opened" : "view.away.opened_other", { model: title, date, lines: run.lines.length });
+      const words = W.say(same ? "view.away.opened" : "view.away.opened_other", { model: title, date });
       page.showRun(run);
       page.tell({ done: words });
       tell(words);

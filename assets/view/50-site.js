@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const { h } = W;
-  const NARROW = 420, FLAT = 240, TALL = 340; // pixels
+  const FLAT = 240, TALL = 340; // pixels
 
   /** The strip of a still page: which lines of the run are looked at. It stands for `W.strip`. */
   const strip = (run) => ({ on }) => {
@@ -90,7 +90,7 @@
       const marked = linear.told && { norm: Math.log10(linear.told.weight.norm), size: Math.log10(Math.abs(linear.told.weight.value)) };
       figures.plane.show({
         heading: W.say("view.scores.plane_slants", { first: names[0] }), caption: W.say("leaf.plane_text", where),
-        drawing: W.fitted((width) => W.plane(plane, { width, height: TALL, names: width < NARROW ? names.slice(0, 1) : names, marked }).svg),
+        drawing: W.fittedPlane(plane, TALL, { names, marked }),
         told: W.say("view.scores.plane_told", { column: plane.loudest.column, first: W.percent(plane.loudest.first), second: W.percent(plane.loudest.second), a: names[0], b: names[1] }),
         data: { ...taken("plane", () => W.planeRows(plane, stems)), legend: W.fateLegend(names) },
       });

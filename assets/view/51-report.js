@@ -67,15 +67,15 @@
     const planes = (run.linears || []).map(({ plane, kind, block, sparsity }, i) => {
       const stems = recipes.map((recipe) => W.recipeStem(recipe, sparsity));
       return W.pictured(`plane-${i}`, {
-        title: W.say("leaf.site.linear", { kind, block, at: W.place(sparsity) }), text: W.say("leaf.plane_text", { kind, block }),
-        twin: W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }),
+        title: W.say("leaf.report.plane", { kind: kind.split(".").pop(), block, differ: W.percent(plane.differ, 1) }),
+        text: W.say("leaf.report.plane_text", { at: W.place(sparsity), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }),
         data: { name: [run.made.model, "plane", kind, block, stems], rows: () => W.planeRows(plane, stems), legend: W.fateLegend(names), foot: run.made.model },
-      }, (width) => W.plane(plane, { width, height: TALL, names }).svg);
+      }, W.fittedPlane(plane, TALL, { names }));
     });
     const heading = told.plane ? told.plane.title : told.stream ? told.stream.title : W.say("view.door.why");
     return W.part("why", heading,
-      told.plane ? h("p", { class: "wl-lead" }, told.plane.text) : null,
-      planes.length ? W.legend(names) : null, planes.length ? h("div", { class: "wl-pairs" }, planes) : null, W.masksPicture(run),
+      told.plane ? h("p", { class: "wl-lead" }, `${told.plane.text} ${W.say("leaf.report.plane_lead")}`) : null,
+      planes.length ? W.legend(names) : null, planes.length ? h("div", { class: "wl-planes" }, planes) : null, W.masksPicture(run),
       told.stream || told.ablation ? h("div", { class: "wl-pairs" },
         told.stream ? W.pictured("stream", told.stream, (width) => W.streamFigure(run.stream, width, TALL)) : null,
         told.ablation ? W.pictured("ablation", told.ablation, W.ablationFigure(run.ablation)) : null) : null);
@@ -123,17 +123,18 @@
       if (pair) said.push(W.say("leaf.report.pattern", { n: pair[0], m: pair[1] }));
       for (const name of recipe ? ["order", "group", "allocation", "update"] : [])
         if (!["default", "uniform"].includes(recipe[name])) said.push(`${W.say(`view.${name}_title`)}: ${W.say(`view.${name}.${recipe[name]}`)}. ${W.say(`view.${name}_help.${recipe[name]}`)}`);
-      if (line.calibration) said.push(W.say("leaf.calibrated", { source: line.calibration.source, samples: line.calibration.samples, seq_len: line.calibration.seq_len }));
+      if (line.calibration) said.push(W.say("leaf.calibrated", { source: W.sourceOf(line.calibration), samples: line.calibration.samples, seq_len: line.calibration.seq_len }));
       return said;
     };
     const name = W.say("leaf.report.recipes_table");
+    const told = FIELDS.filter((one) => lines.some(({ line, recipe }) => field(line, recipe, one) !== "–"));
     return W.part("recipes", W.say("leaf.report.recipes"),
       h("dl", { class: "wl-recipes" }, lines.map((one) => [h("dt", {}, one.name), h("dd", {}, words(one).map((sentence) => h("p", {}, sentence)))]).flat()),
       scrolled(name, h("table", { class: "wl-table wl-left" }, h("caption", { class: "wl-hidden" }, name),
-        head([W.say("view.recipe"), ...FIELDS.map((one) => W.say(`leaf.report.field.${one}`)), W.say("view.calibration")]),
+        head([W.say("view.recipe"), ...told.map((one) => W.say(`leaf.report.field.${one}`)), W.say("view.calibration")]),
         h("tbody", {}, lines.map(({ line, recipe, name: title }) => h("tr", {}, h("th", { scope: "row" }, title),
-          FIELDS.map((one) => h("td", {}, field(line, recipe, one))),
-          h("td", {}, drawn(line) ? W.say("leaf.report.drawn", { source: drawn(line).source, samples: drawn(line).samples, seq_len: drawn(line).seq_len, seed: drawn(line).seed }) : "–")))))));
+          told.map((one) => h("td", {}, field(line, recipe, one))),
+          h("td", {}, drawn(line) ? W.say("leaf.report.drawn", { source: W.sourceOf(drawn(line)), samples: drawn(line).samples, seq_len: drawn(line).seq_len, seed: drawn(line).seed }) : "–")))))));
   };
 
   /** What sets a recipe apart from others of its method and amount. */
@@ -142,11 +143,11 @@
     return recipe ? W.apart(recipe) : [];
   };
   const repeatPart = (run) => (run.repeat?.length ? W.part("repeat", W.say("leaf.report.repeat"), h("p", { class: "wl-lead" }, W.say("leaf.report.repeat_text")),
-    run.repeat.map(({ key, title, command, python }, i) => h("section", { class: "wl-repeat" }, h("h3", {}, [title, ...apartOf(key)].join(", ")), [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
+    run.repeat.map(({ key, title, command, python }, i) => h("section", { class: "wl-repeat" }, h("h3", {}, [title, ...apartOf(key)].join(", ")), h("div", { class: "wl-repeat-pair" }, [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
       const block = W.codeBlock(`repeat-${i}-${kind}`, W.say(`leaf.report.${kind}_of`, { title }));
       block.show(text);
-      return [h("h4", {}, W.say(`leaf.report.${kind}`)), block.element];
-    }).flat()))) : null);
+      return h("div", {}, h("h4", {}, W.say(`leaf.report.${kind}`)), block.element);
+    }))))) : null);
 
   const madePart = (run) => {
     const { made } = run;
@@ -158,7 +159,7 @@
       ["evaluation", made.windows && W.say("leaf.report.evaluation", { windows: W.say("view.windows_of", { samples: made.windows, seq_len: made.seq_len }), text: made.eval ?? "–" })],
       ["agreement", made.agreement_windows && W.say("view.windows_of", { samples: made.agreement_windows, seq_len: made.seq_len })],
       ["answer_tokens", made.answer_tokens],
-      ["calibration", drawn && W.say("leaf.report.drawn", { source: drawn.source, samples: drawn.samples, seq_len: drawn.seq_len, seed: drawn.seed })],
+      ["calibration", drawn && W.say("leaf.report.drawn", { source: W.sourceOf(drawn), samples: drawn.samples, seq_len: drawn.seq_len, seed: drawn.seed })],
       ["fingerprint", drawn?.fingerprint],
       ["reading", drawn?.seconds && W.say("leaf.report.seconds", { seconds: W.exact(drawn.seconds) })],
       ["versions", made.versions && Object.entries(made.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
@@ -175,7 +176,7 @@
     const lines = [...keys.map((key) => all.find((line) => line.key === key)), ...all.filter(({ key }) => !keys.includes(key))];
     const finding = W.findingOf(run);
     document.title = [...new Set([finding, run.made.model])].join(" · ").slice(0, 200);
-    const curve = h("figure", { class: "wl-report-curve" }, W.fitted((width) => W.curvePicture({ dense: run.dense.perplexity, lines, at: looked.recipes.length ? looked.at : null }, width)),
+    const curve = h("figure", { class: "wl-report-curve" }, W.fitted((width) => W.curvePicture({ dense: run.dense.perplexity, lines, looked: keys.length, at: looked.at }, width)),
       h("figcaption", {}, W.say("leaf.report.curve_text"), W.hidden(` ${W.say("leaf.report.curve_twin")}`)));
     root.append(W.leafHead(leaf, run, { links: [], print: true }), h("main", {},
       h("h1", { class: "wl-report-title", id: "finding" }, finding), h("p", { class: "wl-lead" }, W.measuredWords(run)), curve,

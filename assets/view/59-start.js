@@ -2,8 +2,9 @@
 "use strict";
 ((W) => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const { kind, language, languages, measuring, two_weights: twoWeights } = read("wl-words");
+  const { kind, language, languages, measuring, two_weights: twoWeights, builtin } = read("wl-words");
   const run = read("wl-run");
+  W.BUILTIN_SOURCE = builtin;
   const root = document.getElementById("wl-leaf");
   const query = new URLSearchParams(location.search);
   const systemDark = matchMedia("(prefers-color-scheme: dark)");

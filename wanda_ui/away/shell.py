@@ -22,7 +22,7 @@ from wanda_core.machine.paths import path_of
 from wanda_core.methods import METHODS
 from wanda_core.report.plan import TWO_WEIGHTS
 from wanda_core.report.run import Run, write_text
-from wanda_ui.away.telling import completed
+from wanda_ui.away.telling import BUILTIN_SOURCE, completed
 from wanda_ui.language import LANGUAGES, say, words
 from wanda_ui.view_files import leaf_style, scripts_of, style
 
@@ -58,7 +58,8 @@ def shell(kind: Kind, language: str) -> str:
     offered = {code: {"name": name, "words": _words(code)} for code, name in LANGUAGES.items()}
     measuring = [method.name for method in METHODS.values() if method.needs_norms]
     told = as_json(
-        {"kind": kind, "language": language, "languages": offered, "measuring": measuring, "two_weights": TWO_WEIGHTS}
+        {"kind": kind, "language": language, "languages": offered, "measuring": measuring}
+        | {"two_weights": TWO_WEIGHTS, "builtin": BUILTIN_SOURCE}
     )
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src 'unsafe-inline'; img-src data: blob:; "

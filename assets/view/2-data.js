@@ -131,7 +131,7 @@
       const stored = line.find(([place]) => place === at);
       if (stored) return { ...stored[1], how: "stored" };
       if (at === 0 && this.densePerplexity(model)) return { perplexity: this.densePerplexity(model), how: "stored" };
-      return between(line, at) || between(this.withDense(model, this.measuredLine(model, recipe)), at);
+      return between(this.withDense(model, line), at) || between(this.withDense(model, this.measuredLine(model, recipe)), at);
     }
 
     /** A line that starts where all do: nothing removed, the dense model's perplexity. */

@@ -53,6 +53,8 @@ HOSTILE = (
     "a" * 100_000,
     "blanks   \t and \n line ends",
 )
+SHORT = [text for text in HOSTILE if len(text) < 1000]
+LONG = [text for text in HOSTILE if len(text) >= 1000]
 
 
 def line(key: str, at: list, perplexity: list, **more) -> dict:
@@ -93,26 +95,25 @@ def bare() -> Run:
     return small(lines=[line("wanda,pattern=2:4", [50], [321.5])], prompts=[], answers={})
 
 
-def hostile(text: str) -> Run:
-    """A run whose every text is one that would like to be something else."""
-    run = small()
+def hostile(*texts: str) -> Run:
+    """A run whose every text is one that would like to be something else, or all of them."""
+    run, text = small(), " ".join(texts)
     drawn = {**DRAWN, "source": text, "fingerprint": text}
-    run["made"] = {
-        **MADE,
-        "model": text,
-        "name": text,
-        "revision": text,
-        "date": text,
-        "calibration": drawn,
-        "eval": text,
-    }
-    run["made"]["versions"] = {"wanda": text, text: text}
-    run["prompts"] = [{"text": text, "word": text, "id": text}]
-    run["answers"] = {name: [{"t": [text, f" {text}"], "p": [1, 2]}] for name in run["answers"]}
+    named = dict.fromkeys(("model", "name", "revision", "date", "eval"), text)
+    run["made"] = {**MADE, **named, "calibration": drawn, "versions": {"wanda": text, **{each: each for each in texts}}}
+    run["prompts"] = [{"text": each, "word": each, "id": each} for each in texts]
+    run["answers"] = {name: [{"t": [each, f" {each}"], "p": [1, 2]} for each in texts] for name in run["answers"]}
     run["lines"][0]["recipe"] = {**run["lines"][0]["recipe"], "method": text, "solver": {text: text}, "update": text}
     run["lines"][1]["calibration"] = drawn
-    run["lines"].append({**run["lines"][1], "key": text, "recipe": {"method": text}})
-    run["repeat"] = [{"key": text, "title": text, "command": text, "python": text}]
-    run["shown"] = {"at": 40, "keys": ["wanda", "magnitude", text], "prompt": text}
-    run[text] = text
-    return run
+    run["lines"] += [{**run["lines"][1], "key": each, "recipe": {"method": each}} for each in texts]
+    run["repeat"] = [{"key": each, "title": each, "command": each, "python": each} for each in texts]
+    run["shown"] = {"at": 40, "keys": ["wanda", "magnitude", *texts], "prompt": texts[0]}
+    return {**run, **{each: each for each in texts if each not in run}}
+
+
+def long(text: str) -> Run:
+    """A run with one text of great length for each kind of its texts, so that it still fits a page."""
+    shown = {"at": 40, "keys": ["wanda"], "prompt": text}
+    answers = {"dense": [{"t": [text], "p": [1]}], "wanda@40": [{"t": ["a", text], "p": [1, 2]}]}
+    told = {"key": "wanda", "title": text, "command": text, "python": ""}
+    return small(made={**MADE, "model": text}, prompts=[{"text": text}], answers=answers, repeat=[told], shown=shown)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page
-from runs import HOSTILE, MADE, PROMPT, answer, bare, hostile, line, small
+from runs import LONG, MADE, PROMPT, SHORT, answer, bare, hostile, line, long, small
 
 from wanda_core.report.run import LARGEST
 from wanda_ui.away.shell import MOST_BYTES, filled, shell
@@ -16,7 +16,6 @@ from wanda_ui.replay import replay
 
 pytestmark = pytest.mark.browser
 
-LONG = 10_000  # characters; of longer texts there is one of each kind in a run
 PARTS = ["answers", "why", "points", "recipes", "repeat", "made"]
 
 
@@ -154,29 +153,21 @@ def test_what_a_run_lacks_is_not_there(browser, write):
         assert "made" in parts(page)
 
 
-@pytest.mark.parametrize("number", range(len(HOSTILE)))
-def test_whatever_a_run_says_is_shown_and_never_run(browser, write, number):
-    text = HOSTILE[number]
-    run = hostile(text)
-    if len(text) > LONG:  # one of each kind, so that the page stays within its bound
-        run = {
-            **completed(small()),
-            "prompts": [{"text": text}],
-            "repeat": [{"key": "wanda", "title": text, "command": text, "python": ""}],
-        }
-        run["made"] = {**MADE, "model": text}
-        run["answers"] = {"dense": [{"t": [text], "p": [1]}], "wanda@40": [{"t": ["a", text], "p": [1, 2]}]}
-        run["shown"]["prompt"] = text
+@pytest.mark.parametrize("run", [hostile(*SHORT), long(LONG[0])], ids=["all", "long"])
+def test_whatever_a_run_says_is_shown_and_never_run(browser, write, run):
+    texts = [prompt["text"] for prompt in run["prompts"]]
     with opened(browser, write(run)) as page:
-        shown = page.evaluate("() => document.getElementById('wl-leaf').textContent")
-        assert shown.count(text) >= 6
-        for place in (".wl-asked", ".wl-prompt .wl-answer", ".wl-repeat h3", ".wl-repeat code", "#made dd"):
-            assert text in page.locator(place).first.evaluate("e => e.textContent"), place
-        page.click("#language-switch")
+        for language in ("en", "ko"):
+            assert page.get_attribute("html", "lang") == language
+            for place in ("h3.wl-asked", ".wl-col-dense .wl-answer", ".wl-repeat h3", ".wl-repeat code"):
+                shown = page.evaluate("at => Array.from(document.querySelectorAll(at), e => e.textContent)", place)
+                assert [text for text in texts if not any(text in words for words in shown)] == [], place
+            assert page.locator("#made dd").first.evaluate("e => e.textContent") == run["made"]["model"]
+            page.click("#language-switch")
         page.click("#theme-switch")
-        page.locator(".wl-copy").first.click()
-        page.wait_for_function("() => window.copied !== undefined")
-        assert page.evaluate("() => window.copied") == text
+        for number, text in enumerate(texts):
+            page.locator(f"#repeat-{number}-command-copy").click()
+            page.wait_for_function("text => window.copied === text", arg=text)
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(100)
         assert wider_than_the_page(page) == []

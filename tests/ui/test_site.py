@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from runs import HOSTILE, bare, hostile, line, small
+from runs import SHORT, bare, hostile, line, small
 from typer.testing import CliRunner
 
 from wanda_core.errors import InputError, StorageError
@@ -67,7 +67,7 @@ def test_only_a_model_of_the_hub_is_named_on_the_card(tmp_path, name):
     assert front(folder).get("models") == (["owner/model"] if "@" in name else None)
 
 
-@pytest.mark.parametrize("text", [text for text in HOSTILE if len(text) < 1000])
+@pytest.mark.parametrize("text", SHORT)
 def test_no_name_of_a_model_breaks_the_card_the_head_or_the_picture(tmp_path, text):
     run = hostile(text)
     folder = write_site(

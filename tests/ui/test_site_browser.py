@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page
-from runs import HOSTILE, MADE, bare, hostile, line, small
+from runs import LONG, MADE, SHORT, bare, hostile, line, long, small
 
 from wanda_core.explain.toy_example import two_weights
 from wanda_ui.away.shell import filled, shell
@@ -17,7 +17,7 @@ from wanda_ui.replay import replay
 pytestmark = pytest.mark.browser
 
 # What only a server can do: none of its words, nor of its controls, may stand on a page without one.
-PROMISES = ("prune", "ask", "sweep", "try", "hint", "coming", "caption", "live_run", "expected_quick", "static")
+PROMISES = ("ask", "sweep", "try", "hint", "coming", "caption", "live_run", "expected_quick", "static")
 CONTROLS = (
     "#prune, #ask, #measure, #cancel, #wl-prompt, #own-prompts, #wl-model, #take-away, #compare-masks, #ask-weight"
 )
@@ -191,21 +191,20 @@ def test_a_run_that_lacks_things_stands_all_the_same(browser, write):
         assert page.inner_text("#compare h2") == MADE["model"]
 
 
-@pytest.mark.parametrize("number", range(len(HOSTILE)))
-def test_whatever_a_run_says_is_shown_and_never_run(browser, write, number):
-    text = HOSTILE[number]
-    run = hostile(text)
-    if len(text) > 10_000:
-        run = {**completed(small()), "prompts": [{"text": text}], "made": {**MADE, "model": text}}
-        run["answers"] = {"dense": [{"t": [text], "p": [1]}], "wanda@40": [{"t": ["a", text], "p": [1, 2]}]}
-        run["shown"]["prompt"] = text
+@pytest.mark.parametrize("run", [hostile(*SHORT), long(LONG[0])], ids=["all", "long"])
+def test_whatever_a_run_says_is_shown_and_never_run(browser, write, run):
     with opened(browser, write(run)) as page:
-        for place in (".wl-chip-model b", "#wl-asked", ".wl-col-dense .wl-answer", ".wl-col-0 .wl-answer"):
-            assert text in page.locator(place).first.evaluate("e => e.textContent"), place
+        assert page.locator(".wl-chip-model b").evaluate("e => e.textContent") == run["made"]["model"]
+        chips = page.locator(".wl-suggest")
+        for number, prompt in enumerate(run["prompts"]):
+            if number:
+                chips.nth(number).click()
+            for place in ("#wl-asked", ".wl-col-dense .wl-answer", ".wl-col-0 .wl-answer"):
+                assert prompt["text"] in page.locator(place).evaluate("e => e.textContent"), place
+            page.locator(".wl-col-0 .wl-token").first.click()
         page.focus(".wl-handle")
         for key in ("Home", "PageUp", "End"):
             page.keyboard.press(key)
-        page.locator(".wl-token").first.click()
         page.click("#language-switch")
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(100)
@@ -232,8 +231,8 @@ def test_two_weights_are_worked_out_as_the_engine_does(browser, folder):
         found = page.evaluate("given => given.map(([a, b, c, d]) => window.WandaLab.twoWeights([a, b], [c, d]))", given)
     for case, told in zip(given, found, strict=True):
         engine = two_weights(*case)
-        assert told["y"] == pytest.approx(engine.y, rel=1e-5, abs=1e-5), case
-        assert told["scores"] == pytest.approx(engine.errors, rel=1e-5), case
+        assert told["y"] == pytest.approx(engine.y, rel=1e-4, abs=1e-4), case
+        assert told["scores"] == pytest.approx(engine.errors, rel=1e-4), case
         assert (told["magnitude"], told["wanda"]) == (engine.magnitude, engine.wanda), case
         assert told["wanda"] == engine.cheaper, case  # of one sample, what Wanda cuts is what y misses least
 

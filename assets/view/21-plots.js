@@ -73,9 +73,7 @@
       name: () => [W.looked().title, place.id.replace(/-picture$/, "")], foot: () => W.looked().title,
     });
     place.prepend(take.element);
-    place.classList.add("wl-taken");
     take.element.addEventListener("focusin", () => take.named(title()?.innerText.trim() || ""));
-    title()?.classList.add("wl-titled");
   };
   /** Watch for figures from now on. */
   W.watchPlots = (root) => {

@@ -7,9 +7,11 @@ from itertools import pairwise
 import pytest
 from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page
 from runs import LONG, MADE, PROMPT, SHORT, answer, bare, hostile, line, long, small
+from view_alone import Alone, take_answer
 
 from wanda_core.report.run import LARGEST
 from wanda_ui.away.shell import MOST_BYTES, filled, shell
+from wanda_ui.away.shell import answer as report_shell
 from wanda_ui.away.telling import completed
 from wanda_ui.language import LANGUAGES, words
 from wanda_ui.replay import replay
@@ -258,3 +260,28 @@ def test_an_answer_like_the_dense_one_is_not_marked_and_one_that_ends_early_is_s
         notes = page.locator(".wl-prompt .wl-col-note").all_inner_texts()
         assert notes == ["as it was trained", "all 3 tokens as dense", "as dense for 2 tokens, then one of them ends"]
         assert "0 of 1 under Wanda 40%, 1 of 1 under Magnitude 40%" in page.inner_text("#answers h2")
+
+
+def test_the_page_of_the_server_makes_it_of_what_is_looked_at(browser, tmp_path):
+    def take(given):
+        told = take_answer(given)
+        return {**told, "about": replay()["made"], "recipes": [{**one, "recipe": {}} for one in told["recipes"]]}
+
+    view = Alone(browser, {"take": take, "report": report_shell})
+    page = view.page
+    page.locator("#take-away").scroll_into_view_if_needed()
+    page.wait_for_function("() => document.getElementById('take-checkpoint').innerText.includes('MB')")
+    name, content = view.saved("#take-report")
+    finding = page.inner_text("#finding")
+    assert view.complaints == []
+    view.close()
+    assert name.endswith("report.html")
+    file = tmp_path / name
+    file.write_bytes(content)
+    with opened(browser, file) as page:
+        assert page.inner_text("h1") == finding
+        assert parts(page) == PARTS
+        assert page.locator("#points table").count() == 2
+        assert page.locator(".wl-repeat").count() == 2
+        command = page.inner_text("#repeat-0-command code")
+        assert command == "wanda-lab prune --method wanda --sparsity 0.45 --output out/it"

@@ -45,7 +45,7 @@
       return height - BOTTOM - (height - BOTTOM - TOP) * Math.max(0, Math.min(1, share));
     };
 
-    const letGo = W.later((percent) => released(percent), 300);
+    const letGo = W.later((percent) => percent === now && released(percent), 300); // unless the handle went on by other means
     const go = (percent, at_once = false) => {
       const place = Math.max(0, Math.min(FARTHEST, Math.round(percent)));
       if (place !== now || at_once) moved(place);

@@ -3,6 +3,7 @@
 ((W) => {
   const { h } = W;
   const TALL = 320; // pixels
+  const WORDY = 24; // characters of a cell, from which it takes more room than a word
   const FIELDS = ["method", "pattern", "group", "order", "allocation", "update", "solver", "seed"];
 
   // Answers ---------------------------------------------------------------------------------------------------------
@@ -133,8 +134,8 @@
       scrolled(name, h("table", { class: "wl-table wl-left" }, h("caption", { class: "wl-hidden" }, name),
         head([W.say("view.recipe"), ...told.map((one) => W.say(`leaf.report.field.${one}`)), W.say("view.calibration")]),
         h("tbody", {}, lines.map(({ line, recipe, name: title }) => h("tr", {}, h("th", { scope: "row" }, title),
-          told.map((one) => h("td", {}, field(line, recipe, one))),
-          h("td", {}, drawn(line) ? W.say("leaf.report.drawn", { source: W.sourceOf(drawn(line)), samples: drawn(line).samples, seq_len: drawn(line).seq_len, seed: drawn(line).seed }) : "–")))))));
+          told.map((one) => field(line, recipe, one)).map((words) => h("td", { class: words.length > WORDY ? "wl-wordy" : null }, words)),
+          h("td", { class: drawn(line) ? "wl-wordy" : null }, drawn(line) ? W.say("leaf.report.drawn", { source: W.sourceOf(drawn(line)), samples: drawn(line).samples, seq_len: drawn(line).seq_len, seed: drawn(line).seed }) : "–")))))));
   };
 
   /** What sets a recipe apart from others of its method and amount. */

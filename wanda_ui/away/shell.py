@@ -20,8 +20,9 @@ from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError, shortened, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.methods import METHODS
+from wanda_core.report.files import write_text
 from wanda_core.report.plan import TWO_WEIGHTS
-from wanda_core.report.run import Run, write_text
+from wanda_core.report.run import Run
 from wanda_ui.away.telling import BUILTIN_SOURCE, completed
 from wanda_ui.language import LANGUAGES, say, words
 from wanda_ui.view_files import leaf_style, scripts_of, style

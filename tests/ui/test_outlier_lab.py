@@ -194,6 +194,7 @@ def test_what_cannot_be_ablated_is_answered_in_one_sentence(lab, channels, start
 
 def test_channel_507_ruins_the_model_and_random_channels_do_not(lab, lm):
     section(lab, "ablation")
+    write(lab, "ablation-channels", "")
     lab.click("#ablation-take")
     lab.wait_for_function(
         "() => document.querySelector('#ablation-channels').querySelector('input, textarea').value.includes('507')"

@@ -36,7 +36,7 @@
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
     const columns = h("div", { class: "wl-cols" });
     const source = h("p", { class: "wl-source" });
-    const why = W.why();
+    const why = W.why(go);
 
     const lookFor = () => ({ model: state.model, recipes: state.recipes.map(sent), at: state.at, ask: { prompt: state.prompt, ...state.settings } });
     const sent = ({ textName, ...recipe }) => ({ ...recipe, key: W.keyOf(recipe), at: W.atOf(recipe, state.at) });
@@ -221,11 +221,12 @@
       if (!answer) return;
       const token = answer.pieces[index];
       const title = recipe === W.DENSE ? W.say("view.dense") : W.title(recipe, state.at);
-      const sentence = W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(answer.probabilities[index] ?? 0, 1) });
+      const say = (p) => W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(p, 1) });
+      const sentence = say(answer.probabilities[index] ?? 0);
       const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
       why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
       const titles = new Map(state.recipes.map((one) => [one.id, W.title(one, W.atOf(one, state.at))]));
-      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close };
+      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, title, say, id, token };
       const recipes = state.recipes.map((one) => (one === recipe ? { ...sent(one), at: answer.at ?? W.atOf(one, state.at) } : sent(one)));
       if (host) host.why({ model: state.model, run: state.why.run, recipes, ask: { prompt: state.prompt, ...state.settings }, index, tokens: answer.tokens || null, text: answer.pieces.slice(0, index).join(""), rest: answer.pieces.slice(index).join("") });
     };
@@ -293,7 +294,7 @@
     root.append(
       strip.element, status, spoken, finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
-      columns, why.element, prompts.element, own.element, W.doors(replay, go), source,
+      columns, h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, prompts.element, own.element, W.doors(replay, go), source,
     );
     caption.textContent = W.say("view.caption");
     draw();

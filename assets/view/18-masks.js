@@ -43,6 +43,9 @@
       const flat = masks.differ[place].flatMap((row, i) => row.map((value, j) => [value, masks.kinds[i], j])).filter(([value]) => value !== null);
       const top = flat.reduce((best, one) => (one[0] > best[0] ? one : best));
       W.put(go, W.say(message && !message.ended ? "view.masks.stop" : "view.masks.compare"));
+      const under = Boolean(message && !message.ended);
+      figure.element.classList.toggle("wl-stale", under);
+      figure.element.setAttribute("aria-busy", String(under));
       figure.show({
         heading: W.say("view.masks.title", { a, b, share: W.percent(masks.overall[place], 1) }),
         caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", { kind: top[1], block: top[2], share: W.percent(top[0], 1) }),

@@ -25,6 +25,7 @@ from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import AppState
 from wanda_ui.engine import work
 from wanda_ui.engine.recipe import PLAIN, Asked, Reading, Recipe
+from wanda_ui.engine.tokens import Place
 from wanda_ui.outliers.features import counted
 from wanda_ui.outliers.sentence import read
 
@@ -159,7 +160,7 @@ def _point(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
 
 def _why(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:
     """Ask what is likeliest after the beginning of an answer."""
-    return state.likeliest_steps("builtin", rng.choice([None, rng.choice(MADE)]), _question_of(rng), None, " blue sky")
+    return state.told_steps("builtin", rng.choice([[], [rng.choice(MADE)]]), _question_of(rng), Place(" blue", " sky"))
 
 
 def _question(state: AppState, rng: random.Random) -> Generator[Any, None, Any]:

@@ -1,27 +1,35 @@
 """What a replay must look like, whatever model and plan it was made from."""
 
+import base64
 from dataclasses import asdict
 from itertools import pairwise
 
+import pytest
+
+from wanda_core.explain.tiles import SIDE
 from wanda_core.report.plan import LINES, Plan
 from wanda_core.report.replay import recipes
 
 POINT = ("perplexity", "top1", "kl", "seconds")
+METRICS = ("score", "size")  # by which the two lines, Wanda and magnitude, order weights
 
 
 def assert_whole(replay: dict, plan: Plan, blocks: int) -> None:
     """Assert that a replay holds everything a plan names. blocks: of the model."""
     assert list(replay) == [
         *("made", "dense", "sparsities", "lines", "points", "prompts", "answers"),
-        *("scores", "planes", "stream", "ablation", "toy"),
+        *("scores", "linears", "masks", "stream", "ablation", "toy"),
     ]
     _assert_made(replay["made"], plan)
     _assert_points(replay, plan)
     _assert_answers(replay, plan)
     _assert_scores(replay["scores"], plan, blocks)
-    assert [plane["block"] for plane in replay["planes"]] == list(plan.blocks)
-    for plane in replay["planes"]:
-        _assert_plane(plane, plan)
+    assert [linear["block"] for linear in replay["linears"]] == list(plan.blocks)
+    for linear in replay["linears"]:
+        _assert_linear(linear, plan)
+    _assert_weights(replay["linears"][0])
+    assert not any("told" in linear for linear in replay["linears"][1:])
+    _assert_masks(replay["masks"], blocks)
     _assert_outliers(replay, plan, blocks)
     toy = replay["toy"]
     (w1, w2), (x1, x2) = toy["w"], toy["x"]
@@ -80,35 +88,99 @@ def _assert_answers(replay: dict, plan: Plan) -> None:
 
 def _assert_scores(scores: dict, plan: Plan, blocks: int) -> None:
     assert (scores["kind"], scores["sparsity"]) == (plan.kind, plan.sparsity)
-    for metric in LINES:
-        told = scores[metric]
+    assert scores["blocks"] == list(range(blocks))
+    for place, metric in enumerate(METRICS):
+        told, cuts, removed = scores[metric], scores["cuts"][place], scores["sparsities"][place]
         low, high = told["edges"]
         assert low < high
-        assert len(told["share"]) == len(told["median"]) == len(told["cut"]) == blocks
+        assert len(told["share"]) == len(told["median"]) == len(cuts) == len(removed) == blocks
         for row in told["share"]:
-            assert len(row) == told["bins"]
-            assert abs(sum(row) - 1000) <= told["bins"]  # rounded; exact zeros are in no bin
-        for median, cut in zip(told["median"], told["cut"], strict=True):
+            assert len(row) == scores["bins"]
+            assert abs(sum(row) - 1000) <= scores["bins"]  # rounded; exact zeros are in no bin
+        for median, cut, share in zip(told["median"], cuts, removed, strict=True):
             assert low < median < high
-            assert median - 0.5 < cut < median + 0.1  # decades; about half of the weights go
+            assert cut["metric"] == metric
+            assert cut["low"] <= cut["median"] <= cut["high"]
+            assert median - 0.5 < cut["median"] < median + 0.1  # decades; about half of the weights go
+            assert abs(share - plan.sparsity / 100) < 0.02
 
 
-def _assert_plane(plane: dict, plan: Plan) -> None:
-    assert (plane["kind"], plane["sparsity"]) == (plan.kind, plan.sparsity)
+def _assert_linear(linear: dict, plan: Plan) -> None:
+    assert (linear["kind"], linear["sparsity"]) == (plan.kind, plan.sparsity)
+    rows, columns = linear["rows"], linear["columns"]
+    _assert_plane(linear["plane"], rows * columns, linear["kept"])
+    for metric in METRICS:
+        histogram = linear[metric]
+        low, high = histogram["edges"]
+        assert low < high
+        assert len(histogram["kept"]) == len(histogram["removed"])
+        assert sum(histogram["kept"]) + sum(histogram["removed"]) + histogram["zeros"] == rows * columns
+        assert abs(sum(histogram["kept"]) / rows / columns - linear["kept"][0]) < 1e-3  # zeros are removed
+    # Row by row Wanda's cut is nearly one along the score, and none along |W|.
+    assert 0 <= linear["score"]["misplaced"] < linear["size"]["misplaced"] < 1
+    assert all(abs(kept - 1 + plan.sparsity / 100) < 0.02 for kept in linear["kept"])
+    median, largest = linear["norm"]
+    assert 0 < median < largest
+    assert max(rows, columns) <= SIDE * 2 ** linear["levels"] < 2 * max(rows, columns, SIDE)
+
+
+def _assert_plane(plane: dict, weights: int, kept: list[float]) -> None:
     columns, rows = plane["bins"]
     assert plane["x"][0] < plane["x"][1]
-    assert plane["y"][0] < plane["level"] < plane["y"][1]
+    assert [cut["metric"] for cut in plane["cuts"]] == list(METRICS)
+    assert plane["y"][0] < plane["cuts"][1]["median"] < plane["y"][1]
     places = [(row, column) for column, row, *_ in plane["cells"]]
     assert all(earlier < later for earlier, later in pairwise(places))
     assert all(0 <= row < rows and 0 <= column < columns for row, column in places)
     assert all(sum(fates) > 0 and min(fates) >= 0 for _, _, *fates in plane["cells"])
-    both, wanda, magnitude, cut = (sum(cell[place] for cell in plane["cells"]) for place in (2, 3, 4, 5))
-    weights = both + wanda + magnitude + cut
-    assert abs((wanda + magnitude) / weights - plane["differ"]) < 1e-4
-    assert abs((wanda + cut) / weights - plan.sparsity / 100) < 0.02  # what magnitude cuts
+    both, first, second, neither = (sum(cell[place] for cell in plane["cells"]) for place in (2, 3, 4, 5))
+    assert both + first + second + neither == weights
+    assert abs((first + second) / weights - plane["differ"]) < 1e-4
+    assert [(both + first) / weights, (both + second) / weights] == pytest.approx(kept, abs=1e-5)
     for part in ("loudest", "loudest_tenth"):
-        assert all(0 <= plane[part][metric] <= 1 for metric in LINES)
+        assert all(0 <= plane[part][which] <= 1 for which in ("first", "second"))
     assert plane["loudest"]["column"] >= 0
+
+
+def _assert_weights(linear: dict) -> None:
+    """The overview holds all of the matrix, the near tile the weight that is told, and both say what is told."""
+    rows, columns = linear["rows"], linear["columns"]
+    for tile in (linear["overview"], linear["near"]):
+        planes = [base64.b64decode(sheet) for sheet in (tile["size"], *tile["kept"])]
+        assert len(planes) == 1 + len(LINES)
+        assert {len(plane) for plane in planes} == {tile["height"] * tile["width"]}
+    overview, near, told = linear["overview"], linear["near"], linear["told"]
+    cell = 2 ** linear["levels"]
+    assert (overview["height"], overview["width"]) == (-(-rows // cell), -(-columns // cell))
+    for share, sheet in zip(linear["kept"], overview["kept"], strict=True):
+        means = base64.b64decode(sheet)
+        assert abs(sum(means) / len(means) / 255 - share) < 0.02  # cells at the edges are smaller
+    weight, column, row = told["weight"], told["column"], told["row"]
+    assert (weight["row"], weight["column"]) == (row["row"], column["column"])
+    assert weight["columns"] == column["columns"] == row["columns"] == columns
+    assert column["rows"] == rows
+    across, down = near["at"]
+    inside = (weight["row"] - down * SIDE) * near["width"] + told["place"] - across * SIDE
+    seen = [base64.b64decode(sheet)[inside] for sheet in near["kept"]]
+    assert seen == [0 if fate["removed"] else 255 for fate in weight["fates"]]
+    assert seen == [255, 0]  # Wanda keeps it, magnitude does not
+    assert [fate["scope"] for fate in weight["fates"]] == ["row", "matrix"]
+    assert [fate["of"] for fate in weight["fates"]] == [columns, rows * columns]
+    assert weight["by_score"] < weight["by_size"]
+    assert weight["loudness"] == column["loudness"] == 1
+    assert column["column"] == linear["plane"]["loudest"]["column"]
+    assert column["kept"] == pytest.approx(
+        [linear["plane"]["loudest"][which] for which in ("first", "second")], abs=1e-4
+    )
+
+
+def _assert_masks(masks: dict, blocks: int) -> None:
+    assert masks["pairs"] == [[0, 1]]
+    (differ,), (overall,) = masks["differ"], masks["overall"]
+    assert len(differ) == len(masks["kinds"]) == len(set(masks["kinds"]))
+    assert all(len(row) == blocks for row in differ)
+    shares = [share for row in differ for share in row]
+    assert 0 <= min(shares) <= overall <= max(shares) < 1
 
 
 def _assert_outliers(replay: dict, plan: Plan, blocks: int) -> None:

@@ -29,7 +29,8 @@ COLUMN = {**RECIPE, "id": 0, "key": "wanda", "at": 50}
 ASK = {"prompt": "The sky is", "length": 48, "temperature": 0, "seed": 0, "chat": True}
 DATA = {"run": 1, "model": "builtin", "recipes": [COLUMN], "ask": ASK}
 PATTERNED = {"pattern": "2:4", "order": "faithful"}
-WHY = {"run": 1, "model": "builtin", "recipe": COLUMN, "ask": ASK, "tokens": [1, 2], "text": " blue"}
+WHY = {"run": 1, "model": "builtin", "recipes": [COLUMN], "ask": ASK, "tokens": [1, 2, 3], "index": 2, "text": " blue"}
+WHY["rest"] = " sky"
 
 
 def column(number=0, **changes):

@@ -4,17 +4,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
+from wanda_core.explain.mask_agreement import MaskAgreement
 from wanda_core.model import builtin
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.pruning.packed import needed_bytes
+from wanda_core.pruning.packed import PackedVariant, needed_bytes
 from wanda_core.pruning.prune import needs_text
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
@@ -24,9 +25,11 @@ from wanda_ui.engine.fetching import Fetching
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Loaded, Measured, Result
-from wanda_ui.engine.look import WHOLE, How, Likeliest, Made, Point, Seen, Wanted
+from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
+from wanda_ui.engine.looked import Look, Looking, only_progress
 from wanda_ui.engine.queue import Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
+from wanda_ui.engine.tokens import Place, Told, told_at
 from wanda_ui.engine.work import Job, Models
 from wanda_ui.settings import Settings
 
@@ -37,20 +40,6 @@ MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
-
-
-@dataclass(frozen=True)
-class Look:
-    """A model as far as it was looked at. result, measured: of the variant, None for the dense model and until known;
-    seen: the answer and the perplexities; kept: whether its perplexity was known before."""
-
-    result: Result | None
-    measured: Measured | None
-    seen: Seen
-    kept: bool = False
-
-
-Looking = Generator[Progress | Look, None, Look]
 
 
 def in_this_process(job: Job[T], models: Models) -> Generator[Any, None, T]:
@@ -125,7 +114,11 @@ class AppState:
             kept = builtin.analysis_file() if loaded.lm.name == builtin.NAME else None
             job = partial(work.analyse, name=loaded.name, kept=kept)
             analysing = self._work(loaded, job, kind, quiet=quiet, shared=kind)
-            loaded.analysis, loaded.calibration, seconds = yield from analysing
+            try:
+                loaded.analysis, loaded.calibration, seconds = yield from analysing
+            except WandaError as error:
+                loaded.problem = str(error)
+                raise
             self.engine.durations.add(("pass", loaded.name), seconds)
         return loaded
 
@@ -135,18 +128,9 @@ class AppState:
 
     def prune_steps(self, name: str, recipe: Recipe) -> Steps[Result]:
         """Prune and measure, without an answer."""
-        looking = self.look_steps(name, recipe)
-        try:
-            while True:
-                step = next(looking)
-                if isinstance(step, Progress):
-                    yield step
-        except StopIteration as stop:
-            look: Look = stop.value
-            assert look.result is not None  # there was a recipe
-            return look.result
-        finally:
-            looking.close()
+        look = yield from only_progress(self.look_steps(name, recipe))
+        assert look.result is not None  # there was a recipe
+        return look.result
 
     def look_steps(
         self, name: str, recipe: Recipe | None, asked: Asked | None = None, wanted: Wanted = WHOLE
@@ -203,21 +187,28 @@ class AppState:
         self._learned(loaded, recipe.spec, point.seconds)
         return point
 
-    def likeliest_steps(
-        self, name: str, recipe: Recipe | None, asked: Asked, tokens: Sequence[int] | None, text: str
-    ) -> Steps[Likeliest]:
-        """Return what a model, or a variant of it, finds likeliest after a prompt and what follows it.
-
-        tokens: that follow; None where only their text is known.
-        """
+    def told_steps(self, name: str, recipes: Sequence[Recipe], asked: Asked, place: Place) -> Steps[Told]:
+        """Return what a model and some variants of it say at a place of an answer."""
         loaded = yield from self.model_steps(name)
-        result = None
-        if recipe is not None:
-            result = yield from self.prune_steps(name, recipe)
-        variant = result.variant if result is not None else None
-        place = partial(looks.next_tokens, asked=asked, tokens=tokens, text=text)
-        job = partial(place, name=loaded.name, variant=variant)
-        return (yield from self._work(loaded, job, ("likeliest", loaded.name)))
+        variants = yield from self._made_steps(name, recipes)
+        job = partial(told_at, name=loaded.name, variants=variants, asked=asked, place=place)
+        return (yield from self._work(loaded, job, ("told", loaded.name)))
+
+    def masks_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[MaskAgreement]:
+        """Compare the masks of some recipes, which are pruned first where they are not made yet."""
+        loaded = yield from self.model_steps(name)
+        variants = yield from self._made_steps(name, recipes)
+        job = partial(work.masks, name=loaded.name, variants=variants)
+        return (yield from self._work(loaded, job, ("masks", loaded.name)))
+
+    def _made_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[list[PackedVariant]]:
+        """Return the variants of some recipes, which are made where they are not kept; nothing is measured."""
+        made = []
+        for recipe in recipes:
+            look = yield from only_progress(self.look_steps(name, recipe, None, Wanted(False, False)))
+            assert look.result is not None  # there was a recipe
+            made.append(look.result.variant)
+        return made
 
     def expected_seconds(self, name: str, recipe: Recipe) -> float | None:
         """Return the seconds that pruning will take: of those before, else by the model's analysis; None if unknown."""

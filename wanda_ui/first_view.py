@@ -7,8 +7,11 @@ view in front of Gradio's own part. That view moves into its component (`compare
 import gzip
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+
+import gradio
 
 from wanda_core.assets import ASSETS
 from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
@@ -37,6 +40,14 @@ def style() -> str:
     return (ASSETS / "view" / "view.css").read_text(encoding="utf-8")
 
 
+@cache
+def scripts_for_later() -> list[str]:
+    """Find what the figures of other tabs need, a megabyte of Plotly in a file of Gradio's with a hash in its name: the
+    browser brings it when it has nothing else to do, and the first of these tabs opens at once."""
+    folder = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+    return [f"assets/{path.name}" for path in sorted(folder.glob("PlotlyPlot-*.js"))[:1]]
+
+
 def view_data(language: str, settings: Settings) -> dict[str, Any]:
     """Collect what the first view is drawn from, in one language."""
     needed = {key: text for key, text in words(language).items() if key.split(".")[0] in PARTS}
@@ -47,6 +58,7 @@ def view_data(language: str, settings: Settings) -> dict[str, Any]:
         "replay": replay(),
         "words": needed,
         "language": language,
+        "later": scripts_for_later(),
         "languages": LANGUAGES,
         "title": "Wanda Lab",
         "chip": f"{builtin.TITLE} · {say(language, 'view.stored')}",

@@ -94,8 +94,7 @@ def build(state: AppState) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
     page: GuardedPage
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
-        model, key = gr.State(builtin.NAME), gr.State("")
-        context = TabContext(state, model, key, page)
+        context = TabContext(state, gr.State(builtin.NAME), page)
         shown = {name: gr.State("") for name in TABS}  # not between the tabs, whose places Gradio counts
         built: list[Tab] = []
         with gr.Tabs(elem_id="tabs"):

@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
-  W.heard = ({ state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
+  W.heard = ({ agreed, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
     /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
     run: (message) => {
       if (!message || message.run !== state.run) return;
@@ -66,6 +66,7 @@
           now.clear();
         }
         if (message.dense) known.dense.set(state.model, message.dense);
+        state.ready = true;
         state.title = message.title;
         remember();
         draw();
@@ -79,13 +80,17 @@
     },
     told: (message) => {
       if (!message || !state.why || message.run !== state.why.run) return;
-      const { sentence, title, close } = state.why;
+      const { titles, close, title, say, id, token } = state.why;
+      let { sentence } = state.why;
       if (message.problem) return why.show({ sentence: `${sentence} ${message.problem}`, close });
       if (!message.dense) return why.show({ sentence: `${sentence} ${message.words || ""}`, close });
-      const lists = [{ title: W.say("view.why.likeliest", { title: W.say("view.dense") }), which: W.DENSE, tokens: message.dense }];
-      if (message.variant) lists.push({ title: W.say("view.why.likeliest", { title }), which: "a", tokens: message.variant });
-      why.show({ sentence, lists, close });
+      // One pass and a step by step reading round differently: the panel gives one figure, that of its lists.
+      const list = id === W.DENSE ? message.dense : (message.columns.find(([column]) => column === id) || [])[1];
+      const held = list?.find(([piece]) => piece === token);
+      if (held) sentence = say(held[1]);
+      why.show({ sentence, close, ...W.toldOf(message, titles, title) });
     },
+    agreed: (message) => message && agreed(message),
     own: (message) => {
       if (message && state.own && message.run === state.own.run) own.show({ ...message, total: state.own.total });
     },

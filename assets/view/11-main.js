@@ -36,7 +36,7 @@
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
     const columns = h("div", { class: "wl-cols" });
     const source = h("p", { class: "wl-source" });
-    const why = W.why();
+    const why = W.why(go);
 
     const lookFor = () => ({ model: state.model, recipes: state.recipes.map(sent), at: state.at, ask: { prompt: state.prompt, ...state.settings } });
     const sent = ({ textName, ...recipe }) => ({ ...recipe, key: W.keyOf(recipe), at: W.atOf(recipe, state.at) });
@@ -125,12 +125,14 @@
         columns: state.recipes.map((recipe) => ({ recipe, known: knownAt(recipe), answer: answerOf(recipe.id, recipe) })),
       }));
     };
+    let changedElsewhere = () => {}; // another view of the same recipes and the same handle
     /** Everything that a moved handle changes. */
     const drawPlace = () => {
       curve.move({ at: state.at, places: places(), words: placeWords() });
       if (document.activeElement !== typed) typed.value = state.at;
       drawFinding();
       drawColumns();
+      changedElsewhere();
     };
     const drawStatus = () => {
       const progress = state.status || state.sweep?.status;
@@ -219,12 +221,14 @@
       if (!answer) return;
       const token = answer.pieces[index];
       const title = recipe === W.DENSE ? W.say("view.dense") : W.title(recipe, state.at);
-      const sentence = W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(answer.probabilities[index] ?? 0, 1) });
+      const say = (p) => W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(p, 1) });
+      const sentence = say(answer.probabilities[index] ?? 0);
       const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
       why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
-      state.why = { run: (state.why?.run || 0) + 1, sentence, title, close };
-      const of = recipe === W.DENSE ? null : { ...sent(recipe), at: answer.at ?? W.atOf(recipe, state.at) };
-      if (host) host.why({ model: state.model, run: state.why.run, recipe: of, ask: { prompt: state.prompt, ...state.settings }, tokens: answer.tokens ? answer.tokens.slice(0, index) : null, text: answer.pieces.slice(0, index).join("") });
+      const titles = new Map(state.recipes.map((one) => [one.id, W.title(one, W.atOf(one, state.at))]));
+      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, title, say, id, token };
+      const recipes = state.recipes.map((one) => (one === recipe ? { ...sent(one), at: answer.at ?? W.atOf(one, state.at) } : sent(one)));
+      if (host) host.why({ model: state.model, run: state.why.run, recipes, ask: { prompt: state.prompt, ...state.settings }, index, tokens: answer.tokens || null, text: answer.pieces.slice(0, index).join(""), rest: answer.pieces.slice(index).join("") });
     };
     const open = (name) => {
       state.wanted = name;
@@ -290,7 +294,7 @@
     root.append(
       strip.element, status, spoken, finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
-      columns, why.element, prompts.element, own.element, W.doors(replay, go), source,
+      columns, h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, prompts.element, own.element, W.doors(replay, go), source,
     );
     caption.textContent = W.say("view.caption");
     draw();
@@ -317,12 +321,38 @@
     const attach = (given) => {
       host = given;
       state.head = given.head;
-      const told = { state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
+      const told = { agreed: (message) => agreed(message), state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
       for (const [name, hear] of Object.entries(W.heard(told))) given.watch(name, hear);
       open(state.wanted || state.model);
       if (!state.wanted || state.wanted === state.model) state.wanted = null;
       draw();
     };
-    return { attach, state };
+    let agreed = () => {};
+    /** What another view of the same recipes needs of this one. on: {changed(), agreed(message)}. */
+    const beside = (on) => {
+      changedElsewhere = on.changed;
+      agreed = on.agreed;
+      let [run, titles] = [0, []];
+      const masks = () => {
+        if (!host) return;
+        if (state.comparing) return host.cancel_masks({});
+        state.comparing = true;
+        run += 1;
+        titles = state.recipes.map((recipe) => W.title(recipe, W.atOf(recipe, state.at)));
+        host.masks({ ...lookFor(), run });
+        return agreed({ titles, progress: { words: W.say("view.sweep_starts") } });
+      };
+      agreed = (message) => {
+        if (message.run !== undefined && message.run !== run) return;
+        state.comparing = !message.ended;
+        on.agreed({ titles, ...message });
+      };
+      return {
+        state: () => ({ model: state.model, title: state.title, at: state.at, recipes: state.recipes.map(sent), live: Boolean(host && state.ready) }),
+        moved: (at) => { state.at = at; draw(); remember(); },
+        prune: () => look(), reopen: () => host?.open({ model: state.model }), remember, masks,
+      };
+    };
+    return { attach, state, beside };
   };
 })(window.WandaLab);

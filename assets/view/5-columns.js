@@ -88,17 +88,50 @@
     return same ? W.say("view.parts", { place: same + 1 }) : W.say("view.parts_at_once");
   };
 
-  /** The panel that tells why a token came: the five likeliest of both models at its place. */
-  W.why = () => {
+  /** A token to read: one of blanks alone shows them. */
+  const shown = (token) => (token.trim() ? JSON.stringify(token).slice(1, -1) : JSON.stringify(token).slice(1, -1).replaceAll(" ", "␣") || "∅");
+
+  /** How far each variant is from the dense model along prompt and answer: a line each. of: title of whose answer it is. */
+  const along = ({ pieces, prompt, at, columns }, titles, of) => {
+    const [width, height, top] = [1000, 70, 6];
+    const most = Math.max(1e-6, ...columns.flatMap(([, , apart]) => apart));
+    const x = (i) => (width * (i + 0.5)) / pieces.length;
+    const y = (value) => height - (height - top) * (value / most);
+    const lines = columns.map(([, , apart], place) => W.s("path", { class: `wl-line wl-of-${place}`, "vector-effect": "non-scaling-stroke", d: apart.map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("") }));
+    const svg = W.s("svg", { class: "wl-along", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+      W.s("rect", { class: "wl-along-prompt", x: 0, y: 0, width: (width * prompt) / pieces.length, height }), ...lines,
+      W.s("line", { class: "wl-rule", "vector-effect": "non-scaling-stroke", x1: x(at), x2: x(at), y1: 0, y2: height }));
+    const tops = columns.map(([id, , apart]) => {
+      const place = prompt + apart.slice(prompt).indexOf(Math.max(...apart.slice(prompt))); // of the answer
+      return W.say("view.why.apart", { title: titles.get(id), here: W.short3(apart[at] ?? 0), most: W.short3(apart[place]), token: shown(pieces[place].trim() || pieces[place]) });
+    });
+    return h("section", { class: "wl-along-box" }, h("h4", {}, W.say("view.why.along", { title: of, most: W.short3(most) })), svg,
+      h("p", { class: "wl-rank-ends", "aria-hidden": "true" }, h("span", {}, W.say("view.why.prompt_end")), h("span", {}, W.say("view.why.answer_end"))),
+      h("ul", { class: "wl-note wl-along-names" }, tops.map((words, i) => h("li", {}, lineMark(i), words))));
+  };
+
+  /** A piece of the line of a column, before its name. */
+  const lineMark = (place) => W.s("svg", { viewBox: "0 0 26 6", width: 26, height: 6, "aria-hidden": "true" }, W.s("line", { class: `wl-line wl-of-${place}`, x1: 0, x2: 26, y1: 3, y2: 3 }));
+
+  /** What the panel shows of an answer of the server. titles: of the columns, by id; of: of the answer that was asked. */
+  W.toldOf = (message, titles, of) => ({
+    lists: [{ title: W.say("view.why.likeliest", { title: W.say("view.dense") }), which: W.DENSE, tokens: message.dense },
+      ...message.columns.map(([id, tokens], place) => ({ title: W.say("view.why.likeliest", { title: titles.get(id) }), which: place, tokens }))],
+    along: message.columns.length ? along(message, titles, of) : null,
+  });
+
+  /** The panel that tells why a token came: the five likeliest of all models at its place, and how far they are apart. */
+  W.why = (go) => {
     const element = h("div", { class: "wl-why", role: "status", hidden: true });
-    const show = ({ sentence, lists, close }) => {
+    const show = ({ sentence, lists, close, along: line }) => {
       element.hidden = false;
       const rows = (tokens) => h("ol", {}, tokens.map(([token, p]) => h("li", {},
-        h("code", {}, JSON.stringify(token).slice(1, -1) || "∅"), h("i", { style: `width:${(100 * p).toFixed(1)}%`, "aria-hidden": "true" }), h("b", {}, W.percent(p, 1)))));
+        h("code", {}, shown(token)), h("i", { style: `width:${(100 * p).toFixed(1)}%`, "aria-hidden": "true" }), h("b", {}, W.percent(p, 1)))));
       element.replaceChildren(
         h("p", {}, sentence),
         h("button", { type: "button", class: "wl-remove", "aria-label": W.say("view.close"), onclick: () => { element.hidden = true; close(); } }, "×"),
         ...(lists || []).map(({ title, which, tokens }) => h("section", { class: `wl-likely wl-likely-${which}` }, h("h4", {}, title), rows(tokens))),
+        ...(line ? [line, h("p", {}, h("a", { href: "?tab=scores", class: "wl-go-on", onclick: (event) => { event.preventDefault(); go("scores"); } }, W.say("view.why.scores")))] : []),
       );
     };
     return { element, show, hide: () => { element.hidden = true; } };

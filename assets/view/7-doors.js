@@ -8,29 +8,6 @@
     h("h3", {}, title), h("p", {}, words), drawing, W.hidden(text),
     h("a", { href: `?tab=${tab}`, class: "wl-go-on", onclick: (event) => { event.preventDefault(); go(tab); } }, more));
 
-  /** Draw a plane of cells: log input norm against log |W|, coloured by who keeps the weights, and the two cuts. */
-  W.plane = (plane) => {
-    const [nx, ny] = plane.bins;
-    const [left, bottom, w, tall] = [16, 18, WIDTH - 22, HEIGHT - 24];
-    const x = (value) => left + (w * (value - plane.x[0])) / (plane.x[1] - plane.x[0]);
-    const y = (value) => tall - (tall * (value - plane.y[0])) / (plane.y[1] - plane.y[0]) + 4;
-    const largest = Math.max(...plane.cells.map(([, , ...counts]) => Math.log1p(counts.reduce((a, b) => a + b))));
-    const kinds = ["both", "wanda", "magnitude", "cut"];
-    const cells = plane.cells.map(([ix, iy, ...counts]) => {
-      const kind = counts.indexOf(Math.max(...counts));
-      const all = counts.reduce((a, b) => a + b);
-      return s("rect", { class: `wl-cell wl-cell-${kinds[kind]}`, x: (left + (w * ix) / nx).toFixed(1), y: (tall + 4 - (tall * (iy + 1)) / ny).toFixed(1), width: (w / nx - 0.4).toFixed(1), height: (tall / ny - 0.3).toFixed(1), opacity: (0.18 + (0.82 * Math.log1p(all)) / largest).toFixed(2) });
-    });
-    const slant = [plane.x[0], plane.x[1]].map((at) => [at, plane.slant - at]);
-    const clip = `wl-clip-${plane.block}`;
-    return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT + 6}`, "aria-hidden": "true" },
-      s("clipPath", { id: clip }, s("rect", { x: left, y: 2, width: w, height: tall + 4 })), ...cells,
-      s("line", { class: "wl-cut-level", x1: left, x2: left + w, y1: y(plane.level), y2: y(plane.level) }),
-      s("line", { class: "wl-cut-slant", "clip-path": `url(#${clip})`, x1: x(slant[0][0]), y1: y(slant[0][1]), x2: x(slant[1][0]), y2: y(slant[1][1]) }),
-      s("text", { class: "wl-tick", x: left + w / 2, y: HEIGHT + bottom - 16, "text-anchor": "middle" }, W.say("view.door.norm_axis")),
-      s("text", { class: "wl-tick", transform: `translate(10 ${HEIGHT / 2 + 10}) rotate(-90)`, "text-anchor": "middle" }, W.say("view.door.weight_axis")));
-  };
-
   const streamFigure = ({ largest, median, channel }) => {
     const values = [...largest, ...median].map(Math.log);
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -56,14 +33,14 @@
 
   /** Build the doors. go(tab): leads there. */
   W.doors = (replay, go) => {
-    const plane = replay.planes[0], stream = replay.stream, ablation = replay.ablation;
-    const [block, kind] = [plane.block, plane.kind.split(".").pop()];
+    const { plane, block, kind: whole } = replay.linears[0], stream = replay.stream, ablation = replay.ablation;
+    const kind = whole.split(".").pop();
     const loud = plane.loudest;
-    const loudWords = { column: loud.column, wanda: W.percent(loud.wanda), magnitude: W.percent(loud.magnitude) };
+    const loudWords = { column: loud.column, wanda: W.percent(loud.first), magnitude: W.percent(loud.second) };
     const ratio = W.number(stream.ratio);
     return h("section", { class: "wl-doors", "aria-label": W.say("view.door.why") },
-      figure(W.say("view.door.plane_title"), W.say("view.door.plane_text", { kind, block, ...loudWords }), W.plane(plane),
-        W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.wanda), magnitude: W.percent(plane.loudest_tenth.magnitude) }), go, "scores", W.say("view.door.scores")),
+      figure(W.say("view.door.plane_title"), W.say("view.door.plane_text", { kind, block, ...loudWords }), W.plane(plane, { width: WIDTH, height: HEIGHT + 6 }).svg,
+        W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }), go, "scores", W.say("view.door.scores")),
       figure(W.say("view.door.stream_title", { ratio, block: stream.block }), W.say("view.door.stream_text"), streamFigure(stream),
         W.say("view.door.stream_twin", { channel: stream.channel, first: stream.massive[0], last: stream.massive[1] }), go, "outliers", W.say("view.door.outliers")),
       figure(W.say(ablation.channel > 3 * ablation.nothing ? "view.door.ablation_title" : "view.door.ablation_mild"), W.say("view.door.ablation_text"), bars([

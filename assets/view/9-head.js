@@ -15,6 +15,9 @@
       recipes: recipes.length ? recipes : null,
       at: /^\d{1,2}$/.test(at || "") && Number(at) <= 95 ? Number(at) : null,
       prompt: query.get("ask")?.slice(0, 2000) || null,
+      kind: query.get("kind")?.slice(0, 200) || null,
+      block: /^\d{1,4}$/.test(query.get("block") || "") ? Number(query.get("block")) : null,
+      weight: /^\d{1,7},\d{1,7}$/.test(query.get("weight") || "") ? query.get("weight").split(",").map(Number) : null,
       tab: W.TABS.includes(tab) ? tab : query.has("lesson") ? "learn" : "compare",
     };
   };
@@ -30,7 +33,7 @@
   };
 
   /** The lesson's own part of the address stands there only while the lesson is open; it comes back with it. */
-  const ofLesson = (name) => !["model", "r", "at", "ask", "tab", "lang", "__theme"].includes(name);
+  const ofLesson = (name) => !["model", "r", "at", "ask", "tab", "lang", "kind", "block", "weight", "__theme"].includes(name);
 
   /** Fill the head. languages: {code: name}; on: {tab(name)}. -> {model(text), tab(name), busy(text)} */
   W.head = (element, { languages, language, title }, on) => {

@@ -108,20 +108,65 @@ def test_an_answer_is_put_down_by_pieces_and_whole_percents():
     assert stored(answer) == {"t": ["a", "", "b"], "p": [0, 100, 42]}
 
 
-def test_pictures_are_of_the_linears_that_are_named(made, tiny_llama):
+@pytest.fixture(scope="module")
+def taken(tiny_llama):
+    return profile(tiny_llama, calibrate(tiny_llama, **READ))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_pictures_are_of_the_linears_that_are_named(made, tiny_llama, taken, place):
     replay, _ = made
-    taken = profile(tiny_llama, calibrate(tiny_llama, **READ))
-    linear = tiny_llama.of_kind("mlp.up_proj")[1]
+    block = SMALL.blocks[place]
+    linear = tiny_llama.of_kind("mlp.up_proj")[block]
     norms, W = taken.norms[linear.name], linear.weight.cpu()
+    S = W.abs() * norms
     by_magnitude, by_wanda = two_masks(W, norms, 0.5, "matrix")
-    plane = replay["planes"][0]
-    assert plane["level"] == pytest.approx(float(W.abs()[by_magnitude].max().log10()), abs=1e-4)
+    told = replay["linears"][place]
+    plane = told["plane"]
+    assert plane["cuts"][1]["median"] == pytest.approx(float(W.abs()[by_magnitude].max().log10()), abs=1e-4)
+    thresholds = S.masked_fill(~by_wanda, 0).amax(dim=1)
+    assert plane["cuts"][0]["median"] == pytest.approx(float(thresholds.median().log10()), abs=1e-4)
     assert plane["loudest"]["column"] == int(norms.argmax())
     assert plane["differ"] == pytest.approx(float((by_magnitude != by_wanda).float().mean()), abs=1e-4)
+    assert told["kept"] == pytest.approx(
+        [1 - float(mask.float().mean()) for mask in (by_wanda, by_magnitude)], abs=1e-6
+    )
+    line = S.flatten().sort().values[int(by_wanda.sum()) - 1]
+    assert told["score"]["misplaced"] == pytest.approx(float((S[by_wanda] > line).float().mean()), abs=1e-4)
     scores = replay["scores"]
-    assert scores["magnitude"]["cut"][1] == plane["level"]
-    assert scores["wanda"]["cut"][1] == plane["slant"]
-    assert scores["wanda"]["median"][1] == pytest.approx(float((W.abs() * norms).median().log10()), abs=1e-3)
+    assert [cuts[block] for cuts in scores["cuts"]] == plane["cuts"]
+    assert [shares[block] for shares in scores["sparsities"]] == pytest.approx(
+        [1 - kept for kept in told["kept"]], abs=1e-5
+    )
+    assert scores["score"]["median"][block] == pytest.approx(float(S.median().log10()), abs=1e-3)
+    assert scores["size"]["median"][block] == pytest.approx(float(W.abs().median().log10()), abs=1e-3)
+
+
+def test_masks_are_compared_in_every_linear(made, tiny_llama, taken):
+    masks = made[0]["masks"]
+    differ = total = 0
+    for linear in tiny_llama.all_linears:
+        by_magnitude, by_wanda = two_masks(linear.weight, taken.norms[linear.name], 0.5, "matrix")
+        share = float((by_magnitude != by_wanda).float().mean())
+        assert masks["differ"][0][masks["kinds"].index(linear.kind)][linear.block] == pytest.approx(share, abs=1e-4)
+        differ, total = differ + int((by_magnitude != by_wanda).sum()), total + by_wanda.numel()
+    assert masks["overall"] == pytest.approx([differ / total], abs=1e-4)
+
+
+def test_the_weight_that_is_told_is_the_models_own(made, tiny_llama, taken):
+    linear = tiny_llama.of_kind("mlp.up_proj")[SMALL.blocks[0]]
+    norms, W = taken.norms[linear.name], linear.weight.cpu()
+    told = made[0]["linears"][0]["told"]
+    row, column = told["weight"]["row"], told["weight"]["column"]
+    assert told["weight"]["value"] == significant(float(W[row, column]))
+    assert told["weight"]["norm"] == told["column"]["norm"] == significant(float(norms[column]))
+    assert told["weight"]["score"] == pytest.approx(float(W[row, column].abs() * norms[column]), rel=1e-4)
+    assert told["place"] == norms.argsort(stable=True).tolist().index(column)
+    by_magnitude, by_wanda = two_masks(W, norms, 0.5, "matrix")
+    kept = [1 - float(mask[row].float().mean()) for mask in (by_wanda, by_magnitude)]
+    assert told["row"]["kept"] == pytest.approx(kept, abs=1e-4)
+    cuts = [float(W[row].abs()[mask[row]].max()) for mask in (by_wanda, by_magnitude)]
+    assert told["row"]["size_cuts"] == pytest.approx(cuts, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The replay that comes with the program: whole, small, made by today's recipes, and what the engine still measures."""
 
+import base64
 import hashlib
 import json
 import random
@@ -17,6 +18,7 @@ from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.builtin import GGUF_SHA256, TITLE
 from wanda_core.outliers.ablation import Ablation, ablated
 from wanda_core.pruning.prune import prune
+from wanda_core.report import figures
 from wanda_core.report.plan import BEST, LINES, PROMPTS, SPARSITIES, Cell, Plan
 from wanda_core.report.replay import MOST_BYTES, dumped, fingerprint, recipes
 from wanda_core.text.files import read_text
@@ -76,9 +78,14 @@ def test_it_shows_what_the_lab_is_about():
     best = {point["sparsity"]: point["perplexity"] for point in STORED["points"] if point["line"] == "best"}
     assert all(best[percent] < wanda[SPARSITIES.index(percent)] for percent in BEST)
     assert "Paris" in "".join(STORED["answers"]["dense"][0]["t"])
-    plane = STORED["planes"][0]
-    assert (plane["block"], plane["loudest"]["column"]) == (11, 247)
-    assert (plane["loudest"]["wanda"], plane["loudest"]["magnitude"]) == pytest.approx((0.90, 0.09), abs=0.02)
+    linear = STORED["linears"][0]
+    loudest = linear["plane"]["loudest"]
+    assert (linear["block"], loudest["column"]) == (11, 247)
+    assert (loudest["first"], loudest["second"]) == pytest.approx((0.90, 0.09), abs=0.02)
+    assert linear["plane"]["differ"] == pytest.approx(0.058, abs=0.002)
+    told = linear["told"]["weight"]
+    assert told["by_score"] == 1
+    assert told["by_size"] > 0.6 * told["columns"]
     assert (STORED["stream"]["channel"], STORED["stream"]["block"]) == (507, 11)
     assert STORED["ablation"]["channel"] > 1000 * STORED["ablation"]["nothing"]
     assert STORED["ablation"]["high"] < 1.2 * STORED["ablation"]["nothing"]
@@ -116,6 +123,46 @@ def test_the_engine_measures_the_same_today(builtin_lm, calibration, taken, cell
             assert lm.decode([int(logits.argmax())]).rstrip("\ufffd") == answer["t"][0], AGAIN
             percent = 100 * float(logits.softmax(0).max())
             assert percent == pytest.approx(answer["p"][0], abs=2 if cell.line in LINES else 30), AGAIN
+
+
+def pixels(sheet: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray(base64.b64decode(sheet)), dtype=torch.uint8).float()
+
+
+@pytest.mark.builtin
+@torch.no_grad()
+def test_the_pictures_of_scores_are_todays(builtin_lm, taken):
+    plan = Plan()
+    masked = figures.masked_linears(builtin_lm, taken, plan)
+    scores, found = figures.scores(builtin_lm, taken, plan, masked), figures.linears(builtin_lm, plan, masked)
+    for metric in ("score", "size"):
+        assert scores[metric]["median"] == pytest.approx(STORED["scores"][metric]["median"], abs=1e-3), AGAIN
+        assert scores[metric]["edges"] == pytest.approx(STORED["scores"][metric]["edges"], abs=1e-3), AGAIN
+    for today, told in zip(found, STORED["linears"], strict=True):
+        assert today.keys() == told.keys(), AGAIN
+        assert today["kept"] == pytest.approx(told["kept"], abs=1e-4), AGAIN
+        assert today["plane"]["differ"] == pytest.approx(told["plane"]["differ"], abs=1e-4), AGAIN
+        for axis in "xy":
+            assert today["plane"][axis] == pytest.approx(told["plane"][axis], abs=1e-3), AGAIN
+        for metric in ("score", "size"):
+            assert today[metric]["misplaced"] == pytest.approx(told[metric]["misplaced"], abs=1e-3), AGAIN
+    today, told = found[0], STORED["linears"][0]
+    place = ("row", "column", "by_size", "by_score")
+    assert [today["told"]["weight"][name] for name in place] == [told["told"]["weight"][name] for name in place], AGAIN
+    for tile in ("overview", "near"):
+        now, then = ([held[tile]["size"], *held[tile]["kept"]] for held in (today, told))
+        for ours, theirs in zip(now, then, strict=True):
+            assert float((pixels(ours) - pixels(theirs)).abs().mean()) < 0.1, AGAIN  # of 0 to 255
+
+
+@pytest.mark.builtin
+@torch.no_grad()
+def test_where_the_masks_differ_is_todays(builtin_lm, taken):
+    found = figures.masks(builtin_lm, taken, Plan())
+    assert found["kinds"] == STORED["masks"]["kinds"], AGAIN
+    assert found["overall"] == pytest.approx(STORED["masks"]["overall"], abs=1e-3), AGAIN
+    for today, told in zip(found["differ"][0], STORED["masks"]["differ"][0], strict=True):
+        assert today == pytest.approx(told, abs=1e-3), AGAIN
 
 
 @pytest.mark.builtin

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.builtin]
 
 TABS = {
     "compare": "#view .wl-svg",
-    "scores": "#scores-heatmap .main-svg",
+    "scores": "#scores-view .wl-plane",
     "outliers": "#outliers-lines .main-svg",
     "learn": "#lesson-1-see",
 }

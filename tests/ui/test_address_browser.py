@@ -100,13 +100,13 @@ def test_a_tabs_figures_are_sent_once(browser, address):
     visitor = browser.new_page(viewport={"width": 1440, "height": 1000})
     visitor.goto(address)
     ready(visitor)
-    visitor.click("#nav-scores")
-    visitor.wait_for_selector("#scores-heatmap .main-svg", state="visible")
+    visitor.click("#nav-outliers")
+    visitor.wait_for_selector("#outliers-lines .main-svg", state="visible")
     visitor.wait_for_timeout(1500)
-    mark = "document.querySelector('#scores-heatmap .js-plotly-plot').seen"  # another payload makes another element
+    mark = "document.querySelector('#outliers-lines .js-plotly-plot').seen"  # another payload makes another element
     visitor.evaluate(f"() => {{ {mark} = true; }}")
     visitor.click("#nav-compare")
-    visitor.click("#nav-scores")
+    visitor.click("#nav-outliers")
     visitor.wait_for_timeout(2500)
     assert visitor.evaluate(f"() => {mark}") is True
     visitor.close()

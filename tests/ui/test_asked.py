@@ -23,6 +23,7 @@ from wanda_ui import markup
 from wanda_ui.compare import asked
 from wanda_ui.compare.tab import recipe_at
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Reading, Recipe
+from wanda_ui.engine.tokens import Place
 from wanda_ui.language import ENGLISH, LANGUAGES, names_below, say, speaker
 from wanda_ui.settings import PUBLIC, Settings
 
@@ -229,13 +230,14 @@ def test_a_prompt_is_as_long_as_the_server_reads():
         asked.ask_of({"ask": {**ASK, "prompt": "a" * 4001}}, PUBLIC)
 
 
-def test_a_token_is_asked_about_by_the_answer_before_it():
-    column, question, tokens, text = asked.place_of(WHY, Settings())
-    assert column == asked.column_of(COLUMN, Settings())
-    assert (question.prompt, tokens, text) == ("The sky is", [1, 2], " blue")
-    column, _, tokens, _ = asked.place_of({**WHY, "recipe": None, "tokens": None}, Settings())
-    assert (column, tokens) == (None, None)
-    for change in ({"tokens": [True]}, {"tokens": "1"}, {"tokens": [0] * 1025}, {"text": None}, {"text": "a" * 50_001}):
+def test_a_token_is_asked_about_by_the_answer_before_it_and_after():
+    columns, question, place = asked.place_of(WHY, Settings())
+    assert columns == (asked.column_of(COLUMN, Settings()),)
+    assert (question.prompt, place) == ("The sky is", Place((1, 2), (3,)))
+    columns, _, place = asked.place_of({**WHY, "recipes": [], "tokens": None}, Settings())
+    assert (columns, place) == ((), Place(" blue", " sky"))
+    wrong = ({"tokens": [True]}, {"tokens": "1"}, {"tokens": [0] * 1025}, {"text": None}, {"text": "a" * 50_001})
+    for change in (*wrong, {"rest": 1}, {"index": 4}, {"index": -1}):
         with pytest.raises(InputError, match="ask for it first"):
             asked.place_of({**WHY, **change}, Settings())
 

@@ -25,6 +25,7 @@ from wanda_ui.engine.kept_variants import LEAST_BYTES
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.queue import arrived
 from wanda_ui.engine.recipe import Recipe
+from wanda_ui.engine.tokens import Place
 from wanda_ui.outliers.ablation import _ablated, page_settings
 from wanda_ui.outliers.sentence import read
 from wanda_ui.settings import Settings
@@ -69,11 +70,10 @@ def test_the_one_unused_longest_goes_first_and_comes_back_with_one_question(own_
     measured = state.measured.get(second.key)
     assert state.variants.keys == [first.key, second.key, third.key]
     assert pruned(state, sparsity=0.3) is first  # used again: now the second is the oldest
-    assert not state.variants.was_let_go(second.key)
+    assert second.key in state.variants.keys  # asking for it would be using it
     fourth = pruned(state, sparsity=0.6)
     assert state.variants.keys == [third.key, first.key, fourth.key]
     assert state.variants.get(second.key) is None
-    assert state.variants.was_let_go(second.key)
     said, shown = looked(state, recipe(sparsity=0.4))
     assert "pruning" in stages(said)
     assert not stages(said) & {"dense", "agreement", "perplexity"}  # its numbers were not forgotten
@@ -173,7 +173,7 @@ def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(stat
         lambda: state.prune_steps(name, Recipe(CHANGED.spec, replace(READING, seed=rng.randrange(10**6)))),
         lambda: state.look_steps(name, None, replace(long, seed=rng.randrange(10**6), temperature=1.0)),
         lambda: state.point_steps(name, recipe(method="magnitude", sparsity=round(rng.uniform(0.1, 0.8), 3))),
-        lambda: state.likeliest_steps(name, recipe(), ASKED, None, " blue" * rng.randrange(9)),
+        lambda: state.told_steps(name, [recipe()], ASKED, Place(" blue" * rng.randrange(9))),
         lambda: state.measurement_steps(name, ("sentence", rng.random()), partial(read, text="The sky")),
         lambda: state.measurement_steps(
             name,
@@ -218,7 +218,7 @@ def test_a_pinned_model_is_fetched_at_its_commit_and_its_variants_come_back(own_
     keys = [finish(state.prune_steps("owner/m", recipe(sparsity=share))).key for share in shares]
     assert asked == [f"owner/m@{COMMIT}"]
     assert list(state.models) == ["owner/m"]
-    assert state.variants.was_let_go(keys[0])
+    assert state.variants.get(keys[0]) is None
     _, shown = looked(state, recipe(sparsity=0.3))
     assert shown.result.key == keys[0]
     assert finish(state.open_steps("owner/m")).analysis is not None

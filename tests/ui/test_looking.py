@@ -8,18 +8,18 @@ from engine_room import ASKED, CHANGED, READING, looked, pruned, recipe, server,
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
-from wanda_core.evaluation.generation import generate, prompt_ids
+from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import agreement, perplexity
 from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
 from wanda_ui import app_state
-from wanda_ui.app_state import Look
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.look import Wanted
+from wanda_ui.engine.looked import Look
 from wanda_ui.engine.recipe import PLAIN, Recipe
 
 WINDOW = 128  # tokens; the tiny model reads no more than 256
@@ -238,41 +238,6 @@ def test_a_point_is_what_a_look_measures_and_nothing_but_its_numbers_is_kept(sta
     after = len(made)
     assert finish(state.point_steps("tiny", recipe(sparsity=0.6))).sparsity == measured.variant.report.sparsity
     assert len(made) == after
-
-
-@pytest.mark.parametrize("chat", [False, True])
-@pytest.mark.parametrize("wanted", [None, recipe(sparsity=0.7)], ids=["dense", "pruned"])
-def test_the_likeliest_tokens_are_those_of_a_plain_pass(state, tiny_llama, wanted, chat):
-    question = replace(ASKED, chat=chat)  # without a template the switch changes nothing
-    following = [5, 77, 301]
-    likeliest = finish(state.likeliest_steps("tiny", wanted, question, following, "not read where tokens are known"))
-    ids = torch.cat([prompt_ids(tiny_llama, ASKED.prompt, chat=chat), torch.tensor([following])], dim=1)
-    with torch.no_grad():
-        if wanted is None:
-            logits = tiny_llama.model(ids).logits[0, -1]
-        else:
-            with laid_over(tiny_llama, pruned(state, sparsity=0.7).variant) as over:
-                logits = over.model(ids).logits[0, -1]
-    expected = sorted(enumerate(logits.softmax(-1).tolist()), key=lambda pair: -pair[1])[: looks.MOST_LIKELY]
-    assert [token for token, _ in likeliest.tokens] == [tiny_llama.decode([token]) for token, _ in expected]
-    assert [p for _, p in likeliest.tokens] == pytest.approx([p for _, p in expected], rel=1e-4)
-
-
-def test_the_likeliest_first_token_is_the_one_that_the_answer_begins_with(state, tiny_llama):
-    _, look = looked(state)
-    first = finish(state.likeliest_steps("tiny", None, ASKED, [], ""))
-    assert first.tokens[0][0] == tiny_llama.decode([look.seen.answer.tokens[0]])
-    assert first.tokens[0][1] == pytest.approx(look.seen.answer.probabilities[0], rel=1e-4)
-    text = " the air"
-    tokens = tiny_llama.tokenizer(text, add_special_tokens=False)["input_ids"]
-    by_text = finish(state.likeliest_steps("tiny", None, ASKED, None, text))
-    assert by_text == finish(state.likeliest_steps("tiny", None, ASKED, tokens, ""))
-
-
-@pytest.mark.parametrize("tokens", [[-1], [320], [2**40], [1] * 260])
-def test_tokens_that_are_not_the_models_or_too_many_are_refused(state, tokens):
-    with pytest.raises(InputError):
-        finish(state.likeliest_steps("tiny", None, ASKED, tokens, ""))
 
 
 def test_the_seconds_of_a_pruning_are_those_of_the_same_before_else_reckoned_from_one_pass(state):

@@ -23,6 +23,7 @@ from wanda_ui.engine import work
 from wanda_ui.engine.fetching import MOST_FETCHES, Fetching
 from wanda_ui.engine.look import How, Made, Seen
 from wanda_ui.engine.recipe import Reading, Recipe
+from wanda_ui.engine.tokens import Place, told_at
 from wanda_ui.engine.zero_gpu import on_zero_gpu
 from wanda_ui.lesson.consequences import _ablated as lesson_ablated
 from wanda_ui.lesson.consequences import _measured as lesson_measured
@@ -74,7 +75,8 @@ def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
         partial(look, how=How(CHANGED.spec, own), variant=None),
         partial(look, how=How(variant.spec), variant=variant),
         partial(looks.point, name=name, how=How(PruneSpec(), draw)),
-        partial(looks.next_tokens, name=name, variant=variant, asked=ASKED, tokens=[1, 2], text=""),
+        partial(told_at, name=name, variants=[variant], asked=ASKED, place=Place((1, 2))),
+        partial(work.masks, name=name, variants=[variant, variant]),
         *(partial(work.measure, name=name, make=make) for make in measures),
     ]
     for job in jobs:

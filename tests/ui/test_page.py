@@ -60,44 +60,31 @@ def keeping(name, build, built):
     return build_and_keep
 
 
-def test_a_tab_fills_nothing_but_its_outputs(tabs, state, result):
+def test_a_tab_fills_nothing_but_its_outputs(tabs, state):
     assert list(tabs) == ["compare", "scores", "outliers", "learn"]
     for tab in tabs.values():
-        chosen = dict.fromkeys(tab.choices)
         shown = {
             "welcome": tab.welcome(ENGLISH),
             "waiting": tab.waiting("<p>"),
-            "dense": tab.analysed(state.models["tiny"], None, ENGLISH, chosen),
-            "pruned": tab.analysed(state.models["tiny"], result, ENGLISH, chosen),
+            "analysed": tab.analysed(state.models["tiny"], ENGLISH),
         }
         for moment, update in shown.items():
             assert set(update) <= set(tab.outputs), (tab, moment)
-    scores = tabs["scores"]
-    shown = scores.analysed(state.models["tiny"], result, ENGLISH, dict.fromkeys(scores.choices))
-    assert set(shown) == set(scores.outputs)
 
 
-def opened(built, name, model="tiny", key="", shown=""):
+def opened(built, name, model="tiny", shown=""):
     """Open a tab. -> the tab, and all its updates; shown: what it has already."""
     tab, context = built[name]
     mark = gr.State("")
-    values = {context.model: model, context.key: key, mark: shown, **dict.fromkeys(tab.choices)}
-    updates = list(Opening(context, tab, mark).open(visitor(), values))
+    updates = list(Opening(context, tab, mark).open(visitor(), model, shown))
     return tab, updates, [update[mark] for update in updates if mark in update]
 
 
-@pytest.mark.parametrize("name", ["scores", "outliers"])
-def test_a_tab_is_drawn_when_it_is_opened_once_for_each_model_and_variant(built, result, name):
-    tab, [drawn], [shown] = opened(built, name)
+def test_a_tab_is_drawn_when_it_is_opened_once_for_each_model(built):
+    tab, [drawn], [shown] = opened(built, "outliers")
     assert set(tab.outputs) <= set(drawn)
-    assert opened(built, name, shown=shown)[1:] == ([], [])
-    _, updates, again = opened(built, name, key=result.key, shown=shown)
-    assert len(updates) == tab.shows_variant  # what shows the dense model alone stays
-    if again:
-        assert again != [shown]
-        assert opened(built, name, key=result.key, shown=again[0])[1:] == ([], [])
-        assert opened(built, name, shown=again[0])[2] == [shown]
-    assert opened(built, name, key="of no variant", shown=shown)[1:] == ([], [])
+    assert opened(built, "outliers", shown=shown)[1:] == ([], [])
+    assert opened(built, "outliers", shown="another")[2] == [shown]
 
 
 def test_a_tab_opened_before_its_model_is_there_waits_for_it_and_says_what_went_wrong(built, state, monkeypatch):
@@ -105,10 +92,10 @@ def test_a_tab_opened_before_its_model_is_there_waits_for_it_and_says_what_went_
         raise ModelError("it is not here; choose another")
 
     monkeypatch.setattr(app_state, "locate", nothing)
-    tab, updates, shown = opened(built, "scores", model="owner/other")
+    tab, updates, shown = opened(built, "outliers", model="owner/other")
     assert shown == []
-    assert all(list(update) == [tab.grid_title] for update in updates)
-    assert "it is not here; choose another" in updates[-1][tab.grid_title]
+    assert all(list(update) == [tab.stream.lines.title] for update in updates)
+    assert "it is not here; choose another" in updates[-1][tab.stream.lines.title]
     loaded = state.models["tiny"]
     kept, loaded.analysis = loaded.analysis, None
     try:
@@ -129,8 +116,8 @@ def test_a_new_tab_is_one_line_and_may_show_nothing_of_the_model(state, monkeypa
     monkeypatch.setattr(whole_page, "TABS", {"compare": lambda context: Tab()})
     names = [block.id for block in built_page(state).blocks.values() if type(block).__name__ == "Tab"]
     assert names == ["compare"]
-    assert Tab().welcome(ENGLISH) == Tab().analysed(state.models["tiny"], None, ENGLISH, {}) == {}
-    assert Tab().outputs == Tab().choices == []
+    assert Tab().welcome(ENGLISH) == Tab().analysed(state.models["tiny"], ENGLISH) == {}
+    assert Tab().outputs == []
 
 
 def test_no_change_is_what_gradio_takes_for_none():

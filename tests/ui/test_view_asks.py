@@ -14,7 +14,7 @@ from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_ui import app_state
 from wanda_ui.compare.looking import coarse_first
-from wanda_ui.engine import look as looks
+from wanda_ui.engine.tokens import MOST_LIKELY
 from wanda_ui.outliers.sentence import read
 
 
@@ -138,22 +138,26 @@ def test_own_prompts_can_be_cancelled_and_need_a_recipe(view):
 
 @pytest.mark.parametrize("of", [None, column(at=70)], ids=["dense", "pruned"])
 def test_why_a_token_came_is_told_for_both_models(view, state, of):
-    given = event(recipe=of, tokens=[5, 77], text="")
+    given = event(*([] if of is None else [of]), tokens=[5, 77, 9], index=2, text="", rest="")
     last = told(view, list(view.why(visitor(), given)), "told")[-1]
     assert last["run"] == 1
-    assert set(last) == ({"run", "dense"} if of is None else {"run", "dense", "variant"})
-    for which in set(last) - {"run"}:
-        shares = [p for _, p in last[which]]
-        assert len(shares) == looks.MOST_LIKELY
+    assert last["at"] == len(last["pieces"]) - 1
+    assert last["prompt"] == len(last["pieces"]) - 3
+    for tokens in (last["dense"], *(tokens for _, tokens, _ in last["columns"])):
+        shares = [p for _, p in tokens]
+        assert len(shares) == MOST_LIKELY
         assert shares == sorted(shares, reverse=True)
         assert 0 < sum(shares) <= 1
-    if of is not None:
-        assert last["dense"] != last["variant"]
+    assert len(last["columns"]) == (of is not None)
+    for number, tokens, apart in last["columns"]:
+        assert (number, len(apart)) == (of["id"], len(last["pieces"]))
+        assert tokens != last["dense"]
+        assert max(apart) > 0
 
 
-@pytest.mark.parametrize("change", [{"tokens": [10**6]}, {"text": None}, {"recipe": {}}, {"model": " "}])
+@pytest.mark.parametrize("change", [{"tokens": [10**6]}, {"text": None}, {"recipes": [{}]}, {"model": " "}])
 def test_why_is_answered_in_a_sentence_where_it_cannot_be_told(view, change):
-    given = event(recipe=None, tokens=[1], text="")
+    given = event(tokens=[1], index=1, text="", rest="")
     given._data |= change
     last = told(view, list(view.why(visitor(), given)), "told")[-1]
     assert last["run"] == 1
@@ -166,7 +170,7 @@ def test_a_model_is_opened_or_it_is_said_why_not(view, state, monkeypatch):
     [message] = told(view, [update], "opened")
     assert (message["ready"], message["title"], message["dense"]) == (True, "tiny", None)
     assert "float32" in message["chip"]
-    assert (update[view.context.model], update[view.context.key]) == ("tiny", "")
+    assert update[view.context.model] == "tiny"
 
     def nothing(name, **_):
         raise ModelError("it is not here; choose another")

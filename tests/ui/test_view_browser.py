@@ -193,8 +193,8 @@ def test_a_token_tells_what_both_models_found_likeliest(page):
     let_go(page, 45)
     settled(page, "Wanda 45%")
     page.locator(".wl-col-0 .wl-token").nth(3).click()
-    page.wait_for_function("() => document.querySelectorAll('.wl-likely li').length === 10")
-    rows = page.locator(".wl-likely-a li b").all_inner_texts()
+    page.wait_for_function("() => document.querySelectorAll('.wl-likely li').length === 15")
+    rows = page.locator(".wl-likely-0 li b").all_inner_texts()
     shares = [float(row.rstrip("%")) for row in rows]
     assert shares == sorted(shares, reverse=True)
     said = page.inner_text(".wl-why > p")
@@ -202,7 +202,8 @@ def test_a_token_tells_what_both_models_found_likeliest(page):
     page.focus(".wl-col-dense .wl-answer")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_function("() => document.querySelectorAll('.wl-likely li').length === 5")
+    page.wait_for_function("() => document.querySelector('.wl-why').innerText.includes('by Dense')")
+    page.wait_for_selector(".wl-along")
     page.click(".wl-why > .wl-remove")
     assert page.is_hidden(".wl-why")
 

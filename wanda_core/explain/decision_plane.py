@@ -1,114 +1,124 @@
 """The plane on which both metrics are a straight cut: log10‖X_j‖ to the right, log10|W_ij| upwards.
 
 Magnitude's cut is level, at one |W|. Wanda's, |W|·‖X‖ at one score, slants down by one decade a decade. What lies in
-the wedges between them one metric keeps and the other cuts.
+the wedges between them one recipe keeps and the other removes.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wanda_core.errors import InputError
+from wanda_core.explain.masked_linear import Choice, MaskedLinear, Metric
 from wanda_core.maths import scores
 
 BINS = 48  # on either side: finer than a small picture shows
 LOUD_SHARE = 0.1  # of the columns, those with the largest norms
 LEFT_BELOW = 0.005  # share of columns, and of weights, beyond the lower ends: one dead column would take half the plane
+WHOLE = ("matrix", "model")  # groups with one threshold for all rows of a linear
+BAND = (0.1, 0.9)  # quantiles of the rows' thresholds
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What both masks keep of the weights that read some columns.
+    """What two recipes keep of the weights that read some columns.
 
-    columns: how many, or of one its index from 0; wanda, magnitude: share that each keeps, 0 to 1.
+    columns: how many, or of one its index from 0; first, second: share that each keeps, 0 to 1.
     """
 
     columns: int
-    wanda: float
-    magnitude: float
+    first: float
+    second: float
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a recipe's cut lies: log10 of its metric, below which it removes; the median over the rows, and between
+    `low` and `high` eight rows of ten. Of one threshold for the whole matrix all three are the same."""
+
+    metric: Metric
+    median: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class DecisionPlane:
-    """Counts of one linear's C_out · C_in weights in Y rows by X columns of equal width.
+    """Counts of one linear's C_out · C_in weights in Y rows by X columns of equal width, under two recipes.
 
-    x_edges: (X + 1,) log10‖X‖; y_edges: (Y + 1,) log10|W|, both float32 and rising; both, wanda, magnitude, cut: (Y, X)
-    int64, how many weights of a cell both masks keep, Wanda alone, magnitude alone, and neither; level: log10 of the
-    largest |W| that magnitude cuts; slant: c of Wanda's cut log10|W| = c - log10‖X‖, the median over the rows of log10
-    of the largest score that is cut in each; None where nothing is cut; differ: share of weights on which the masks
-    differ; loudest_tenth: of the tenth of the columns with the largest norms; loudest: of the one with the largest,
-    whose index `columns` is.
+    x_edges: (X + 1,) log10‖X‖; y_edges: (Y + 1,) log10|W|, both float32 and rising; both, first, second, neither:
+    (Y, X) int64, how many weights of a cell both recipes keep, the first alone, the second alone, and neither; cuts: of
+    the first and the second, None where a recipe removes nothing but zeros, or by another metric than the two axes
+    have; differ: share of weights on which the recipes differ; loudest_tenth: of the tenth of the columns with the
+    largest norms; loudest: of the one with the largest, whose index `columns` is.
     """
 
     x_edges: Tensor
     y_edges: Tensor
     both: Tensor
-    wanda: Tensor
-    magnitude: Tensor
-    cut: Tensor
-    level: float | None
-    slant: float | None
+    first: Tensor
+    second: Tensor
+    neither: Tensor
+    cuts: tuple[Cut | None, Cut | None]
     differ: float
     loudest_tenth: Kept
     loudest: Kept
 
 
-def decision_plane(
-    W: Tensor, X_norm: Tensor, by_magnitude: Tensor, by_wanda: Tensor, bins: int = BINS
-) -> DecisionPlane:
-    """Lay a linear's weights out on the plane, told apart by what two masks do to them.
+def decision_plane(linear: MaskedLinear, bins: int = BINS) -> DecisionPlane:
+    """Lay a linear's weights out on the plane, told apart by what its first two recipes do to them.
 
-    W (C_out, C_in); X_norm (C_in,) L2 norms of the input columns; by_magnitude, by_wanda: bool (C_out, C_in), True
-    where a weight goes; bins: of either side. The quietest columns and the smallest weights, LEFT_BELOW of either, and
-    those that are zero join the leftmost column and the lowest row. Raises InputError for shapes that do not fit.
+    bins: of either side. The quietest columns and the smallest weights, LEFT_BELOW of either, and those that are zero
+    join the leftmost column and the lowest row. Of a linear with one recipe the second is the same.
     """
-    if X_norm.shape != W.shape[1:] or by_magnitude.shape != W.shape or by_wanda.shape != W.shape:
-        raise InputError(
-            f"{tuple(X_norm.shape)} norms and masks of {tuple(by_magnitude.shape)} and {tuple(by_wanda.shape)} are "
-            f"given for weights of {tuple(W.shape)}; give one norm a column and masks of the weights' shape"
-        )
-    A, norms = W.detach().float().abs().cpu(), X_norm.detach().float().cpu()
-    by_magnitude, by_wanda = by_magnitude.cpu(), by_wanda.cpu()
+    choices = linear.pair
+    A, norms = linear.W.detach().float().abs().cpu().contiguous(), linear.X_norm.detach().float().cpu()
+    gone = [choice.removed.cpu() for choice in choices]
     x, y = torch.log10(norms), torch.log10(A)
     x_edges, y_edges = _edges(x, bins), _edges(y, bins)
     cells = _bin(y, y_edges) * bins + _bin(x, x_edges)  # (C_out, C_in)
-    fates = 2 * by_wanda.long() + by_magnitude.long()  # kept by both, by Wanda alone, by magnitude alone, by neither
+    fates = 2 * gone[0].long() + gone[1].long()  # kept by both, by the first alone, by the second alone, by neither
     counts = torch.bincount((fates * bins * bins + cells).flatten(), minlength=4 * bins * bins)
-    both, wanda, magnitude, cut = counts.reshape(4, bins, bins)
-    order = norms.argsort(descending=True, stable=True)
-    loud, loudest = order[: max(1, round(LOUD_SHARE * len(order)))], order[:1]
+    both, second_gone, first_gone, neither = counts.reshape(4, bins, bins)
+    loud = linear.order.flip(0)[: max(1, round(LOUD_SHARE * len(norms)))]
+    loudest = int(norms.argmax())  # of equal ones the first
     return DecisionPlane(
         x_edges,
         y_edges,
         both,
-        wanda,
-        magnitude,
-        cut,
-        magnitude_cut(A, by_magnitude),
-        wanda_cut(A, norms, by_wanda),
-        float((by_magnitude != by_wanda).float().mean()),
-        Kept(len(loud), _kept(by_wanda, loud), _kept(by_magnitude, loud)),
-        Kept(int(loudest), _kept(by_wanda, loudest), _kept(by_magnitude, loudest)),
+        second_gone,
+        first_gone,
+        neither,
+        (cut_of(linear, choices[0]), cut_of(linear, choices[1])),
+        float((gone[0] != gone[1]).float().mean()),
+        Kept(len(loud), *(_kept(mask, loud) for mask in gone)),
+        Kept(loudest, *(_kept(mask, torch.tensor([loudest])) for mask in gone)),
     )
 
 
-def magnitude_cut(W: Tensor, removed: Tensor) -> float | None:
-    """Find log10 of the largest |W| that a mask cuts, None where it cuts none but zeros. W, removed (C_out, C_in)."""
-    largest = float(scores.magnitude(W)[removed].max()) if bool(removed.any()) else 0.0
-    return math.log10(largest) if largest > 0 else None
+def cut_of(linear: MaskedLinear, choice: Choice) -> Cut | None:
+    """Find where a recipe cuts a linear, None where it removes nothing but zeros, goes by another metric, or compares
+    within less than a row or along columns, so that no line parts what it keeps from what it removes.
 
-
-def wanda_cut(W: Tensor, X_norm: Tensor, removed: Tensor) -> float | None:
-    """Find log10 of the largest |W|·‖X‖ that a mask cuts in each row, the median over the rows; None where all are 0.
-
-    W, removed (C_out, C_in), X_norm (C_in,). Rows in which no positive score is cut do not count.
+    It is the largest |W|, or |W|·‖X‖, that is removed in each row; of a recipe with one threshold for the matrix, the
+    largest of all.
     """
-    S = scores.wanda(W.float(), X_norm)
-    thresholds = S.where(removed, torch.zeros_like(S)).amax(dim=1)
-    thresholds = thresholds[thresholds > 0]
-    return math.log10(float(thresholds.median())) if len(thresholds) else None
+    if (
+        choice.metric not in ("size", "score")
+        or choice.spec.n_of_m is not None
+        or choice.spec.group not in ("row", *WHOLE)
+    ):
+        return None
+    W = linear.W.detach().float()
+    values = scores.magnitude(W) if choice.metric == "size" else scores.wanda(W, linear.norms_of(choice))
+    thresholds = values.where(choice.removed, torch.zeros_like(values)).amax(dim=1)
+    if choice.spec.group in WHOLE:
+        thresholds = thresholds.amax().reshape(1)
+    logs = thresholds[thresholds > 0].log10().sort().values.cpu()
+    if not len(logs):
+        return None
+    low, high = (float(logs[int(share * (len(logs) - 1) + 0.5)]) for share in BAND)
+    return Cut(choice.metric, float(logs.median()), low, high)
 
 
 def _edges(logs: Tensor, bins: int) -> Tensor:

@@ -1,40 +1,43 @@
-"""Bounded summaries of scores for people to look at: a million numbers become some hundred bins."""
+"""Bounded summaries of scores for people to look at: a million numbers become some hundred bins.
 
-from collections.abc import Mapping
+Axes are logarithmic and end at quantiles, not at the extremes: one super weight would push all others into a corner.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wanda_core.maths import scores
+from wanda_core.maths.selection import how_many, kth_smallest
 from wanda_core.model.linears import Linear
 
-BINS = 96  # bars of a histogram: finer than a screen resolves is payload without use
-GRID_BINS = 64  # score bins of the block × score picture
-DECADES = 5.0  # shown below the largest score; what is lower joins the lowest bin
+BINS = 64  # bars of a histogram, cells of a row of the picture of all blocks
+LOWEST, HIGHEST = 0.005, 0.9995  # quantiles where an axis begins and ends; what lies beyond joins the outermost bins
+SAMPLED = 1 << 16  # values that quantiles are taken of, spread evenly
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts over log10 bins. edges: (BINS + 1,) log10; kept, cut: (BINS,) counts; zeros: exact zeros, apart;
-    threshold: largest score that was cut, None when nothing was."""
+    """Counts over log10 bins. edges: (BINS + 1,) log10; kept, removed: (BINS,) counts; zeros: exact zeros, apart;
+    misplaced: share of the removed weights that one cut along this axis would keep if it removed as many, 0 to 1."""
 
     edges: Tensor
     kept: Tensor
-    cut: Tensor
+    removed: Tensor
     zeros: int
-    threshold: float | None
+    misplaced: float
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Per block, the share of weights in each log10 score bin. share: (B, GRID_BINS); edges: (GRID_BINS + 1,);
-    median: (B,) log10 of the median score; names: the linear of each row."""
+    """Per block, the share of weights in each log10 score bin. share: (B, BINS); edges: (BINS + 1,) log10; median: (B,)
+    log10 of the median score; blocks: the block of each row."""
 
     share: Tensor
     edges: Tensor
     median: Tensor
-    names: tuple[str, ...]
     blocks: tuple[int, ...]
 
 
@@ -48,16 +51,17 @@ class Disagreement:
     columns: int
 
 
-def histogram(S: Tensor, cut: Tensor | None = None) -> Histogram:
-    """Histogram of scores S (C_out, C_in) >= 0 with the removed ones, bool of the same shape, told apart."""
-    flat = S.detach().float().flatten()
-    gone = torch.zeros_like(flat, dtype=torch.bool) if cut is None else cut.flatten()
+def histogram(values: Tensor, removed: Tensor) -> Histogram:
+    """Count values >= 0, (C_out, C_in), the removed ones, bool of the same shape, apart."""
+    flat, gone = values.detach().float().flatten(), removed.flatten()
     positive = flat > 0
     logs = torch.log10(flat[positive])
-    edges = _edges(logs.max() if len(logs) else torch.tensor(0.0), BINS)
-    kept_logs, cut_logs = logs[~gone[positive]], logs[gone[positive]]
-    threshold = float(flat[gone].max()) if bool(gone.any()) else None
-    return Histogram(edges, _counts(kept_logs, edges), _counts(cut_logs, edges), int((~positive).sum()), threshold)
+    edges = _edges([logs])
+    count = how_many(gone)
+    beyond = how_many(flat[gone] > kth_smallest(flat[None], count)[0]) if count else 0
+    gone = gone[positive]
+    kept, cut = _counts(logs[~gone], edges), _counts(logs[gone], edges)
+    return Histogram(edges, kept, cut, int((~positive).sum()), beyond / max(count, 1))
 
 
 def score_grid(linears: list[Linear], norms: Mapping[str, Tensor] | None) -> Grid:
@@ -66,12 +70,12 @@ def score_grid(linears: list[Linear], norms: Mapping[str, Tensor] | None) -> Gri
     for linear in linears:
         S = score_of(linear, norms).float()
         logs.append(torch.log10(S[S > 0]))
-    edges = _edges(torch.stack([row.max() for row in logs]).max(), GRID_BINS)
+    edges = _edges(logs)
     share = torch.stack(
         [_counts(row, edges) / linear.weight.numel() for row, linear in zip(logs, linears, strict=True)]
     )
-    median = torch.stack([row.median() for row in logs]).cpu()
-    return Grid(share, edges, median, tuple(x.name for x in linears), tuple(x.block for x in linears))
+    median = torch.stack([row.median() if len(row) else torch.tensor(float("nan")) for row in logs]).cpu()
+    return Grid(share, edges, median, tuple(x.block for x in linears))
 
 
 def score_of(linear: Linear, norms: Mapping[str, Tensor] | None) -> Tensor:
@@ -88,9 +92,24 @@ def disagreement(first: Tensor, second: Tensor, X_norm: Tensor) -> Disagreement:
     return Disagreement(float(differ.float().mean()), float(differ[:, top].float().mean()), columns)
 
 
-def _edges(highest: Tensor, bins: int) -> Tensor:
-    top = float(highest) + 1e-6
-    return torch.linspace(top - DECADES, top, bins + 1)
+def _edges(logs: Iterable[Tensor]) -> Tensor:
+    """Divide evenly what lies between the low quantile of the lowest row and the high quantile of the highest."""
+    rows = [_sampled(row).sort().values.cpu() for row in logs]
+    rows = [row for row in rows if len(row)]
+    if not rows:
+        return torch.linspace(-0.5, 0.5, BINS + 1)
+    low, high = min(_at(row, LOWEST) for row in rows), max(_at(row, HIGHEST) for row in rows)
+    if high - low < 1e-3:  # all alike: give them a bin in the middle
+        low, high = low - 0.5, high + 0.5
+    return torch.linspace(low, high, BINS + 1)
+
+
+def _sampled(row: Tensor) -> Tensor:
+    return row[:: len(row) // SAMPLED | 1]  # odd: an even step would meet only some of a matrix's columns
+
+
+def _at(ordered: Tensor, quantile: float) -> float:
+    return float(ordered[int(quantile * (len(ordered) - 1))])
 
 
 def _counts(logs: Tensor, edges: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def prune_weight(
     where a weight was removed; both of W's shape. Raises ModelError for scores or new weights that are not finite.
     """
     X_norm = moments.norms.norms if moments is not None else None
-    choose = partial(_mask, X_norm=X_norm, spec=spec, share=share, gather=gather, name=name)
+    choose = partial(choose_mask, X_norm=X_norm, spec=spec, share=share, gather=gather, name=name)
     if moments is None or moments.gram is None:
         mask = choose(W)
         return masks.without(W, mask), mask
@@ -47,12 +47,13 @@ def prune_weight(
     return require_finite(weight, name), mask
 
 
-def _mask(
-    W: Tensor, *, X_norm: Tensor | None, spec: PruneSpec, share: float, gather: RowShare | None, name: str
+def choose_mask(
+    W: Tensor, *, X_norm: Tensor | None, spec: PruneSpec, share: float, gather: RowShare | None = None, name: str
 ) -> Tensor:
     """Choose the weights to remove by the recipe's score, or by magnitude if the score needs norms and has none.
 
-    -> bool, of W's shape, True where a weight is to be removed.
+    W, share, gather, name: as of `prune_weight`; X_norm: (C_in,) norms of the inputs.
+    -> bool, of W's shape, True where a weight is to be removed. Raises ModelError for scores that are not finite.
     """
     across_rows = gather if not spec.by_row else None  # only then do the rows of other processes matter
     if across_rows is not None:

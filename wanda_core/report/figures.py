@@ -6,81 +6,88 @@ from typing import Any
 from torch import Tensor
 
 from wanda_core.calibration.profile import Profile
-from wanda_core.explain.decision_plane import DecisionPlane, Kept, decision_plane, magnitude_cut, wanda_cut
-from wanda_core.explain.histograms import GRID_BINS, score_grid
-from wanda_core.explain.mask_comparison import two_masks
+from wanda_core.explain import tiles
+from wanda_core.explain.asking import ask_column, ask_row, ask_weight, telling_weight
+from wanda_core.explain.mask_agreement import mask_agreement_steps
+from wanda_core.explain.masked_linear import Choice, MaskedLinear
 from wanda_core.explain.toy_example import two_weights
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import Linear
 from wanda_core.outliers.ablation import Ablation, ablate_steps
 from wanda_core.outliers.analysis import Analysis, standing_out
-from wanda_core.progress import Steps
-from wanda_core.report.numbers import all_significant, logs, rounded, significant
-from wanda_core.report.plan import TWO_WEIGHTS, Plan
+from wanda_core.outliers.features import FeatureCounts
+from wanda_core.progress import Steps, finish
+from wanda_core.pruning.one_linear import removed_of
+from wanda_core.recipe import PruneSpec
+from wanda_core.report.linear import blocks_of, channel_of, linear_of, masks_of, tile_of, told
+from wanda_core.report.numbers import all_significant, significant
+from wanda_core.report.plan import LINES, TWO_WEIGHTS, Cell, Plan
 from wanda_core.report.points import Dense
 
 Json = dict[str, Any]
 
 
-def scores(lm: LanguageModel, profile: Profile, plan: Plan) -> Json:
-    """Describe how the scores of one kind of linear lie in every block, by Wanda and by magnitude.
+def line_specs(plan: Plan) -> list[PruneSpec]:
+    """Return the recipes of both lines at the sparsity of the pictures."""
+    return [Cell(line, str(plan.sparsity)).spec for line in LINES]
 
-    edges: log10 of the lowest and the highest score shown, with `bins` of equal width between; share: of each block,
-    the weights in every bin, per mille; median, cut: of each block, log10 of the median score and of the threshold, by
-    Wanda the median of its rows' thresholds; cut is None where nothing is cut.
+
+def masked_linears(lm: LanguageModel, profile: Profile, plan: Plan) -> list[MaskedLinear]:
+    """Lay both lines of a plan over every linear of its kind: what one-shot Wanda removes, and what magnitude does."""
+    specs = line_specs(plan)
+    return [
+        MaskedLinear(
+            linear.weight,
+            profile.norms[linear.name],
+            tuple(Choice(spec, removed_of(linear, spec, spec.target, profile)) for spec in specs),
+        )
+        for linear in lm.of_kind(plan.kind)
+    ]
+
+
+def scores(lm: LanguageModel, profile: Profile, plan: Plan, masked: list[MaskedLinear]) -> Json:
+    """Describe how the scores of one kind of linear lie in every block."""
+    return {"sparsity": plan.sparsity, **blocks_of(lm.of_kind(plan.kind), profile.norms, masked)}
+
+
+def masks(lm: LanguageModel, profile: Profile, plan: Plan) -> Json:
+    """Describe where the masks of both lines differ in the whole model."""
+    specs = line_specs(plan)
+
+    def removed(linear: Linear) -> list[Tensor]:
+        return [removed_of(linear, spec, spec.target, profile) for spec in specs]
+
+    return masks_of(finish(mask_agreement_steps(lm, len(specs), removed)))
+
+
+def linears(lm: LanguageModel, analysis: Analysis, plan: Plan, masked: list[MaskedLinear]) -> list[Json]:
+    """Describe the linears of some blocks; of the first also single weights."""
+    by_block = {linear.block: held for linear, held in zip(lm.of_kind(plan.kind), masked, strict=True)}
+    found = [
+        {"kind": plan.kind, "block": block, "sparsity": plan.sparsity, **linear_of(by_block[block])}
+        for block in plan.blocks
+    ]
+    return [found[0] | weights(by_block[plan.blocks[0]], analysis.features, plan.kind), *found[1:]]
+
+
+def weights(linear: MaskedLinear, features: FeatureCounts | None, kind: str) -> Json:
+    """Describe single weights: the whole matrix as one tile, one tile of single weights, and what tells most.
+
+    told: of a weight that the metrics judge differently, of its column and its row; near: the tile around it, the
+    columns from the quietest input to the loudest, at `at`: across, down.
     """
-    linears = lm.of_kind(plan.kind)
-    pairs = [two_masks(x.weight, profile.norms[x.name], plan.sparsity / 100, "matrix") for x in linears]
-    cuts: dict[str, list[float | None]] = {
-        "wanda": [
-            wanda_cut(x.weight, profile.norms[x.name].to(x.weight.device), by_wanda)
-            for x, (_, by_wanda) in zip(linears, pairs, strict=True)
-        ],
-        "magnitude": [magnitude_cut(x.weight, by_size) for x, (by_size, _) in zip(linears, pairs, strict=True)],
-    }
-    found: Json = {"kind": plan.kind, "sparsity": plan.sparsity}
-    for name, norms in (("wanda", profile.norms), ("magnitude", None)):
-        grid = score_grid(linears, norms)
-        found[name] = {
-            "edges": logs([float(grid.edges[0]), float(grid.edges[-1])]),
-            "bins": GRID_BINS,
-            "share": (1000 * grid.share).round().int().tolist(),
-            "median": logs(grid.median.tolist()),
-            "cut": logs(cuts[name]),
-        }
-    return found
-
-
-def planes(lm: LanguageModel, profile: Profile, plan: Plan) -> list[Json]:
-    """Describe the decision planes of some blocks."""
-    linears = {linear.block: linear for linear in lm.of_kind(plan.kind)}
-    found = []
-    for block in plan.blocks:
-        linear, norms = linears[block], profile.norms[linears[block].name]
-        by_magnitude, by_wanda = two_masks(linear.weight, norms, plan.sparsity / 100, "matrix")
-        plane = decision_plane(linear.weight, norms, by_magnitude, by_wanda)
-        found.append({"kind": plan.kind, "block": block, "sparsity": plan.sparsity, **plane_of(plane)})
-    return found
-
-
-def plane_of(plane: DecisionPlane) -> Json:
-    """Put a decision plane down.
-
-    x, y: log10 of the norm and of |W| at both ends; bins: columns and rows; cells: of those that hold a weight, column,
-    row, and how many both keep, Wanda alone, magnitude alone, and neither; level, slant: of the two cuts.
-    """
-    fates = (plane.both, plane.wanda, plane.magnitude, plane.cut)
-    rows, columns = plane.both.shape
-    held = sum(fates[1:], fates[0]).nonzero().tolist()
+    rows, columns = linear.W.shape
+    row, column = telling_weight(linear)
+    across, down = int(linear.loudness[column]) // tiles.SIDE, row // tiles.SIDE
     return {
-        "x": _ends(plane.x_edges),
-        "y": _ends(plane.y_edges),
-        "bins": [columns, rows],
-        "cells": [[column, row, *(int(fate[row, column]) for fate in fates)] for row, column in held],
-        "level": None if plane.level is None else rounded(plane.level),
-        "slant": None if plane.slant is None else rounded(plane.slant),
-        "differ": rounded(plane.differ),
-        "loudest_tenth": {"columns": plane.loudest_tenth.columns, **_shares(plane.loudest_tenth)},
-        "loudest": {"column": plane.loudest.columns, **_shares(plane.loudest)},
+        "overview": tile_of(tiles.tile(linear, tiles.levels(rows, columns), 0, 0, True)),
+        "near": {"at": [across, down], **tile_of(tiles.tile(linear, 0, across, down, True))},
+        "told": {
+            "place": int(linear.loudness[column]),
+            "weight": told(ask_weight(linear, row, column)),
+            "column": told(ask_column(linear, column)) | {"feature": channel_of(features, kind, column)},
+            "row": told(ask_row(linear, row)),
+        },
     }
 
 
@@ -139,11 +146,3 @@ def toy() -> Json:
         "wanda": found.wanda,
         "cheaper": found.cheaper,
     }
-
-
-def _ends(edges: Tensor) -> list[float]:
-    return [rounded(float(edges[0])), rounded(float(edges[-1]))]
-
-
-def _shares(kept: Kept) -> dict[str, float]:
-    return {"wanda": rounded(kept.wanda), "magnitude": rounded(kept.magnitude)}

@@ -61,6 +61,7 @@ def replay_steps(lm: LanguageModel, plan: Plan = WHOLE) -> Steps[dict[str, Any]]
     stream = figures.stream(analysis)
     ablating = figures.ablation_steps(dense, stream["channel"], plan)
     ablation = yield from inside(ablating, _unit(total - 1, total, "ablation"))
+    masked = figures.masked_linears(lm, analysis.profile, plan)
     apart = [cell for cell in cells if cell.line not in LINES or cell.amount in plan.patterns]
     return {
         "made": made(lm, plan, calibration, dense.text, seconds),
@@ -78,8 +79,9 @@ def replay_steps(lm: LanguageModel, plan: Plan = WHOLE) -> Steps[dict[str, Any]]
         ],
         "prompts": [asdict(prompt) for prompt in plan.prompts],
         "answers": answers,
-        "scores": figures.scores(lm, analysis.profile, plan),
-        "planes": figures.planes(lm, analysis.profile, plan),
+        "scores": figures.scores(lm, analysis.profile, plan, masked),
+        "linears": figures.linears(lm, analysis, plan, masked),
+        "masks": figures.masks(lm, analysis.profile, plan),
         "stream": stream,
         "ablation": ablation,
         "toy": figures.toy(),

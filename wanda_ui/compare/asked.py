@@ -10,6 +10,7 @@ from wanda_core.evaluation.generation import check_prompt, check_settings
 from wanda_core.methods import METHODS
 from wanda_core.recipe import PRESETS, PruneSpec, preset
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
+from wanda_ui.engine.tokens import Place
 from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
 from wanda_ui.settings import Settings
 
@@ -172,15 +173,24 @@ def prompts_of(data: Mapping[str, Any], settings: Settings) -> list[str]:
     return [prompt_of(prompt, settings) for prompt in prompts]
 
 
-def place_of(data: Mapping[str, Any], settings: Settings) -> tuple[Column | None, Asked, list[int] | None, str]:
-    """Read which token is asked about: the recipe, None for the dense model, the prompt, and what came before it."""
-    given, tokens, text = data.get("recipe"), data.get("tokens"), data.get("text")
-    column = None if given is None else column_of(given, settings)
+def place_of(data: Mapping[str, Any], settings: Settings) -> tuple[tuple[Column, ...], Asked, Place]:
+    """Read which token is asked about: the recipes on the page, the prompt, and what came before it and after.
+
+    tokens: the whole answer's where they are known, `index` the place; else text before and from it on.
+    """
+    tokens, index, text, rest = (data.get(name) for name in ("tokens", "index", "text", "rest"))
     asked, _ = ask_of(data, settings)
+    columns = columns_of(data, settings)
     if tokens is not None and not (
         isinstance(tokens, list) and len(tokens) <= MOST_TOKENS and all(type(token) is int for token in tokens)
     ):
         raise InputError(f"the tokens {shortened(tokens)} are not those of an answer; ask for it first")
-    if not isinstance(text, str) or len(text) > settings.prompt_characters:
-        raise InputError(f"the text {shortened(text)} is not that of an answer; ask for it first")
-    return column, asked, tokens, text
+    for part in (text, rest):
+        if not isinstance(part, str) or len(part) > settings.prompt_characters:
+            raise InputError(f"the text {shortened(part)} is not that of an answer; ask for it first")
+    if tokens is None:
+        return columns, asked, Place(str(text), str(rest))
+    at = whole_number(index, "place")
+    if not 0 <= at <= len(tokens):
+        raise InputError(f"place {shortened(index)} lies outside an answer of {len(tokens)} tokens; ask for it first")
+    return columns, asked, Place(tuple(tokens[:at]), tuple(tokens[at:]))

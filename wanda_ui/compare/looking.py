@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from wanda_core.errors import WandaError
 from wanda_core.model import builtin
 from wanda_core.progress import Progress
-from wanda_ui.app_state import AppState, Look
+from wanda_core.report.linear import masks_of
+from wanda_ui.app_state import AppState
 from wanda_ui.compare import messages
 from wanda_ui.compare.asked import DENSE, Column, Looked
 from wanda_ui.compare.messages import Message
-from wanda_ui.engine.loaded import Result
 from wanda_ui.engine.look import WHOLE, Wanted
+from wanda_ui.engine.looked import Look
 from wanda_ui.engine.queue import arrived
 from wanda_ui.engine.recipe import Asked, Recipe
 from wanda_ui.jobs import TICK
@@ -71,8 +72,8 @@ class Watch:
                 return stop.value  # type: ignore[no-any-return]
 
 
-def look(state: AppState, asked: Looked, watch: Watch, made: Callable[[Result], None]) -> Telling[None]:
-    """Look at the first recipe, the dense model, then the other recipes. made: gets the first recipe's variant."""
+def look(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
+    """Look at the first recipe, the dense model, then the other recipes."""
     first, others = asked.columns[:1], asked.columns[1:]
     message: Message = {
         "run": asked.run,
@@ -90,8 +91,7 @@ def look(state: AppState, asked: Looked, watch: Watch, made: Callable[[Result], 
     parts = len(at_once) + len(later)
     kept: dict[str, bool] = {}
     for number, (column, wanted) in enumerate([*at_once, *later]):
-        made_of = made if column in first else lambda result: None
-        part = _Part(message, column, number, parts, number >= len(at_once), kept, watch.say, made_of)
+        part = _Part(message, column, number, parts, number >= len(at_once), kept, watch.say)
         if part.failed_before:
             continue
         recipe = None if column is None else column.recipe
@@ -108,8 +108,7 @@ def look(state: AppState, asked: Looked, watch: Watch, made: Callable[[Result], 
 class _Part:
     """One column's part of the message of a look.
 
-    number: of parts; later: whether its answer is there; kept: whether each was measured before; made: gets the
-    variant.
+    number: of parts; later: whether its answer is there; kept: whether each was measured before.
     """
 
     message: Message
@@ -119,7 +118,6 @@ class _Part:
     later: bool
     kept: dict[str, bool]
     say: Say
-    made: Callable[[Result], None]
 
     @property
     def failed_before(self) -> bool:
@@ -139,8 +137,6 @@ class _Part:
                 told["percent"] = max(told["percent"], before["percent"])
             self.message["progress"] = told
         else:
-            if step.result is not None:
-                self.made(step.result)
             if not step.seen.ended:
                 self.tell(messages.at_work(step.seen))
             kept = self.kept.setdefault(self._place, step.kept)
@@ -241,3 +237,15 @@ def own_prompts(state: AppState, asked: Looked, prompts: Sequence[str], watch: W
         message["rows"] = [*message["rows"], row]
         yield dict(message)
     yield {**message, "words": "", "ended": True}
+
+
+def masks(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
+    """Compare the masks of all recipes in the whole model."""
+    message: Message = {"run": asked.run, "model": asked.model, "progress": None, "ended": False}
+
+    def tell(step: Any) -> Message | None:
+        return {**message, "progress": messages.progress(step, watch.say)} if isinstance(step, Progress) else None
+
+    recipes = [column.recipe for column in asked.columns]
+    agreement = yield from watch.through(state.masks_steps(asked.model, recipes), tell)
+    yield {**message, "ended": True, "masks": masks_of(agreement)}

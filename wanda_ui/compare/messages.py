@@ -1,15 +1,17 @@
 """What the view is told: of a look at one column, of progress, of a model. Plain values that become JSON."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from wanda_core.evaluation.perplexity import Perplexity
 from wanda_core.progress import Progress
 from wanda_ui import markup
-from wanda_ui.app_state import Look
 from wanda_ui.engine import work
 from wanda_ui.engine.loaded import About, Measured
 from wanda_ui.engine.look import Point, Seen
+from wanda_ui.engine.looked import Look
+from wanda_ui.engine.tokens import Told
 from wanda_ui.language import Say
 
 LARGEST = 1e300  # what is told of an infinite perplexity: JSON has no word for it
@@ -78,6 +80,19 @@ def measured(of: Measured, kept: bool, say: Say) -> str:
     if of.agreement is not None:
         said += " · " + say("view.agreement", top1=f"{of.agreement.top1:.0%}", kl=f"{of.agreement.kl:.2f}")
     return said
+
+
+def told(of: Told, ids: Sequence[int]) -> Message:
+    """Tell what the dense model and the columns' variants say at a place. ids: of the columns."""
+    lists = [[[token, round(p, 5)] for token, p in likeliest] for likeliest in of.likeliest]
+    along = [[round(value, 4) for value in values] for values in of.divergence]
+    return {
+        "dense": lists[0],
+        "columns": [[column, tokens, apart] for column, tokens, apart in zip(ids, lists[1:], along, strict=True)],
+        "pieces": list(of.pieces),
+        "prompt": of.prompt,
+        "at": of.at,
+    }
 
 
 def chip(about: About | None, say: Say, windows: int, seq_len: int) -> str:

@@ -18,7 +18,6 @@ from wanda_ui.compare.looking import StoppedError, Telling, Watch
 from wanda_ui.compare.messages import Message
 from wanda_ui.compare.runs import Newest
 from wanda_ui.engine import work
-from wanda_ui.engine.loaded import Result
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.gate.refusal import RefusedError
@@ -39,11 +38,12 @@ if (page) page.attach(element, {
     why: data => trigger('why', data), own: data => trigger('own_prompts', data),
     text: data => trigger('bring_text', data), cancel: data => trigger('cancel_look', data),
     cancel_sweep: data => trigger('cancel_sweep', data), upload,
+    masks: data => trigger('masks', data), cancel_masks: data => trigger('cancel_masks', data),
     watch: (name, call) => watch(name, () => call(props[name])),
 });
 """
 # What the server says, by the kind of what was asked: the component's properties.
-HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text")
+HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class View:
     view: gr.HTML
     cancel: Cancel
     cancel_sweep: Cancel
+    cancel_masks: Cancel
     newest: Newest
     numbers: "count[int]"
 
@@ -61,30 +62,26 @@ class View:
         """Connect the events."""
         view, context = self.view, self.context
         many: dict[str, Any] = {"trigger_mode": "multiple", **ENGINE}
-        view.look(self.look, None, [view, context.key], **many)
+        view.look(self.look, None, view, **many)
         view.sweep(self.sweep, None, view, **many)
         view.own_prompts(self.own, None, view, **many)
         view.why(self.why, None, view, **many)
-        opened = view.open_model(self.open, None, [view, context.model, context.key], **many)
-        opened.success(self.analyse, context.model, context.key, **ENGINE)
+        opened = view.open_model(self.open, None, [view, context.model], **many)
+        opened.success(self.analyse, context.model, view, **ENGINE)
         view.expect(self.expect, None, view, trigger_mode="always_last", **LIGHT)
         view.bring_text(self.bring_text, None, view, **LIGHT)
         view.cancel_look(self.cancel.press, None, None, **AT_ONCE)
+        view.masks(self.masks, None, view, **many)
+        view.cancel_masks(self.cancel_masks.press, None, None, **AT_ONCE)
         view.cancel_sweep(self.cancel_sweep.press, None, None, **AT_ONCE)
 
     def look(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Prune what is not made yet, and show answers and perplexities as they come."""
-        made: list[Result] = []
 
         def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
-            return looking.look(self.context.state, wanted, watch, made.append)
+            return looking.look(self.context.state, wanted, watch)
 
-        told = ""
-        for update in self._long(request, event, "run", self.cancel, messages_of, newest=True):
-            if made and made[-1].key != told:
-                told = made[-1].key
-                update = {**update, self.context.key: told}
-            yield update
+        yield from self._long(request, event, "run", self.cancel, messages_of, newest=True)
 
     def sweep(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Measure the curve; what is measured stays known, so that asking again goes on."""
@@ -94,6 +91,16 @@ class View:
             return looking.curve(self.context.state, wanted, places, recipe_at, watch)
 
         yield from self._long(request, event, "sweep", self.cancel_sweep, messages_of)
+
+    def masks(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Compare the masks of the recipes on the page."""
+
+        def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
+            if len(wanted.columns) < 2:
+                raise InputError("one recipe has nothing to differ from; choose a second one under Against")
+            return looking.masks(self.context.state, wanted, watch)
+
+        yield from self._long(request, event, "agreed", self.cancel_masks, messages_of)
 
     def own(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Answer one's own prompts."""
@@ -107,24 +114,24 @@ class View:
         yield from self._long(request, event, "own", self.cancel, messages_of)
 
     def why(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
-        """Tell what both models find likeliest where a token stands."""
+        """Tell what every model on the page finds likeliest where a token stands, and how they part."""
         say, state = speaker(request), self.context.state
         run = None
         try:
             data = asked.data_of(event)
             run = asked.run_of(data)
             model = asked.model_of(data)
-            column, prompt, tokens, text = asked.place_of(data, self.settings)
+            columns, prompt, place = asked.place_of(data, self.settings)
             watch = Watch(say, arrival_of(request), lambda: None, lambda: False)
-            told: Message = {"run": run}
 
             def tell(step: Any) -> Message | None:
-                return {**told, "words": messages.progress(step, say)["words"]} if isinstance(step, Progress) else None
+                if not isinstance(step, Progress):
+                    return None
+                return {"run": run, "words": messages.progress(step, say)["words"]}
 
-            for which, recipe in (("dense", None), *([("variant", column.recipe)] if column is not None else [])):
-                steps = state.likeliest_steps(model, recipe, prompt, tokens, text)
-                likeliest = yield from self._passing("told", watch.through(steps, tell))
-                told[which] = [[token, round(p, 5)] for token, p in likeliest.tokens]
+            steps = state.told_steps(model, [column.recipe for column in columns], prompt, place)
+            found = yield from self._passing("told", watch.through(steps, tell))
+            told = {"run": run, **messages.told(found, [column.id for column in columns])}
             yield self._tell("told", told)
         except WandaError as error:
             yield self._tell("told", {"run": run, "problem": str(error)})
@@ -150,7 +157,7 @@ class View:
                 "chip": messages.chip(loaded.about, say, work.EVAL_WINDOWS, work.EVAL_SEQ_LEN),
                 "dense": messages.dense(loaded.dense),
             }
-            yield {**self._tell("opened", told), context.model: loaded.name, context.key: ""}
+            yield {**self._tell("opened", told), context.model: loaded.name}
         except StoppedError:
             yield self._tell("opened", {"model": name, "problem": say("view.cancelled")})
         except WandaError as error:
@@ -277,5 +284,5 @@ def build(context: TabContext) -> Tab:
         elem_id="view",
         **heard,
     )
-    View(context, view, Cancel(), Cancel(), Newest(), count(1)).wire()
+    View(context, view, Cancel(), Cancel(), Cancel(), Newest(), count(1)).wire()
     return Tab()

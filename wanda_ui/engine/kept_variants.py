@@ -3,10 +3,8 @@
 import threading
 from collections import OrderedDict
 
-from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.loaded import Result
 
-MOST_NAMES = 2000  # of variants that were let go
 LEAST_BYTES = 2**20  # that a variant is counted as: norms and reports come to its parameters
 
 
@@ -16,7 +14,6 @@ class KeptVariants:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._results: OrderedDict[str, Result] = OrderedDict()
-        self._gone: Kept[str, bool] = Kept(MOST_NAMES)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -48,19 +45,11 @@ class KeptVariants:
             self._results[result.key] = result
             self._results.move_to_end(result.key)
             while len(self._results) > 1 and self._nbytes() > self.budget:
-                gone, _ = self._results.popitem(last=False)
-                self._gone.put(gone, True)
-
-    def was_let_go(self, key: str) -> bool:
-        """Whether a variant was kept once and is no longer."""
-        with self._lock:
-            return key not in self._results and self._gone.get(key) is not None
+                self._results.popitem(last=False)
 
     def clear(self) -> None:
         """Let all variants go."""
         with self._lock:
-            for key in self._results:
-                self._gone.put(key, True)
             self._results.clear()
 
     def _nbytes(self) -> int:

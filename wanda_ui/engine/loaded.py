@@ -4,9 +4,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from wanda_core.evaluation.perplexity import Agreement, Perplexity
-from wanda_core.explain.histograms import Grid
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.pruning.packed import PackedVariant
@@ -38,8 +38,9 @@ class Loaded:
     analysis: Analysis | None = None
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
+    problem: str = ""  # why there is no analysis, where there can be none
     measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
-    grids: "OrderedDict[Hashable, Grid]" = field(default_factory=OrderedDict)
+    grids: "OrderedDict[Hashable, dict[str, Any]]" = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)  # of both, which several events change
     state: str = field(init=False)  # tells this state of the model from others; a folder can be written anew
 

@@ -4,17 +4,13 @@ A job of the engine like those of `work.py`. What a person waits for comes first
 perplexity of two windows, then the rest of both.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, cast
-
-import torch
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import Profile
-from wanda_core.errors import InputError
-from wanda_core.evaluation.generation import Generated, generate, prompt_ids
+from wanda_core.evaluation.generation import Generated, generate
 from wanda_core.evaluation.perplexity import (
     Agreement,
     Perplexity,
@@ -180,40 +176,3 @@ def _measure_dense(lm: LanguageModel) -> Steps[Perplexity]:
     text = read_text(BUILTIN_EVALUATION)
     steps = perplexity_steps(lm, text, seq_len=work.EVAL_SEQ_LEN, windows=work.EVAL_WINDOWS)
     return (yield from as_stage(steps, "dense"))
-
-
-@dataclass(frozen=True)
-class Likeliest:
-    """What a model finds likeliest at one place: (text of the token, probability), the likeliest first."""
-
-    tokens: tuple[tuple[str, float], ...]
-
-
-MOST_LIKELY = 5  # tokens told at a place
-
-
-@torch.no_grad()
-def next_tokens(
-    models: Models, name: str, variant: PackedVariant | None, asked: Asked, tokens: Sequence[int] | None, text: str
-) -> Steps[Likeliest]:
-    """Return what a model, or a variant of it, finds likeliest after a prompt and what follows it.
-
-    tokens: that follow; None where only their text is known.
-    Raises InputError for a token that the model does not have, and for more than it reads.
-    """
-    lm = models[name].lm
-    ids = prompt_ids(lm, asked.prompt, chat=asked.chat)
-    if tokens is None:
-        tokens = lm.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-    vocabulary = len(cast(Any, lm.model).get_input_embeddings().weight)
-    if any(not 0 <= token < vocabulary for token in tokens):
-        raise InputError(f"the tokens are not those of {lm.title}; ask for its answer first")
-    ids = torch.cat([ids, torch.tensor([list(tokens)], dtype=torch.int64)], dim=1) if tokens else ids
-    lm.check_length(ids.shape[1])
-    yield Progress("answering", 0, 1, "parts")
-    with laid_over(lm, variant) if variant is not None else nullcontext(lm) as model:
-        logits = cast(Any, model.model)(ids.to(lm.device), use_cache=False).logits[0, -1].float().cpu()
-    best = logits.softmax(-1).topk(MOST_LIKELY)
-    return Likeliest(
-        tuple((lm.decode([token]), p) for p, token in zip(best.values.tolist(), best.indices.tolist(), strict=True))
-    )

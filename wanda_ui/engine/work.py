@@ -5,18 +5,23 @@ of a model or of the server's state is seen by anybody else.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from wanda_core.calibration.profile import Profile, profile_steps
 from wanda_core.checks import AGREEMENT_WINDOWS as AGREEMENT_WINDOWS
 from wanda_core.checks import EVAL_SEQ_LEN as EVAL_SEQ_LEN
 from wanda_core.checks import EVAL_WINDOWS as EVAL_WINDOWS
+from wanda_core.explain.mask_agreement import MaskAgreement, mask_agreement_steps
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import Linear
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.outliers.kept_analysis import load_analysis, save_analysis
 from wanda_core.progress import Progress, Steps
+from wanda_core.pruning.packed import PackedVariant
 from wanda_core.text.windows import Calibration, calibrate
 from wanda_ui.engine.loaded import Loaded
 
@@ -48,6 +53,16 @@ def analyse(models: Models, name: str, kept: Path | None = None) -> Steps[tuple[
 def measure(models: Models, name: str, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
     """Run a measurement of a model. make: a function at the top level of a module, or a `partial` of one."""
     return make(models[name])
+
+
+def masks(models: Models, name: str, variants: Sequence[PackedVariant]) -> Steps[MaskAgreement]:
+    """Compare the masks of some variants of a model."""
+    lm = models[name].lm
+
+    def removed(linear: Linear) -> list[Tensor]:
+        return [variant.pruned_weight(lm, linear.name) == 0 for variant in variants]
+
+    return mask_agreement_steps(lm, len(variants), removed)
 
 
 def read_profile(loaded: Loaded, draw: Draw) -> Steps[Profile]:

@@ -1,8 +1,11 @@
 """The gate's answers, in the form in which Gradio's own page shows each of them to a person."""
 
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+WORTH_ZIPPING, FASTEST = 2_000, 1  # bytes, and the level of gzip
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -18,6 +21,18 @@ async def answer(send: Send, status: int, sentence: str, plain: bool) -> None:
     body = (sentence if plain else json.dumps({"detail": sentence, "error": sentence}, ensure_ascii=False)).encode()
     given = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": given})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_json(send: Send, value: dict[str, Any], zipped: bool) -> None:
+    """Answer with plain values, compressed where that is taken and worth it."""
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    given = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"vary", b"accept-encoding")]
+    if zipped and len(body) > WORTH_ZIPPING:
+        body = gzip.compress(body, FASTEST, mtime=0)
+        given.append((b"content-encoding", b"gzip"))
+    given.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": given})
     await send({"type": "http.response.body", "body": body})
 
 

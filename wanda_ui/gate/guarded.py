@@ -17,9 +17,17 @@ from wanda_ui.settings import Settings
 
 
 class GuardedPage(gr.Blocks):
-    """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises."""
+    """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises.
+
+    questions: by name, what the gate answers by itself at `/wanda/NAME`, outside of Gradio's queue: a function of a
+    JSON object that returns another, in a thread of its own; it never runs a model and never waits for the engine.
+    """
 
     settings = Settings()
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.questions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
     def guard(self, settings: Settings) -> None:
         """Set what the page allows, once all events are there. Raises LookupError where an input has no rule."""

@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
+from anyio import CapacityLimiter, to_thread
 from starlette.formparsers import MultiPartException
 
+from wanda_core.errors import WandaError
 from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.guarded import GuardedPage
@@ -26,10 +28,13 @@ READ = re.compile(
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
+QUESTION = re.compile(r"/wanda/([a-z]{1,40})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
 MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
+QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
+QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
@@ -43,7 +48,8 @@ class Gate:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._rates: dict[bool, rate.Rate] = {}
+        self._rates: dict[int, rate.Rate] = {}
+        self._questions: CapacityLimiter | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -93,9 +99,11 @@ class Gate:
             await self._event(request, queued=path.endswith("/queue/join"))
         elif method == "POST" and path == UPLOAD:
             await self._upload(request)
+        elif method == "POST" and _is_question(request):
+            await self._question(request, path.rpartition("/")[2])
         elif method == "POST" and path in (CANCEL, RESET):
             await self._end(request, path)
-        elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET):
+        elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET) or _is_question(request):
             raise RefusedError(405, "method", method=quoted(method))
         else:
             raise RefusedError(404, "path", path=quoted(path))
@@ -134,11 +142,29 @@ class Gate:
         unread = page._queue.pending_messages_per_session.get(session)
         if unread is not None and unread.qsize() > MOST_UNREAD:
             raise RefusedError(429, "unread", most=MOST_UNREAD)
-        self._take(request, asked.concurrency_id == ENGINE["concurrency_id"])
+        self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
         busy = request.say("gate.busy", most=MOST_EVENTS)
         send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
+
+    async def _question(self, request: "_Request", name: str) -> None:
+        """Answer a question of the page's own script, in a thread beside the engine's."""
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        asked = body.parse(raw, request.headers)
+        self._take(request, QUESTIONS)
+        try:
+            answer = await to_thread.run_sync(request.page.questions[name], asked, limiter=self._limiter())
+        except WandaError as error:
+            await answers.answer(request.send, 400, str(error), False)
+            return
+        await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
+
+    def _limiter(self) -> CapacityLimiter:
+        """Return what keeps questions from taking all cores and all memory together."""
+        if self._questions is None:  # needs a running event loop
+            self._questions = CapacityLimiter(QUESTIONS_AT_ONCE)
+        return self._questions
 
     async def _upload(self, request: "_Request") -> None:
         """Let an upload through as long as all of it is within the bound."""
@@ -150,7 +176,7 @@ class Gate:
         if "upload_id" in request.query and not body.NAME.fullmatch(request.query["upload_id"]):
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
-        self._take(request, True)
+        self._take(request, 1)
         size = 0
 
         async def counted() -> Any:
@@ -185,16 +211,16 @@ class Gate:
             _event_of(request.page, ended["fn_index"])
         await self.app(request.scope, _again(raw, request.receive), request.send)
 
-    def _take(self, request: "_Request", job: bool) -> None:
+    def _take(self, request: "_Request", times: int) -> None:
         """Count an event of the visitor's address. Raises RefusedError for one too many.
 
-        job: whether it runs a model; of others, which only draw, a multiple is allowed.
+        times: of the events that run a model, how many such events are allowed.
         """
         settings = request.page.settings
         if not self._rates:
-            self._rates = {True: rate.Rate(settings.jobs_a_minute), False: rate.Rate(LIGHT * settings.jobs_a_minute)}
+            self._rates = {kind: rate.Rate(kind * settings.jobs_a_minute) for kind in (1, LIGHT, QUESTIONS)}
         address = rate.address_of(request.scope.get("client"), request.scope["headers"], settings.trusted_header)
-        self._rates[job].take(address)
+        self._rates[times].take(address)
 
 
 class _Request:
@@ -216,6 +242,12 @@ class _Request:
     def with_header(self, name: bytes, value: bytes) -> dict[str, Any]:
         """Return the scope with one more header."""
         return {**self.scope, "headers": [*self.scope["headers"], (name, value)]}
+
+
+def _is_question(request: _Request) -> bool:
+    """Whether the path is that of a question that the page answers."""
+    asked = QUESTION.fullmatch(request.scope["path"])
+    return asked is not None and asked[1] in request.page.questions
 
 
 def _check_address(request: _Request) -> None:

@@ -112,7 +112,7 @@ def build(context: TabContext) -> gr.Textbox:
     section.wire(steps, fill, inputs, again=[channels.submit])
 
     def take_massive(name: str) -> object:
-        loaded, _ = context.current(name, "")
+        loaded = context.ready(name)
         return gr.skip() if loaded is None or loaded.analysis is None else massive_channels(loaded.analysis)
 
     take.click(take_massive, context.model, channels, **LIGHT)

@@ -68,7 +68,7 @@ def build(context: TabContext) -> StreamSection:
     section = StreamSection(lines, where, norms, table)
 
     def choose_place(request: gr.Request, name: str, where: str) -> Update:
-        loaded, _ = context.current(name, "")
+        loaded = context.ready(name)
         if loaded is None or where not in [value for _, value in places(loaded, speaker(request))]:
             return no_change()
         return norms.show(draw_norms(loaded, where, speaker(request)))
@@ -122,7 +122,7 @@ def draw_stored(say: Say) -> Drawing:
         "count": stream["massive"][1] - stream["massive"][0] + 1,
         "blocks": len(median),
     }
-    text = say("outliers.stream.lines_text", **values) + " " + say("scores.stored", model=model)
+    text = say("outliers.stream.lines_text", **values) + " " + say("outliers.stream.stored", model=model)
     figure = magnitude_lines(largest[:, None], median, say)
     return Drawing(say("outliers.stream.lines_title", **values), figure, text)
 

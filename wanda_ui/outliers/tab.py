@@ -1,13 +1,11 @@
 """The outlier lab: questions about the model in the page, each with a side tab of its own."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from wanda_ui.engine.loaded import Loaded, Result
+from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import Update
 from wanda_ui.language import Say, label
 from wanda_ui.outliers import ablation, features, growth, protection, sentence, sinks, stream, super_weight
@@ -35,7 +33,7 @@ class OutliersTab(Tab):
         """Show progress where the first title will be."""
         return {self.stream.lines.title: html}
 
-    def analysed(self, loaded: Loaded, result: Result | None, say: Say, chosen: Mapping[Component, Any]) -> Update:
+    def analysed(self, loaded: Loaded, say: Say) -> Update:
         """Show the channels that stand out."""
         assert loaded.analysis is not None  # made by open_steps
         return {**self.stream.show(loaded, say), self.channels: ablation.massive_channels(loaded.analysis)}

@@ -1,0 +1,78 @@
+/* What figures on logarithmic axes share: places of ticks, short numbers, and rows for a CSV file. */
+"use strict";
+((W) => {
+  const { s, h } = W;
+
+  /** Ticks 1, 2, 5 or powers of ten inside [low, high] of log10, as many as fit: [[log10, words]]. */
+  W.ticks = (low, high, most = 6) => {
+    for (const steps of [[1, 2, 5], [1, 3], [1]]) {
+      const found = [];
+      for (let power = Math.floor(low); power <= Math.ceil(high); power += 1)
+        for (const step of steps) {
+          const at = power + Math.log10(step);
+          if (at >= low && at <= high) found.push([at, W.short3(step * 10 ** power)]);
+        }
+      if (found.length <= most && found.length > 1) return found;
+    }
+    const every = Math.max(1, Math.ceil((high - low) / most));
+    const powers = [];
+    for (let power = Math.ceil(low); power <= high; power += every) powers.push([power, W.short3(10 ** power)]);
+    return powers.length ? powers : [[(low + high) / 2, W.short3(10 ** ((low + high) / 2))]];
+  };
+
+  /** A number in three digits that says its size at a glance: 0.0123, 1.42, 2,130. */
+  W.short3 = (value) => {
+    if (value === 0) return "0";
+    const size = Math.abs(value);
+    const minus = value < 0 ? "−" : "";
+    if (size >= 1e6 || size < 1e-4) return minus + size.toExponential(1).replace("e+", "e");
+    return minus + (size >= 100 ? Math.round(size).toLocaleString("en") : String(Number(size.toPrecision(3))));
+  };
+  /** 1st, 2nd, 3rd … in the words of the language. */
+  W.ordinal = (value) => {
+    const number = value.toLocaleString("en");
+    const rule = new Intl.PluralRules("en", { type: "ordinal" }).select(value);
+    return W.say(`view.ordinal.${rule}`, { number });
+  };
+
+  W.capital = (words) => `${words[0].toUpperCase()}${words.slice(1)}`;
+
+  /** The axis below a figure: ticks and its name. x(log10): place in pixels. */
+  W.axisBelow = ({ ticks, x, y, left, right, name }) => [
+    ticks.map(([at, words]) => s("text", { class: "wl-tick", x: x(at).toFixed(1), y: y + 16, "text-anchor": "middle" }, words)),
+    s("text", { class: "wl-tick", x: (left + right) / 2, y: y + 34, "text-anchor": "middle" }, name),
+  ].flat();
+  W.axisLeft = ({ ticks, y, x, top, bottom, name }) => [
+    ticks.map(([at, words]) => s("text", { class: "wl-tick", x: x - 6, y: (y(at) + 4).toFixed(1), "text-anchor": "end" }, words)),
+    s("text", { class: "wl-tick", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, name),
+  ].flat();
+
+  /** Hand a table over as a CSV file. rows: lists of values. */
+  W.download = (name, text, type = "text/csv") => {
+    const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  const quoted = (value) => (/[",\n\r]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  W.csv = (rows) => `${rows.map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
+
+  /** A figure with its computed title, one line of how to read it, and its data to take away. */
+  W.figure = (name) => {
+    const [title, words, place] = [h("h3"), h("p"), h("div", { class: "wl-drawing" })];
+    let table = null;
+    const take = h("button", { type: "button", class: "wl-quiet wl-csv", onclick: () => table && W.download(`${table.name}.csv`, W.csv(table.rows)) }, "CSV");
+    const twin = W.hidden("");
+    const more = h("div", { class: "wl-figure-more" }, take);
+    const element = h("section", { class: "wl-figure", id: `figure-${name}` }, h("header", {}, title, more), words, place, twin);
+    /** drawing: elements; told: what it shows, for those who do not see it; data: {name, rows} of the CSV file. */
+    const show = ({ heading, caption, drawing, told, data }) => {
+      W.put(title, heading);
+      W.put(words, caption);
+      place.replaceChildren(...[drawing].flat());
+      W.put(twin, told || "");
+      table = data;
+      take.setAttribute("aria-label", W.say("view.scores.csv_of", { title: heading }));
+    };
+    return { element, show, place, more };
+  };
+})(window.WandaLab);

@@ -1,0 +1,63 @@
+"""The gate's own questions, by raw HTTP: one body in, one answer out, and a sentence for everything else."""
+
+import gzip
+import json
+
+import pytest
+from raw_requests import JSON, is_told
+from view_events import COLUMN
+
+from wanda_ui.gate.refusal import RefusedError
+
+PATH = "/wanda/scores"
+RECIPES = [{**COLUMN, "id": 1, "method": "wanda", "at": 40}, {**COLUMN, "id": 2, "method": "magnitude", "at": 40}]
+GIVEN = {"what": "linear", "model": "builtin", "recipes": RECIPES, "kind": "mlp.up_proj", "block": 1}
+
+
+def test_a_question_is_answered_with_plain_values_and_compressed_where_that_is_taken(raw):
+    plain = raw.post(PATH, GIVEN)
+    assert plain.status == 200
+    assert json.loads(plain.body)["linear"]["plane"]["cells"]
+    zipped = raw.send("POST", PATH, json.dumps(GIVEN), {**JSON, "accept-encoding": "gzip"})
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(zipped.body) == plain.body
+    assert plain.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"what": 1, "what": 2}', b"[" * 99_999, b'{"what": NaN}', b"\xff"], ids=range(7)
+)
+def test_a_body_that_is_no_question_is_refused(raw, body):
+    reply = raw.post(PATH, body)
+    assert reply.status in (400, 413)
+    assert is_told(reply), reply
+
+
+@pytest.mark.parametrize("change", [{"what": "all"}, {"recipes": []}, {"block": None}, {"model": " "}, {"kind": ""}])
+def test_what_the_tab_refuses_is_said_in_its_words(raw, change):
+    reply = raw.post(PATH, {**GIVEN, **change})
+    assert reply.status == 400
+    assert is_told(reply), reply
+
+
+def test_other_names_and_methods_are_closed(raw):
+    for path in ("/wanda/nothing", "/wanda/", "/wanda/scores/x", "/wanda/SCORES", "/wanda/__class__"):
+        assert raw.post(path, GIVEN).status == 404, path
+    for method in ("GET", "PUT", "DELETE"):
+        assert raw.send(method, PATH).status == 405, method
+    assert raw.send("POST", PATH, b"{}", {"content-type": "text/plain"}).status == 415
+
+
+def test_a_model_that_is_not_here_is_waited_for(raw):
+    assert json.loads(raw.post(PATH, {**GIVEN, "model": "owner/other"}).body) == {"wait": True, "loaded": False}
+
+
+def test_one_who_asks_too_often_is_told_when_to_ask_again(raw, monkeypatch):
+    monkeypatch.setattr("wanda_ui.gate.rate.Rate.take", refuse)
+    reply = raw.post(PATH, GIVEN)
+    assert reply.status == 429
+    assert is_told(reply)
+
+
+def refuse(self, address):
+    raise RefusedError(429, "rate", most=60, seconds=1)

@@ -1,0 +1,36 @@
+"""What a look at a model has brought so far, and going through one."""
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import cast
+
+from wanda_core.progress import Progress, Steps
+from wanda_ui.engine.loaded import Measured, Result
+from wanda_ui.engine.look import Seen
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model as far as it was looked at. result, measured: of the variant, None for the dense model and until known;
+    seen: the answer and the perplexities; kept: whether its perplexity was known before."""
+
+    result: Result | None
+    measured: Measured | None
+    seen: Seen
+    kept: bool = False
+
+
+Looking = Generator[Progress | Look, None, Look]
+
+
+def only_progress(looking: Looking) -> Steps[Look]:
+    """Go through a look, and pass on how far it is."""
+    with closing(looking):
+        try:
+            while True:
+                step = next(looking)
+                if isinstance(step, Progress):
+                    yield step
+        except StopIteration as stop:
+            return cast(Look, stop.value)

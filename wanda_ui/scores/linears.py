@@ -1,0 +1,138 @@
+"""The linears that are looked at, under the recipes on the page, kept as long as there is room."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wanda_core.calibration.profile import Profile
+from wanda_core.errors import InputError, shortened
+from wanda_core.explain.masked_linear import Choice, MaskedLinear
+from wanda_core.model.linears import Linear
+from wanda_core.pruning.allocation import block_sparsities
+from wanda_core.pruning.one_linear import is_decided_alone, norms_of, removed_of
+from wanda_core.recipe import PruneSpec
+from wanda_ui.app_state import AppState
+from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.recipe import PLAIN, Recipe
+
+MOST_BYTES = 512 * 2**20  # of masks that are kept; the linear unused longest goes
+MOST_ALLOCATIONS = 64
+
+
+class NotMadeError(Exception):
+    """What some recipes remove is not known before they are pruned. places: of these recipes in the question."""
+
+    def __init__(self, places: list[int]) -> None:
+        super().__init__(str(places))
+        self.places = places
+
+
+@dataclass(frozen=True)
+class Place:
+    """A linear of a model, by its kind and block."""
+
+    kind: str
+    block: int
+
+    def of(self, loaded: Loaded) -> Linear:
+        """Return the linear. Raises InputError where the model has none such."""
+        if self.kind not in loaded.lm.kinds:
+            kinds = ", ".join(loaded.lm.kinds[:8])
+            raise InputError(f"{loaded.lm.title} has no linear {shortened(self.kind)}; choose one of {kinds}")
+        linear = next((linear for linear in loaded.lm.of_kind(self.kind) if linear.block == self.block), None)
+        if linear is None:
+            raise InputError(f"block {shortened(self.block)} of {loaded.lm.title} has no {self.kind}; choose another")
+        return linear
+
+
+class Linears:
+    """Makes and keeps `MaskedLinear`s. What is asked twice at once is made twice at most; nothing holds the engine."""
+
+    def __init__(self, state: AppState) -> None:
+        self.state = state
+        self._kept: OrderedDict[Hashable, MaskedLinear] = OrderedDict()
+        self._shares: OrderedDict[Hashable, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @torch.no_grad()
+    def get(self, loaded: Loaded, recipes: Sequence[Recipe], place: Place) -> MaskedLinear:
+        """Return a linear under some recipes.
+
+        loaded: a model whose analysis is there. Raises NotMadeError where a recipe has to be pruned first, InputError
+        for a linear that is not there or a pattern that does not fit it.
+        """
+        key = (loaded.name, loaded.state, place, tuple(self.state.key_of(loaded, recipe) for recipe in recipes))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        linear = place.of(loaded)
+        choices = [self._choice(loaded, recipe, linear) for recipe in recipes]
+        missing = [number for number, choice in enumerate(choices) if choice is None]
+        if missing:
+            raise NotMadeError(missing)
+        made = _masked(loaded, linear, [choice for choice in choices if choice is not None])
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > MOST_BYTES:
+                self._kept.popitem(last=False)
+        return made
+
+    def _choice(self, loaded: Loaded, recipe: Recipe, linear: Linear) -> Choice | None:
+        """Return what a recipe removes of a linear, None where it is not known before the model is pruned."""
+        spec = recipe.spec
+        result = self.state.variants.get(self.state.key_of(loaded, recipe))
+        if result is not None:
+            variant = result.variant
+            removed = variant.pruned_weight(loaded.lm, linear.name) == 0
+            by_magnitude = any(told.by_magnitude for told in variant.report.linears if told.name == linear.name)
+            return Choice(spec, removed, _norms(variant.profile, linear), by_magnitude)
+        profile = self._profile(loaded, recipe)
+        if not is_decided_alone(spec) or (profile is None and spec.needs_calibration):
+            return None
+        share = self._block_shares(loaded, spec, profile)[linear.block]
+        used = profile if spec.needs_norms else None
+        by_magnitude = used is not None and norms_of(linear, used) is None
+        return Choice(spec, removed_of(linear, spec, share, used), _norms(used, linear), by_magnitude)
+
+    def _profile(self, loaded: Loaded, recipe: Recipe) -> Profile | None:
+        """Return the dense model's norms on a recipe's text, None where they were not measured yet."""
+        if recipe.reading == PLAIN:
+            return None if loaded.analysis is None else loaded.analysis.profile
+        with loaded.lock:
+            measured = loaded.measurements.get(("profile", recipe.reading))
+        return measured if isinstance(measured, Profile) else None
+
+    def _block_shares(self, loaded: Loaded, spec: PruneSpec, profile: Profile | None) -> list[float]:
+        """Return the sparsity of every block; that of outliers goes through all weights, and is kept."""
+        if spec.allocation != "owl":
+            return block_sparsities(spec, loaded.lm.walk("read"), None)[0]
+        assert profile is not None  # the recipe needs a calibration
+        key = (loaded.name, loaded.state, spec, profile.calibration)
+        with self._lock:
+            known = self._shares.get(key)
+        if known is None:
+            known = block_sparsities(spec, loaded.lm.walk("read"), profile.norms)[0]
+            with self._lock:
+                self._shares[key] = known
+                while len(self._shares) > MOST_ALLOCATIONS:
+                    self._shares.popitem(last=False)
+        return known
+
+
+def _norms(profile: Profile | None, linear: Linear) -> Tensor | None:
+    """Return a linear's norms, None where a profile has none."""
+    return None if profile is None or linear.name not in profile.norms else profile.norms[linear.name].float()
+
+
+def _masked(loaded: Loaded, linear: Linear, choices: list[Choice]) -> MaskedLinear:
+    """Lay recipes over a linear. Its columns are ordered by the norms that decided the first recipe which has any, else
+    by those of the built-in text."""
+    assert loaded.analysis is not None  # the caller waited for it
+    first = next((choice.X_norm for choice in choices if choice.X_norm is not None), None)
+    norms = loaded.analysis.profile.norms[linear.name].float() if first is None else first
+    return MaskedLinear(linear.weight, norms, tuple(choices))

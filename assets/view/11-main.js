@@ -26,7 +26,14 @@
 
     const finding = h("h2", { class: "wl-finding-main", id: "finding" });
     const caption = h("p", { class: "wl-caption" });
-    const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => typed.value !== "" && typed.checkValidity() ? released(Number(typed.value)) : typed.reportValidity() });
+    const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => {
+      const right = typed.value !== "" && typed.checkValidity();
+      typed.setAttribute("aria-invalid", String(!right));
+      if (right) return released(Number(typed.value));
+      state.problem = W.say("view.removed_wrong", { given: typed.value || "…" });
+      drawStatus();
+      return typed.reportValidity();
+    } });
     const bar = h("i");
     const said = h("p", { id: "status" });
     const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
@@ -82,7 +89,7 @@
         column.show({
           title: isDense ? W.say("view.dense") : W.title(recipe, state.at), perplexity: costWords(cost), answer,
           dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, old: answer?.kind === "old",
-          hint: busy ? W.say("view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
+          hint: busy ? W.say(isDense ? "view.coming_dense" : "view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
           foot: foot(recipe, answer, dense, said),
         });
       });
@@ -200,7 +207,12 @@
       draw();
     };
     const against = (recipe, removed = null) => {
-      if (removed !== null) state.recipes = state.recipes.filter(({ id }) => id !== removed);
+      why.hide(); // it tells of the recipes that were there
+      if (state.why) state.why.run += 1; // and so does an answer that is on its way
+      if (removed !== null) {
+        state.recipes = state.recipes.filter(({ id }) => id !== removed);
+        strip.element.querySelector("#wl-against").focus(); // its button goes with the column
+      }
       else {
         const added = { ...recipe, id: nextId++ };
         if (recipe.pattern === "unstructured") added.pattern = state.recipes[0].pattern;

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import column, let_go, number, ready, settled, wait_for, zeros
+from browser import MINUTE, column, let_go, number, ready, settled, wait_for, zeros
 from playwright.sync_api import expect
 
 from wanda_ui.engine import work
@@ -252,6 +252,7 @@ def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
 @pytest.mark.parametrize("width", [1440, 1000, 600, 400])
 def test_nothing_moves_below_the_finding_while_the_handle_does(browser, address, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(3 * MINUTE)
     page.goto(address)
     ready(page)
     page.wait_for_function("() => document.getElementById('status').textContent.includes('prune')")

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check
+WORKERS ?= 2
 
 # What `quick` runs: hand-worked numbers, properties and tiny models, nothing that starts processes or a browser.
 QUICK  := tests/maths tests/pruning tests/text tests/explain tests/test_face.py tests/test_house.py \
@@ -25,9 +26,10 @@ run: $(APP) ## Install what is missing, bring the built-in model, start the app
 	@$(PY) -m wanda_core.model.builtin
 	@exec $(PY) app.py
 
-test: lint browser ## Lint, then every test
+# What measures seconds or memory is marked `alone` and comes last, one test at a time.
+test: lint browser ## Lint, then every test, so many files at once (WORKERS=2; each takes 4 GB)
 	@$(PY) -m wanda_core.model.builtin
-	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest
+	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m "not alone" -n $(WORKERS) --dist loadfile && $(PY) -m pytest -m alone
 
 quick: lint ## Lint, and the tests that a change needs first: under a minute
 	$(PY) -m pytest -m "not builtin and not browser" $(QUICK)

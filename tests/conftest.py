@@ -9,6 +9,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before anything imports grad
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # Before torch: its threads would otherwise spin while they wait, ten times slower on cores that others use too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if os.environ.get("PYTEST_XDIST_WORKER"):  # the other cores have tests of their own
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -81,10 +81,15 @@
     },
     told: (message) => {
       if (!message || !state.why || message.run !== state.why.run) return;
-      const { sentence, titles, close, names, of } = state.why;
+      const { titles, close, title, say, id, token, names, of } = state.why;
+      let { sentence } = state.why;
       if (message.problem) return why.show({ sentence: `${sentence} ${message.problem}`, close });
       if (!message.dense) return why.show({ sentence: `${sentence} ${message.words || ""}`, close });
-      why.show({ sentence, close, ...W.toldOf(message, titles, names, of) });
+      // One pass and a step by step reading round differently: the panel gives one figure, that of its lists.
+      const list = id === W.DENSE ? message.dense : (message.columns.find(([column]) => column === id) || [])[1];
+      const held = list?.find(([piece]) => piece === token);
+      if (held) sentence = say(held[1]);
+      why.show({ sentence, close, ...W.toldOf(message, titles, title, names, of) });
     },
     agreed: (message) => message && agreed(message),
     own: (message) => {

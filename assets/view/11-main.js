@@ -34,7 +34,14 @@
 
     const finding = h("h2", { class: "wl-finding-main", id: "finding" });
     const caption = h("p", { class: "wl-caption" });
-    const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => typed.value !== "" && typed.checkValidity() ? released(Number(typed.value)) : typed.reportValidity() });
+    const typed = h("input", { type: "number", id: "wl-at", min: 0, max: 95, step: 1, "aria-label": W.say("view.removed_typed"), onchange: () => {
+      const right = typed.value !== "" && typed.checkValidity();
+      typed.setAttribute("aria-invalid", String(!right));
+      if (right) return released(Number(typed.value));
+      state.problem = W.say("view.removed_wrong", { given: typed.value || "…" });
+      drawStatus();
+      return typed.reportValidity();
+    } });
     const bar = h("i");
     const said = h("p", { id: "status" });
     const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
@@ -42,9 +49,10 @@
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
-    const columns = h("div", { class: `wl-cols${Object.keys(replay.answers || {}).length ? "" : " wl-bare"}` });
+    const bare = Object.keys(replay.answers || {}).length === 0; // no answer is stored
+    const columns = h("div", { class: `wl-cols${bare ? " wl-bare" : ""}` });
     const source = h("p", { class: "wl-source" });
-    const why = W.why();
+    const why = W.why(go);
 
     const lookFor = () => ({ model: state.model, recipes: state.recipes.map(sent), at: state.at, ask: { prompt: state.prompt, ...state.settings } });
     const sent = ({ textName, ...recipe }) => ({ ...recipe, key: W.keyOf(recipe), at: W.atOf(recipe, state.at) });
@@ -90,7 +98,7 @@
         column.show({
           title: isDense ? W.say("view.dense") : W.title(recipe, state.at), perplexity: costWords(cost), answer,
           dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, old: answer?.kind === "old",
-          hint: busy ? W.say("view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
+          hint: busy ? W.say(isDense ? "view.coming_dense" : "view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
           foot: foot(recipe, answer, dense, said),
         });
       });
@@ -216,7 +224,12 @@
       draw();
     };
     const against = (recipe, removed = null) => {
-      if (removed !== null) state.recipes = state.recipes.filter(({ id }) => id !== removed);
+      why.hide(); // it tells of the recipes that were there
+      if (state.why) state.why.run += 1; // and so does an answer that is on its way
+      if (removed !== null) {
+        state.recipes = state.recipes.filter(({ id }) => id !== removed);
+        strip.element.querySelector("#wl-against").focus(); // its button goes with the column
+      }
       else {
         const added = { ...recipe, id: nextId++ };
         if (!still && recipe.pattern === "unstructured") added.pattern = state.recipes[0].pattern;
@@ -264,12 +277,13 @@
       if (!answer) return;
       const token = answer.pieces[index];
       const title = recipe === W.DENSE ? W.say("view.dense") : W.title(recipe, state.at);
-      const sentence = W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(answer.probabilities[index] ?? 0, 1) });
+      const say = (p) => W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(p, 1) });
+      const sentence = say(answer.probabilities[index] ?? 0);
       const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
       why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
       const titles = new Map(state.recipes.map((one) => [one.id, W.title(one, W.atOf(one, state.at))]));
       const { title: model, stems, foot: of } = W.looked();
-      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, names: [model, stems], of };
+      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, title, say, id, token, names: [model, stems], of };
       const recipes = state.recipes.map((one) => (one === recipe ? { ...sent(one), at: answer.at ?? W.atOf(one, state.at) } : sent(one)));
       if (host) host.why({ model: state.model, run: state.why.run, recipes, ask: { prompt: state.prompt, ...state.settings }, index, tokens: answer.tokens || null, text: answer.pieces.slice(0, index).join(""), rest: answer.pieces.slice(index).join("") });
     };
@@ -345,7 +359,7 @@
     root.append(...[
       strip.element, ...(still ? [] : [status, spoken]), finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), still ? null : sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element, take.element),
-      still ? prompts.element : null, columns, why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, source,
+      still ? prompts.element : null, columns, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, source,
     ].filter(Boolean));
     caption.textContent = still?.caption ?? W.say("view.caption");
     draw();

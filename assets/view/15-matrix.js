@@ -276,6 +276,7 @@
       else if (["+", "=", "-"].includes(event.key) && !still) zoom(event.key === "-" ? 1 / 1.5 : 1.5, cursor[0] + 0.5, cursor[1] + 0.5);
       else return;
       event.preventDefault();
+      if (move && on.told) on.told(...cursor);
       if (move && still) on.asked(...cursor);
       else if (move) reveal(...cursor);
     });

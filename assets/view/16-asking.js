@@ -9,19 +9,19 @@
     return W.say(`view.scores.scope.${size ? `${along}_part` : along}`, { count: fate.of });
   };
 
-  /** What one recipe does to a weight, in a sentence. metric: "size", "score" or "other". */
-  const fateWords = (fate, by, metric) => {
+  /** What one recipe does to a weight, in a sentence. */
+  const fateWords = (fate, by) => {
     const values = { by: W.capital(by), where: scopeWords(fate), cut: W.short3(fate.cut ?? 0), rank: fate.rank === null ? "" : W.ordinal(fate.rank), of: fate.of.toLocaleString("en"), gone: fate.removed_there.toLocaleString("en") };
-    if (metric === "other" || fate.rank === null) return W.say(fate.removed ? "view.scores.removes" : "view.scores.keeps", values);
+    if (fate.rank === null) return W.say(fate.removed ? "view.scores.removes" : "view.scores.keeps", values);
     if (!fate.removed_there) return W.say("view.scores.removes_none", values);
-    return W.say(`view.scores.${fate.removed ? "removes" : "keeps"}_by_${metric}`, values);
+    return W.say(`view.scores.${fate.removed ? "removes" : "keeps"}_by_${fate.metric}`, values);
   };
 
   const APART = 1.5; // times the median, from which an input is called loud, or quiet below its inverse
   const loudnessOf = ({ norm, median }) => (norm > APART * median ? "loud" : norm * APART < median ? "quiet" : "usual");
 
   /** A short heading that says who keeps it. */
-  const heading = (told, names, metrics) => {
+  const heading = (told, names) => {
     const [first, second] = told.fates;
     const values = { first: names[0], second: names[1] };
     if (!second) return W.say(first.removed ? "view.scores.ask_removed" : "view.scores.ask_kept", { first: W.capital(names[0]) });
@@ -29,8 +29,9 @@
     const [keeper, other] = first.removed ? [1, 0] : [0, 1];
     const who = { first: names[keeper], second: names[other] };
     const loudness = loudnessOf(told);
-    if (metrics[keeper] === "score" && metrics[other] === "size" && loudness === "loud") return W.say("view.scores.ask_loud", who);
-    if (metrics[keeper] === "size" && metrics[other] === "score" && loudness === "quiet") return W.say("view.scores.ask_quiet", who);
+    const metrics = [told.fates[keeper].metric, told.fates[other].metric].join();
+    if (metrics === "score,size" && loudness === "loud") return W.say("view.scores.ask_loud", who);
+    if (metrics === "size,score" && loudness === "quiet") return W.say("view.scores.ask_quiet", who);
     return W.say("view.scores.ask_one", { ...who, first: W.capital(who.first) });
   };
 
@@ -41,16 +42,21 @@
     return W.say(`view.scores.norm_${loudnessOf(told)}`, values);
   };
 
-  /** All sentences about a weight. told: {weight, column, row}; names: of the recipes; metrics: by what they go. */
-  W.weightWords = ({ weight, column, row }, names, metrics) => {
+  /** Whether the channel that a column reads is an outlier feature; nothing for a column that reads none. */
+  const featureWords = ({ column, feature }) => (feature ? ` ${W.say(`view.scores.feature_${feature.meets ? "yes" : "no"}`, {
+    column, magnitude: W.short3(feature.magnitude), layers: W.percent(feature.layers), positions: W.percent(feature.positions, 1), least_layers: W.percent(feature.least[0]), least_positions: W.percent(feature.least[1]),
+  })}` : "");
+
+  /** All sentences about a weight. told: {weight, column, row}; names: of the recipes. */
+  W.weightWords = ({ weight, column, row }, names) => {
     const values = { row: weight.row, column: weight.column, value: W.short3(weight.value), size: W.short3(Math.abs(weight.value)), score: W.short3(weight.score), by_size: W.ordinal(weight.by_size), by_score: W.ordinal(weight.by_score), columns: weight.columns.toLocaleString("en") };
     const size = W.say("view.scores.size_words", values);
     const score = W.say(weight.by_score === 1 ? "view.scores.score_highest" : "view.scores.score_words", values);
     const shares = (kept) => names.map((by, i) => W.say("view.scores.keeps_share", { by, share: W.percent(kept[i]) })).join(", ");
     return {
-      heading: heading(weight, names, metrics),
-      weight: [size, normWords(weight), score, ...weight.fates.map((fate, i) => fateWords(fate, names[i], metrics[i]))],
-      column: W.say("view.scores.column_words", { column: column.column, rows: column.rows.toLocaleString("en"), norm: W.short3(column.norm), place: W.ordinal(column.loudness), shares: shares(column.kept) }),
+      heading: heading(weight, names),
+      weight: [size, normWords(weight), score, ...weight.fates.map((fate, i) => fateWords(fate, names[i]))],
+      column: W.say("view.scores.column_words", { column: column.column, rows: column.rows.toLocaleString("en"), norm: W.short3(column.norm), place: W.ordinal(column.loudness), shares: shares(column.kept) }) + featureWords(column),
       row: W.say("view.scores.row_words", { row: row.row, columns: row.columns.toLocaleString("en"), shares: shares(row.kept) }),
     };
   };
@@ -73,13 +79,13 @@
       h("div", {}, title, h("div", { class: "wl-row" }, h("label", { class: "wl-number" }, W.say("view.scores.row"), row), h("label", { class: "wl-number" }, W.say("view.scores.column"), column),
         button("ask-next", "view.scores.next", "next"), button("ask-telling", "view.scores.telling", "telling")), words, said),
       h("div", {}, bars, about));
-    const show = (told, names, metrics, rows, columns) => {
+    const show = (told, names, rows, columns) => {
       [row.max, column.max] = [rows - 1, columns - 1];
       W.put(said, "");
       if (!told) return;
       if (document.activeElement !== row) row.value = told.weight.row;
       if (document.activeElement !== column) column.value = told.weight.column;
-      const text = W.weightWords(told, names, metrics);
+      const text = W.weightWords(told, names);
       W.put(title, text.heading);
       words.replaceChildren(...text.weight.map((sentence, i) => h("span", {}, `${i ? " " : ""}${sentence}`)));
       about.replaceChildren(h("span", {}, text.column), " ", h("span", {}, text.row));
@@ -87,7 +93,7 @@
       bars.replaceChildren(...told.weight.fates.map((fate, i) => {
         const words = W.say(fate.removed ? "view.scores.is_removed" : "view.scores.is_kept", { by: W.capital(names[i]) });
         if (fate.rank === null) return h("div", { class: "wl-rank" }, h("p", {}, h("b", {}, words)));
-        const name = W.say(`view.scores.rank_by_${metrics[i]}`, { where: scopeWords(fate), rank: W.ordinal(fate.rank) });
+        const name = W.say(`view.scores.rank_by_${fate.metric}`, { where: scopeWords(fate), rank: W.ordinal(fate.rank), of: fate.of.toLocaleString("en") });
         return rankBar(name, words, of(fate.rank, fate.of), fate.removed_there / fate.of, i);
       }));
     };

@@ -63,6 +63,10 @@
     const note = h("p", { class: "wl-note", id: "scores-note", role: "status" });
     const finding = h("h2", { class: "wl-finding-main", id: "scores-finding" });
     const plane = W.figure("plane");
+    const planeWhy = h("span", {});
+    const planeSaid = h("p", { class: "wl-note", id: "plane-asked", hidden: true }, planeWhy, " ",
+      h("a", { href: "#ask-weight", class: "wl-go-on", onclick: (event) => { event.preventDefault(); asking.element.scrollIntoView({ block: "center" }); asking.element.querySelector("input").focus({ preventScroll: true }); } }, W.say("view.scores.why_below")));
+    plane.element.append(planeSaid);
     const blocks = W.figure("blocks");
     const [byScore, bySize] = [W.figure("by-score"), W.figure("by-size")];
     const metricBox = select("scores-metric", W.say("view.scores.metric"), (value) => { state.metric = value; draw(); });
@@ -78,6 +82,7 @@
     let windowOf = null;
     const near = W.matrix(tiles, look, {
       asked: (row, place) => askWeight({ how: "place", row, place }),
+      told: (row, place) => W.put(nearCell, W.say(state.sorted ? "view.scores.cell_sorted" : "view.scores.cell", { row, place: W.ordinal(tiles.columns - place), column: place, columns: tiles.columns.toLocaleString("en") })),
       moved: (view) => { windowOf = [view.left, view.top, view.width, view.height]; whole.drawSoon(); tellNear(view); },
     }, { label: W.say("view.scores.near_label") });
     const whole = W.matrix(tiles, () => ({ ...look(), only: false, window: windowOf }), {
@@ -87,7 +92,7 @@
     const orderBox = select("scores-order", W.say("view.scores.columns"), (value) => { state.sorted = value === "norm"; draw(); goTo(false); });
     const zoomOut = h("button", { type: "button", class: "wl-suggest", "aria-label": W.say("view.scores.zoom_out"), onclick: () => near.zoom(1 / 1.6) }, "−");
     const zoomIn = h("button", { type: "button", class: "wl-suggest", "aria-label": W.say("view.scores.zoom_in"), onclick: () => near.zoom(1.6) }, "+");
-    const [wholeTitle, wholeWords, nearTitle, nearWords] = [h("h3"), h("p"), h("h3", {}, W.say("view.scores.near_title")), h("p")];
+    const [wholeTitle, wholeWords, nearTitle, nearWords, nearCell] = [h("h3"), h("p"), h("h3", {}, W.say("view.scores.near_title")), h("p"), h("p", { class: "wl-hidden", role: "status" })];
     const ends = h("p", { class: "wl-rank-ends", "aria-hidden": "true" }, h("span"), h("span"));
     let takenOf = null; // what is taken away of the weights
     const saver = (matrix, title, caption, whole) => {
@@ -107,7 +112,7 @@
       h("div", { class: "wl-pairs" }, plane.element, blocks.element, byScore.element, bySize.element),
       h("div", { class: "wl-pairs wl-weights" },
         h("section", { class: "wl-figure" }, h("header", {}, wholeTitle, wholeTake.element), wholeWords, whole.element, ends),
-        h("section", { class: "wl-figure" }, h("header", {}, nearTitle, nearTake.element), nearWords, near.element, h("div", { class: "wl-row wl-near-set" }, modeBox.element, orderBox.element, zoomOut, zoomIn))),
+        h("section", { class: "wl-figure" }, h("header", {}, nearTitle, nearTake.element), nearWords, near.element, nearCell, h("div", { class: "wl-row wl-near-set" }, modeBox.element, orderBox.element, zoomOut, zoomIn))),
       asking.element, masks.element, source,
     );
 
@@ -124,8 +129,6 @@
       const view = shown();
       const { linear, all, told, recipes } = view;
       const them = names(recipes);
-      const metrics = view.linear.plane.cuts.map((cut) => cut?.metric || null);
-      const metricOf = (i) => metrics[i] || { magnitude: "size", wanda: "score", "wanda-variant": "score" }[recipes[i].method] || "other";
       const two = recipes.length > 1;
       if (!two && state.mode === "differ") [state.mode, state.only] = [0, false];
       const { title, model, at: percent, recipes: wanted } = page.state();
@@ -176,7 +179,7 @@
       const histogram = (figure, metric, counts) => figure.show({
         heading: W.say(counts.misplaced < 0.005 ? `view.scores.histogram_clean_${metric}` : `view.scores.histogram_${metric}`, { share: W.percent(counts.misplaced, 1), by: them[0] }),
         caption: W.say("view.scores.histogram_text", { ...where, by: W.capital(them[0]) })
-          + (linear.plane.cuts.slice(0, recipes.length).some((cut) => W.cutOn(cut, metric) !== null) ? ` ${W.say("view.scores.histogram_lines")}` : ""),
+          + (linear.plane.cuts.slice(0, recipes.length).some((cut) => W.cutOn(cut, metric) !== null) ? ` ${W.say("view.scores.histogram_lines")}` : W.nOfM(recipes[0].pattern) ? ` ${W.say("view.scores.histogram_pattern")}` : ""),
         drawing: W.histogram(counts, metric, linear.plane.cuts, { width: FLAT[0], height: FLAT[1] }), told: "",
         data: { ...taken("histogram", metric, view.kind, view.block, stems[0]), rows: () => W.histogramRows(counts), legend: W.fateLegend(them.slice(0, 1)) },
       });
@@ -187,7 +190,9 @@
       wholeTake.named(wholeTitle.textContent);
       W.put(wholeWords, W.say(state.mode === "differ" && two ? "view.scores.whole_text" : "view.scores.whole_text_one", { rows: linear.rows.toLocaleString("en"), columns: linear.columns.toLocaleString("en"), first: them[0], second: them[1] }));
       ends.replaceChildren(h("span", {}, W.say(state.sorted ? "view.scores.quiet_end" : "view.scores.first_end")), h("span", {}, W.say(state.sorted ? "view.scores.loud_end" : "view.scores.last_end")));
-      asking.show(told, them, recipes.map((_, i) => metricOf(i)), linear.rows, linear.columns);
+      asking.show(told, them, linear.rows, linear.columns);
+      planeSaid.hidden = !told;
+      if (told) W.put(planeWhy, W.say("view.scores.plane_asked", { row: told.weight.row, column: told.weight.column, words: W.weightWords(told, them).heading }));
       masks.show(state.agreed, replay);
       W.put(source, state.shown ? W.say("view.scores.live", { model: title || model }) : W.say("view.stored_run", { model: replay.made.model, date: replay.made.date, samples: replay.made.calibration.samples, seq_len: replay.made.calibration.seq_len, windows: replay.made.windows, tokens: replay.made.seq_len }));
       redraw();

@@ -58,6 +58,9 @@
       const place = Number(pair.value) || 0;
       const [a, b] = masks.pairs[place].map((which) => titles[which]);
       W.put(go, W.say(message && !message.ended ? "view.masks.stop" : "view.masks.compare"));
+      const under = Boolean(message && !message.ended);
+      figure.element.classList.toggle("wl-stale", under);
+      figure.element.setAttribute("aria-busy", String(under));
       figure.show({
         heading: W.say("view.masks.title", { a, b, share: W.percent(masks.overall[place], 1) }),
         caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", W.mostApart(masks, place)),

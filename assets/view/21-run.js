@@ -171,11 +171,12 @@
       must(ends && (written.length / 4) * 3 - (written.endsWith("==") ? 2 : written.endsWith("=") ? 1 : 0) === height * width, where);
     }
   };
-  const fate = table({ removed: truth, scope: NAME, of: COUNT, removed_there: COUNT, rank: maybe(COUNT) }, { cut: maybe(NUMBER) });
+  const feature = maybe(table({ meets: truth, magnitude: NUMBER, layers: SHARE, positions: SHARE, least: listed(SHARE, 2, 2) }));
+  const fate = table({ removed: truth, metric: matching(/^(size|score|importance|other)$/), scope: NAME, of: COUNT, removed_there: COUNT, rank: maybe(COUNT) }, { cut: maybe(NUMBER) });
   const told = table({
     place: COUNT,
     weight: table({ ...each(["row", "column", "columns", "loudness", "by_size", "by_score"], COUNT), ...each(["value", "norm", "median", "score"], NUMBER), fates: listed(fate, 1, 3) }),
-    column: table({ ...each(["column", "columns", "rows", "loudness"], COUNT), norm: NUMBER, median: NUMBER, kept: SHARES }),
+    column: table({ ...each(["column", "columns", "rows", "loudness"], COUNT), norm: NUMBER, median: NUMBER, kept: SHARES, feature }),
     row: table({ row: COUNT, columns: COUNT, size: NUMBER, score: NUMBER, kept: SHARES, size_cuts: CUTS, score_cuts: CUTS }),
   });
   const linear = table({

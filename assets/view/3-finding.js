@@ -18,7 +18,7 @@
   W.finding = ({ at, dense, columns, word, model }) => {
     const [first, second] = columns.filter(({ known }) => known);
     if (dense === null) return W.say("view.finding.waiting", { model });
-    if (!first) return W.say("view.finding.unmeasured", { model, dense: W.number(dense) });
+    if (!first) return W.say(columns.every(({ recipe }) => W.isQuick(recipe) && !W.nOfM(recipe.pattern)) ? "view.finding.unmeasured" : "view.finding.unpruned", { model, dense: W.number(dense) });
     if (at === 0 && !W.nOfM(first.recipe.pattern)) return W.say("view.finding.whole", { dense: W.number(dense) });
     const named = ({ recipe, known }) => ({
       by: W.short(recipe),
@@ -26,7 +26,7 @@
       state: stateOf(known.perplexity, dense),
     });
     const [a, b] = [named(first), second && named(second)];
-    const place = W.nOfM(first.recipe.pattern) ? `${Math.round(W.atOf(first.recipe, at))}% (${first.recipe.pattern})` : W.amount(first.recipe, at);
+    const place = W.nOfM(first.recipe.pattern) ? W.say("view.finding.pattern", { at: `${Math.round(10 * W.atOf(first.recipe, at)) / 10}%`, pattern: first.recipe.pattern }) : W.amount(first.recipe, at);
     const values = { at: place, by: a.by, perplexity: a.perplexity, dense: W.number(dense) };
     if (!b) return W.say("view.finding.one", { ...values, state: W.say(`view.state.${a.state}`) });
     const both = { ...values, other: b.by, others: b.perplexity };

@@ -121,6 +121,8 @@
         const [cx, cy] = [x(place) + (i === 0 ? 8 : -8), y(perplexity) + below];
         drawn.push(s("text", { class: `wl-name wl-of-${i}`, x: Math.min(cx, width - RIGHT - 4), y: Math.max(TOP + 8, Math.min(height - BOTTOM - 12, cy)), "text-anchor": i === 0 && cx < width - 120 ? "start" : "end" }, name));
       });
+      const beyond = data.recipes.some(({ stored, measured }) => [...stored, ...measured].some(([place, { perplexity }]) => place <= most && perplexity > CEILING));
+      if (beyond) drawn.push(s("text", { class: "wl-tick", x: width - RIGHT, y: y(CEILING) + 18, "text-anchor": "end" }, W.say("view.beyond", { perplexity: W.number(CEILING) })));
       lines.replaceChildren(...drawn);
       paper.replaceChildren(...(data.paper ? drawPaper() : []));
     };

@@ -16,6 +16,8 @@ from wanda_core.errors import InputError
 from wanda_core.explain import asking
 from wanda_core.explain.asking import ColumnTold, Fate, RowTold
 from wanda_core.explain.masked_linear import Choice, MaskedLinear
+from wanda_core.maths import scores
+from wanda_core.methods import METHODS
 from wanda_core.pruning.one_linear import removed_of
 from wanda_core.recipe import PruneSpec
 
@@ -24,6 +26,8 @@ SCORED = [
     *(PruneSpec("magnitude", 0.4, group=group) for group in ("row", "matrix", "column", "row:128", "column:128")),
     PruneSpec("magnitude", 0.4, group="model"),
     PruneSpec("wanda-variant", 0.4),
+    *(PruneSpec("ria", 0.4, group=group) for group in METHODS["ria"].groups),
+    PruneSpec("ria", pattern="2:4"),
     PruneSpec("wanda", pattern="2:4"),
     PruneSpec("magnitude", pattern="1:4"),
 ]
@@ -37,6 +41,12 @@ def drawn(seed, rows, columns, levels=0):
         return weights, torch.randint(0, levels + 1, (columns,), generator=generator).float()
     weights = torch.randn(rows, columns, generator=generator)
     return weights, torch.rand(columns, generator=generator) * 3 + 0.1
+
+
+def ordered_by(choice, weights, norms):
+    """What a recipe orders the weights by."""
+    by = {"size": lambda: weights.abs(), "score": lambda: weights.abs() * norms}
+    return by.get(choice.metric, lambda: scores.ria(weights, norms))()
 
 
 def rank_by_loop(values, own):
@@ -54,8 +64,8 @@ def test_a_weight_that_is_small_and_hears_a_loud_input():
     assert (told.loudness, told.median) == (1, 1)
     assert (told.by_size, told.by_score) == (4, 1)
     wanda, magnitude = told.fates
-    assert wanda == Fate(False, "row", of=4, removed_there=2, rank=1, cut=3)
-    assert magnitude == Fate(True, "matrix", of=8, removed_there=5, rank=4, cut=1)  # 4, 3 and 2 are larger
+    assert wanda == Fate(False, "score", "row", of=4, removed_there=2, rank=1, cut=3)
+    assert magnitude == Fate(True, "size", "matrix", of=8, removed_there=5, rank=4, cut=1)  # 4, 3 and 2 are larger
 
 
 def test_a_weight_below_zero_keeps_its_sign_and_is_ranked_by_its_size():
@@ -64,8 +74,8 @@ def test_a_weight_below_zero_keeps_its_sign_and_is_ranked_by_its_size():
     assert (told.by_size, told.by_score) == (2, 3)
     assert told.loudness == 2  # three columns share the place after the loudest
     wanda, magnitude = told.fates
-    assert wanda == Fate(True, "row", 4, 2, rank=3, cut=3)
-    assert magnitude == Fate(False, "matrix", 8, 5, rank=2, cut=1)
+    assert wanda == Fate(True, "score", "row", 4, 2, rank=3, cut=3)
+    assert magnitude == Fate(False, "size", "matrix", 8, 5, rank=2, cut=1)
 
 
 def test_a_column_and_a_row_by_hand():
@@ -83,19 +93,31 @@ def test_a_column_and_a_row_by_hand():
 def test_where_nothing_goes_there_is_no_cut():
     linear = masked(W, X_NORM, PruneSpec("wanda", 0.0), PruneSpec("magnitude", 0.0))
     by_wanda, by_magnitude = asking.ask_weight(linear, 0, 3).fates
-    assert by_wanda == Fate(False, "row", 4, removed_there=0, rank=1, cut=0)
-    assert by_magnitude == Fate(False, "matrix", 8, removed_there=0, rank=4, cut=0)
+    assert by_wanda == Fate(False, "score", "row", 4, removed_there=0, rank=1, cut=0)
+    assert by_magnitude == Fate(False, "size", "matrix", 8, removed_there=0, rank=4, cut=0)
     told = asking.ask_row(linear, 1)
     assert (told.kept, told.size_cuts, told.score_cuts) == ((1, 1), (0, 0), (0, 0))
 
 
 @pytest.mark.parametrize(
-    "spec", [PruneSpec("ria"), PruneSpec("random"), PruneSpec("wanda", update="least-squares")], ids=lambda s: s.label
+    "spec", [PruneSpec("random"), PruneSpec("wanda", update="least-squares")], ids=lambda s: s.label
 )
 def test_a_recipe_by_another_metric_shows_what_went_and_no_place(spec):
     gone = by_hand().choices[0].removed
     (fate,) = asking.ask_weight(MaskedLinear(W, X_NORM, (Choice(spec, gone),)), 0, 1).fates
-    assert fate == Fate(True, "row", 4, 2, None, None)
+    assert fate == Fate(True, "other", "row", 4, 2, None, None)
+
+
+def test_relative_importance_counts_against_its_row_and_its_column():
+    W, X_norm = torch.tensor([[1.0, 3.0], [1.0, 1.0]]), torch.tensor([4.0, 1.0])
+    (fate,) = asking.ask_weight(masked(W, X_norm, PruneSpec("ria", group="row")), 0, 0).fates
+    # (1/2 + 1/4) · √4 = 1.5 against (3/4 + 3/4) · 1 = 1.5: equal ones share a place, and one of the two goes
+    assert (fate.metric, fate.rank, fate.of, fate.removed_there) == ("importance", 1, 2, 1)
+    assert fate.cut == pytest.approx(1.5)
+    (fate,) = asking.ask_weight(masked(W, X_norm, PruneSpec("ria", group="row")), 1, 1).fates
+    # (1/2 + 1/2) · √4 = 2 against (1/4 + 1/2) · 1 = 0.75
+    assert (fate.removed, fate.rank) == (True, 2)
+    assert fate.cut == pytest.approx(0.75)
 
 
 # Every group
@@ -125,7 +147,7 @@ def test_ranks_and_cuts_are_those_of_a_plain_loop_in_every_group(spec, shape):
     rows, columns = shape
     weights, norms = drawn(5, rows, columns)
     linear = masked(weights, norms, spec)
-    values = weights.abs() * norms if linear.choices[0].metric == "score" else weights.abs()
+    values = ordered_by(linear.choices[0], weights, norms)
     gone = linear.choices[0].removed
     for row, column in ((0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2)):
         told = asking.ask_weight(linear, row, column)
@@ -134,6 +156,7 @@ def test_ranks_and_cuts_are_those_of_a_plain_loop_in_every_group(spec, shape):
         assert told.fates == (
             Fate(
                 bool(gone[row, column]),
+                linear.choices[0].metric,
                 spec.group if spec.n_of_m is None else spec.pattern,
                 len(places),
                 len(cut),
@@ -159,7 +182,7 @@ def test_only_what_lies_lowest_in_its_group_is_removed(spec, seed, shape, levels
     (choice,) = linear.choices
     place = data.draw(st.tuples(*(st.integers(0, length - 1) for length in shape)))
     (fate,) = asking.ask_weight(linear, *place).fates
-    values = weights.abs() * norms if choice.metric == "score" else weights.abs()
+    values = ordered_by(choice, weights, norms)
     own = float(values[place])
     group = members(spec, *place, *shape)
     kept = [float(values[other]) for other in group if not choice.removed[other]]

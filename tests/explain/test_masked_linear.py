@@ -55,7 +55,7 @@ def test_a_weight_is_compared_with_those_of_its_group_and_no_other(spec):
         (PruneSpec("magnitude", pattern="2:4"), "size"),
         (PruneSpec("wanda"), "score"),
         (PruneSpec("wanda-variant"), "score"),
-        (PruneSpec("ria"), "other"),
+        (PruneSpec("ria"), "importance"),
         (PruneSpec("random"), "other"),
         (PruneSpec("sparsegpt"), "other"),
         (PruneSpec("wanda", update="obs"), "other"),  # of weights that moved before the choice

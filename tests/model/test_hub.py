@@ -144,6 +144,7 @@ def test_bytes_are_told_as_they_arrive(there, small_chunks):
     assert told[-1].done > total / 2
 
 
+@pytest.mark.alone
 def test_a_download_is_given_up_at_once_and_its_threads_with_it(there, small_chunks):
     there.slow, there.pause = "model.safetensors", 1.0  # twenty seconds in all
     raised_at = []
@@ -172,6 +173,7 @@ def until(true, seconds):
 # A hub that does not answer
 
 
+@pytest.mark.alone
 def test_a_silent_hub_is_given_up_in_time_and_the_cache_serves(there, monkeypatch):
     assert hub.LOOKUP_SECONDS + 2 * POLL < 20
     folder = load_model(MODEL, device="cpu").folder
@@ -184,6 +186,7 @@ def test_a_silent_hub_is_given_up_in_time_and_the_cache_serves(there, monkeypatc
         assert time.monotonic() - begun < 10
 
 
+@pytest.mark.alone
 def test_a_hub_that_never_ends_its_answer_is_given_up_too(monkeypatch):
     monkeypatch.setattr(hub, "LOOKUP_SECONDS", 1.0)  # the library's own limit is for each byte
     with dripping() as address:
@@ -193,6 +196,7 @@ def test_a_hub_that_never_ends_its_answer_is_given_up_too(monkeypatch):
         assert 1 <= time.monotonic() - begun < 3
 
 
+@pytest.mark.alone
 def test_who_waits_for_a_silent_hub_may_leave(monkeypatch):
     steps = []
 
@@ -210,6 +214,7 @@ def test_who_waits_for_a_silent_hub_may_leave(monkeypatch):
     assert {(step.stage, step.detail) for step in steps} == {("asking", MODEL)}
 
 
+@pytest.mark.alone
 def test_a_fresh_process_waits_twenty_seconds_at_most(tmp_path):
     program = "import sys\nfrom wanda_core.model.loading import locate\n"
     program += "import time\nbegun = time.monotonic()\n"

@@ -43,8 +43,8 @@ def read(tmp_path):
         ("a.csv", 'id,title,text\n17,T,"one\ntwo"\n18,U,three\n'),
         ("a.csv", '\ufeffid;title;text\r\n17;T;"one\r\ntwo"\r\n18;U;three\r\n'),
         ("a.TSV", 'id\ttitle\ttext\n17\tT\t"one\ntwo"\n18\tU\tthree\n'),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())),
-        ("a.csv.gz", gzip.compress(b'text,id\n"one\ntwo",17\nthree,18\n')),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
+        ("a.csv.gz", gzip.compress(b'text,id\n"one\ntwo",17\nthree,18\n', mtime=0)),
     ],
 )
 def test_the_text_column_is_read_whatever_the_table_looks_like(read, name, content):

@@ -12,7 +12,7 @@ from browser import MINUTE, let_go, ready, settled
 
 from wanda_core.evaluation.perplexity import perplexity
 
-pytestmark = [pytest.mark.browser, pytest.mark.builtin]
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.alone]
 
 SLACK = 2.0  # of every bound: machines differ, and others use them too
 WINDOW_SECONDS = 0.9

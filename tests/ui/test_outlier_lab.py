@@ -125,10 +125,8 @@ def test_features_are_counted_once_and_the_shares_then_move_freely(lab, state):
     assert report.meets
     assert f"{len(report.features)} of 576 channels" in lab.inner_text("#features-plane-title")
     assert f"{report.closest.position_share:.1%}" in lab.inner_text("#features-plane-text")
-    began = time.monotonic()
     lab.fill("#features-layers input[type=number]", "99")
     lab.wait_for_selector("#features-plane-title >> text=none of 576 channels")
-    assert time.monotonic() - began < 5
     assert sum(key[0] == "features" for key in state.models["builtin"].measurements) == 1
     lab.fill("#features-layers input[type=number]", "25")
 

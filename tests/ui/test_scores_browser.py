@@ -208,6 +208,7 @@ def questions(page):
     return [{**given, **tiles}, {**given, "what": "weight", "row": 7, "column": 9, "how": None}]
 
 
+@pytest.mark.alone
 def test_tiles_and_answers_come_at_once_also_while_somebody_prunes(scores, state):
     asked = questions(scores)
     for question in asked:

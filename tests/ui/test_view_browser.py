@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import column, let_go, number, settled, wait_for, zeros
+from browser import MINUTE, column, let_go, number, ready, settled, wait_for, zeros
 from playwright.sync_api import expect
 
 from wanda_ui.engine import work
@@ -93,6 +93,8 @@ def test_a_number_can_be_typed_and_one_out_of_range_is_refused_in_place(page):
     page.press("#wl-at", "Enter")
     assert not page.evaluate("() => document.getElementById('wl-at').checkValidity()")
     assert page.get_attribute(".wl-handle", "aria-valuenow") == "50"
+    assert page.get_attribute("#wl-at", "aria-invalid") == "true"
+    assert page.inner_text("#status").startswith("960 is not a whole number from 0 to 95")
     page.fill("#wl-at", "50")
 
 
@@ -100,6 +102,7 @@ def test_a_pattern_moves_the_handle_to_what_it_implies(page):
     page.check("input[name=wl-pattern][value='2:4']", force=True)
     assert page.get_attribute(".wl-handle", "aria-valuenow") == "50"
     assert [column(page, which)[0] for which in (0, 1)] == ["Wanda 2:4", "Magnitude 2:4"]
+    assert page.inner_text("#finding").startswith("Without 50% (2:4) of its weights")
     page.fill(".wl-pattern-own", "1:4")
     page.press(".wl-pattern-own", "Enter")
     assert page.get_attribute(".wl-handle", "aria-valuenow") == "75"
@@ -136,8 +139,12 @@ def test_recipes_are_added_and_taken_away_three_at_most(page):
     page.select_option("#wl-against", "ria")
     assert column(page, 2)[0].startswith("RIA")
     assert page.locator("#wl-against option:not([value^='\\0'])").count() == 0
+    page.locator(".wl-col-0 .wl-token").first.click()
+    page.wait_for_selector(".wl-why", state="visible")
     page.click(".wl-col-2 .wl-remove")
     expect(page.locator(".wl-col-2")).to_have_count(0)
+    expect(page.locator(".wl-why")).to_be_hidden()  # it told of a recipe that is gone
+    assert page.evaluate("() => document.activeElement.id") == "wl-against"
     settled(page)
 
 
@@ -245,9 +252,11 @@ def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
 @pytest.mark.parametrize("width", [1440, 1000, 600, 400])
 def test_nothing_moves_below_the_finding_while_the_handle_does(browser, address, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(3 * MINUTE)
     page.goto(address)
-    page.wait_for_selector(".wl-svg path")
+    ready(page)
     page.wait_for_function("() => document.getElementById('status').textContent.includes('prune')")
+    page.wait_for_timeout(500)  # what the server says last stands
     page.focus(".wl-handle")
     page.keyboard.press("Home")
     tops = set()

@@ -169,6 +169,7 @@ def test_an_event_with_nothing_to_say_changes_nothing(served, raw):
         assert any(message["msg"] == "process_generating" for message in said)
 
 
+@pytest.mark.alone
 def test_what_needs_no_engine_is_answered_meanwhile(served, raw, tiny_state):
     page, _ = served
     number = numbered(page, "welcome")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wanda_core.explain.masked_linear import Choice, MaskedLinear
+from wanda_core.explain.masked_linear import Choice, MaskedLinear, Metric
 from wanda_core.maths import scores
 from wanda_core.maths.scores import TINY
 
@@ -14,12 +14,13 @@ from wanda_core.maths.scores import TINY
 class Fate:
     """What one recipe does to a weight, and what it was compared with.
 
-    rank: by the recipe's metric among `of` weights, 1 the largest, as many of them as `removed_there` went; cut: the
-    largest value of the metric that went there, 0 where none did; scope: those weights, as recipes name a group, or
-    `N:M`. For recipes by another metric than |W| or |W|·‖X‖ rank and cut are None.
+    metric: by which the recipe orders; rank: by it among `of` weights, 1 the largest, as many of them as
+    `removed_there` went; cut: the largest value of the metric that went there, 0 where none did; scope: those weights,
+    as recipes name a group, or `N:M`. Rank and cut are None for the metric `other`.
     """
 
     removed: bool
+    metric: Metric
     scope: str
     of: int
     removed_there: int
@@ -175,13 +176,16 @@ def _fate(linear: MaskedLinear, choice: Choice, row: int, column: int) -> Fate:
     scope = choice.spec.pattern if choice.spec.n_of_m is not None else str(choice.spec.group)
     rank = cut = None
     if choice.metric != "other":
-        values = linear.W[rows, columns].abs().float()
-        if choice.metric == "score":
-            values = values * linear.norms_of(choice)[columns]
+        if choice.metric == "importance":  # relative to all of the row and of the column
+            values = scores.ria(linear.W, linear.norms_of(choice))[rows, columns]
+        else:
+            values = linear.W[rows, columns].abs().float()
+            if choice.metric == "score":
+                values = values * linear.norms_of(choice)[columns]
         own = values[row - (rows.start or 0), column - (columns.start or 0)]
         rank, cut = _rank(values, own), _largest(values, removed)
     count = int(removed.sum())
-    return Fate(bool(choice.removed[row, column]), scope, removed.numel(), count, rank, cut)
+    return Fate(bool(choice.removed[row, column]), choice.metric, scope, removed.numel(), count, rank, cut)
 
 
 def _rank(values: Tensor, own: Tensor) -> int:

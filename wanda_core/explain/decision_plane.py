@@ -103,7 +103,11 @@ def cut_of(linear: MaskedLinear, choice: Choice) -> Cut | None:
     It is the largest |W|, or |W|·‖X‖, that is removed in each row; of a recipe with one threshold for the matrix, the
     largest of all.
     """
-    if choice.metric == "other" or choice.spec.n_of_m is not None or choice.spec.group not in ("row", *WHOLE):
+    if (
+        choice.metric not in ("size", "score")
+        or choice.spec.n_of_m is not None
+        or choice.spec.group not in ("row", *WHOLE)
+    ):
         return None
     W = linear.W.detach().float()
     values = scores.magnitude(W) if choice.metric == "size" else scores.wanda(W, linear.norms_of(choice))

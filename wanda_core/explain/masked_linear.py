@@ -11,8 +11,9 @@ from wanda_core.errors import InputError, shortened
 from wanda_core.maths import scores
 from wanda_core.recipe import PruneSpec
 
-# By what a recipe orders the weights: |W|, |W|·‖X‖, or something else that it does not show of a single weight.
-Metric = Literal["size", "score", "other"]
+# By what a recipe orders the weights: |W|, |W|·‖X‖, RIA's relative importance, or something else that does not show of
+# a single weight.
+Metric = Literal["size", "score", "importance", "other"]
 MOST_CHOICES = 3  # recipes compared at once
 BRIGHTEST, FAINTEST = 0.999, 0.02  # quantiles of |W| between which sizes are told apart in a picture
 SAMPLED = 1 << 20  # weights that quantiles are taken of, spread evenly
@@ -39,7 +40,7 @@ class Choice:
             return "size"
         if self.spec.needs_gram:
             return "other"  # of weights that moved before the choice
-        by: dict[str, Metric] = {"magnitude": "size", "wanda": "score", "wanda-variant": "score"}
+        by: dict[str, Metric] = {"magnitude": "size", "wanda": "score", "wanda-variant": "score", "ria": "importance"}
         return by.get(self.spec.method, "other")
 
     def compared(self, row: int, column: int) -> tuple[slice, slice]:

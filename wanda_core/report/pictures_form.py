@@ -10,6 +10,7 @@ from wanda_core.report.form import (
     WrongError,
     and_then,
     listed,
+    matching,
     maybe,
     number,
     same_length,
@@ -27,7 +28,7 @@ MOST_RECIPES = 3  # laid over a linear
 
 _NAME, _NUMBER, _COUNT, _SHARE = text(), number(), whole(), number(0, 1)
 _TWO = listed(_NUMBER, 2, 2)
-_CUT = maybe(table({"metric": _NAME, "median": _NUMBER, "low": _NUMBER, "high": _NUMBER}))
+_CUT = maybe(table({"metric": matching("size|score", "a metric"), "median": _NUMBER, "low": _NUMBER, "high": _NUMBER}))
 _SHARES = listed(_SHARE, 1, MOST_RECIPES)
 _GRID = table(
     {
@@ -109,7 +110,14 @@ _TILE = {
     "kept": listed(_SHEET, 1, MOST_RECIPES),
 }
 _FATE = table(
-    {"removed": truth, "scope": _NAME, "of": _COUNT, "removed_there": _COUNT, "rank": maybe(_COUNT)},
+    {
+        "removed": truth,
+        "metric": matching("size|score|importance|other", "a metric"),
+        "scope": _NAME,
+        "of": _COUNT,
+        "removed_there": _COUNT,
+        "rank": maybe(_COUNT),
+    },
     {"cut": maybe(_NUMBER)},
 )
 _TOLD_WEIGHT = table(
@@ -119,11 +127,15 @@ _TOLD_WEIGHT = table(
         "fates": listed(_FATE, 1, MOST_RECIPES),
     }
 )
+_FEATURE = table(
+    {"meets": truth, "magnitude": _NUMBER, "layers": _SHARE, "positions": _SHARE, "least": listed(_SHARE, 2, 2)}
+)
 _TOLD_COLUMN = table(
     {
         **dict.fromkeys(("column", "columns", "rows", "loudness"), _COUNT),
         **dict.fromkeys(("norm", "median"), _NUMBER),
         "kept": _SHARES,
+        "feature": maybe(_FEATURE),
     }
 )
 _CUTS = listed(_NUMBER, 1, MOST_RECIPES)

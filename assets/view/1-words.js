@@ -39,6 +39,16 @@ window.WandaLab = {};
   W.put = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
+  /** Ask the server, outside of its queue. -> its answer, {problem} where it refuses or cannot be reached. */
+  W.post = async (name, data) => {
+    try {
+      const reply = await fetch(new URL(`wanda/${name}`, document.baseURI), { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(data) });
+      const answer = await reply.json();
+      return reply.ok ? answer : { problem: answer.detail };
+    } catch {
+      return { problem: W.say("view.unreachable") };
+    }
+  };
   W.hidden = (text) => W.h("span", { class: "wl-hidden" }, text);
   /** A call that waits until nothing has called for so many milliseconds. */
   W.later = (call, milliseconds) => {

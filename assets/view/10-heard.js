@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
-  W.heard = ({ agreed, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
+  W.heard = ({ agreed, lookEnded, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
     /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
     run: (message) => {
       if (!message || message.run !== state.run) return;
@@ -23,6 +23,7 @@
         state.problem = message.problem || null;
         state.done = message.done || null;
         expect();
+        lookEnded();
       }
       drawSoon(message.ended);
     },
@@ -80,7 +81,7 @@
     },
     told: (message) => {
       if (!message || !state.why || message.run !== state.why.run) return;
-      const { titles, close, title, say, id, token } = state.why;
+      const { titles, close, title, say, id, token, names, of } = state.why;
       let { sentence } = state.why;
       if (message.problem) return why.show({ sentence: `${sentence} ${message.problem}`, close });
       if (!message.dense) return why.show({ sentence: `${sentence} ${message.words || ""}`, close });
@@ -88,7 +89,7 @@
       const list = id === W.DENSE ? message.dense : (message.columns.find(([column]) => column === id) || [])[1];
       const held = list?.find(([piece]) => piece === token);
       if (held) sentence = say(held[1]);
-      why.show({ sentence, close, ...W.toldOf(message, titles, title) });
+      why.show({ sentence, close, ...W.toldOf(message, titles, title, names, of) });
     },
     agreed: (message) => message && agreed(message),
     own: (message) => {

@@ -20,6 +20,11 @@
     state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
     if (W.nOfM(state.recipes[0].pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
     let host = null;
+    /** What the page shows: {model, title, stems, foot}: names for files, and a line for below a figure. */
+    W.looked = () => ({
+      model: state.model, title: state.title, stems: state.recipes.map((recipe) => W.recipeStem(recipe, state.at)),
+      foot: [state.title, state.recipes.map((recipe) => W.title(recipe, state.at)).join(", ")].join(" · "),
+    });
     let nextId = state.recipes.length + 1;
     const live = new Map(); // column id or "dense" -> the last answer that came: {pieces, …, of, at}
     const now = new Map(); // column id or "dense" -> what the present run says of it
@@ -117,7 +122,10 @@
       const cost = knownAt(recipe);
       return cost && Number.isFinite(cost.perplexity) ? { at: W.atOf(recipe, state.at), perplexity: cost.perplexity } : null;
     });
-    const drawCurve = () => curve.show({ dense: known.densePerplexity(state.model), recipes: curveLines(), at: state.at, places: places(), words: placeWords(), paper: state.paper });
+    const ofCurve = () => ({ dense: known.densePerplexity(state.model), recipes: curveLines(), paper: state.paper });
+    const drawCurve = () => curve.show({ ...ofCurve(), at: state.at, places: places(), words: placeWords() });
+    const take = W.take({ node: () => curve.element, title: () => finding.textContent, caption: () => W.say("view.curve"), name: () => [state.title, "perplexity-curve"], rows: () => W.curveRows(ofCurve()), foot: () => W.looked().foot });
+    take.named(W.say("view.curve"));
     const drawFinding = () => {
       const word = replay.prompts.find(({ text }) => text === state.prompt)?.word ?? null;
       W.put(finding, W.finding({
@@ -126,6 +134,7 @@
       }));
     };
     let changedElsewhere = () => {}; // another view of the same recipes and the same handle
+    let away = { changed: () => {} }; // the section that takes it away, once it stands
     /** Everything that a moved handle changes. */
     const drawPlace = () => {
       curve.move({ at: state.at, places: places(), words: placeWords() });
@@ -133,6 +142,7 @@
       drawFinding();
       drawColumns();
       changedElsewhere();
+      away.changed();
     };
     const drawStatus = () => {
       const progress = state.status || state.sweep?.status;
@@ -216,6 +226,33 @@
       host.sweep({ ...lookFor(), run: (state.sweepRun = (state.sweepRun || 0) + 1), places });
       draw();
     };
+    let ends = []; // who waits for the end of a look
+    const lookEnded = () => {
+      const waiting = ends;
+      ends = [];
+      waiting.forEach((end) => end(state.problem));
+      away.asks();
+    };
+    /** Put the lines of a run on the page, unless some stand there already. */
+    const showRun = (run) => {
+      state.touched = true;
+      const keys = run.lines.map(({ key }) => key);
+      const recipes = keys.map(W.recipeOf).filter(Boolean).slice(0, W.MOST_RECIPES);
+      if (run.made.name === state.model && recipes.length && !state.recipes.some((recipe) => keys.includes(W.keyOf(recipe))))
+        state.recipes = recipes.map((recipe) => ({ ...recipe, id: nextId++ }));
+      changed();
+    };
+    /** What is taken away of the page, and a run that is brought to it. */
+    const takeAway = () => {
+      away = W.away({
+        known, host: () => host, showRun, open: (name) => open(name), look: () => (look(), new Promise((end) => ends.push(end))),
+        state: () => ({ model: state.model, title: state.title, at: state.at, prompt: state.prompt, recipes: state.recipes.map(sent), ask: { prompt: state.prompt, ...state.settings } }),
+        answers: () => [[W.DENSE, W.DENSE], ...state.recipes.map((recipe) => [recipe.id, recipe])].map(([id, recipe]) => ({ ...answerOf(id, recipe), prompt: state.prompt, key: recipe === W.DENSE ? recipe : W.keyOf(recipe), at: recipe === W.DENSE ? 0 : W.atOf(recipe, state.at) }))
+          .filter(({ kind, whole }) => kind === "live" && whole && plainAsk()),
+        tell: (said) => { Object.assign(state, { problem: null, done: null }, said); drawStatus(); },
+      });
+      return away;
+    };
     const askWhy = (id, recipe, index) => {
       const answer = answerOf(id, recipe);
       if (!answer) return;
@@ -226,7 +263,8 @@
       const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
       why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
       const titles = new Map(state.recipes.map((one) => [one.id, W.title(one, W.atOf(one, state.at))]));
-      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, title, say, id, token };
+      const { title: model, stems, foot: of } = W.looked();
+      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, title, say, id, token, names: [model, stems], of };
       const recipes = state.recipes.map((one) => (one === recipe ? { ...sent(one), at: answer.at ?? W.atOf(one, state.at) } : sent(one)));
       if (host) host.why({ model: state.model, run: state.why.run, recipes, ask: { prompt: state.prompt, ...state.settings }, index, tokens: answer.tokens || null, text: answer.pieces.slice(0, index).join(""), rest: answer.pieces.slice(index).join("") });
     };
@@ -293,8 +331,8 @@
 
     root.append(
       strip.element, status, spoken, finding, caption, curve.element,
-      h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element),
-      columns, h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, prompts.element, own.element, W.doors(replay, go), source,
+      h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element, take.element),
+      columns, h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, prompts.element, own.element, W.doors(replay, go), takeAway().element, source,
     );
     caption.textContent = W.say("view.caption");
     draw();
@@ -321,31 +359,34 @@
     const attach = (given) => {
       host = given;
       state.head = given.head;
-      const told = { agreed: (message) => agreed(message), state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
+      const told = { agreed: (message) => agreed(message), lookEnded, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
       for (const [name, hear] of Object.entries(W.heard(told))) given.watch(name, hear);
       open(state.wanted || state.model);
       if (!state.wanted || state.wanted === state.model) state.wanted = null;
+      given.watch("pushed", away.pushed);
       draw();
+      away.asks();
     };
     let agreed = () => {};
     /** What another view of the same recipes needs of this one. on: {changed(), agreed(message)}. */
     const beside = (on) => {
       changedElsewhere = on.changed;
       agreed = on.agreed;
-      let [run, titles] = [0, []];
+      let [run, titles, stems] = [0, [], []];
       const masks = () => {
         if (!host) return;
         if (state.comparing) return host.cancel_masks({});
         state.comparing = true;
         run += 1;
         titles = state.recipes.map((recipe) => W.title(recipe, W.atOf(recipe, state.at)));
+        stems = W.looked().stems;
         host.masks({ ...lookFor(), run });
         return agreed({ titles, progress: { words: W.say("view.sweep_starts") } });
       };
       agreed = (message) => {
         if (message.run !== undefined && message.run !== run) return;
         state.comparing = !message.ended;
-        on.agreed({ titles, ...message });
+        on.agreed({ titles, stems, ...message });
       };
       return {
         state: () => ({ model: state.model, title: state.title, at: state.at, recipes: state.recipes.map(sent), live: Boolean(host && state.ready) }),

@@ -1,4 +1,4 @@
-/* What figures on logarithmic axes share: places of ticks, short numbers, and rows for a CSV file. */
+/* What figures on logarithmic axes share: places of ticks, short numbers, the frame of a figure. */
 "use strict";
 ((W) => {
   const { s, h } = W;
@@ -47,31 +47,23 @@
     s("text", { class: "wl-tick", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, name),
   ].flat();
 
-  /** Hand a table over as a CSV file. rows: lists of values. */
-  W.download = (name, text, type = "text/csv") => {
-    const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  };
-  const quoted = (value) => (/[",\n\r]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
-  W.csv = (rows) => `${rows.map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
-
-  /** A figure with its computed title, one line of how to read it, and its data to take away. */
+  /** A figure with its computed title, one line of how to read it, and how to take it away. */
   W.figure = (name) => {
     const [title, words, place] = [h("h3"), h("p"), h("div", { class: "wl-drawing" })];
-    let table = null;
-    const take = h("button", { type: "button", class: "wl-quiet wl-csv", onclick: () => table && W.download(`${table.name}.csv`, W.csv(table.rows)) }, "CSV");
+    let taken = null;
+    const take = W.take({ node: () => place, title: () => title.textContent, caption: () => words.textContent, name: () => taken.name, rows: () => taken.rows(), legend: () => taken.legend, foot: () => taken.foot });
     const twin = W.hidden("");
-    const more = h("div", { class: "wl-figure-more" }, take);
+    const more = h("div", { class: "wl-figure-more" }, take.element);
     const element = h("section", { class: "wl-figure", id: `figure-${name}` }, h("header", {}, title, more), words, place, twin);
-    /** drawing: elements; told: what it shows, for those who do not see it; data: {name, rows} of the CSV file. */
+    /** drawing: elements; told: what it shows, for those who do not see it; data: of what is taken away {name, parts of a
+     * file's name; rows(), of the CSV; legend, [colour of the style, words]; foot, what it is of}. */
     const show = ({ heading, caption, drawing, told, data }) => {
       W.put(title, heading);
       W.put(words, caption);
       place.replaceChildren(...[drawing].flat());
       W.put(twin, told || "");
-      table = data;
-      take.setAttribute("aria-label", W.say("view.scores.csv_of", { title: heading }));
+      taken = data;
+      take.named(heading);
     };
     return { element, show, place, more };
   };

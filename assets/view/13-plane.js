@@ -65,10 +65,16 @@
     return { svg, place };
   };
 
-  /** The plane as rows of a table. */
-  W.planeRows = (plane, names) => {
+  /** What the colours of a plane mean. names: of one or two recipes. */
+  W.fateLegend = ([first, second]) => (second
+    ? [["blue", W.say("view.scores.both")], ["gold", W.say("view.scores.alone", { by: first })], ["second", W.say("view.scores.alone", { by: second })], ["neither", W.say("view.scores.neither")]]
+    : [["blue", W.say("view.scores.kept")], ["neither", W.say("view.scores.removed")]]);
+
+  /** The plane as rows of a table: middles of its cells, and how many weights each fate has. names: of one or two recipes. */
+  W.planeRows = (plane, [first, second]) => {
     const at = (axis, i, n) => 10 ** (axis[0] + ((i + 0.5) * (axis[1] - axis[0])) / n);
-    return [["input_norm", "size", "both_keep", `${names[0]}_alone`, `${names[1]}_alone`, "neither"],
-      ...plane.cells.map(([ix, iy, ...counts]) => [at(plane.x, ix, plane.bins[0]).toPrecision(4), at(plane.y, iy, plane.bins[1]).toPrecision(4), ...counts])];
+    const fates = second ? ["both_keep", `${first}_alone_keeps`, `${second}_alone_keeps`, "neither_keeps"] : ["kept", "removed"];
+    return [["input_norm", "weight_size", ...fates],
+      ...plane.cells.map(([ix, iy, ...counts]) => [at(plane.x, ix, plane.bins[0]), at(plane.y, iy, plane.bins[1]), ...(second ? counts : [counts[0], counts[3]])])];
   };
 })(window.WandaLab);

@@ -65,14 +65,16 @@
     return { factor: 10 ** (high[0] - low[0]), low: low[1], high: high[1], cut: Boolean(cuts) };
   };
 
+  /** All blocks as rows of a table: of each the shares of its weights between two values, and where the cut runs. */
   W.blockRows = (all, metric) => {
     const [low, high] = all[metric].edges;
-    const head = Array.from({ length: all.bins }, (_, j) => (10 ** (low + ((j + 0.5) * (high - low)) / all.bins)).toPrecision(4));
-    return [["block", "removed", "median", "cut", ...head.map((value) => `per_mille_at_${value}`)],
-      ...all[metric].share.map((row, i) => {
+    const edge = (j) => 10 ** (low + (j * (high - low)) / all.bins);
+    return [["block", "removed", "median", "cut", "from", "to", "per_mille"],
+      ...all[metric].share.flatMap((row, i) => {
         const cut = all.cuts.map((blocks) => W.cutOn(blocks[i], metric)).find((value) => value !== null);
         const median = all[metric].median[i];
-        return [all.blocks[i], all.sparsities[0]?.[i] ?? "", median === null ? "" : (10 ** median).toPrecision(4), cut === undefined ? "" : (10 ** cut).toPrecision(4), ...row];
+        const about = [all.blocks[i], all.sparsities[0]?.[i], median === null ? null : 10 ** median, cut === undefined ? null : 10 ** cut];
+        return row.map((share, j) => [...about, edge(j), edge(j + 1), share]);
       })];
   };
 
@@ -100,10 +102,11 @@
       s("text", { class: "wl-tick", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, W.say("view.scores.count_axis")));
   };
 
+  /** A histogram as rows of a table; the first is of weights that are zero. */
   W.histogramRows = (counts) => {
     const [low, high] = counts.edges;
     const bins = counts.kept.length;
-    return [["from", "to", "kept", "removed"], ["0", "0", "", counts.zeros],
-      ...counts.kept.map((kept, i) => [...[i, i + 1].map((edge) => (10 ** (low + (edge * (high - low)) / bins)).toPrecision(4)), kept, counts.removed[i]])];
+    return [["from", "to", "kept", "removed"], [0, 0, null, counts.zeros],
+      ...counts.kept.map((kept, i) => [...[i, i + 1].map((edge) => 10 ** (low + (edge * (high - low)) / bins)), kept, counts.removed[i]])];
   };
 })(window.WandaLab);

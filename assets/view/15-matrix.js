@@ -104,6 +104,28 @@
   W.onlyDiffering = (paint) => (size, kept, level) => (level || kept[0] !== kept[1] ? paint(size, kept, level) : [0, 0, 0, 0]);
 
   /**
+   * The cells in sight as rows of a table, as they came: a cell stands for the weights from its row and column on to
+   * the next ones; size: of 255, on a logarithmic scale between two quantiles of the matrix; the share that each
+   * recipe keeps. Columns are counted from the quietest input where they are sorted.
+   */
+  W.tileRows = (tiles, { level, left, top, right, bottom }, sorted, names) => {
+    const [side, step] = [W.TILE * 2 ** level, 2 ** level];
+    const rows = [];
+    for (let down = Math.floor(top / side); down * side < bottom; down += 1)
+      for (let across = Math.floor(left / side); across * side < right; across += 1) {
+        const tile = tiles.held.get(tiles.key(level, across, down, sorted));
+        for (let i = 0; i < (tile ? tile.size.length : 0); i += 1) {
+          const [row, column] = [down * side + step * Math.floor(i / tile.width), across * side + step * (i % tile.width)];
+          if (row + step > top && row < bottom && column + step > left && column < right)
+            rows.push([row, Math.min(tiles.rows, row + step) - 1, column, Math.min(tiles.columns, column + step) - 1, tile.size[i], ...tile.kept.map((kept) => kept[i] / 255)]);
+        }
+      }
+    rows.sort((a, b) => a[0] - b[0] || a[2] - b[2]);
+    const place = sorted ? "column_by_input_norm" : "column";
+    return [["row", "last_row", place, `last_${place}`, "size_of_255", ...names.map((name) => `kept_by_${name}`)], ...rows];
+  };
+
+  /**
    * A canvas over tiles. tiles: W.Tiles; look(): {sorted, mode, only, mark: [row, place], window: [left, top, width,
    * height] in weights}; on: {asked(row, place), moved(view)}; still: whether it always shows the whole matrix.
    */
@@ -123,6 +145,14 @@
     /** Pixels a weight, along and down: of the still one the matrix fills the canvas. */
     const scale = () => (still ? [width / tiles.columns, height / tiles.rows] : [view.cell, view.cell]);
 
+    /** The level of tiles whose cells are drawn. */
+    const levelOf = ([across, down]) => Math.min(tiles.top, still ? tiles.top : Math.max(0, Math.floor(Math.log2(3 / Math.min(across, down)))));
+    /** What is in sight: {level, left, top, right, bottom}, in weights. */
+    const inSight = () => {
+      const [across, down] = scale();
+      return { level: levelOf([across, down]), left: view.left, top: view.top, right: Math.min(tiles.columns, view.left + width / across), bottom: Math.min(tiles.rows, view.top + height / down) };
+    };
+
     const draw = () => {
       waiting = false;
       if (!tiles.rows || !width) return;
@@ -137,7 +167,7 @@
       const base = W.painter(mode, colours);
       const paint = only ? W.onlyDiffering(base) : base;
       const style = `${mode} ${only}`;
-      const level = Math.min(tiles.top, still ? tiles.top : Math.max(0, Math.floor(Math.log2(3 / Math.min(sx, sy)))));
+      const { level, right, bottom } = inSight();
       const lacking = [];
       const put = (at, across, down) => {
         const picture = tiles.picture(at, across, down, sorted, style, paint);
@@ -148,7 +178,6 @@
         return true;
       };
       const side = W.TILE * 2 ** level;
-      const [right, bottom] = [Math.min(tiles.columns, view.left + width / sx), Math.min(tiles.rows, view.top + height / sy)];
       if (level < tiles.top && !put(tiles.top, 0, 0)) tiles.want(tiles.top, [[0, 0]], sorted); // until the finer ones come
       for (let down = Math.floor(view.top / side); down * side < bottom; down += 1)
         for (let across = Math.floor(view.left / side); across * side < right; across += 1) {
@@ -280,6 +309,6 @@
       tiles.recolour();
       drawSoon();
     }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    return { element, canvas, drawSoon, reveal, zoom: (factor) => zoom(factor, view.top + height / 2 / view.cell, view.left + width / 2 / view.cell) };
+    return { element, canvas, drawSoon, reveal, shown: inSight, zoom: (factor) => zoom(factor, view.top + height / 2 / view.cell, view.left + width / 2 / view.cell) };
   };
 })(window.WandaLab);

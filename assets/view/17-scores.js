@@ -5,17 +5,6 @@
   const WAIT = 120, AGAIN = 800; // milliseconds before a changed place is asked for, and before one asks again
   const FIGURE = [560, 340], FLAT = [560, 240];
 
-  /** Ask the server, outside of its queue. -> its answer, {problem} where it refuses or cannot be reached. */
-  const post = async (data) => {
-    try {
-      const reply = await fetch(new URL("wanda/scores", document.baseURI), { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(data) });
-      const answer = await reply.json();
-      return reply.ok ? answer : { problem: answer.detail };
-    } catch {
-      return { problem: W.say("view.scores.unreachable") };
-    }
-  };
-
   /**
    * Build the view. page: {state(): {model, title, at, recipes as they are sent, live, stored}, moved(at), prune(), masks(
    * start)}; address: {kind, block, weight: [row, column]} to begin with. -> {changed(), opened(), agreed(message)}
@@ -32,7 +21,7 @@
     const question = async (data) => {
       open += 1;
       root.setAttribute("aria-busy", "true");
-      const answer = await post(data);
+      const answer = await W.post("scores", data);
       open -= 1;
       root.setAttribute("aria-busy", String(open > 0));
       return answer;
@@ -105,6 +94,14 @@
     const zoomIn = h("button", { type: "button", class: "wl-suggest", "aria-label": W.say("view.scores.zoom_in"), onclick: () => near.zoom(1.6) }, "+");
     const [wholeTitle, wholeWords, nearTitle, nearWords, nearCell] = [h("h3"), h("p"), h("h3", {}, W.say("view.scores.near_title")), h("p"), h("p", { class: "wl-hidden", role: "status" })];
     const ends = h("p", { class: "wl-rank-ends", "aria-hidden": "true" }, h("span"), h("span"));
+    let takenOf = null; // what is taken away of the weights
+    const saver = (matrix, title, caption, whole) => {
+      const of = () => takenOf(whole);
+      const take = W.take({ node: () => matrix.canvas, title: () => title.textContent, caption: () => caption.textContent, name: () => of().name, rows: () => of().rows(matrix.shown()), legend: () => (matrix.shown().level ? [] : of().legend), foot: () => of().foot });
+      take.named(title.textContent);
+      return take;
+    };
+    const [wholeTake, nearTake] = [saver(whole, wholeTitle, wholeWords, true), saver(near, nearTitle, nearWords, false)];
     const masks = W.maskFigure(() => page.masks());
     const source = h("p", { class: "wl-source" });
 
@@ -114,17 +111,12 @@
       note, finding,
       h("div", { class: "wl-pairs" }, plane.element, blocks.element, byScore.element, bySize.element),
       h("div", { class: "wl-pairs wl-weights" },
-        h("section", { class: "wl-figure" }, h("header", {}, wholeTitle), wholeWords, whole.element, ends),
-        h("section", { class: "wl-figure" }, h("header", {}, nearTitle, h("span", { class: "wl-row" }, zoomOut, zoomIn)), nearWords, near.element, nearCell, h("div", { class: "wl-row wl-near-set" }, modeBox.element, orderBox.element))),
+        h("section", { class: "wl-figure" }, h("header", {}, wholeTitle, wholeTake.element), wholeWords, whole.element, ends),
+        h("section", { class: "wl-figure" }, h("header", {}, nearTitle, nearTake.element), nearWords, near.element, nearCell, h("div", { class: "wl-row wl-near-set" }, modeBox.element, orderBox.element, zoomOut, zoomIn))),
       asking.element, masks.element, source,
     );
 
     // Drawing ---------------------------------------------------------------------------------------------------------
-    const legendOf = (two, them) => legend.replaceChildren(...(two
-      ? [["both", "view.scores.both"], ["first", "view.scores.alone", them[0]], ["second", "view.scores.alone", them[1]], ["neither", "view.scores.neither"]]
-      : [["both", "view.scores.kept"], ["neither", "view.scores.removed"]]
-    ).map(([kind, key, by]) => h("li", {}, h("i", { class: `wl-swatch wl-cell-${kind}` }), W.say(key, { by }))));
-
     const findingOf = ({ linear }, them) => {
       const { plane: of } = linear;
       const loud = { first: W.percent(of.loudest_tenth.first), second: W.percent(of.loudest_tenth.second) };
@@ -152,11 +144,15 @@
       fill(modeBox.box, [...(two ? [["differ", W.say("view.scores.show_both")], ["only", W.say("view.scores.show_only")]] : []), ...recipes.map((recipe, i) => [String(i), W.title(recipe, recipe.at)])], state.only ? "only" : String(state.mode));
       fill(orderBox.box, [["norm", W.say("view.scores.by_norm")], ["stored", W.say("view.scores.as_stored")]], state.sorted ? "norm" : "stored");
       orderBox.box.disabled = modeBox.box.disabled = !state.shown;
-      legendOf(two, them);
+      legend.replaceChildren(...W.fateLegend(them).map(([colour, words]) => h("li", {}, h("i", { class: "wl-swatch", style: `background:var(--wl-${colour})` }), words)));
       W.put(finding, findingOf(view, them));
       W.put(note, state.note || (state.shown ? "" : W.say("view.scores.stored", { model: replay.made.model, at: `${view.at}%`, date: replay.made.date })));
 
       const where = { kind: view.kind, block: view.block };
+      const stems = recipes.map((recipe) => W.recipeStem(recipe, recipe.at));
+      const of = state.shown ? title || model : replay.made.model;
+      const taken = (...name) => ({ name: [of, name], foot: [of, recipes.map((recipe) => W.title(recipe, recipe.at)).join(", ")].join(" · ") });
+      takenOf = (level) => ({ ...taken(level ? "weights" : "single-weights", view.kind, view.block, stems), rows: (shown) => W.tileRows(tiles, shown, state.sorted, stems), legend: W.fateLegend(state.mode === "differ" ? them : [them[state.mode]]) });
       const [a, b] = linear.plane.cuts;
       const slants = a?.metric === "score" && b?.metric === "size";
       const marked = told && { norm: Math.log10(told.weight.norm), size: Math.log10(Math.abs(told.weight.value)) };
@@ -170,7 +166,7 @@
         heading: W.say(slants ? "view.scores.plane_slants" : two ? "view.scores.plane_two" : "view.scores.plane_one", { first: them[0], second: them[1] }),
         caption: W.say("view.scores.plane_text", where) + (rowCut > 0 ? ` ${W.say("view.scores.plane_lines")}` : ""), drawing: drawn.svg,
         told: W.say("view.scores.plane_told", { column: linear.plane.loudest.column, first: W.percent(linear.plane.loudest.first), second: W.percent(linear.plane.loudest.second), a: them[0], b: them[1] ?? them[0] }),
-        data: { name: `plane-${view.kind}-${view.block}`, rows: W.planeRows(linear.plane, [them[0], them[1] ?? them[0]]) },
+        data: { ...taken("plane", view.kind, view.block, stems.slice(0, 2)), rows: () => W.planeRows(linear.plane, stems), legend: W.fateLegend(them) },
       });
       const spread = W.spread(all, state.metric);
       const late = Boolean(state.shown) && state.shown.allOf !== state.key; // of what was looked at before
@@ -178,19 +174,20 @@
         heading: late ? W.say("view.scores.blocks_wait", { kind: view.kind }) : spread ? W.say(spread.cut ? "view.scores.blocks_cut" : "view.scores.blocks_median", { factor: W.short3(spread.factor) }) : W.say("view.scores.blocks_none"),
         caption: spread && !late ? W.say(spread.cut ? "view.scores.blocks_text" : "view.scores.blocks_text_whole", { kind: all.kind, low: spread.low, high: spread.high }) : "",
         drawing: W.blocks(all, state.metric, late ? null : state.block, { width: FIGURE[0], height: FIGURE[1], chosen: (block) => choose({ block }) }),
-        told: "", data: { name: `blocks-${all.kind}-${state.metric}`, rows: W.blockRows(all, state.metric) },
+        told: "", data: { ...taken("blocks", all.kind, state.metric, stems.slice(0, 2)), rows: () => W.blockRows(all, state.metric), legend: W.fateLegend(them.slice(0, 1)) },
       });
       const histogram = (figure, metric, counts) => figure.show({
         heading: W.say(counts.misplaced < 0.005 ? `view.scores.histogram_clean_${metric}` : `view.scores.histogram_${metric}`, { share: W.percent(counts.misplaced, 1), by: them[0] }),
         caption: W.say("view.scores.histogram_text", { ...where, by: W.capital(them[0]) })
           + (linear.plane.cuts.slice(0, recipes.length).some((cut) => W.cutOn(cut, metric) !== null) ? ` ${W.say("view.scores.histogram_lines")}` : W.nOfM(recipes[0].pattern) ? ` ${W.say("view.scores.histogram_pattern")}` : ""),
         drawing: W.histogram(counts, metric, linear.plane.cuts, { width: FLAT[0], height: FLAT[1] }), told: "",
-        data: { name: `histogram-${metric}-${view.kind}-${view.block}`, rows: W.histogramRows(counts) },
+        data: { ...taken("histogram", metric, view.kind, view.block, stems[0]), rows: () => W.histogramRows(counts), legend: W.fateLegend(them.slice(0, 1)) },
       });
       blocks.element.classList.toggle("wl-stale", late);
       histogram(byScore, "score", linear.score);
       histogram(bySize, "size", linear.size);
       W.put(wholeTitle, two ? wholeHeading(linear.plane, them) : W.say("view.scores.whole_one", { by: them[0] }));
+      wholeTake.named(wholeTitle.textContent);
       W.put(wholeWords, W.say(state.mode === "differ" && two ? "view.scores.whole_text" : "view.scores.whole_text_one", { rows: linear.rows.toLocaleString("en"), columns: linear.columns.toLocaleString("en"), first: them[0], second: them[1] }));
       ends.replaceChildren(h("span", {}, W.say(state.sorted ? "view.scores.quiet_end" : "view.scores.first_end")), h("span", {}, W.say(state.sorted ? "view.scores.loud_end" : "view.scores.last_end")));
       asking.show(told, them, linear.rows, linear.columns);

@@ -31,7 +31,10 @@
       const stored = replay.masks;
       const masks = message?.masks || stored;
       const at = replay.scores.sparsity;
-      const titles = message?.masks ? message.titles : ["wanda", "magnitude"].map((method) => W.title(W.recipe({ method }), at));
+      const asStored = ["wanda", "magnitude"].map((method) => W.recipe({ method }));
+      const titles = message?.masks ? message.titles : asStored.map((recipe) => W.title(recipe, at));
+      const model = message?.masks ? W.looked().title : replay.made.model;
+      const stems = message?.masks ? message.stems : asStored.map((recipe) => W.recipeStem(recipe, at));
       const options = masks.pairs.map(([a, b]) => `${titles[a]} – ${titles[b]}`);
       if (pair.dataset.of !== options.join("|")) {
         pair.dataset.of = options.join("|");
@@ -50,7 +53,10 @@
         heading: W.say("view.masks.title", { a, b, share: W.percent(masks.overall[place], 1) }),
         caption: message?.problem || message?.progress?.words || W.say(message?.masks ? "view.masks.text" : "view.masks.text_stored", { kind: top[1], block: top[2], share: W.percent(top[0], 1) }),
         drawing: draw(masks, place), told: "",
-        data: { name: "masks", rows: [["kind", "block", ...masks.pairs.map((which) => which.map((i) => titles[i]).join(" – "))], ...masks.kinds.flatMap((kind, i) => masks.differ[0][i].map((_, j) => [kind, j, ...masks.differ.map((of) => of[i][j] ?? "")]))] },
+        data: {
+          name: [model, "masks", stems], foot: `${model} · ${titles.join(", ")}`,
+          rows: () => [["kind", "block", ...masks.pairs.map((which) => `differ_${which.map((i) => stems[i]).join("_")}`)], ...masks.kinds.flatMap((kind, i) => masks.differ[0][i].map((_, j) => [kind, j, ...masks.differ.map((of) => of[i][j])]))],
+        },
       });
     };
     return { element: figure.element, show };

@@ -42,6 +42,7 @@
   }, 300);
   scores = W.scores(views.scores, data.replay, { ...shared, remember, open: () => head.now === "scores" }, W.readAddress());
   scores.opened();
+  addEventListener("DOMContentLoaded", () => W.watchPlots(document.querySelector("gradio-app"))); // it comes behind this
   addEventListener("popstate", () => open(W.readAddress().tab));
 
   /** Move a view to its place on the server's page, where focus and a handle that is held stay. */

@@ -11,6 +11,19 @@
   /** Values of the paper's table, LLaMA-2-7B on WikiText-2, at 50%: Sun et al. 2023, arXiv 2306.11695. */
   W.PAPER = { dense: 5.12, points: [["Wanda", 50, 6.42], ["SparseGPT", 50, 6.51], ["magnitude", 50, 14.89]] };
 
+  /**
+   * The curve as rows of a table. dense: perplexity, null where it is not known; recipes: [{key, stored, measured}], of
+   * `W.curve`; paper: whether the published points are shown.
+   */
+  W.curveRows = ({ dense, recipes, paper }) => {
+    const row = (name, at, { perplexity, windows, top1, kl, seconds }, source) => [name, at, perplexity, source, windows, top1, kl, seconds];
+    const published = paper ? [["dense", 0, W.PAPER.dense], ...W.PAPER.points].map(([name, at, perplexity]) => row(`LLaMA-2-7B, ${name}`, at, { perplexity }, "published")) : [];
+    return [["recipe", "removed_percent", "perplexity", "source", "windows", "top1_agreement", "kl_nats", "prune_seconds"],
+      ...(dense === null ? [] : [row(W.DENSE, 0, { perplexity: dense }, "dense")]),
+      ...recipes.flatMap(({ key, stored, measured }) => [...stored.map(([at, point]) => row(key, at, point, "stored")), ...measured.filter(([, point]) => point.windows).map(([at, point]) => row(key, at, point, "measured"))]),
+      ...published];
+  };
+
   /** Build the curve. moved(percent): while the handle moves; released(percent): when it is let go. */
   W.curve = (moved, released) => {
     let [width, height, most, scale, now, data] = [960, 230, MOST, null, 45, null];

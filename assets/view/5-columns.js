@@ -105,7 +105,7 @@
       const place = prompt + apart.slice(prompt).indexOf(Math.max(...apart.slice(prompt))); // of the answer
       return W.say("view.why.apart", { title: titles.get(id), here: W.short3(apart[at] ?? 0), most: W.short3(apart[place]), token: shown(pieces[place].trim() || pieces[place]) });
     });
-    return h("section", { class: "wl-along-box" }, h("h4", {}, W.say("view.why.along", { title: of, most: W.short3(most) })), svg,
+    return h("section", { class: "wl-along-box" }, h("header", {}, h("h4", {}, W.say("view.why.along", { title: of, most: W.short3(most) }))), svg,
       h("p", { class: "wl-rank-ends", "aria-hidden": "true" }, h("span", {}, W.say("view.why.prompt_end")), h("span", {}, W.say("view.why.answer_end"))),
       h("ul", { class: "wl-note wl-along-names" }, tops.map((words, i) => h("li", {}, lineMark(i), words))));
   };
@@ -113,24 +113,38 @@
   /** A piece of the line of a column, before its name. */
   const lineMark = (place) => W.s("svg", { viewBox: "0 0 26 6", width: 26, height: 6, "aria-hidden": "true" }, W.s("line", { class: `wl-line wl-of-${place}`, x1: 0, x2: 26, y1: 3, y2: 3 }));
 
-  /** What the panel shows of an answer of the server. titles: of the columns, by id; of: of the answer that was asked. */
-  W.toldOf = (message, titles, of) => ({
+  /** What the panel shows of an answer of the server. titles: of the columns, by id; asked: of the
+   * answer that was asked; names: parts of a file's name; of: what it is told of. */
+  W.toldOf = (message, titles, asked, names, of) => ({
+    taken: {
+      names, of, legend: message.columns.map(([id], place) => [place ? "grey" : "gold", titles.get(id)]),
+      likeliest: () => [["model", "rank", "token", "probability"], ...[[W.say("view.dense"), message.dense], ...message.columns.map(([id, tokens]) => [titles.get(id), tokens])]
+        .flatMap(([model, tokens]) => tokens.map(([token, p], i) => [model, i + 1, token, p]))],
+      along: () => [["place", "part", "token", "model", "kl_nats"], ...message.columns.flatMap(([id, , apart]) => apart.map((value, i) => [i, i < message.prompt ? "prompt" : "answer", message.pieces[i], titles.get(id), value]))],
+    },
     lists: [{ title: W.say("view.why.likeliest", { title: W.say("view.dense") }), which: W.DENSE, tokens: message.dense },
       ...message.columns.map(([id, tokens], place) => ({ title: W.say("view.why.likeliest", { title: titles.get(id) }), which: place, tokens }))],
-    along: message.columns.length ? along(message, titles, of) : null,
+    along: message.columns.length ? along(message, titles, asked) : null,
   });
 
   /** The panel that tells why a token came: the five likeliest of all models at its place, and how far they are apart. */
   W.why = (go) => {
     const element = h("div", { class: "wl-why", role: "status", hidden: true });
-    const show = ({ sentence, lists, close, along: line }) => {
+    const taker = (name, node, title, caption, { names, of, legend, [name]: rows }) => {
+      const take = W.take({ node, title: () => title, caption: () => caption, name: () => [names, name === "along" ? "kl-along-answer" : "likeliest-tokens"], rows, legend: () => (name === "along" ? legend : []), foot: () => of });
+      take.named(title);
+      return take.element;
+    };
+    const show = ({ sentence, lists, close, along: line, taken }) => {
       element.hidden = false;
       const rows = (tokens) => h("ol", {}, tokens.map(([token, p]) => h("li", {},
         h("code", {}, shown(token)), h("i", { style: `width:${(100 * p).toFixed(1)}%`, "aria-hidden": "true" }), h("b", {}, W.percent(p, 1)))));
+      const shownLists = h("div", { class: "wl-likely-lists" }, (lists || []).map(({ title, which, tokens }) => h("section", { class: `wl-likely wl-likely-${which}` }, h("h4", {}, title), rows(tokens))));
+      if (line) line.querySelector("header").append(taker("along", () => line.querySelector(".wl-along"), line.querySelector("h4").textContent, [...line.querySelectorAll(".wl-along-names li")].map((one) => one.textContent).join(" "), taken));
       element.replaceChildren(
         h("p", {}, sentence),
         h("button", { type: "button", class: "wl-remove", "aria-label": W.say("view.close"), onclick: () => { element.hidden = true; close(); } }, "×"),
-        ...(lists || []).map(({ title, which, tokens }) => h("section", { class: `wl-likely wl-likely-${which}` }, h("h4", {}, title), rows(tokens))),
+        ...(lists ? [shownLists, taker("likeliest", () => shownLists, sentence, "", taken)] : []),
         ...(line ? [line, h("p", {}, h("a", { href: "?tab=scores", class: "wl-go-on", onclick: (event) => { event.preventDefault(); go("scores"); } }, W.say("view.why.scores")))] : []),
       );
     };

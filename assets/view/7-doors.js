@@ -4,9 +4,13 @@
   const { h, s } = W;
   const WIDTH = 330, HEIGHT = 170;
 
-  const figure = (title, words, drawing, text, go, tab, more) => h("section", { class: "wl-door" },
-    h("h3", {}, title), h("p", {}, words), drawing, W.hidden(text),
-    h("a", { href: `?tab=${tab}`, class: "wl-go-on", onclick: (event) => { event.preventDefault(); go(tab); } }, more));
+  /** data: {name, rows(), legend} of what is taken away. */
+  const figure = (title, words, drawing, text, go, tab, more, model, { name, rows, legend }) => {
+    const take = W.take({ node: () => drawing, title: () => title, caption: () => words, name: () => [model, name], rows, legend: () => legend, foot: () => model });
+    take.named(title);
+    return h("section", { class: "wl-door" }, h("h3", {}, title), h("p", {}, words), drawing, W.hidden(text), h("div", { class: "wl-door-foot" },
+      h("a", { href: `?tab=${tab}`, class: "wl-go-on", onclick: (event) => { event.preventDefault(); go(tab); } }, more), take.element));
+  };
 
   const streamFigure = ({ largest, median, channel }) => {
     const values = [...largest, ...median].map(Math.log);
@@ -35,17 +39,22 @@
   W.doors = (replay, go) => {
     const { plane, block, kind: whole } = replay.linears[0], stream = replay.stream, ablation = replay.ablation;
     const kind = whole.split(".").pop();
+    const model = replay.made.model;
+    const stems = ["wanda", "magnitude"].map((method) => W.recipeStem(W.recipe({ method }), replay.linears[0].sparsity));
     const loud = plane.loudest;
     const loudWords = { column: loud.column, wanda: W.percent(loud.first), magnitude: W.percent(loud.second) };
     const ratio = W.number(stream.ratio);
     return h("section", { class: "wl-doors", "aria-label": W.say("view.door.why") },
       figure(W.say("view.door.plane_title"), W.say("view.door.plane_text", { kind, block, ...loudWords }), W.plane(plane, { width: WIDTH, height: HEIGHT + 6 }).svg,
-        W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }), go, "scores", W.say("view.door.scores")),
+        W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }), go, "scores", W.say("view.door.scores"), model,
+        { name: ["plane", whole, block, ...stems], rows: () => W.planeRows(plane, stems), legend: W.fateLegend(["wanda", "magnitude"].map((method) => W.short(W.recipe({ method })))) }),
       figure(W.say("view.door.stream_title", { ratio, block: stream.block }), W.say("view.door.stream_text"), streamFigure(stream),
-        W.say("view.door.stream_twin", { channel: stream.channel, first: stream.massive[0], last: stream.massive[1] }), go, "outliers", W.say("view.door.outliers")),
+        W.say("view.door.stream_twin", { channel: stream.channel, first: stream.massive[0], last: stream.massive[1] }), go, "outliers", W.say("view.door.outliers"), model,
+        { name: ["channel", stream.channel], rows: () => [["block", "largest", "median"], ...stream.largest.map((value, i) => [i, value, stream.median[i]])] }),
       figure(W.say(ablation.channel > 3 * ablation.nothing ? "view.door.ablation_title" : "view.door.ablation_mild"), W.say("view.door.ablation_text"), bars([
         [W.say("view.door.nothing"), ablation.nothing, "wl-bar-dense"], [W.say("view.door.random", { count: ablation.draws }), ablation.random, "wl-bar-dense"],
         [W.say("view.door.channel", { channel: ablation.channels[0] }), ablation.channel, "wl-bar-a"]]),
-        "", go, "learn", W.say("view.door.learn")));
+        "", go, "learn", W.say("view.door.learn"), model,
+        { name: ["without-channel", ablation.channels], rows: () => [["zeroed", "perplexity", "draws", "lowest", "highest"], ["nothing", ablation.nothing], ["random_channel", ablation.random, ablation.draws, ablation.low, ablation.high], [`channel_${ablation.channels[0]}`, ablation.channel]] }));
   };
 })(window.WandaLab);

@@ -260,9 +260,9 @@ def test_a_recipe_that_is_not_made_yet_is_named(browser, address):
 
 def test_a_figure_is_taken_away_as_csv(scores, state):
     with scores.expect_download() as taken:
-        scores.click("#figure-by-score .wl-csv")
+        scores.click("#figure-by-score [data-kind=csv]")
     rows = taken.value.path().read_text(encoding="utf-8").splitlines()
-    assert taken.value.suggested_filename == "histogram-score-mlp.up_proj-2.csv"
+    assert taken.value.suggested_filename == "smollm2-135m-instruct-histogram-score-mlp.up_proj-2-wanda-60.csv"
     assert rows[0] == "from,to,kept,removed"
     assert sum(int(row.split(",")[3]) for row in rows[1:]) == int(masked(state, share=0.6).choices[0].removed.sum())
 

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check
-WORKERS ?= auto
+WORKERS ?= 2
 
 # What `quick` runs: hand-worked numbers, properties and tiny models, nothing that starts processes or a browser.
 QUICK  := tests/maths tests/pruning tests/text tests/explain tests/test_face.py tests/test_house.py \
@@ -27,7 +27,7 @@ run: $(APP) ## Install what is missing, bring the built-in model, start the app
 	@exec $(PY) app.py
 
 # What measures seconds or memory is marked `alone` and comes last, one test at a time.
-test: lint browser ## Lint, then every test, as many files at once as there are cores (WORKERS=2)
+test: lint browser ## Lint, then every test, so many files at once (WORKERS=2; each takes 4 GB)
 	@$(PY) -m wanda_core.model.builtin
 	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m "not alone" -n $(WORKERS) --dist loadfile && $(PY) -m pytest -m alone
 

@@ -42,6 +42,11 @@
     return W.say(`view.scores.norm_${loudnessOf(told)}`, values);
   };
 
+  /** Whether the channel that a column reads is an outlier feature; nothing for a column that reads none. */
+  const featureWords = ({ column, feature }) => (feature ? ` ${W.say(`view.scores.feature_${feature.meets ? "yes" : "no"}`, {
+    column, magnitude: W.short3(feature.magnitude), layers: W.percent(feature.layers), positions: W.percent(feature.positions, 1), least_layers: W.percent(feature.least[0]), least_positions: W.percent(feature.least[1]),
+  })}` : "");
+
   /** All sentences about a weight. told: {weight, column, row}; names: of the recipes. */
   W.weightWords = ({ weight, column, row }, names) => {
     const values = { row: weight.row, column: weight.column, value: W.short3(weight.value), size: W.short3(Math.abs(weight.value)), score: W.short3(weight.score), by_size: W.ordinal(weight.by_size), by_score: W.ordinal(weight.by_score), columns: weight.columns.toLocaleString("en") };
@@ -51,7 +56,7 @@
     return {
       heading: heading(weight, names),
       weight: [size, normWords(weight), score, ...weight.fates.map((fate, i) => fateWords(fate, names[i]))],
-      column: W.say("view.scores.column_words", { column: column.column, rows: column.rows.toLocaleString("en"), norm: W.short3(column.norm), place: W.ordinal(column.loudness), shares: shares(column.kept) }),
+      column: W.say("view.scores.column_words", { column: column.column, rows: column.rows.toLocaleString("en"), norm: W.short3(column.norm), place: W.ordinal(column.loudness), shares: shares(column.kept) }) + featureWords(column),
       row: W.say("view.scores.row_words", { row: row.row, columns: row.columns.toLocaleString("en"), shares: shares(row.kept) }),
     };
   };

@@ -65,7 +65,7 @@
     const plane = W.figure("plane");
     const planeWhy = h("span", {});
     const planeSaid = h("p", { class: "wl-note", id: "plane-asked", hidden: true }, planeWhy, " ",
-      h("a", { href: "#ask-weight", onclick: (event) => { event.preventDefault(); asking.element.scrollIntoView({ block: "center" }); asking.element.querySelector("input").focus({ preventScroll: true }); } }, W.say("view.scores.why_below")));
+      h("a", { href: "#ask-weight", class: "wl-go-on", onclick: (event) => { event.preventDefault(); asking.element.scrollIntoView({ block: "center" }); asking.element.querySelector("input").focus({ preventScroll: true }); } }, W.say("view.scores.why_below")));
     plane.element.append(planeSaid);
     const blocks = W.figure("blocks");
     const [byScore, bySize] = [W.figure("by-score"), W.figure("by-size")];

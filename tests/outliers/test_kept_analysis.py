@@ -45,6 +45,9 @@ def same(a, b):
 def assert_same(a, b):
     assert TENSORS == ("top", "median", "channel_max", "stream_norms")
     assert all(same(getattr(a, name), getattr(b, name)) for name in TENSORS)
+    for field in fields(a.features):
+        one, other = getattr(a.features, field.name), getattr(b.features, field.name)
+        assert same(one, other) if isinstance(one, torch.Tensor) else one == other, field.name
     assert a.profile.norms.keys() == b.profile.norms.keys()
     assert all(same(norm, b.profile.norms[name]) for name, norm in a.profile.norms.items())
     for field in fields(a.profile):
@@ -68,6 +71,11 @@ def test_what_each_expert_was_sent_comes_back_too(tmp_path, analysis, tiny_llama
     assert seconds == 1.0
 
 
+def test_a_model_in_which_no_linear_reads_the_stream_has_no_features(tmp_path, analysis, tiny_llama, calibration):
+    save_analysis(replace(analysis, features=None), tmp_path / "a", 1)
+    assert load_analysis(tmp_path / "a", tiny_llama, calibration)[0].features is None
+
+
 def test_it_is_written_over_and_the_newest_comes_back(path, analysis, tiny_llama, calibration):
     save_analysis(replace(analysis, median=analysis.median + 1), path, 2.0)
     loaded, seconds = load_analysis(path, tiny_llama, calibration)
@@ -87,7 +95,7 @@ def test_another_text_model_or_version_counts_as_none(path, tiny_llama, text, ca
         patch.setattr(torch, "__version__", "0.0.0")
         assert load_analysis(path, tiny_llama, calibration) is None
     with monkeypatch.context() as patch:
-        patch.setattr(kept_analysis, "FORMAT", "wanda-analysis-2")
+        patch.setattr(kept_analysis, "FORMAT", f"{FORMAT}-another")
         assert load_analysis(path, tiny_llama, calibration) is None
     assert load_analysis(path, tiny_llama, calibration) is not None
 
@@ -143,7 +151,7 @@ def test_other_words_in_the_file_count_as_none(path, change, tiny_llama, calibra
 def test_missing_and_unknown_tensors_count_as_none(path, tiny_llama, calibration):
     whole = path.read_bytes()
     some = f"norms.{tiny_llama.all_linears[0].name}"
-    for name in (*TENSORS, some):
+    for name in (*TENSORS, some, "features.over", "features.positive"):
         rewritten(path, lambda found, name=name: {key: value for key, value in found.items() if key != name})
         assert load_analysis(path, tiny_llama, calibration) is None, name
         path.write_bytes(whole)

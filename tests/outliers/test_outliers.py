@@ -1,6 +1,7 @@
 """Detectors on planted outliers: found where planted, nothing elsewhere, and each threshold from both sides."""
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -9,10 +10,18 @@ from model_state import SKY, assert_same, state_of
 
 from wanda_core.errors import InputError
 from wanda_core.outliers import massive as massive_module
-from wanda_core.outliers.features import FeatureCounts, find_outlier_features, outlier_features
+from wanda_core.outliers.analysis import analyse
+from wanda_core.outliers.features import (
+    FeatureCounts,
+    feature_counts_steps,
+    feature_of,
+    find_outlier_features,
+    outlier_features,
+)
 from wanda_core.outliers.massive import Massive, massive, massive_mask, top_and_median, top_channels
 from wanda_core.outliers.sentence import Sentence, read_sentence, read_sentence_steps, readable
 from wanda_core.outliers.sinks import sink_report
+from wanda_core.progress import finish
 from wanda_core.text.windows import calibrate
 
 # ---- massive activations -------------------------------------------------------------------------------------------
@@ -121,6 +130,29 @@ def test_two_states_of_one_block_are_one_layer():
 def test_a_share_that_is_none_is_refused(bad):
     with pytest.raises(InputError, match="is not a share from 0 to 1"):
         outlier_features(counts([[1]]), layer_share=bad)
+
+
+def test_every_channel_by_itself_is_what_the_report_says_of_it():
+    generator = torch.Generator().manual_seed(3)
+    over = torch.randint(0, 30, (6, 40), generator=generator) * (torch.rand(6, 40, generator=generator) > 0.7)
+    counted = FeatureCounts(6.0, over, over // 2, (0, 0, 1, 1, 2, 3), ("q", "up"), 60, 5)
+    report = outlier_features(counted)
+    each = [feature_of(counted, "up", channel) for channel in range(40)]
+    assert sorted(f.channel for f in each if f.meets) == sorted(f.channel for f in report.features)
+    assert 0 < len(report.features) < 40
+    assert {f.channel: f for f in report.features} == {f.channel: f for f in each if f.meets}
+    assert feature_of(counted, "down", 3) is None  # reads no channel of the stream
+    assert feature_of(counted, "up", 40) is None
+
+
+def test_the_analysis_counts_on_its_way_what_a_pass_of_its_own_counts(tiny_llama, tiny_opt, text):
+    for lm in (tiny_llama, tiny_opt):
+        calibration = calibrate(lm, text, samples=3, seq_len=24)
+        along, alone = analyse(lm, calibration).features, finish(feature_counts_steps(lm, calibration))
+        assert torch.equal(along.over, alone.over)
+        assert torch.equal(along.positive, alone.positive)
+        rest = [field.name for field in fields(alone) if field.name not in ("over", "positive")]
+        assert [getattr(along, name) for name in rest] == [getattr(alone, name) for name in rest]
 
 
 def test_planted_features_are_counted_as_an_oracle_that_listens_to_the_norms_does(own_llama, text):

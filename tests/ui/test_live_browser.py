@@ -6,7 +6,7 @@ from browser import column, let_go, number, settled, wait_for_address, zeros
 from wanda_core.recipe import PruneSpec
 from wanda_ui.engine.recipe import Recipe
 
-pytestmark = [pytest.mark.browser, pytest.mark.builtin]
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.alone]  # all of the model, in a browser's time
 
 
 def key_of(state, method, sparsity):

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import json
 from functools import partial
 
@@ -145,6 +146,27 @@ def test_a_weight_is_told_by_name_by_place_by_the_plane_and_by_what_tells_most(a
     assert telling["loudness"] == 1
     assert ask(what="row", row=3)["row"] == told["row"]
     assert ask(what="column", column=5)["column"] == told["column"]
+
+
+def test_a_column_that_reads_a_channel_of_the_stream_says_whether_that_is_an_outlier_feature(ask, state):
+    loaded = state.models["tiny"]
+    counted = loaded.analysis.features
+    over = torch.zeros_like(counted.over)
+    over[0, 5] = over[-1, 5] = counted.positions  # 2 of 3 blocks, and a third of the positions that are read
+    over[0, 6] = counted.positions // 2  # 1 of 3 blocks, and a twelfth
+    over[0, 7] = 1
+    loaded.analysis = dataclasses.replace(loaded.analysis, features=dataclasses.replace(counted, over=over))
+    try:
+        told = [ask(what="column", column=column)["column"]["feature"] for column in (5, 6, 7, 8)]
+        assert [feature["meets"] for feature in told] == [True, True, False, False]
+        assert (told[0]["layers"], told[0]["positions"]) == pytest.approx((2 / 3, 1 / 3), abs=1e-4)
+        assert (told[1]["layers"], told[1]["positions"]) == pytest.approx((1 / 3, 1 / 12), abs=1e-4)
+        assert told[0]["magnitude"] == 6
+        assert told[0]["least"] == [0.25, 0.06]
+        assert ask(what="weight", row=0, column=5)["weight"]["column"]["feature"] == told[0]
+        assert ask(what="column", column=5, kind="mlp.down_proj")["column"]["feature"] is None
+    finally:
+        loaded.analysis = dataclasses.replace(loaded.analysis, features=counted)
 
 
 def test_a_recipe_that_has_to_be_pruned_first_is_named_and_then_told(ask, state, tiny_llama):

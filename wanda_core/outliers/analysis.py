@@ -16,6 +16,7 @@ from wanda_core.calibration.profile import Profile, profile_of
 from wanda_core.maths.selection import kth_smallest
 from wanda_core.model import experts
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.outliers.features import FeatureCounter, FeatureCounts
 from wanda_core.outliers.massive import TOP, is_massive
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
@@ -31,6 +32,7 @@ class Analysis:
     top: (B, 3) the largest |x| of a block's output, mean over sequences; median: (B,) likewise.
     channel_max: (B, D) largest |x| per channel over all tokens; stream_norms: (B, D) L2 norms of the block's output
     columns, on the same scale as the input norms. All float32 on the CPU.
+    features: where the hidden states pass the definition of an outlier feature, None where no linear reads them whole.
     """
 
     profile: Profile
@@ -38,6 +40,7 @@ class Analysis:
     median: Tensor
     channel_max: Tensor
     stream_norms: Tensor
+    features: FeatureCounts | None = None
 
     @property
     def ratios(self) -> Tensor:
@@ -83,12 +86,13 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
     yield Progress("reading", 0, len(blocks), "blocks")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))
     input_norms: dict[str, InputNorms] = {}
+    counter = FeatureCounter(lm.width)
     top, median, largest, stream = [], [], [], []
     for index, block, linears in blocks:
         yield Progress("analysis", index, len(blocks), "blocks")
         recorder = NormRecorder(linears)
         with recorder.recording():
-            hidden = blocks.carry(calls[index].run(block, sample, number) for number, sample in enumerate(hidden))
+            hidden = blocks.carry(counter.through(calls[index], index, block, linears, hidden))
         input_norms.update(recorder.input_norms())
         magnitudes = [sample[0].float().abs() for sample in hidden]  # N of (L, D)
         top.append(torch.stack([m.flatten().topk(TOP).values for m in magnitudes]).mean(dim=0))
@@ -97,8 +101,10 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
         stream.append(_column_norms(hidden))
     yield Progress("analysis", len(blocks), len(blocks), "blocks")
     profile = profile_of(lm, calibration, input_norms)
-    per_block = (torch.stack([value.cpu() for value in values]) for values in (top, median, largest, stream))
-    return Analysis(profile, *per_block)
+    tops, medians, maxima, norms = (
+        torch.stack([value.cpu() for value in values]) for values in (top, median, largest, stream)
+    )
+    return Analysis(profile, tops, medians, maxima, norms, counter.counts(calibration, len(blocks)))
 
 
 def standing_out(analysis: Analysis, least: int = 5) -> list[StandOut]:

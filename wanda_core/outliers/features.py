@@ -6,7 +6,7 @@ changed without another. Positions are counted over all hidden states that are r
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from wanda_core.errors import InputError, ModelError, shortened
 from wanda_core.model import experts
+from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps, finish
@@ -45,13 +46,15 @@ class FeatureCounts:
 
 @dataclass(frozen=True)
 class Feature:
-    """One outlier feature. layer_share: of blocks in which it passes at least once; position_share: of all positions
-    read; positive_share: of the passing values, how many are above zero."""
+    """A channel by the definition. layer_share: of blocks in which it passes at least once; position_share: of all
+    positions read; positive_share: of the passing values, how many are above zero; meets: whether it meets both
+    thresholds."""
 
     channel: int
     layer_share: float
     position_share: float
     positive_share: float
+    meets: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def outlier_features(
 
     def feature(channel: int) -> Feature:
         positive = float(counts.positive[:, channel].sum()) / max(1, int(total[channel]))
-        return Feature(channel, float(layers[channel]), float(positions[channel]), positive)
+        return Feature(channel, float(layers[channel]), float(positions[channel]), positive, bool(meets[channel]))
 
     affected = in_block[:, order].any(dim=1).sum() if order else 0
     return FeatureReport(
@@ -106,6 +109,20 @@ def outlier_features(
         kinds=counts.kinds,
         positions=counts.positions,
     )
+
+
+def feature_of(counts: FeatureCounts, kind: str, column: int) -> Feature | None:
+    """Return how far the channel that a linear's column reads comes by the definition, None where the linear reads no
+    channel of the stream itself. kind: of the linear."""
+    if kind not in counts.kinds or column >= counts.over.shape[1]:
+        return None
+    total = counts.over[:, column].sum()
+    rows = torch.tensor(counts.blocks)
+    passed = {int(block) for block in rows[counts.over[:, column] > 0]}
+    layers, positions = len(passed) / counts.n_blocks, int(total) / (len(rows) * counts.positions)
+    positive = float(counts.positive[:, column].sum()) / max(1, int(total))
+    meets = layers >= LAYER_SHARE and positions >= POSITION_SHARE and int(total) > 0
+    return Feature(column, layers, positions, positive, meets)
 
 
 def find_outlier_features(
@@ -155,39 +172,55 @@ def feature_counts_steps(
     lm.check_windows(calibration.ids)
     blocks = lm.walk("read")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))
-    over: list[Tensor] = []
-    positive: list[Tensor] = []
-    places: list[int] = []
-    kinds: dict[str, None] = {}
+    counter = FeatureCounter(lm.width, magnitude)
     for index, block, linears in blocks:
         yield Progress("features", index, len(blocks), "blocks")
-        counts: dict[str, tuple[Tensor, Tensor]] = {}
-        outputs = []
-        for number, sample in enumerate(hidden):
-            reads: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
-            with experts.apart(lm.model), _entering(linears, lm.width, reads):
-                outputs.append(calls[index].run(block, sample, number))
-            for group, (x, names) in reads.items():
-                passes = x.float().abs() >= magnitude
-                here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()  # (2, D)
-                before = counts.get(group)
-                counts[group] = (here[0], here[1]) if before is None else (before[0] + here[0], before[1] + here[1])
-                kinds.update(dict.fromkeys(names))
-        hidden = blocks.carry(outputs)
-        for high, above in counts.values():
-            over.append(high)
-            positive.append(above)
-            places.append(index)
+        with experts.apart(lm.model):
+            hidden = blocks.carry(counter.through(calls[index], index, block, linears, hidden))
     yield Progress("features", len(blocks), len(blocks), "blocks")
-    if not over:
+    counts = counter.counts(calibration, len(blocks))
+    if counts is None:
         raise ModelError(
             f"no linear of {lm.title} reads all {lm.width} channels of the residual stream, so outlier features "
             "cannot be read; choose another model"
         )
-    positions = calibration.samples * calibration.seq_len
-    return FeatureCounts(
-        float(magnitude), torch.stack(over), torch.stack(positive), tuple(places), tuple(kinds), positions, len(blocks)
-    )
+    return counts
+
+
+class FeatureCounter:
+    """Counts where hidden states reach a magnitude, while something else runs the blocks. width: D of the stream."""
+
+    def __init__(self, width: int, magnitude: float = FEATURE_MAGNITUDE) -> None:
+        self.width, self.magnitude = width, float(magnitude)
+        self._counts: dict[tuple[int, str], Tensor] = {}  # by block and sublayer, (2, D): passing, and those above zero
+        self._kinds: dict[str, None] = {}
+
+    def through(
+        self, call: BlockCall, index: int, block: nn.Module, linears: list[Linear], hidden: Iterable[Tensor]
+    ) -> Iterator[Tensor]:
+        """Run samples through a block, and count what it reads. linears: of the block, experts apart. -> its outputs"""
+        for number, sample in enumerate(hidden):
+            reads: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+            with _entering(linears, self.width, reads):
+                output = call.run(block, sample, number)
+            for sublayer, (x, names) in reads.items():
+                passes = x.float().abs() >= self.magnitude
+                here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()
+                place = (index, sublayer)
+                self._counts[place] = self._counts[place] + here if place in self._counts else here
+                self._kinds.update(dict.fromkeys(names))
+            yield output
+
+    def counts(self, calibration: Calibration, n_blocks: int) -> FeatureCounts | None:
+        """Return what was counted, None where no linear reads the whole stream."""
+        if not self._counts:
+            return None
+        over, positive = torch.stack(list(self._counts.values())).unbind(dim=1)
+        positions = calibration.samples * calibration.seq_len
+        blocks = tuple(block for block, _ in self._counts)
+        return FeatureCounts(
+            self.magnitude, over.contiguous(), positive.contiguous(), blocks, tuple(self._kinds), positions, n_blocks
+        )
 
 
 @contextmanager

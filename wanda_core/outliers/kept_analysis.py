@@ -10,18 +10,23 @@ import os
 import secrets
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from wanda_core.calibration.profile import Profile, source_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
+from wanda_core.outliers.features import FeatureCounts
 from wanda_core.text.windows import Calibration
 
-FORMAT = "wanda-analysis-1"
+FORMAT = "wanda-analysis-2"
 NORMS = "norms."  # how the names of the linears' norms begin
-TENSORS = tuple(field.name for field in fields(Analysis) if field.name != "profile")
+TENSORS = tuple(field.name for field in fields(Analysis) if field.name not in ("profile", "features"))
+COUNTED = ("over", "positive")  # tensors of the features, whose names begin with
+FEATURES = "features."
 
 
 def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
@@ -35,6 +40,10 @@ def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
     metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
     tensors = {NORMS + name: norm.contiguous() for name, norm in profile.norms.items()}
     tensors |= {name: getattr(analysis, name).contiguous() for name in TENSORS}
+    if analysis.features is not None:
+        told = vars(analysis.features)
+        tensors |= {FEATURES + name: told[name].contiguous() for name in COUNTED}
+        metadata["features"] = json.dumps({name: value for name, value in told.items() if name not in COUNTED})
     try:
         save_file(tensors, part, metadata=metadata)
         os.replace(part, path)
@@ -57,6 +66,7 @@ def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tu
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dictionary
             order, seconds = said["order"], float(said["seconds"])
             tokens = {str(name): int(count) for name, count in json.loads(said["tokens"]).items()}
+            features = _features(said.get("features"), tensors)
     except Exception:  # whatever is wrong with it, it is made again
         return None
     norms = {name.removeprefix(NORMS): tensor for name, tensor in tensors.items() if name.startswith(NORMS)}
@@ -64,4 +74,14 @@ def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tu
     if {name: tuple(norm.shape) for name, norm in norms.items()} != widths or not set(TENSORS) <= set(tensors):
         return None
     profile = Profile(norms, said["calibration"], order, source, tokens)
-    return Analysis(profile, **{name: tensors[name] for name in TENSORS}), seconds
+    return Analysis(profile, **{name: tensors[name] for name in TENSORS}, features=features), seconds
+
+
+def _features(said: str | None, tensors: dict[str, Tensor]) -> FeatureCounts | None:
+    """Read the counts of features, None where the model has none. said: all of them that is no tensor, as JSON."""
+    if said is None:
+        return None
+    told = json.loads(said)
+    fixed: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    counted: Any = {name: tensors[FEATURES + name] for name in COUNTED}
+    return FeatureCounts(**fixed, **counted)

@@ -15,10 +15,11 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.outliers.ablation import Ablation, ablate_steps
 from wanda_core.outliers.analysis import Analysis, standing_out
+from wanda_core.outliers.features import FeatureCounts
 from wanda_core.progress import Steps, finish
 from wanda_core.pruning.one_linear import removed_of
 from wanda_core.recipe import PruneSpec
-from wanda_core.report.linear import blocks_of, linear_of, masks_of, tile_of, told
+from wanda_core.report.linear import blocks_of, channel_of, linear_of, masks_of, tile_of, told
 from wanda_core.report.numbers import all_significant, significant
 from wanda_core.report.plan import LINES, TWO_WEIGHTS, Cell, Plan
 from wanda_core.report.points import Dense
@@ -59,17 +60,17 @@ def masks(lm: LanguageModel, profile: Profile, plan: Plan) -> Json:
     return masks_of(finish(mask_agreement_steps(lm, len(specs), removed)))
 
 
-def linears(lm: LanguageModel, plan: Plan, masked: list[MaskedLinear]) -> list[Json]:
+def linears(lm: LanguageModel, analysis: Analysis, plan: Plan, masked: list[MaskedLinear]) -> list[Json]:
     """Describe the linears of some blocks; of the first also single weights."""
     by_block = {linear.block: held for linear, held in zip(lm.of_kind(plan.kind), masked, strict=True)}
     found = [
         {"kind": plan.kind, "block": block, "sparsity": plan.sparsity, **linear_of(by_block[block])}
         for block in plan.blocks
     ]
-    return [found[0] | weights(by_block[plan.blocks[0]]), *found[1:]]
+    return [found[0] | weights(by_block[plan.blocks[0]], analysis.features, plan.kind), *found[1:]]
 
 
-def weights(linear: MaskedLinear) -> Json:
+def weights(linear: MaskedLinear, features: FeatureCounts | None, kind: str) -> Json:
     """Describe single weights: the whole matrix as one tile, one tile of single weights, and what tells most.
 
     told: of a weight that the metrics judge differently, of its column and its row; near: the tile around it, the
@@ -84,7 +85,7 @@ def weights(linear: MaskedLinear) -> Json:
         "told": {
             "place": int(linear.loudness[column]),
             "weight": told(ask_weight(linear, row, column)),
-            "column": told(ask_column(linear, column)),
+            "column": told(ask_column(linear, column)) | {"feature": channel_of(features, kind, column)},
             "row": told(ask_row(linear, row)),
         },
     }

@@ -15,6 +15,7 @@ from wanda_core.explain.mask_agreement import MaskAgreement
 from wanda_core.explain.masked_linear import MaskedLinear
 from wanda_core.maths import scores
 from wanda_core.model.linears import Linear
+from wanda_core.outliers.features import LAYER_SHARE, POSITION_SHARE, FeatureCounts, feature_of
 from wanda_core.report.numbers import logs, rounded, significant
 
 Json = dict[str, Any]
@@ -122,6 +123,23 @@ def tile_of(tile: tiles.Tile) -> Json:
 def told(answer: WeightTold | ColumnTold | RowTold) -> Json:
     """Put an answer down, numbers to five digits."""
     return {name: _short(value) for name, value in asdict(answer).items()}
+
+
+def channel_of(counts: FeatureCounts | None, kind: str, column: int) -> Json | None:
+    """Tell whether the channel of the stream that a column reads is an outlier feature, None where it reads none.
+
+    layers, positions: the shares in which |x| reaches `magnitude`; least: those that the definition asks.
+    """
+    feature = None if counts is None else feature_of(counts, kind, column)
+    if counts is None or feature is None:
+        return None
+    return {
+        "meets": feature.meets,
+        "magnitude": counts.magnitude,
+        "layers": rounded(feature.layer_share),
+        "positions": rounded(feature.position_share),
+        "least": [LAYER_SHARE, POSITION_SHARE],
+    }
 
 
 def _short(value: Any) -> Any:

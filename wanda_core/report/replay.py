@@ -80,7 +80,7 @@ def replay_steps(lm: LanguageModel, plan: Plan = WHOLE) -> Steps[dict[str, Any]]
         "prompts": [asdict(prompt) for prompt in plan.prompts],
         "answers": answers,
         "scores": figures.scores(lm, analysis.profile, plan, masked),
-        "linears": figures.linears(lm, plan, masked),
+        "linears": figures.linears(lm, analysis, plan, masked),
         "masks": figures.masks(lm, analysis.profile, plan),
         "stream": stream,
         "ablation": ablation,

@@ -71,8 +71,10 @@ def build(context: TabContext, start: Any) -> None:
 
 
 def counted(loaded: Loaded, magnitude: float) -> Steps[FeatureCounts]:
-    """Count the values that reach a magnitude, on the calibration of the analysis."""
-    return feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude)
+    """Count the values that reach a magnitude, on the calibration of the analysis, which counted the definition's."""
+    if loaded.analysis is not None and loaded.analysis.features is not None and magnitude == FEATURE_MAGNITUDE:
+        return loaded.analysis.features
+    return (yield from feature_counts_steps(loaded.lm, loaded.calibration or calibrate(loaded.lm), magnitude))
 
 
 def show(counts: FeatureCounts, say: Say, layers: float, positions: float) -> tuple[Drawing, str]:

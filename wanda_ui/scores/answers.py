@@ -62,7 +62,11 @@ class Answers:
         try:
             if what == "blocks":
                 return {**about, "all": self._blocks(loaded, recipes, kind)}
-            return {**about, what: self.kinds[what](self.linears.get(loaded, recipes, Place(kind, block)), given)}
+            told = self.kinds[what](self.linears.get(loaded, recipes, Place(kind, block)), given)
+            if what in ("weight", "column"):
+                column = told["column"] if what == "weight" else told
+                column["feature"] = report.channel_of(loaded.analysis.features, kind, column["column"])
+            return {**about, what: told}
         except NotMadeError as error:
             return {**about, "missing": [columns[place].id for place in error.places]}
 

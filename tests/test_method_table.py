@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+import torch
 
 from wanda_core.maths.scores import SCORES
 from wanda_core.methods import METHODS
@@ -23,6 +24,12 @@ def test_every_method_is_found_under_its_own_name():
 
 def test_every_method_has_a_score_unless_its_sweep_chooses_and_no_other_has_one():
     assert set(SCORES) == {method.name for method in METHODS.values() if method.mask_rule != "sweep"}
+
+
+def test_a_seed_decides_where_the_table_says_so_and_nowhere_else():
+    W, X_norm = torch.linspace(-1, 1, 12).reshape(3, 4), torch.arange(1.0, 5.0)
+    changed = {name for name, score in SCORES.items() if not torch.equal(score(W, X_norm, 1), score(W, X_norm, 2))}
+    assert changed == {method.name for method in METHODS.values() if method.seeded}
 
 
 def holds_a_name(node: ast.expr | None) -> bool:

@@ -145,7 +145,7 @@ def test_there_is_code_to_run():
 def test_every_option_that_readme_names_is_offered():
     offered = " ".join(
         CliRunner().invoke(all_commands.app, [command, "--help"]).stdout
-        for command in ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
+        for command in ("prune", "profile", "sweep", "perplexity", "generate", "evaluate", "outliers", "ablate")
     )
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
     assert named

@@ -225,3 +225,14 @@ def test_presets_yield_to_what_is_given():
 def test_an_input_error_is_a_value_error_and_a_wanda_error():
     assert issubclass(InputError, ValueError)
     assert issubclass(InputError, WandaError)
+
+
+def test_how_long_a_recipe_takes_in_passes_over_the_text():
+    order = [
+        *(PruneSpec("magnitude"), PruneSpec(order="one-shot"), PruneSpec(order="in-flight"), PruneSpec()),
+        *(PruneSpec(update="obs"), preset("best")),
+    ]
+    passes = [spec.passes for spec in order]
+    assert passes == sorted(passes)
+    assert passes[0] == passes[1] < 1 < passes[2]
+    assert passes[5] == 3 * passes[4]  # the mask is chosen twice more

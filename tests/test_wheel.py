@@ -76,7 +76,7 @@ def test_it_asks_for_what_requirements_txt_lists(wheel):
 def test_its_command_says_its_version_and_lists_every_command(site, tmp_path):
     assert run(site, tmp_path, "--version").stdout == f"wanda-lab {wanda_core.__version__}\n"
     listed = run(site, tmp_path, "--help").stdout
-    for name in ("app", "prune", "profile", "perplexity", "evaluate", "generate", "outliers", "ablate"):
+    for name in ("app", "prune", "profile", "sweep", "perplexity", "evaluate", "generate", "outliers", "ablate"):
         assert re.search(rf"^\s+{name}\b", listed, re.MULTILINE), name
 
 

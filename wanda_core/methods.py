@@ -35,6 +35,7 @@ class Method:
     default_update: Update
     formula: str
     citation: str
+    seeded: bool = False
 
     @property
     def takes_patterns(self) -> bool:
@@ -120,6 +121,7 @@ METHODS = {
             default_update="none",
             formula="for comparison",
             citation="random: for comparison only",
+            seeded=True,
         ),
     )
 }

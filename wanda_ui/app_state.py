@@ -219,7 +219,7 @@ class AppState:
         if known is not None:
             return known
         one_pass = self.engine.durations.exactly(("pass", loaded.name))
-        return None if one_pass is None else one_pass * _passes(recipe.spec)
+        return None if one_pass is None else one_pass * recipe.spec.passes
 
     def measurement_steps(
         self,
@@ -363,15 +363,6 @@ class AppState:
 def _kind(recipe: Recipe | None) -> tuple[Hashable, ...]:
     """Return what decides how long a recipe takes."""
     return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
-
-
-def _passes(spec: PruneSpec) -> float:
-    """Return how many times the analysis of a model a pruning takes, as measured on the built-in one."""
-    if spec.update != "none":
-        return 3.0 * (1 + spec.solver.rounds)
-    if not spec.needs_calibration or spec.order == "one-shot":
-        return 0.15
-    return {"faithful": 2.1, "in-flight": 1.3}[spec.order]
 
 
 def _located(name: str, tell: Callable[[Progress], object], settings: Settings) -> Located:

@@ -1,14 +1,12 @@
 """The stored run of the built-in model, which the page shows before anything is loaded."""
 
-import json
 from functools import cache
-from typing import Any
 
-from wanda_core.assets import ASSETS
+from wanda_core.assets import REPLAY
+from wanda_core.report.run import Run, read_run
 
 
 @cache
-def replay() -> dict[str, Any]:
+def replay() -> Run:
     """Read the stored run, as `wanda_core/report/replay.py` writes it."""
-    content: dict[str, Any] = json.loads((ASSETS / "replay.json").read_text(encoding="utf-8"))
-    return content
+    return read_run(REPLAY)

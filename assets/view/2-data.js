@@ -8,6 +8,7 @@
   const NUMBERS = ["samples", "seq_len", "seed"];
   W.DENSE = "dense";
   W.MOST_RECIPES = 3;
+  W.VALUES = ["perplexity", "top1", "kl", "seconds"]; // of a point of a run
   W.recipe = (given = {}) => ({ ...PLAIN, ...given });
 
   /** The name of a recipe, without its sparsity: `wanda`, `wanda,order=faithful,pattern=2:4`. */
@@ -74,21 +75,26 @@
     !["best", "paper", "sparsegpt"].includes(recipe.method) && ["default", "none"].includes(recipe.update)
     && ["default", "one-shot"].includes(recipe.order);
 
-  /** What is known of models. replay: the stored run, of the model `replay.made.name`. */
+  /** What is known of models. replay: the run that the page comes with, whose model is the stored one. */
   W.Known = class {
     constructor(replay) {
       this.replay = replay;
-      this.stored = new Map(); // recipe -> [[percent, {perplexity, top1, kl, seconds}]]
+      this.runs = new Map(); // model -> its stored runs, the newest last
+      this.stored = new Map(); // model -> recipe -> [[percent, {perplexity, top1, kl, seconds}]]
       this.measured = new Map(); // model -> recipe -> Map of percent -> the same with windows, zeros
       this.dense = new Map();
-      const steps = replay.sparsities;
-      for (const [name, line] of Object.entries(replay.lines))
-        this.stored.set(name, steps.map((at, i) => [at, fields(line, i)]));
-      for (const point of replay.points) {
-        const key = point.pattern === "unstructured" ? point.line : `${point.line},pattern=${point.pattern}`;
-        if (!this.stored.has(key)) this.stored.set(key, []);
-        this.stored.get(key).push([point.sparsity, point]);
-      }
+      keep(this, replay);
+    }
+
+    /** Let the lines of another run stand as stored ones of its model. -> null, or words that say why they cannot. */
+    addRun(run) {
+      const [own, given] = [this.replay.made, run.made];
+      if (["eval", "windows", "seq_len"].some((name) => own[name] !== given[name]) || Boolean(own.bos) !== Boolean(given.bos))
+        return W.say("view.run.other_text", { windows: own.windows, tokens: own.seq_len, others: given.windows, lengths: given.seq_len });
+      const before = this.runs.get(given.name)?.[0];
+      if (before && before.made.revision !== given.revision) return W.say("view.run.other_state", { model: given.model });
+      keep(this, run);
+      return null;
     }
 
     isStored(model) {
@@ -105,11 +111,11 @@
 
     /** Perplexity of the dense model, null until it is known. */
     densePerplexity(model) {
-      return this.dense.get(model) ?? (this.isStored(model) ? this.replay.dense.perplexity : null);
+      return this.dense.get(model) ?? this.runs.get(model)?.at(-1).dense.perplexity ?? null;
     }
 
     storedLine(model, recipe) {
-      return (this.isStored(model) && this.stored.get(W.keyOf(recipe))) || [];
+      return this.stored.get(model)?.get(W.keyOf(recipe)) || [];
     }
 
     measuredLine(model, recipe) {
@@ -136,23 +142,36 @@
 
     /** The stored answer nearest to a percent: {at, pieces, probabilities}, null where none is. recipe: or DENSE. */
     storedAnswer(model, recipe, at, prompt) {
-      const index = this.isStored(model) ? this.replay.prompts.findIndex(({ text }) => text === prompt) : -1;
-      if (index < 0) return null;
-      if (recipe === W.DENSE) return answer(this.replay.answers.dense[index], 0);
-      const key = W.keyOf(recipe);
-      const name = W.nOfM(recipe.pattern) ? key.replace(",pattern=", "@") : key;
-      if (this.replay.answers[name]) return answer(this.replay.answers[name][index], at);
-      const places = Object.keys(this.replay.answers).map((made) => made.split("@"))
-        .filter(([made, place]) => made === key && !place.includes(":")).map(([, place]) => Number(place));
-      if (this.stored.has(key) && !W.nOfM(recipe.pattern) && places.length) places.push(0);
-      const nearest = places.sort((a, b) => Math.abs(a - at) - Math.abs(b - at) || a - b)[0];
-      if (nearest === undefined) return null;
-      return answer(this.replay.answers[nearest ? `${key}@${nearest}` : "dense"][index], nearest);
+      const key = recipe === W.DENSE ? W.DENSE : W.keyOf(recipe);
+      const of = (name) => (this.runs.get(model) || []).flatMap((run) => answersIn(run, name, prompt)).reverse();
+      const found = of(key);
+      if (recipe !== W.DENSE && !W.nOfM(recipe.pattern) && found.length) found.push(...of(W.DENSE)); // at 0% it is dense
+      const [nearest] = found.sort(([a], [b]) => Math.abs(a - at) - Math.abs(b - at) || a - b);
+      return nearest ? { at: nearest[0], pieces: nearest[1].t, probabilities: nearest[1].p.map((p) => p / 100) } : null;
     }
   };
 
-  const fields = (line, i) => Object.fromEntries(Object.entries(line).map(([name, values]) => [name, values[i]]));
-  const answer = (stored, at) => ({ at, pieces: stored.t, probabilities: stored.p.map((p) => p / 100) });
+  /** Put a run's lines among the stored ones; where two runs have one point, the newer one's stands. */
+  function keep(known, run) {
+    const model = run.made.name;
+    known.runs.set(model, [...(known.runs.get(model) || []), run]);
+    if (!known.stored.has(model)) known.stored.set(model, new Map());
+    const lines = known.stored.get(model);
+    for (const line of run.lines) {
+      const points = new Map(lines.get(line.key));
+      line.at.forEach((at, i) => points.set(at, Object.fromEntries(W.VALUES.map((name) => [name, line[name][i]]))));
+      lines.set(line.key, [...points].sort((a, b) => a[0] - b[0]));
+    }
+  }
+
+  /** The answers of a run's recipe, or of the dense model, to a prompt: [[percent, {t, p}]]. */
+  function answersIn(run, key, prompt) {
+    const index = run.prompts.findIndex(({ text }) => text === prompt);
+    if (index < 0) return [];
+    if (key === W.DENSE) return run.answers.dense?.[index] ? [[0, run.answers.dense[index]]] : [];
+    return Object.entries(run.answers).filter(([name, answers]) => name.startsWith(`${key}@`) && answers[index])
+      .map(([name, answers]) => [Number(name.slice(key.length + 1)), answers[index]]);
+  }
 
   /** Between two known places the logarithm of the perplexity is taken for straight. */
   function between(line, at) {

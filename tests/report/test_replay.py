@@ -1,10 +1,10 @@
-"""A replay made from a tiny model: whole, twice the same, true to the engine, and written in one step."""
+"""A run made from a tiny model: whole, twice the same, true to the engine; and the replay, written in one step."""
 
 import json
 
 import pytest
 import torch
-from replay_shape import assert_whole
+from run_shape import assert_whole
 
 from wanda_core.calibration.profile import profile
 from wanda_core.errors import ModelError
@@ -15,23 +15,24 @@ from wanda_core.progress import Progress, finish
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec, preset
 from wanda_core.report import replay as module
+from wanda_core.report.keys import Key
+from wanda_core.report.making import run_steps
 from wanda_core.report.numbers import rounded, significant
-from wanda_core.report.plan import PROMPTS, Cell, Plan
-from wanda_core.report.points import stored
-from wanda_core.report.replay import dumped, main, replay_steps
+from wanda_core.report.plan import KIND, PICTURED, PICTURES, PROMPTS, Cell, Plan, lines_of
+from wanda_core.report.points import Dense, stored
+from wanda_core.report.replay import main
+from wanda_core.report.run import dumped
 from wanda_core.text.windows import calibrate
 
 SMALL = Plan(
-    sparsities=(0, 20, 60),
-    patterns=("2:4",),
-    best=(50,),
+    lines=(*lines_of(PICTURED, (0, 20, 60), ("2:4",)), *lines_of([Key("best")], (50,))),
     prompts=PROMPTS[:2],
     answer_tokens=4,
-    samples=3,
-    length=32,
     windows=2,
     ablation_windows=1,
     seq_len=64,
+    pictures=PICTURES,
+    kind=KIND,
     sparsity=50,
     blocks=(1, 0),
 )
@@ -39,38 +40,48 @@ READ = {"samples": 3, "seq_len": 32}
 MEASURED = {"seq_len": 64, "windows": 2}
 
 
-def timeless(replay: dict) -> dict:
+def small_run(lm, plan=SMALL):
+    return run_steps(Dense(lm, calibrate(lm, **READ)), plan)
+
+
+def timeless(run: dict) -> dict:
     """All of it but what another run may change."""
-    copy = json.loads(dumped(replay))
+    copy = json.loads(dumped(run))
     copy["made"] |= {"date": "", "calibration": copy["made"]["calibration"] | {"seconds": 0}}
-    for point in [*copy["lines"].values(), *copy["points"]]:
-        point["seconds"] = 0
+    for line in copy["lines"]:
+        line["seconds"] = 0
     return copy
+
+
+def line_of(run: dict, key: str) -> dict:
+    (line,) = (line for line in run["lines"] if line["key"] == key)
+    return line
 
 
 @pytest.fixture(scope="module")
 def made(tiny_llama):
-    """-> (the replay, the steps it took)"""
+    """-> (the run, the steps it took)"""
     steps: list[Progress] = []
-    return finish(replay_steps(tiny_llama, SMALL), steps.append), steps
+    return finish(small_run(tiny_llama), steps.append), steps
 
 
 def test_it_holds_everything_that_the_plan_names(made, tiny_llama):
-    replay, _ = made
-    assert_whole(replay, SMALL, len(tiny_llama.linears))
-    assert (replay["made"]["name"], replay["made"]["revision"]) == ("tiny", "local")
-    assert replay["made"]["parameters"] == tiny_llama.n_parameters
-    assert json.loads(dumped(replay)) == replay
+    run, _ = made
+    assert_whole(run, SMALL, len(tiny_llama.linears))
+    assert (run["made"]["name"], run["made"]["revision"]) == ("tiny", "local")
+    assert run["made"]["parameters"] == tiny_llama.n_parameters
+    assert json.loads(dumped(run)) == run
 
 
 def test_a_second_run_gives_the_same(made, tiny_llama):
-    assert timeless(finish(replay_steps(tiny_llama, SMALL))) == timeless(made[0])
+    assert timeless(finish(small_run(tiny_llama))) == timeless(made[0])
 
 
 def test_progress_goes_through_all_recipes_by_name(made):
     steps = made[1]
     names = list(dict.fromkeys(step.detail for step in steps))
-    cells = ["wanda@20", "wanda@60", "wanda@2:4", "magnitude@20", "magnitude@60", "magnitude@2:4", "best@50"]
+    cells = [f"{method}@{at}" for method in ("wanda", "magnitude") for at in (20, 60)]
+    cells[2:2], cells[5:5] = ["wanda,pattern=2:4@50"], ["magnitude,pattern=2:4@50", "best@50"]
     assert names == ["analysis", "dense", *cells, "ablation"]
     assert {step.total for step in steps} == {len(names)}
     fractions = [step.fraction for step in steps]
@@ -80,27 +91,28 @@ def test_progress_goes_through_all_recipes_by_name(made):
 
 
 def test_points_are_what_the_engine_measures(made, tiny_llama):
-    replay, _ = made
+    run, _ = made
     taken = profile(tiny_llama, calibrate(tiny_llama, **READ))
     for line, spec, place in (
         ("wanda", PruneSpec("wanda", 0.6, order="one-shot"), 2),
         ("magnitude", PruneSpec("magnitude", 0.2), 1),
     ):
         variant = prune(tiny_llama, spec, profile=taken if spec.needs_norms else None)
-        found = {name: values[place] for name, values in replay["lines"][line].items()}
+        found = {name: line_of(run, line)[name][place] for name in ("perplexity", "top1", "kl")}
         assert found["perplexity"] == significant(perplexity(variant.lm, **MEASURED).perplexity)
         agreed = agreement(tiny_llama, variant.lm, seq_len=64, windows=1)
         assert (found["top1"], found["kl"]) == (rounded(agreed.top1), rounded(agreed.kl))
     best = prune(tiny_llama, preset("best", sparsity=0.5), calibrate(tiny_llama, **READ))
-    assert replay["points"][-1]["perplexity"] == pytest.approx(perplexity(best.lm, **MEASURED).perplexity, rel=1e-3)
+    measured = perplexity(best.lm, **MEASURED).perplexity
+    assert line_of(run, "best")["perplexity"] == [pytest.approx(measured, rel=1e-3)]
 
 
 def test_answers_are_the_variants_own(made, tiny_llama):
-    replay, _ = made
+    run, _ = made
     variant = prune(tiny_llama, PruneSpec("magnitude", pattern="2:4"))
-    for lm, name in ((tiny_llama, "dense"), (variant.lm, "magnitude@2:4")):
+    for lm, name in ((tiny_llama, "dense"), (variant.lm, "magnitude,pattern=2:4@50")):
         *_, answer = generate(lm, PROMPTS[1].text, max_new_tokens=4, chat=True)
-        assert replay["answers"][name][1] == stored(answer)
+        assert run["answers"][name][1] == stored(answer)
 
 
 def test_an_answer_is_put_down_by_pieces_and_whole_percents():
@@ -115,13 +127,13 @@ def taken(tiny_llama):
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_pictures_are_of_the_linears_that_are_named(made, tiny_llama, taken, place):
-    replay, _ = made
+    run, _ = made
     block = SMALL.blocks[place]
     linear = tiny_llama.of_kind("mlp.up_proj")[block]
     norms, W = taken.norms[linear.name], linear.weight.cpu()
     S = W.abs() * norms
     by_magnitude, by_wanda = two_masks(W, norms, 0.5, "matrix")
-    told = replay["linears"][place]
+    told = run["linears"][place]
     plane = told["plane"]
     assert plane["cuts"][1]["median"] == pytest.approx(float(W.abs()[by_magnitude].max().log10()), abs=1e-4)
     thresholds = S.masked_fill(~by_wanda, 0).amax(dim=1)
@@ -133,7 +145,7 @@ def test_pictures_are_of_the_linears_that_are_named(made, tiny_llama, taken, pla
     )
     line = S.flatten().sort().values[int(by_wanda.sum()) - 1]
     assert told["score"]["misplaced"] == pytest.approx(float((S[by_wanda] > line).float().mean()), abs=1e-4)
-    scores = replay["scores"]
+    scores = run["scores"]
     assert [cuts[block] for cuts in scores["cuts"]] == plane["cuts"]
     assert [shares[block] for shares in scores["sparsities"]] == pytest.approx(
         [1 - kept for kept in told["kept"]], abs=1e-5
@@ -172,10 +184,10 @@ def test_the_weight_that_is_told_is_the_models_own(made, tiny_llama, taken):
 @pytest.mark.parametrize(
     ("cell", "spec"),
     [
-        (Cell("wanda", "45"), PruneSpec("wanda", 0.45, order="one-shot")),
-        (Cell("wanda", "2:4"), PruneSpec("wanda", pattern="2:4", order="one-shot")),
-        (Cell("magnitude", "5"), PruneSpec("magnitude", 0.05)),
-        (Cell("best", "70"), preset("best", sparsity=0.7)),
+        (Cell(Key("wanda"), 45), PruneSpec("wanda", 0.45, order="one-shot")),
+        (Cell(Key("wanda", "2:4"), 50), PruneSpec("wanda", pattern="2:4", order="one-shot")),
+        (Cell(Key("magnitude"), 5), PruneSpec("magnitude", 0.05, order="one-shot")),
+        (Cell(Key("best"), 70), preset("best", sparsity=0.7)),
     ],
 )
 def test_a_cells_recipe(cell, spec):
@@ -203,7 +215,8 @@ def small_model(monkeypatch, tiny_llama):
         return tiny_llama
 
     monkeypatch.setattr(module, "load_model", load)
-    monkeypatch.setattr(module, "replay_steps", lambda lm: replay_steps(lm, SMALL))
+    monkeypatch.setattr(module, "WHOLE", SMALL)
+    monkeypatch.setattr(module, "calibrate", lambda lm: calibrate(lm, **READ))
     return asked
 
 
@@ -227,17 +240,17 @@ def test_a_place_that_is_not_there_is_refused_before_the_work(small_model, tmp_p
 
 def test_a_file_that_cannot_be_written_is_said_in_a_sentence(small_model, tmp_path):
     (tmp_path / "replay.json").mkdir()
-    with pytest.raises(SystemExit, match=r"^error: the replay cannot be written to .*; choose another place$"):
+    with pytest.raises(SystemExit, match=r"^error: the run cannot be written to .*; choose another place$"):
         main(["--output", str(tmp_path / "replay.json")])
     assert [path.name for path in tmp_path.iterdir()] == ["replay.json"]
 
 
 def test_a_run_that_fails_leaves_the_earlier_file(small_model, monkeypatch, tmp_path):
-    def broken(lm):
+    def broken(*_):
         raise ModelError("the model broke; load it again")
         yield
 
-    monkeypatch.setattr(module, "replay_steps", broken)
+    monkeypatch.setattr(module, "run_steps", broken)
     target = tmp_path / "replay.json"
     target.write_text("an earlier one")
     with pytest.raises(SystemExit, match=r"^error: the model broke; load it again$"):

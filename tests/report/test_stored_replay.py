@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from replay_shape import assert_whole
+from run_shape import assert_whole
 
 from wanda_core.assets import BUILTIN_EVALUATION, REPLAY
 from wanda_core.calibration.profile import profile
@@ -18,65 +18,62 @@ from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.builtin import GGUF_SHA256, TITLE
 from wanda_core.outliers.ablation import Ablation, ablated
 from wanda_core.pruning.prune import prune
-from wanda_core.report import figures
-from wanda_core.report.plan import BEST, LINES, PROMPTS, SPARSITIES, Cell, Plan
-from wanda_core.report.replay import MOST_BYTES, dumped, fingerprint, recipes
+from wanda_core.recipe import preset
+from wanda_core.report import figures, keys
+from wanda_core.report.plan import PICTURED, PROMPTS, WHOLE, Cell
+from wanda_core.report.replay import MOST_BYTES
+from wanda_core.report.run import dumped, points_of, recipe_of
+from wanda_core.text.chats import fingerprint_of
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
 
 WRITTEN = REPLAY.read_bytes()
 STORED = json.loads(WRITTEN)
+POINTS = points_of(STORED)
+BEST = [cell for cell in WHOLE.cells if cell.key.method == "best"]
 AGAIN = "make it anew with `make replay`"
 
 
 def drawn_cells() -> list:
     """Two sparsities of both lines and a point of the preset, which takes minutes, by lot: another file, other lots."""
     lots = random.Random(hashlib.sha256(WRITTEN).hexdigest())
-    amounts = lots.sample([percent for percent in SPARSITIES if percent], 2)
-    cells = [Cell(line, str(percent)) for percent in amounts for line in LINES]
-    best = Cell("best", str(lots.choice(BEST)))
+    percents = lots.sample([percent for percent in WHOLE.lines[0].percents if percent], 2)
+    cells = [Cell(key, percent) for percent in percents for key in PICTURED]
+    best = lots.choice(BEST)
     return [*cells, pytest.param(best, marks=pytest.mark.long, id=best.name)]
-
-
-def stored_perplexity(cell: Cell) -> float:
-    if cell.line in LINES:
-        return STORED["lines"][cell.line]["perplexity"][SPARSITIES.index(int(cell.amount))]
-    (point,) = (p for p in STORED["points"] if (p["line"], str(p["sparsity"])) == (cell.line, cell.amount))
-    return point["perplexity"]
 
 
 def test_it_is_whole_and_small():
     assert len(WRITTEN) <= MOST_BYTES
-    assert_whole(STORED, Plan(), 30)
+    assert_whole(STORED, WHOLE, 30)
     assert dumped(STORED).encode() == WRITTEN
 
 
 def test_it_was_made_by_todays_recipes_texts_and_prompts():
     made = STORED["made"]
-    assert made["recipes"] == recipes(), AGAIN
+    recipes = {line["key"]: line["recipe"] for line in STORED["lines"]}
+    assert recipes == {str(line.key): recipe_of(line.key) for line in WHOLE.lines}, AGAIN
     drawn = made["calibration"]
     assert (drawn["samples"], drawn["seq_len"], drawn["seed"]) == (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, 0), AGAIN
     assert (made["windows"], made["seq_len"]) == (EVAL_WINDOWS, EVAL_SEQ_LEN), AGAIN
-    assert made["eval"] == fingerprint(read_text(BUILTIN_EVALUATION)), AGAIN
+    assert made["eval"] == fingerprint_of(read_text(BUILTIN_EVALUATION)), AGAIN
     assert [prompt["text"] for prompt in STORED["prompts"]] == [prompt.text for prompt in PROMPTS], AGAIN
     assert (made["model"], made["name"], made["revision"]) == (TITLE, "builtin", GGUF_SHA256), AGAIN
 
 
 def test_a_default_that_changes_is_seen(monkeypatch):
     """The test above would fail: with one more step of the preset's solver, or the matrix for Wanda's group."""
-    from wanda_core.report import plan
-
-    monkeypatch.setitem(plan.RECIPES, "wanda", lambda: plan.PruneSpec("wanda", order="one-shot", group="matrix"))
-    assert STORED["made"]["recipes"] != recipes()
+    known = recipe_of(BEST[0].key)
+    monkeypatch.setattr(keys, "preset", lambda name, **given: preset(name, **given, solver={"steps": 9}))
+    assert recipe_of(BEST[0].key) != known
 
 
 def test_it_shows_what_the_lab_is_about():
     """Wanda's line lies below magnitude's, less is the same as nothing, and the dense model knows its capitals."""
-    wanda, magnitude = (STORED["lines"][line]["perplexity"] for line in LINES)
-    assert all(ours < theirs for ours, theirs in list(zip(wanda, magnitude, strict=True))[4:15])
-    assert wanda[1] < 1.02 * wanda[0]
-    best = {point["sparsity"]: point["perplexity"] for point in STORED["points"] if point["line"] == "best"}
-    assert all(best[percent] < wanda[SPARSITIES.index(percent)] for percent in BEST)
+    perplexity = {name: point["perplexity"] for name, point in POINTS.items()}
+    assert all(perplexity[f"wanda@{at}"] < perplexity[f"magnitude@{at}"] for at in range(20, 75, 5))
+    assert perplexity["wanda@5"] < 1.02 * perplexity["wanda@0"]
+    assert all(perplexity[cell.name] < perplexity[f"wanda@{cell.percent}"] for cell in BEST)
     assert "Paris" in "".join(STORED["answers"]["dense"][0]["t"])
     linear = STORED["linears"][0]
     loudest = linear["plane"]["loudest"]
@@ -114,15 +111,15 @@ def test_the_engine_measures_the_same_today(builtin_lm, calibration, taken, cell
     given = {"profile": taken} if one_shot else {"calibration": calibration}
     lm = prune(builtin_lm, cell.spec, **given).lm
     measured = perplexity(lm, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS).perplexity
-    assert measured == pytest.approx(stored_perplexity(cell), rel=0.01 if cell.line in LINES else 0.15), AGAIN
-    clear = 0.05 if cell.line in LINES else 1.0  # a likeliest token by so much is the likeliest anywhere
+    assert measured == pytest.approx(POINTS[cell.name]["perplexity"], rel=0.01 if one_shot else 0.15), AGAIN
+    clear = 0.05 if one_shot else 1.0  # a likeliest token by so much is the likeliest anywhere
     for prompt, answer in zip(PROMPTS, STORED["answers"][cell.name], strict=True):
         logits = next(next_logits(lm, prompt_ids(lm, prompt.text, chat=True), 1))
         first, second = logits.topk(2).values.tolist()
         if first - second > clear:
             assert lm.decode([int(logits.argmax())]).rstrip("\ufffd") == answer["t"][0], AGAIN
             percent = 100 * float(logits.softmax(0).max())
-            assert percent == pytest.approx(answer["p"][0], abs=2 if cell.line in LINES else 30), AGAIN
+            assert percent == pytest.approx(answer["p"][0], abs=2 if one_shot else 30), AGAIN
 
 
 def pixels(sheet: str) -> torch.Tensor:
@@ -132,9 +129,8 @@ def pixels(sheet: str) -> torch.Tensor:
 @pytest.mark.builtin
 @torch.no_grad()
 def test_the_pictures_of_scores_are_todays(builtin_lm, taken):
-    plan = Plan()
-    masked = figures.masked_linears(builtin_lm, taken, plan)
-    scores, found = figures.scores(builtin_lm, taken, plan, masked), figures.linears(builtin_lm, plan, masked)
+    masked = figures.masked_linears(builtin_lm, taken, WHOLE)
+    scores, found = figures.scores(builtin_lm, taken, WHOLE, masked), figures.linears(builtin_lm, WHOLE, masked)
     for metric in ("score", "size"):
         assert scores[metric]["median"] == pytest.approx(STORED["scores"][metric]["median"], abs=1e-3), AGAIN
         assert scores[metric]["edges"] == pytest.approx(STORED["scores"][metric]["edges"], abs=1e-3), AGAIN
@@ -158,7 +154,7 @@ def test_the_pictures_of_scores_are_todays(builtin_lm, taken):
 @pytest.mark.builtin
 @torch.no_grad()
 def test_where_the_masks_differ_is_todays(builtin_lm, taken):
-    found = figures.masks(builtin_lm, taken, Plan())
+    found = figures.masks(builtin_lm, taken, WHOLE)
     assert found["kinds"] == STORED["masks"]["kinds"], AGAIN
     assert found["overall"] == pytest.approx(STORED["masks"]["overall"], abs=1e-3), AGAIN
     for today, told in zip(found["differ"][0], STORED["masks"]["differ"][0], strict=True):

@@ -22,7 +22,7 @@ def test_letting_go_prunes_live_and_the_point_falls_onto_the_line(page, state):
         assert "60" in title
         assert zeros(note) == pytest.approx(60, abs=0.2)
         assert answer
-        line = stored[method]["perplexity"][12]
+        line = next(line["perplexity"][line["at"].index(60)] for line in stored if line["key"] == method)
         assert number(perplexity) == pytest.approx(line, rel=0.01)
         result = state.measured.get(key_of(state, method, 0.6))
         assert number(perplexity) == pytest.approx(result.perplexity.perplexity, rel=0.01)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wanda_core.outliers.super_weight import SuperWeight
     from wanda_core.pruning.count import Count
     from wanda_core.pruning.variant import PruneReport
+    from wanda_core.report.run import Run
 
 
 def pruned(report: "PruneReport") -> None:
@@ -72,6 +73,23 @@ def counted(counts: "Sequence[Count]", found: Sequence[str], pattern: str | None
     if since:
         before, changed = sum(one.zeros for one in since), sum(one.changed for one in since)
         _print(f"since the dense model: {before:,} zeros were there before, {changed:,} kept weights have other values")
+
+
+def swept(run: "Run") -> None:
+    """Print a table: of every point of a run its recipe, what is removed, what it costs and how long pruning took."""
+    from wanda_core.report.form import LARGEST
+    from wanda_core.report.keys import Key
+    from wanda_core.report.run import rows_of
+
+    own = {line["key"] for line in run["lines"] if line["calibration"] is not None}
+    table = _table("recipe", ("removed", "perplexity", "same token", "KL", "seconds"))
+    for row in rows_of(run):
+        perplexity = "∞" if row["perplexity"] >= LARGEST else f"{row['perplexity']:,.2f}"
+        known = [(row["top1"], "{:.1%}"), (row["kl"], "{:.4f}"), (row["seconds"], "{:.1f}")]
+        others = ("" if value is None else form.format(value) for value, form in known)
+        name = row["key"] if row["key"] in own else str(Key.parse(row["key"]).undrawn)  # the draw is the run's
+        table.add_row(name, f"{row['percent']:.4g}%", perplexity, *others)
+    _print(table)
 
 
 def scores(measured: "list[Score]") -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, shortened
+from wanda_core.evaluation.perplexity import Text
 from wanda_core.machine.matmul import FasterLinear
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
@@ -165,7 +166,7 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
 def ablate(
     lm: LanguageModel,
     ablation: Ablation,
-    text: str,
+    text: Text,
     *,
     means: Tensor | None = None,
     draws: int = LEAST_DRAWS,
@@ -189,7 +190,7 @@ def ablate(
 def ablate_steps(
     lm: LanguageModel,
     ablation: Ablation,
-    text: str,
+    text: Text,
     *,
     means: Tensor | None = None,
     draws: int = LEAST_DRAWS,

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import greedy_steps, prompt_ids
-from wanda_core.evaluation.perplexity import Perplexity, perplexity_steps
+from wanda_core.evaluation.perplexity import Perplexity, Text, perplexity_steps
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Stage, Steps, inside
 
@@ -41,7 +41,7 @@ class Outcome:
 
 def interventions_steps(
     lm: LanguageModel,
-    text: str,
+    text: Text,
     interventions: Sequence[Intervention],
     *,
     stage: Stage,

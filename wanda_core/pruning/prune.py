@@ -55,7 +55,7 @@ def prune_steps(
     """
     started = time.perf_counter()
     pruned = make_twin(lm)
-    _check_pattern(pruned.all_linears, spec)
+    check_pattern(pruned.all_linears, spec)
     if profile is not None:
         check_matches(profile, lm)
     if needs_text(spec, profile):
@@ -150,7 +150,7 @@ def _model_threshold(lm: LanguageModel, spec: PruneSpec) -> Tensor | None:
     return selection.kth_of_all(matrices, k) if k else None
 
 
-def _check_pattern(linears: list[Linear], spec: PruneSpec) -> None:
+def check_pattern(linears: list[Linear], spec: PruneSpec) -> None:
     """Raise InputError for an N:M pattern that does not divide the input columns of every linear."""
     if spec.n_of_m is None:
         return

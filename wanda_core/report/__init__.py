@@ -1,1 +1,1 @@
-"""What a run of a model leaves to look at without it: the stored run of the built-in model."""
+"""Runs: what recipes cost a model and what it then says, made, kept and checked; and how to make a recipe again."""

@@ -1,5 +1,7 @@
 """What the pictures beside the curve are drawn from, as plain values for JSON."""
 
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -16,43 +18,81 @@ from wanda_core.model.linears import Linear
 from wanda_core.outliers.ablation import Ablation, ablate_steps
 from wanda_core.outliers.analysis import Analysis, standing_out
 from wanda_core.outliers.features import FeatureCounts
-from wanda_core.progress import Steps, finish
+from wanda_core.progress import Progress, Steps, finish, inside
 from wanda_core.pruning.one_linear import removed_of
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.linear import blocks_of, channel_of, linear_of, masks_of, tile_of, told
 from wanda_core.report.numbers import all_significant, significant
-from wanda_core.report.plan import LINES, TWO_WEIGHTS, Cell, Plan
+from wanda_core.report.plan import KIND, PICTURED, PICTURES, TWO_WEIGHTS, Plan
 from wanda_core.report.points import Dense
 
 Json = dict[str, Any]
 
 
-def line_specs(plan: Plan) -> list[PruneSpec]:
-    """Return the recipes of both lines at the sparsity of the pictures."""
-    return [Cell(line, str(plan.sparsity)).spec for line in LINES]
+def pictures_steps(
+    dense: Dense, analysis: Analysis, plan: Plan, names: Collection[str], begun: Callable[[], Progress]
+) -> Steps[dict[str, Json | list[Json]]]:
+    """Collect some of PICTURES. begun: called when the ablation begins, for the progress it is a unit of."""
+    towering = stream(analysis)
+    plan = fitted(plan, dense.lm, towering)
+    lm, profile = dense.lm, analysis.profile
+    masked = masked_linears(lm, profile, plan) if {"scores", "linears"} & set(names) else []
+    make: dict[str, Callable[[], Json | list[Json]]] = {
+        "scores": lambda: scores(lm, profile, plan, masked),
+        "linears": lambda: linears(lm, analysis, plan, masked),
+        "masks": lambda: masks(lm, profile, plan),
+        "stream": lambda: towering,
+        "toy": toy,
+    }
+    drawn = {name: make[name]() for name in names if name in make}
+    if "ablation" in names:
+        drawn["ablation"] = yield from inside(ablation_steps(dense, towering["channel"], plan), begun())
+    return {name: drawn[name] for name in PICTURES if name in drawn}
+
+
+def fitted(plan: Plan, lm: LanguageModel, towering: Json) -> Plan:
+    """Choose the kind of linear and the blocks to show where a plan leaves them open.
+
+    The kind is that of the largest matrix, unless the model has the usual one. The blocks are where the channel of
+    `towering` (see `stream`) stands out most, one well before, and the last where it is massive.
+    """
+    kind = plan.kind or (KIND if KIND in lm.kinds else max(lm.all_linears, key=lambda each: each.weight.numel()).kind)
+    if plan.blocks is not None:
+        return replace(plan, kind=kind)
+    having = [linear.block for linear in lm.of_kind(kind)]
+    first = towering["block"]
+    last = towering["massive"][1] if towering["massive"] else having[-1]
+    wanted = (first, first // 4, last)
+    blocks = dict.fromkeys(min(having, key=lambda block: abs(block - place)) for place in wanted)
+    return replace(plan, kind=kind, blocks=tuple(blocks))
+
+
+def pictured_specs(plan: Plan) -> list[PruneSpec]:
+    """Return the recipes of the pictures at their sparsity."""
+    return [key.spec(plan.sparsity) for key in PICTURED]
 
 
 def masked_linears(lm: LanguageModel, profile: Profile, plan: Plan) -> list[MaskedLinear]:
-    """Lay both lines of a plan over every linear of its kind: what one-shot Wanda removes, and what magnitude does."""
-    specs = line_specs(plan)
+    """Lay the recipes of the pictures over every linear of their kind: what Wanda removes, and what magnitude does."""
+    specs = pictured_specs(plan)
     return [
         MaskedLinear(
             linear.weight,
             profile.norms[linear.name],
             tuple(Choice(spec, removed_of(linear, spec, spec.target, profile)) for spec in specs),
         )
-        for linear in lm.of_kind(plan.kind)
+        for linear in lm.of_kind(str(plan.kind))
     ]
 
 
 def scores(lm: LanguageModel, profile: Profile, plan: Plan, masked: list[MaskedLinear]) -> Json:
     """Describe how the scores of one kind of linear lie in every block."""
-    return {"sparsity": plan.sparsity, **blocks_of(lm.of_kind(plan.kind), profile.norms, masked)}
+    return {"sparsity": plan.sparsity, **blocks_of(lm.of_kind(str(plan.kind)), profile.norms, masked)}
 
 
 def masks(lm: LanguageModel, profile: Profile, plan: Plan) -> Json:
-    """Describe where the masks of both lines differ in the whole model."""
-    specs = line_specs(plan)
+    """Describe where the masks of both recipes differ in the whole model."""
+    specs = pictured_specs(plan)
 
     def removed(linear: Linear) -> list[Tensor]:
         return [removed_of(linear, spec, spec.target, profile) for spec in specs]
@@ -62,12 +102,12 @@ def masks(lm: LanguageModel, profile: Profile, plan: Plan) -> Json:
 
 def linears(lm: LanguageModel, analysis: Analysis, plan: Plan, masked: list[MaskedLinear]) -> list[Json]:
     """Describe the linears of some blocks; of the first also single weights."""
-    by_block = {linear.block: held for linear, held in zip(lm.of_kind(plan.kind), masked, strict=True)}
+    by_block = {linear.block: held for linear, held in zip(lm.of_kind(str(plan.kind)), masked, strict=True)}
+    blocks = plan.blocks or (0,)
     found = [
-        {"kind": plan.kind, "block": block, "sparsity": plan.sparsity, **linear_of(by_block[block])}
-        for block in plan.blocks
+        {"kind": plan.kind, "block": block, "sparsity": plan.sparsity, **linear_of(by_block[block])} for block in blocks
     ]
-    return [found[0] | weights(by_block[plan.blocks[0]], analysis.features, plan.kind), *found[1:]]
+    return [found[0] | weights(by_block[blocks[0]], analysis.features, str(plan.kind)), *found[1:]]
 
 
 def weights(linear: MaskedLinear, features: FeatureCounts | None, kind: str) -> Json:

@@ -1,32 +1,20 @@
-"""What the stored run of a model holds: recipes, sparsities, prompts, and how long everything is."""
+"""What a run of a model holds: recipes and sparsities, prompts, pictures, and how long everything is."""
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from wanda_core.checks import (
-    ABLATION_WINDOWS,
-    AGREEMENT_WINDOWS,
-    DEFAULT_SAMPLES,
-    DEFAULT_SEQ_LEN,
-    EVAL_SEQ_LEN,
-    EVAL_WINDOWS,
-)
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.checks import ABLATION_WINDOWS, AGREEMENT_WINDOWS, EVAL_SEQ_LEN, EVAL_WINDOWS
+from wanda_core.errors import InputError, shortened
+from wanda_core.recipe import PruneSpec
+from wanda_core.report.keys import Key, place_name
 
 DENSE = "dense"  # the name of the answers before anything is removed
-# By name of a line: makes the recipe at an amount. The line that is dragged is one-shot, which takes a second a recipe.
-RECIPES = {
-    "wanda": partial(PruneSpec, "wanda", order="one-shot"),
-    "magnitude": partial(PruneSpec, "magnitude"),
-    "best": partial(preset, "best"),
-}
-LINES = ("wanda", "magnitude")  # measured at every sparsity; `best` is points of its own
-SPARSITIES = tuple(range(0, 85, 5))  # percent
-PATTERNS = ("2:4", "4:8")
-BEST = (30, 40, 50, 60, 70)  # percent
 ANSWER_TOKENS = 48
-KIND, SPARSITY = "mlp.up_proj", 45  # the kind of linear, and the percent, that the pictures of scores show
-PLANES = (11, 2, 27)  # blocks: where massive activations begin, before them, and where they end
+# What can be drawn beside the curve, by its name in a run.
+PICTURES = ("scores", "linears", "masks", "stream", "ablation", "toy")
+PICTURED = (Key("wanda"), Key("magnitude"))  # the recipes that the pictures of scores show
+KIND, SPARSITY = "mlp.up_proj", 45  # the kind of linear, and the percent, that they show
 TWO_WEIGHTS = ((0.5, 2.0), (40.0, 1.0))  # (w₁, w₂) and (x₁, x₂): magnitude cuts the wrong one
 
 
@@ -48,56 +36,95 @@ PROMPTS = (
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A recipe at one percent of weights removed."""
+
+    key: Key
+    percent: float
+
+    @property
+    def name(self) -> str:
+        """The name its answers have: `wanda@50`."""
+        return place_name(self.key, self.percent)
+
+    @cached_property
+    def spec(self) -> PruneSpec:
+        """The recipe."""
+        return self.key.spec(self.percent)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A recipe along the percents at which it is measured; 0% is the dense model."""
+
+    key: Key
+    percents: tuple[float, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """List what is pruned; nothing for 0%."""
+        return [Cell(self.key, percent) for percent in self.percents if percent]
+
+
+def lines_of(keys: Iterable[Key], percents: Iterable[float], patterns: Iterable[str] = ()) -> tuple[Line, ...]:
+    """Lay every recipe out along the same percents, and under each N:M pattern.
+
+    Raises InputError for what is no pattern, and for a recipe that means nothing there.
+    """
+    lines = []
+    for key in dict.fromkeys(keys):
+        along = tuple(sorted(set(percents)))
+        lines += [Line(key, along)] if along else []
+        for pattern in dict.fromkeys(patterns):
+            patterned = replace(key, pattern=pattern)
+            percent = patterned.percent
+            if percent is None:
+                raise InputError(f"pattern {shortened(pattern)} is no N:M; try 2:4, or leave it out")
+            lines.append(Line(patterned, (percent,)))
+    for line in lines:
+        for cell in line.cells:
+            _ = cell.spec  # raises
+    return tuple(lines)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How much is run.
 
-    sparsities, best: percent, the first ascending from 0; patterns: N:M; answer_tokens: of each answer at most;
-    samples, length: calibration windows and their tokens; windows, agreement_windows, ablation_windows: of seq_len
-    tokens of the evaluation text; kind: of linear, blocks: from 0, and sparsity: percent, of the pictures of scores.
+    lines: that are measured, in this order; prompts: that every model answers, in answer_tokens tokens at most;
+    windows, agreement_windows, ablation_windows: of seq_len tokens of the evaluation text; pictures: some of PICTURES;
+    kind: of linear, blocks: from 0, and sparsity: percent, of the pictures of scores. Where kind or blocks are None
+    they are chosen for the model.
     """
 
-    sparsities: tuple[int, ...] = SPARSITIES
-    patterns: tuple[str, ...] = PATTERNS
-    best: tuple[int, ...] = BEST
-    prompts: tuple[Prompt, ...] = PROMPTS
+    lines: tuple[Line, ...]
+    prompts: tuple[Prompt, ...] = ()
     answer_tokens: int = ANSWER_TOKENS
-    samples: int = DEFAULT_SAMPLES
-    length: int = DEFAULT_SEQ_LEN
     windows: int = EVAL_WINDOWS
     agreement_windows: int = AGREEMENT_WINDOWS
     ablation_windows: int = ABLATION_WINDOWS
     seq_len: int = EVAL_SEQ_LEN
-    kind: str = KIND
+    pictures: tuple[str, ...] = ()
+    kind: str | None = None
     sparsity: int = SPARSITY
-    blocks: tuple[int, ...] = PLANES
+    blocks: tuple[int, ...] | None = None
 
     @property
-    def cells(self) -> list["Cell"]:
-        """List everything that is pruned, in the order in which it is run; nothing for 0%, which is the dense model."""
-        amounts = [str(percent) for percent in self.sparsities if percent]
-        cells = [Cell(line, amount) for line in LINES for amount in [*amounts, *self.patterns]]
-        return cells + [Cell("best", str(percent)) for percent in self.best]
+    def cells(self) -> list[Cell]:
+        """List everything that is pruned, in the order in which it is run."""
+        return [cell for line in self.lines for cell in line.cells]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A recipe at one amount. line: its name in RECIPES; amount: percent of zeros, or an N:M pattern."""
-
-    line: str
-    amount: str
-
-    @property
-    def name(self) -> str:
-        """The name its answers have: `wanda@50`, `magnitude@2:4`."""
-        return f"{self.line}@{self.amount}"
-
-    @property
-    def pattern(self) -> str:
-        """`unstructured`, or N:M."""
-        return self.amount if ":" in self.amount else "unstructured"
-
-    @property
-    def spec(self) -> PruneSpec:
-        """The recipe."""
-        make = RECIPES[self.line]
-        return make(pattern=self.amount) if ":" in self.amount else make(sparsity=int(self.amount) / 100)
+# The fullest plan: the stored run of the built-in model. The line that is dragged is one-shot, which takes a second a
+# recipe; `best` is points of its own. Of the blocks, massive activations begin in the first, after the second, and end
+# in the third.
+WHOLE = Plan(
+    lines=(
+        *lines_of(PICTURED, range(0, 85, 5), ("2:4", "4:8")),
+        *lines_of([Key("best")], range(30, 80, 10)),
+    ),
+    prompts=PROMPTS,
+    pictures=PICTURES,
+    kind=KIND,
+    blocks=(11, 2, 27),
+)

@@ -1,5 +1,7 @@
 """What a recipe costs and what the model then says: one point of a curve, and its answers."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +12,13 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.recipe import PruneSpec
+from wanda_core.report.form import LARGEST
 from wanda_core.report.numbers import rounded, significant
 from wanda_core.report.plan import Plan
+from wanda_core.text.chats import Document
 from wanda_core.text.windows import Calibration
 
-Point = dict[str, float]
+Point = dict[str, float | None]
 Answer = dict[str, list[Any]]
 
 
@@ -22,20 +26,20 @@ Answer = dict[str, list[Any]]
 class Dense:
     """The dense model with what recipes are made and measured on.
 
-    profile: its norms over the calibration, which decide where the order is one-shot; text: of the evaluation.
+    text: of the evaluation, the built-in one where it is None; bos: whether the begin token is put before every window
+    of it; profile: its norms over the calibration, which decide where the order is one-shot; None until they are read.
     """
 
     lm: LanguageModel
     calibration: Calibration
-    profile: Profile
-    text: str
+    text: str | Sequence[Document] | None = None
+    bos: bool = False
+    profile: Profile | None = None
 
 
-def dense_steps(dense: Dense, plan: Plan) -> Steps[tuple[Point, list[Answer]]]:
-    """Measure the dense model and let it answer. -> a point as `point_steps` gives it, with nothing spent or lost."""
-    measured = yield from perplexity_steps(dense.lm, dense.text, seq_len=plan.seq_len, windows=plan.windows)
-    point = {"perplexity": significant(measured.perplexity), "top1": 1.0, "kl": 0.0, "seconds": 0.0}
-    return point, (yield from answers_steps(dense.lm, plan))
+def dense_steps(dense: Dense, plan: Plan) -> Steps[float]:
+    """Measure the dense model's perplexity."""
+    return (yield from _perplexity_steps(dense.lm, dense, plan))
 
 
 def point_steps(dense: Dense, spec: PruneSpec, plan: Plan) -> Steps[tuple[Point, list[Answer]]]:
@@ -44,20 +48,23 @@ def point_steps(dense: Dense, spec: PruneSpec, plan: Plan) -> Steps[tuple[Point,
     -> the perplexity, the share of positions `top1` where it finds the same token likeliest as the dense model, the
     divergence `kl` in nats, the seconds of pruning alone; and one answer a prompt.
     """
-    one_shot = spec.order == "one-shot"
-    variant = yield from prune_steps(
-        dense.lm, spec, None if one_shot else dense.calibration, dense.profile if one_shot else None
+    variant = yield from prune_steps(dense.lm, spec, dense.calibration, dense.profile)
+    perplexity = yield from _perplexity_steps(variant.lm, dense, plan)
+    agreed = yield from agreement_steps(
+        dense.lm, variant.lm, dense.text, seq_len=plan.seq_len, windows=plan.agreement_windows, bos=dense.bos
     )
-    lm, text, seq_len = variant.lm, dense.text, plan.seq_len
-    measured = yield from perplexity_steps(lm, text, seq_len=seq_len, windows=plan.windows)
-    agreed = yield from agreement_steps(dense.lm, lm, text, seq_len=seq_len, windows=plan.agreement_windows)
     point = {
-        "perplexity": significant(measured.perplexity),
+        "perplexity": perplexity,
         "top1": rounded(agreed.top1),
-        "kl": rounded(agreed.kl),
+        "kl": rounded(agreed.kl) if math.isfinite(agreed.kl) else None,
         "seconds": rounded(variant.report.seconds, 2),
     }
     return point, (yield from answers_steps(variant.lm, plan))
+
+
+def _perplexity_steps(lm: LanguageModel, dense: Dense, plan: Plan) -> Steps[float]:
+    measured = yield from perplexity_steps(lm, dense.text, seq_len=plan.seq_len, windows=plan.windows, bos=dense.bos)
+    return significant(min(measured.perplexity, LARGEST))
 
 
 def answers_steps(lm: LanguageModel, plan: Plan) -> Steps[list[Answer]]:

@@ -1,5 +1,7 @@
 """Chats: lists of messages in place of a text, put into words by a model's own template."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,16 @@ def chat_of(value: object) -> Chat | None:
         others = {key: kept for key, kept in message.items() if kept is not None and key not in ("from", "value")}
         chat.append({**others, "role": ROLES.get(role.lower(), role), "content": content or ""})
     return chat
+
+
+def bytes_of(text: str | Sequence[Document]) -> bytes:
+    """Write a text or documents as bytes, so that two with the same bytes are the same."""
+    return (text if isinstance(text, str) else json.dumps(text, default=str)).encode()
+
+
+def fingerprint_of(text: str | Sequence[Document]) -> str:
+    """Return the first 16 digits of the sha256 of a text in UTF-8, or of documents."""
+    return hashlib.sha256(bytes_of(text)).hexdigest()[:16]
 
 
 def tokens_of(lm: "LanguageModel", document: Document) -> list[int]:

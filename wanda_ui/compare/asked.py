@@ -7,8 +7,8 @@ from typing import Any
 from wanda_core.checks import MAX_SEED, MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.generation import check_prompt, check_settings
-from wanda_core.methods import METHODS
-from wanda_core.recipe import PRESETS, PruneSpec, preset
+from wanda_core.recipe import PruneSpec
+from wanda_core.report.keys import MOST_CHARACTERS, chosen
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
@@ -16,7 +16,6 @@ from wanda_ui.settings import Settings
 
 DENSE = "dense"
 MOST_RECIPES = 3  # looked at together
-MOST_KEY = 400  # characters of the name that the view has for a recipe
 MOST_POINTS = 96  # of a curve that is measured at once: every percent from 0 to 95
 MOST_PROMPTS = 50  # of one's own
 MOST_TOKENS = 1024  # of an answer
@@ -111,7 +110,7 @@ def column_of(given: Any, settings: Settings) -> Column:
         if not isinstance(given.get(name), str):
             raise InputError(f"{name} {shortened(given.get(name))} is no choice of the page; load the page again")
     key = given.get("key")
-    if not isinstance(key, str) or len(key) > MOST_KEY:
+    if not isinstance(key, str) or len(key) > MOST_CHARACTERS:
         raise InputError(f"the recipe's name {shortened(key)} is not what the page sends; load the page again")
     at = given.get("at")
     if not is_number(at):
@@ -123,21 +122,10 @@ def column_of(given: Any, settings: Settings) -> Column:
 def spec_of(
     percent: object, *, method: str, pattern: str, order: str, group: str, allocation: str, update: str
 ) -> PruneSpec:
-    """Make a recipe of what was chosen. What stands at `default` is the page's: one-shot, which is fast, wherever the
-    recipe can do without the inputs themselves. percent: of an unstructured recipe."""
-    given: dict[str, Any] = {"pattern": pattern, "allocation": allocation}
-    given |= {
-        name: value for name, value in (("order", order), ("group", group), ("update", update)) if value != "default"
-    }
-    if pattern == "unstructured":
-        given["sparsity"] = as_share(percent)
-    if method in PRESETS:
-        return preset(method, **given)
-    known = METHODS.get(method)
-    if "order" not in given and known is not None:
-        changes = (given.get("update") or known.default_update) != "none"
-        given["order"] = "in-flight" if changes else "one-shot"
-    return PruneSpec(method, **given)
+    """Make a recipe of what was chosen. percent: of an unstructured recipe."""
+    return chosen(
+        method, as_share(percent), pattern=pattern, order=order, group=group, allocation=allocation, update=update
+    )
 
 
 def reading_of(given: Mapping[str, Any], settings: Settings) -> Reading:

@@ -1,7 +1,5 @@
 """All that decides a variant, as the page knows it: a recipe, and the text that is read for it."""
 
-import hashlib
-import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from typing import Any
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.chats import Document
+from wanda_core.text.chats import Document, bytes_of, fingerprint_of
 
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
 
@@ -67,11 +65,11 @@ class KeptTexts:
 
     def put(self, text: str | list[Document]) -> str:
         """Keep a text, or documents; return its digest, 16 hexadecimal digits."""
-        digest = hashlib.sha256(_bytes_of(text)).hexdigest()[:16]
+        digest = fingerprint_of(text)
         with self._lock:
             self._texts[digest] = text
             self._texts.move_to_end(digest)
-            while len(self._texts) > 1 and sum(len(_bytes_of(kept)) for kept in self._texts.values()) > self.budget:
+            while len(self._texts) > 1 and sum(len(bytes_of(kept)) for kept in self._texts.values()) > self.budget:
                 self._texts.popitem(last=False)
         return digest
 
@@ -86,8 +84,3 @@ class KeptTexts:
                 )
             self._texts.move_to_end(digest)
             return self._texts[digest]
-
-
-def _bytes_of(text: str | list[Document]) -> bytes:
-    """Write what is kept, so that two with the same bytes are the same."""
-    return (text if isinstance(text, str) else json.dumps(text, default=str)).encode()

@@ -1,4 +1,4 @@
-"""What a replay must look like, whatever model and plan it was made from."""
+"""What a run must look like that holds all that its plan names, whatever model it was made from."""
 
 import base64
 from dataclasses import asdict
@@ -7,31 +7,32 @@ from itertools import pairwise
 import pytest
 
 from wanda_core.explain.tiles import SIDE
-from wanda_core.report.plan import LINES, Plan
-from wanda_core.report.replay import recipes
+from wanda_core.report.keys import Key
+from wanda_core.report.plan import PICTURED, Plan
+from wanda_core.report.run import VALUES, dumped, read_run
 
-POINT = ("perplexity", "top1", "kl", "seconds")
 METRICS = ("score", "size")  # by which the two lines, Wanda and magnitude, order weights
 
 
-def assert_whole(replay: dict, plan: Plan, blocks: int) -> None:
-    """Assert that a replay holds everything a plan names. blocks: of the model."""
-    assert list(replay) == [
-        *("made", "dense", "sparsities", "lines", "points", "prompts", "answers"),
+def assert_whole(run: dict, plan: Plan, blocks: int) -> None:
+    """Assert that a run holds everything a plan names, all pictures too. blocks: of the model."""
+    assert read_run(dumped(run)) == run
+    assert list(run) == [
+        *("format", "made", "dense", "lines", "prompts", "answers"),
         *("scores", "linears", "masks", "stream", "ablation", "toy"),
     ]
-    _assert_made(replay["made"], plan)
-    _assert_points(replay, plan)
-    _assert_answers(replay, plan)
-    _assert_scores(replay["scores"], plan, blocks)
-    assert [linear["block"] for linear in replay["linears"]] == list(plan.blocks)
-    for linear in replay["linears"]:
+    _assert_made(run["made"], plan)
+    _assert_points(run, plan)
+    _assert_answers(run, plan)
+    _assert_scores(run["scores"], plan, blocks)
+    assert [linear["block"] for linear in run["linears"]] == list(plan.blocks)
+    for linear in run["linears"]:
         _assert_linear(linear, plan)
-    _assert_weights(replay["linears"][0])
-    assert not any("told" in linear for linear in replay["linears"][1:])
-    _assert_masks(replay["masks"], blocks)
-    _assert_outliers(replay, plan, blocks)
-    toy = replay["toy"]
+    _assert_weights(run["linears"][0])
+    assert not any("told" in linear for linear in run["linears"][1:])
+    _assert_masks(run["masks"], blocks)
+    _assert_outliers(run, plan, blocks)
+    toy = run["toy"]
     (w1, w2), (x1, x2) = toy["w"], toy["x"]
     assert toy["y"] == w1 * x1 + w2 * x2
     assert toy["errors"] == [abs(w1 * x1), abs(w2 * x2)]
@@ -40,50 +41,47 @@ def assert_whole(replay: dict, plan: Plan, blocks: int) -> None:
 
 def _assert_made(made: dict, plan: Plan) -> None:
     assert len(made["date"].split("-")) == 3
-    assert made["recipes"] == recipes()
     assert set(made["versions"]) == {"wanda", "torch", "transformers"}
     drawn = made["calibration"]
-    assert (drawn["samples"], drawn["seq_len"], drawn["seed"]) == (plan.samples, plan.length, 0)
     assert drawn["source"] == "built-in text"
     assert len(drawn["fingerprint"]) == 64
     assert drawn["seconds"] > 0
     assert (made["windows"], made["seq_len"]) == (plan.windows, plan.seq_len)
     assert made["agreement_windows"] == plan.agreement_windows
     assert made["answer_tokens"] == plan.answer_tokens
+    assert (made["dtype"], made["bos"]) == ("float32", False)
     assert 0 < made["prunable"] < made["parameters"]
 
 
-def _assert_points(replay: dict, plan: Plan) -> None:
-    assert replay["sparsities"] == list(plan.sparsities)
-    assert list(replay["lines"]) == list(LINES)
-    points = [dict(point) for point in replay["points"]]
-    for line in replay["lines"].values():
-        assert tuple(line) == POINT
-        assert all(len(values) == len(plan.sparsities) for values in line.values())
-        first = tuple(line[name][0] for name in POINT)
-        assert first == (replay["dense"]["perplexity"], 1, 0, 0)
-        points += [dict(zip(POINT, values, strict=True)) for values in zip(*line.values(), strict=True)][1:]
-    for point in points:
-        assert point["perplexity"] > 1
-        assert 0 <= point["top1"] <= 1
-        assert point["kl"] > 0
-        assert point["seconds"] > 0
-    places = [(point["line"], point["pattern"], point["sparsity"]) for point in replay["points"]]
-    shares = {pattern: round(100 * (1 - int(pattern[0]) / int(pattern[2:]))) for pattern in plan.patterns}
-    expected = [(line, pattern, shares[pattern]) for line in LINES for pattern in plan.patterns]
-    assert places == expected + [("best", "unstructured", percent) for percent in plan.best]
+def _assert_points(run: dict, plan: Plan) -> None:
+    assert [(line["key"], tuple(line["at"])) for line in run["lines"]] == [
+        (str(line.key), line.percents) for line in plan.lines
+    ]
+    for line in run["lines"]:
+        assert line["calibration"] is None
+        assert list(line)[4:] == list(VALUES)
+        spec = Key.parse(line["key"]).spec(50).to_dict()
+        assert line["recipe"] == {name: value for name, value in spec.items() if name != "sparsity"}
+        points = [
+            dict(zip(VALUES, values, strict=True)) for values in zip(*(line[name] for name in VALUES), strict=True)
+        ]
+        if line["at"][0] == 0:
+            assert list(points.pop(0).values()) == [run["dense"]["perplexity"], 1, 0, 0]
+        for point in points:
+            assert point["perplexity"] > 1
+            assert 0 <= point["top1"] <= 1
+            assert point["kl"] > 0
+            assert point["seconds"] > 0
 
 
-def _assert_answers(replay: dict, plan: Plan) -> None:
-    assert replay["prompts"] == [asdict(prompt) for prompt in plan.prompts]
-    assert list(replay["answers"]) == ["dense", *(cell.name for cell in plan.cells)]
-    for answers in replay["answers"].values():
+def _assert_answers(run: dict, plan: Plan) -> None:
+    assert run["prompts"] == [asdict(prompt) for prompt in plan.prompts]
+    assert list(run["answers"]) == ["dense", *(cell.name for cell in plan.cells)]
+    for answers in run["answers"].values():
         assert len(answers) == len(plan.prompts)
         for answer in answers:
             assert set(answer) == {"t", "p"}
             assert 1 <= len(answer["t"]) == len(answer["p"]) <= plan.answer_tokens
-            assert all(isinstance(piece, str) for piece in answer["t"])
-            assert all(isinstance(percent, int) and 0 <= percent <= 100 for percent in answer["p"])
 
 
 def _assert_scores(scores: dict, plan: Plan, blocks: int) -> None:
@@ -147,7 +145,7 @@ def _assert_weights(linear: dict) -> None:
     rows, columns = linear["rows"], linear["columns"]
     for tile in (linear["overview"], linear["near"]):
         planes = [base64.b64decode(sheet) for sheet in (tile["size"], *tile["kept"])]
-        assert len(planes) == 1 + len(LINES)
+        assert len(planes) == 1 + len(PICTURED)
         assert {len(plane) for plane in planes} == {tile["height"] * tile["width"]}
     overview, near, told = linear["overview"], linear["near"], linear["told"]
     cell = 2 ** linear["levels"]
@@ -183,8 +181,8 @@ def _assert_masks(masks: dict, blocks: int) -> None:
     assert 0 <= min(shares) <= overall <= max(shares) < 1
 
 
-def _assert_outliers(replay: dict, plan: Plan, blocks: int) -> None:
-    stream, ablation = replay["stream"], replay["ablation"]
+def _assert_outliers(run: dict, plan: Plan, blocks: int) -> None:
+    stream, ablation = run["stream"], run["ablation"]
     assert len(stream["largest"]) == len(stream["median"]) == blocks
     ratios = [largest / median for largest, median in zip(stream["largest"], stream["median"], strict=True)]
     assert abs(max(ratios) / stream["ratio"] - 1) < 1e-3

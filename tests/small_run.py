@@ -7,7 +7,7 @@ from typing import Any
 from wanda_core.report.keys import Key
 from wanda_core.report.run import recipe_of
 
-FATE = {"removed": False, "scope": "row", "of": 2, "removed_there": 1, "rank": 1, "cut": 0.5}
+FATE = {"metric": "score", "removed": False, "scope": "row", "of": 2, "removed_there": 1, "rank": 1, "cut": 0.5}
 CUT = {"metric": "score", "median": -0.5, "low": -0.6, "high": -0.4}
 BARS = {"edges": [-1, 1], "kept": [0, 2], "removed": [2, 0], "zeros": 0, "misplaced": 0}
 GRID = {"edges": [-1.0, 1.0], "share": [[400, 600], [500, 500]], "median": [0.1, None]}
@@ -114,6 +114,7 @@ RUN: dict[str, Any] = {
                 "column": {
                     **{"column": 1, "columns": 2, "rows": 2, "norm": 2.5, "loudness": 1, "median": 1.5},
                     "kept": [1, 0],
+                    "feature": {"meets": True, "magnitude": 6, "layers": 0.5, "positions": 0.1, "least": [0.25, 0.06]},
                 },
                 "row": {
                     **{"row": 1, "columns": 2, "size": 0.5, "score": 1.25, "kept": [0.5, 0.5]},

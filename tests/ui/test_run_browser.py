@@ -15,7 +15,7 @@ from wanda_ui.language import words
 
 pytestmark = pytest.mark.browser
 
-SCRIPTS = ("1-words.js", "2-data.js", "21-run.js")
+SCRIPTS = ("1-words.js", "2-data.js", "25-run.js")
 TINY = RUN["made"]["name"]
 STORED = REPLAY.read_text(encoding="utf-8")
 

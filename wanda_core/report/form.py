@@ -1,7 +1,7 @@
 """The form of a run, piece by piece: checks of plain values that a stranger's file brings.
 
 A check takes a value and where it stands, and raises `WrongError` where it is not as it must be. `W.readRun`
-(`assets/view/21-run.js`) checks the same.
+(`assets/view/25-run.js`) checks the same.
 """
 
 import re

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -116,10 +117,10 @@ def layouts_as_saved(model: Any) -> dict[str, tuple[str, Tensor]] | None:
         state.pop(name, None)
     own = remove_tied_weights_from_state_dict(state, model)
     empty = {name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in own.items()}
-    owners = {value.untyped_storage()._cdata: name for name, value in empty.items()}
+    owners = {StorageWeakRef(value.untyped_storage()): name for name, value in empty.items()}
     with _Uncopied():
         saved = revert_weight_conversion(model, empty)
-    found = {name: (owners.get(value.untyped_storage()._cdata, ""), value) for name, value in saved.items()}
+    found = {name: (owners.get(StorageWeakRef(value.untyped_storage()), ""), value) for name, value in saved.items()}
     return found if all(owner for owner, _ in found.values()) else None
 
 

@@ -19,6 +19,7 @@ from wanda_core.pruning.packed import PackedVariant, needed_bytes
 from wanda_core.pruning.prune import needs_text
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
+from wanda_ui.away.tickets import Tickets
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.fetching import Fetching
@@ -36,7 +37,7 @@ from wanda_ui.settings import Settings
 T = TypeVar("T")
 Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 
-MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
+MAX_MODELS = 2  # kept in memory at once; the one unused longest goes, unless somebody downloads what was made of it
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
@@ -58,6 +59,7 @@ class AppState:
         self.engine = Engine(self.settings.jobs_waiting)
         self.models: OrderedDict[str, Loaded] = OrderedDict()
         self.variants = KeptVariants(self.settings.variant_bytes)
+        self.tickets = Tickets()
         self.texts = KeptTexts()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
@@ -346,12 +348,14 @@ class AppState:
         return self.engine.run(lambda: self._run(job, models), kind, quiet, shared)
 
     def _load(self, name: str, located: Located) -> Steps[Loaded]:
-        """Load a model whose files are here; the one unused longest goes."""
+        """Load a model whose files are here; the one unused longest goes, of those that no download needs."""
         if name not in self.models:
             yield Progress("loading", 0, 1, "parts", name)
             self.models[name] = Loaded(load_located(located, one_thread=True), name)
-            while len(self.models) > MAX_MODELS:
-                self.models.popitem(last=False)
+            self.tickets.sweep()
+            idle = [other for other, loaded in self.models.items() if not loaded.claims and other != name]
+            for other in idle[: max(0, len(self.models) - MAX_MODELS)]:
+                del self.models[other]
         return self.models[name]
 
     def _used(self, name: str) -> None:

@@ -90,8 +90,11 @@ class AppState:
         except InputError:
             return None
 
-    def model_steps(self, name: str) -> Steps[Loaded]:
-        """Return a model, fetched and loaded for the first who asks; others wait for the same."""
+    def model_steps(self, name: str, token: str | None = None) -> Steps[Loaded]:
+        """Return a model, fetched and loaded for the first who asks; others wait for the same.
+
+        token: of the hub, for this fetch alone; by default the machine's own.
+        """
         name = self.normal(name)
         if not self.settings.allows(name):
             raise InputError(f"model {name!r} is not one of those this server offers; choose one from the list")
@@ -99,7 +102,8 @@ class AppState:
         if loaded is None and self._run is not in_this_process:
             raise InputError(f"model {name!r} is not loaded, and this server runs {', '.join(self.models)} alone")
         if loaded is None:
-            located = yield from self._fetching.steps(name)
+            more = {} if token is None else {"token": token}
+            located = yield from self._fetching.steps(name, **more)
             kind = ("load", name)
             loaded = yield from self.engine.run(partial(self._load, name, located), kind, shared=kind)
         self._used(name)
@@ -378,8 +382,8 @@ def _passes(spec: PruneSpec) -> float:
     return {"faithful": 2.1, "in-flight": 1.3}[spec.order]
 
 
-def _located(name: str, tell: Callable[[Progress], object], settings: Settings) -> Located:
+def _located(name: str, tell: Callable[[Progress], object], settings: Settings, token: str | None = None) -> Located:
     """Find a model's files or bring them here, at the commit that the server's list pins it to."""
     commit = settings.commit(name)
     pinned = name if commit is None else f"{name}@{commit}"
-    return locate(pinned, on_progress=tell, local_folders=settings.local_folders)
+    return locate(pinned, on_progress=tell, local_folders=settings.local_folders, token=token)

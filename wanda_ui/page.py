@@ -18,7 +18,6 @@ from wanda_core.machine.process import bound_arenas, keep_freed_memory
 from wanda_core.model import builtin
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
-from wanda_ui.away.take import Take
 from wanda_ui.compare import tab as compare_tab
 from wanda_ui.compressed import Compressed
 from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
@@ -113,9 +112,6 @@ def build(state: AppState) -> GuardedPage:
             return update
 
         page.load(welcome, None, [output for tab in built for output in tab.outputs], **LIGHT)
-    take = Take(state, lambda: page.settings)
-    page.questions |= {"take": take.answer, "checkpoint": take.checkpoint}
-    page.downloads["checkpoint"] = state.tickets.get
     page.guard(state.settings)
     page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page

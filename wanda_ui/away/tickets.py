@@ -85,7 +85,7 @@ class Tickets:
                     )
                 self._drop(min(idle, key=lambda one: (not one.ended, one.used)))
             self._tickets[ticket.secret] = ticket
-            loaded.claims += 1
+            loaded.claim()
         return ticket
 
     def get(self, secret: str, file: str) -> Ticket | None:
@@ -135,4 +135,4 @@ class Tickets:
 
     def _drop(self, ticket: Ticket) -> None:
         del self._tickets[ticket.secret]
-        ticket.loaded.claims -= 1
+        ticket.loaded.claim(-1)

@@ -77,23 +77,26 @@ class InModel:
         return cls(parameter, torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"), pruned)
 
     @property
+    def changed(self) -> Tensor | None:
+        """The parameter after pruning, where weights that stay were changed."""
+        return self.pruned.changed if self.pruned is not None else None
+
+    @property
     def largest(self) -> Tensor:
-        """A number, in its own format, that none of the tensor's is beyond in size; the parameter's when dense."""
-        held = self.pruned.changed if self.pruned is not None and self.pruned.changed is not None else self.parameter
-        low, high = torch.aminmax(held.detach())
+        """A number, in its own format, that none of the tensor's is beyond in size; dense, where weights only went."""
+        held = self.parameter if self.changed is None else self.changed
+        low, high = torch.aminmax(self._of(held, (), self.layout))
         return torch.maximum(-low, high)
 
     def read(self, parts: Iterable[Part]) -> Generator[Tensor, None, None]:
         """Yield the parts one after the other; of a pruned parameter no more than the part is unpacked."""
         for part in parts:
             place = self.layout[part]
-            if self.pruned is None:
-                yield self._of(self.parameter, part, place).cpu()
-            elif self.pruned.changed is not None:
-                yield self._of(self.pruned.changed, part, place)
-            else:
-                dense = self._of(self.parameter, part, place).cpu()
-                yield masks.without(dense, ~self.pruned.kept_at(place))
+            if self.changed is not None:
+                yield self._of(self.changed, part, place)
+                continue
+            dense = self._of(self.parameter, part, place).cpu()
+            yield dense if self.pruned is None else masks.without(dense, ~self.pruned.kept_at(place))
 
     def _of(self, held: Tensor, part: Part, place: Tensor) -> Tensor:
         """Return the part of what has the parameter's shape, a view of it."""

@@ -116,8 +116,10 @@ class WeightFiles:
             dtype, held = saved_dtype(stored, main, self.dtype), self.held.get(name)
             if stored.dtype not in FLOATS or 0 in stored.shape:
                 continue
-            if isinstance(held, InModel) and bool(torch.isfinite(held.largest.to(FLOATS[dtype]))):
-                continue
+            if isinstance(held, InModel):
+                as_it_was = dtype == stored.dtype and held.changed is None  # each number is one that lies in the file
+                if as_it_was or bool(torch.isfinite(held.largest.to(FLOATS[dtype]))):
+                    continue
             for _ in self.parts(name, dtype):  # that finds what the number is, and whether it is there after pruning
                 pass
 

@@ -215,8 +215,8 @@ class _Transfer:
         """Return the index of the model's weights, from the cache or the hub, None where neither has it now."""
         try:
             with _in_one_sentence(self.name):
-                about = {"revision": self.commit, "tqdm_class": _bar_of(self), "token": self.token}
-                file = hf_hub_download(self.hub_id, INDEX, **about)
+                bar, token = _bar_of(self), self.token
+                file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=bar, token=token)
                 return Path(file).read_text(encoding="utf-8", errors="replace")
         except UnreachableError:
             return None
@@ -247,8 +247,9 @@ class _Transfer:
 
     def _download(self, files: list[str]) -> Path:
         with _in_one_sentence(self.name):
-            about = {"revision": self.commit, "tqdm_class": _bar_of(self), "token": self.token}
-            return Path(snapshot_download(self.hub_id, allow_patterns=[escape(file) for file in files], **about))
+            wanted, bar = [escape(file) for file in files], _bar_of(self)
+            at, token = self.commit, self.token
+            return Path(snapshot_download(self.hub_id, revision=at, allow_patterns=wanted, tqdm_class=bar, token=token))
 
 
 _running: set[_Transfer] = set()

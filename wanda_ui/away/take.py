@@ -15,7 +15,7 @@ from wanda_core.checkpoint.beside import bytes_beside
 from wanda_core.checkpoint.contents import Contents, contents
 from wanda_core.checkpoint.naming import file_stem
 from wanda_core.checkpoint.tensor_file import FLOATS
-from wanda_core.checkpoint.weights import WeightFiles, main_dtype
+from wanda_core.checkpoint.weights import main_dtype
 from wanda_core.checks import DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError, ModelError, shortened
 from wanda_core.low_memory.one_by_one import files_one_by_one
@@ -29,6 +29,7 @@ from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import asked
 from wanda_ui.compare.asked import Column
+from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.language import Say
@@ -38,6 +39,7 @@ Json = dict[str, Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUTPUT = "out"  # folder of what the command writes
 OWN_TEXT = "calibration.txt"  # what an own text is called whose name is not told
+MOST_SIZES = 20  # models whose sizes are remembered
 MOST_NAME = 200  # characters of a file's name
 
 
@@ -57,6 +59,7 @@ class Take:
 
     def __init__(self, state: AppState, settings: Callable[[], Settings]) -> None:
         self.state, self.settings = state, settings
+        self._sizes: Kept[tuple[str, str], tuple[str, dict[str, int]]] = Kept(MOST_SIZES)
 
     def answer(self, given: Mapping[str, Any], say: Say) -> Json:
         """Tell what can be taken along.
@@ -161,18 +164,25 @@ class Take:
 
     def _offer(self, loaded: Loaded, say: Say) -> Json:
         """Tell whether the checkpoint can be had here, and its size."""
-        lm = loaded.lm
-        files = files_one_by_one(lm, None, {})
-        why = say("away.public") if self.settings().public else say("away.joined_short") if files is None else None
-        own = FLOATS[main_dtype(files.stored)] if files is not None else lm.dtype
-        sizes = {} if files is None else {name: _bytes(lm, files, dtype) for name, dtype in DTYPES.items()}
-        return {"offered": why is None, "why": why, "bytes": sizes, "own": str(own).removeprefix("torch.")}
+        key = (loaded.name, loaded.state)
+        known = self._sizes.get(key)
+        if known is None:
+            known = _sizes(loaded.lm)
+            self._sizes.put(key, known)
+        own, sizes = known
+        why = say("away.public") if self.settings().public else None if sizes else say("away.joined_short")
+        return {"offered": why is None, "why": why, "bytes": sizes, "own": own}
 
 
-def _bytes(lm: LanguageModel, files: WeightFiles, dtype: torch.dtype) -> int:
-    """Return the bytes of a checkpoint, but for the card and the record."""
-    assert lm.folder is not None  # there are files
-    return replace(files, dtype=dtype).nbytes + bytes_beside(lm.folder)
+def _sizes(lm: LanguageModel) -> tuple[str, dict[str, int]]:
+    """Return a model's own number format, and the bytes of its checkpoint in every one, but for the card and the
+    record; none where its tensors cannot be sent one by one."""
+    files = files_one_by_one(lm, None, {})
+    if files is None or lm.folder is None:
+        return str(lm.dtype).removeprefix("torch."), {}
+    beside = bytes_beside(lm.folder)
+    sizes = {name: replace(files, dtype=dtype).nbytes + beside for name, dtype in DTYPES.items()}
+    return str(FLOATS[main_dtype(files.stored)]).removeprefix("torch."), sizes
 
 
 def _repeat(lm: LanguageModel, column: Column, text: str) -> Repeat:

@@ -156,6 +156,22 @@ def test_what_is_unzipped_is_a_checkpoint_that_plain_transformers_reads_with_the
     assert len(last.tokens) > 0
 
 
+@pytest.mark.builtin
+def test_the_built_in_model_goes_out_and_plain_transformers_reads_it(builtin_lm, tmp_path):
+    variant = prune(builtin_lm, PruneSpec("magnitude", 0.3))
+    made = archive_of(builtin_lm, variant, torch.bfloat16)
+    with (tmp_path / "made.zip").open("wb") as file:
+        for piece in made.read():
+            file.write(piece)
+    assert (tmp_path / "made.zip").stat().st_size == made.nbytes
+    with zipfile.ZipFile(tmp_path / "made.zip") as opened:
+        opened.extractall(tmp_path)
+    assert check_replaceable(tmp_path / "pruned")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", dtype=torch.float32)
+    for linear in builtin_lm.all_linears[::50]:
+        assert torch.equal(model.get_parameter(f"{linear.name}.weight"), variant.pruned_weight(linear.name).bfloat16())
+
+
 @pytest.fixture(scope="module")
 def archive(tokenizer, tmp_path_factory):
     """An archive with several files of weights, and its bytes."""

@@ -105,7 +105,7 @@ def test_what_was_read_of_a_file_is_what_has_gone(folder):
     transfer = push._Transfer(REPO, folder, {}, True, TOKEN)
     transfer.stage = Progress("uploading", 0, 1000, "bytes", REPO)
     with (folder / "config.json").open("rb") as first, (folder / "wanda.json").open("rb") as second:
-        for file, name in ((first, "a"), (second, "b")):
+        for file, name in ((first, "config.json"), (second, "wanda.json")):
             counted = push._Counted(file, name, transfer)
             counted.read(100)
             counted.read(50)

@@ -56,7 +56,7 @@ def built(model):
 
 
 @pytest.fixture
-def view(built, monkeypatch):
+def view(built, monkeypatch, caplog, capfd):
     """The component and the events of that page. state: of the server; settings: of the page, which a test may set"""
     monkeypatch.setattr(built, "settings", built.settings)
     looks = view_of(built)
@@ -65,6 +65,8 @@ def view(built, monkeypatch):
     yield SimpleNamespace(view=looks.view, open=looks.open, pushing=pushing, state=state, page=built)
     assert state.engine.settle()
     assert state.models["tiny"].claims == 0
+    written = caplog.text + "".join(capfd.readouterr())
+    assert not [token for token in (TOKEN, "hf_wrong", "hf_right") if token in written]
 
 
 def pushed(view, who="visitor", language="en", **changes):

@@ -56,7 +56,7 @@ def push_steps(folder: str | Path, repo: str, *, private: bool = True, token: st
     """Push a folder that `save` wrote; yields how many bytes have gone. Closing the generator gives up.
 
     repo: `owner/name`, made where it is not there; private: whether it is to be its owner's alone; token: for this
-    once, by default the machine's own. Nothing is visible on the hub before everything is there, but for the empty
+    once, by default the machine's own. Nothing is visible on the hub before everything is there, but for an empty
     repository. Raises InputError for a folder or a name that is none, and for no token, StorageError where the hub does
     not take it.
     """
@@ -102,7 +102,8 @@ class _Transfer:
         self.repo, self.folder, self.record, self.private, self.token = repo, folder, record, private, token
         self.api = HfApi(token=token)
         self.given_up = threading.Event()
-        self.stage, self.places = Progress("asking", 0, 1, "parts", repo), dict[str, int]()
+        self.stage = Progress("asking", 0, 1, "parts", repo)
+        self.places = dict.fromkeys(self._names, 0)  # bytes that were read, by file
 
     def news(self) -> Progress:
         """Tell how far it is."""
@@ -123,7 +124,7 @@ class _Transfer:
                 if there is None:
                     self.api.create_repo(self.repo, private=self.private)
                     there = self.api.model_info(self.repo)
-                self.places.clear()
+                self.places = dict.fromkeys(self._names, 0)
                 self.stage = Progress("uploading", 0, total, "bytes", self.repo)
                 commit = self.api.create_commit(
                     self.repo,
@@ -137,7 +138,7 @@ class _Transfer:
     @property
     def _names(self) -> list[str]:
         """The files that go out."""
-        return [*self.record[FILES], RECORD]
+        return [*self.record.get(FILES, ()), RECORD]
 
     def _there(self) -> Any:
         """Return what the hub tells of the repository, None where there is none that the token may see."""

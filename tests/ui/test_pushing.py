@@ -23,7 +23,7 @@ from wanda_ui.settings import PUBLIC
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 REPO = f"{OWNER}/tiny"
-DATA = {"model": "tiny", "recipe": SENT, "dtype": None, "repo": REPO, "private": True, "token": TOKEN}
+DATA = {"run": 3, "model": "tiny", "recipe": SENT, "dtype": None, "repository": REPO, "private": True, "token": TOKEN}
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def test_a_variant_arrives_as_it_would_be_saved_and_nothing_of_it_stays(view, hu
     assert repository.private
     assert {"model.safetensors", "wanda.json", "README.md", "config.json"} <= repository.files.keys()
     assert last == {
+        "run": 3,
         "progress": None,
         "ended": True,
-        "repo": REPO,
-        "address": f"{hub.address}/{REPO}",
+        "url": f"{hub.address}/{REPO}",
         "private": True,
         "done": f"Pushed to {REPO}, for you alone to see.",
     }
@@ -112,20 +112,21 @@ def test_in_another_format_and_for_everybody(view, hub):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"run": "x"}, "is not a whole number"),
         ({"model": "other"}, "The model is not in memory yet"),
         ({"recipe": {**SENT, "at": 70}}, "This variant is not made yet; press Prune first"),
         ({"recipe": None}, "is not what the page sends"),
         ({"dtype": "int4"}, "dtype 'int4' is not offered; choose one of"),
-        ({"repo": "tiny"}, "give it as owner/name"),
-        ({"repo": ...}, "give it as owner/name"),
+        ({"repository": "tiny"}, "give it as owner/name"),
+        ({"repository": ...}, "give it as owner/name"),
         ({"private": "no"}, "is neither true nor false"),
         ({"private": ...}, "is neither true nor false"),
         ({"token": 7}, "was given as a token of the hub is none"),
         ({"token": ""}, "there is no token of the hub on this machine"),
         ({"token": "hf_wrong"}, "the hub does not accept the token"),
-        ({"repo": "other/x"}, "may not write there"),
+        ({"repository": "other/x"}, "may not write there"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_cannot_be_pushed_is_said_in_a_sentence(view, hub, changes, said):
     last = pushed(view, **changes)[-1]
@@ -152,7 +153,7 @@ def test_cancel_ends_it_and_nothing_is_to_be_seen(view, hub):
     visit = Visit(view, view.pushing.push(visitor(), event_of(DATA)), "pushed")
     until(lambda: any("uploading" in message["progress"]["words"] for message in visit.messages if message["progress"]))
     view.pushing.cancel.press(visitor())
-    assert visit.ends(5) == {"progress": None, "ended": True, "done": CANCELLED}
+    assert visit.ends(5) == {"run": 3, "progress": None, "ended": True, "done": CANCELLED}
     assert hub.room.repositories[REPO].commits == ["initial commit"]
     until(lambda: not any(thread.name == "apart" for thread in threading.enumerate()), 10)
 

@@ -28,7 +28,7 @@ USUAL = {
     "open": {"model": "builtin"},
     "expect": {"model": "builtin", "recipes": [SMALL]},
     "bring_text": {"path": "", "name": "mine.txt"},
-    "push": {"model": "builtin", "recipe": SMALL, "dtype": None, "repo": "me/x", "private": True, "token": ""},
+    "push": {"run": 1, "model": "builtin", "recipe": SMALL, "dtype": None, "repository": "me/x", "private": True},
 }
 REFUSED = {"push"}  # in words: no folder holds the model, so nothing of it could be sent anywhere
 # The gate lets none of these through, wherever they stand: no number, too much, half a character, another's file.

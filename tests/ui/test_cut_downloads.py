@@ -89,7 +89,7 @@ def test_who_does_not_read_costs_no_memory_and_holds_nobody_up(web, taken, slow)
         began = time.monotonic()
         assert web.send("GET", "/config").status == 200
         assert web.post("/wanda/take", {"model": "tiny", "recipes": [SENT]}).status == 200
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # it would be for as long as nobody reads
     assert archive.closed.wait(5)
 
 
@@ -105,7 +105,7 @@ def test_the_servers_loop_never_waits_for_bytes_that_are_being_made(web, taken, 
 
     def held(start=0):
         yield bytes(2**21)
-        archive.go.wait(20)
+        archive.go.wait(30)
         archive.closed.set()
         yield b""
 
@@ -114,7 +114,7 @@ def test_the_servers_loop_never_waits_for_bytes_that_are_being_made(web, taken, 
         line.recv(2**16)
         began = time.monotonic()
         assert web.send("GET", "/config").status == 200
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # of the thirty that it takes
         assert not archive.closed.is_set()
         archive.go.set()
         assert archive.closed.wait(5)

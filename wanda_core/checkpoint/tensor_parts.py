@@ -17,7 +17,7 @@ from wanda_core.maths import masks
 from wanda_core.model.stored_tensors import StoredTensor
 from wanda_core.pruning.packed import PackedParameter
 
-PART_NUMBERS = 2**20  # of one part; 4 MB of float32
+PART_NUMBERS = 2**18  # of one part; a megabyte of float32, which the processor holds beside itself
 
 Part = tuple[int | slice, ...]  # what a tensor is indexed by
 

@@ -1,4 +1,4 @@
-"""A hub on loopback, for tests: one model with its branches, slow or silent on request."""
+"""A hub on loopback, for tests: one model with its branches, slow, gated or silent on request, and room to push to."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from fake_room import Room
 from huggingface_hub import constants
 
 from wanda_core.errors import WandaError
@@ -25,7 +26,8 @@ DROPS = 20
 @dataclass
 class Hub:
     """commits: a folder of files for each; refs: branches and tags; slow: file that comes in DROPS; pause: seconds
-    between them; broken: path that is answered with 503 from now on, as a pattern; asked: paths that were asked for;
+    between them; broken: path that is answered with 503 from now on, as a pattern; gated: the token with which alone
+    the model's files are given; asked: paths that were asked for; room: what is pushed goes there, where there is one;
     broken_off: set when somebody does not wait for a file's end."""
 
     commits: dict[str, Path]
@@ -34,6 +36,8 @@ class Hub:
     slow: str | None = None
     pause: float = 0.1
     broken: str | None = None
+    gated: str | None = None
+    room: Room | None = None
     asked: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken_off: threading.Event = field(default_factory=threading.Event)
@@ -58,11 +62,21 @@ def serving(hub: Hub):
         def do_GET(self):
             self.respond(head=False)
 
+        def do_POST(self):
+            self.respond(head=False)
+
+        def do_PUT(self):
+            self.respond(head=False)
+
         def respond(self, head):
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(path)
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
             if hub.broken and re.search(hub.broken, path):
                 return self.send(503, b"out of order", head)
+            if hub.room is not None and hub.room.has(path):
+                answered = hub.room.answer(self.command, path, self.body(), token)
+                return self.send(answered.status, answered.body, head, **answered.headers)
             about = re.fullmatch(rf"/api/models/{MODEL}(?:/revision/(.+))?", path)
             tree = re.fullmatch(rf"/api/models/{MODEL}/tree/([^/]+)", path)
             file = re.fullmatch(rf"/{MODEL}/resolve/([^/]+)/(.+)", path)
@@ -72,10 +86,21 @@ def serving(hub: Hub):
                 sizes = self.sizes(tree[1])
                 found = [{"type": "file", "path": p, "size": n, "oid": f"{tree[1][:4]}-{p}"} for p, n in sizes.items()]
                 return self.send(200, json.dumps(found).encode())
+            if file and hub.gated and token != hub.gated:
+                return self.send(401 if token is None else 403, b"", **{"X-Error-Code": "GatedRepo"})
             if file and (content := hub.commits[file[1]] / file[2]).is_file():
                 headers = {"ETag": f'"{file[1][:4]}-{file[2]}"', "X-Repo-Commit": file[1]}
                 return self.send(200, content.read_bytes(), head, slow=file[2] == hub.slow, **headers)
             return self.send(404, b"", **{"X-Error-Code": "EntryNotFound" if file else "RepoNotFound"})
+
+        def body(self):
+            """Read what was sent, a piece at a time, slowly where the hub is."""
+            sent, left = b"", int(self.headers.get("Content-Length") or 0)
+            while left and (piece := self.rfile.read(min(left, 2**14))):
+                sent, left = sent + piece, left - len(piece)
+                if hub.slow == self.command and hub.stopped.wait(hub.pause):
+                    break
+            return sent
 
         def sizes(self, commit):
             folder = hub.commits[commit]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from wanda_core.checkpoint.push import Pushed
 from wanda_core.methods import METHODS
 from wanda_ui.command import commands as all_commands
 
@@ -31,8 +32,9 @@ ELSEWHERE = {
     r".venv\Scripts\pip install -r requirements.txt -c constraints.txt": "Windows",
     r".venv\Scripts\python app.py": "Windows",
 }
+WITHOUT_MODEL = ("app", "sparsity", "site", "report", "push")  # commands
 # Whose options README names.
-OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", "site", "report")
+OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", *WITHOUT_MODEL)
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
 
 
@@ -66,7 +68,7 @@ def localised(arguments: list[str], place: Path) -> list[str]:
     """The command with the tiny model for the built-in one, a text for FILE.txt, our task for those of the hub."""
     mine = {"builtin": "tiny", "FILE.txt": "sample.txt", "507": "7"}  # a channel that the tiny model has
     arguments = [mine.get(argument, argument) for argument in arguments]
-    if "--model" not in arguments and arguments[0] not in ("app", "sparsity", "site", "report"):  # which have none
+    if "--model" not in arguments and arguments[0] not in WITHOUT_MODEL:
         arguments += ["--model", "tiny"]
     if "--tasks" in arguments:
         pytest.importorskip("lm_eval", reason="the extra that runs tasks is not installed")
@@ -84,6 +86,14 @@ def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
     monkeypatch.setattr("wanda_ui.start.serve", lambda host, port: served.append((host, port)))  # else it never ends
+    pushed = []
+
+    def push(folder, repo, private):
+        pushed.append((Path(folder, "wanda.json").is_file(), repo, private))
+        yield from ()
+        return Pushed(repo, f"https://huggingface.co/{repo}", "0" * 40, private)
+
+    monkeypatch.setattr("wanda_core.checkpoint.push.push_steps", push)  # there is no account to push to
     found = commands()
     assert {"prune", "perplexity", "generate", "profile"} <= {word for command in found for word in command}
     for command in found:
@@ -106,6 +116,7 @@ def test_every_command_line_runs(place, monkeypatch):
             code, said = done.returncode, done.stderr
         assert code == 0, f"{shlex.join(command)}: {said}"
     assert served == [(None, None)]
+    assert pushed == [(True, "me/wanda-50", True)]
 
 
 def test_every_other_line_of_code_is_known_and_its_targets_exist():

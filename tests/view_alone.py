@@ -2,6 +2,8 @@
 
 import json
 
+from wanda_core.assets import REPLAY
+from wanda_core.report.run import read_run
 from wanda_ui.first_view import first_view
 from wanda_ui.settings import Settings
 
@@ -23,7 +25,7 @@ def html(language="en"):
     """-> the page as it is sent, with an empty place for the view instead of Gradio's part."""
     place = "<div id='view'><div class='wl-slot'></div></div>"
     return (
-        f"<!doctype html><html lang='{language}'><head><meta charset='utf-8'></head><body>"
+        f"<!doctype html><html lang='{language}'><head><meta charset='utf-8'><title>Wanda Lab</title></head><body>"
         f"{first_view(language, Settings())}<gradio-app>{place}</gradio-app></body></html>"
     )
 
@@ -107,42 +109,13 @@ def take_answer(given, **checkpoint):
     ]
     sizes = {"bfloat16": 269_000_000, "float16": 269_000_000, "float32": 538_000_000}
     offered = {"offered": True, "why": None, "bytes": sizes, "own": "bfloat16", **checkpoint}
-    about = {"model": MODEL, "name": given["model"], "date": "2026-11-27"}
+    about = {**read_run(REPLAY)["made"], "model": MODEL, "name": given["model"], "date": "2026-11-27"}
     return {"ready": True, "about": about, "recipes": recipes, "checkpoint": offered}
-
-
-# What other files of the view define; here no more than what these tests look at.
-STUBS = """() => {
-    WandaLab.runOf ??= ({ known, model, recipes, about }) => ({
-        format: 1, made: about, dense: { perplexity: known.densePerplexity(model) }, prompts: [], answers: {},
-        lines: (recipes || ['wanda', 'magnitude'].map(method => WandaLab.recipe({ method }))).map(recipe => {
-            const points = known.storedLine(model, recipe);
-            const names = ['perplexity', 'top1', 'kl', 'seconds'];
-            const values = names.map(name => [name, points.map(([, point]) => point[name])]);
-            return { key: WandaLab.keyOf(recipe), at: points.map(([at]) => at), ...Object.fromEntries(values) };
-        }) });
-    WandaLab.readRun ??= text => {
-        try {
-            const run = JSON.parse(text);
-            return run.format === 1 ? { run } : { problem: 'it has another form' };
-        } catch {
-            return { problem: 'it is no JSON' };
-        }
-    };
-    WandaLab.reportFile ??= (shell, run) => shell.replace('RUN', run.made.model);
-    WandaLab.Known.prototype.addRun ??= function (run) {
-        for (const line of run.lines)
-            this.stored.set(line.key, line.at.map((at, i) => [at, { perplexity: line.perplexity[i],
-                top1: line.top1[i], kl: line.kl[i], seconds: line.seconds[i] }]));
-        return null;
-    };
-}"""
 
 
 def whole_view(browser, answers=None, **more):
     """-> the view with all its files, at what it hands over."""
     view = Alone(browser, {"take": take_answer, **(answers or {})}, attached=False, **more)
-    view.page.evaluate(STUBS)
     view.page.evaluate(ATTACH, MODEL)
     view.page.locator("#take-away").scroll_into_view_if_needed()
     return view

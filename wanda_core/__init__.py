@@ -11,7 +11,7 @@ from wanda_core.version import __version__
 if TYPE_CHECKING:
     from wanda_core.calibration.profile import Profile, load_profile, profile, save_profile
     from wanda_core.checkpoint.save import save
-    from wanda_core.errors import InputError, ModelError, ProcessError, StorageError, WandaError
+    from wanda_core.errors import GatedError, InputError, ModelError, ProcessError, StorageError, WandaError
     from wanda_core.evaluation.generation import Generated, generate
     from wanda_core.evaluation.perplexity import Agreement, Perplexity, agreement, perplexity
     from wanda_core.methods import METHODS, Method
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "calibration.profile": ("Profile", "load_profile", "profile", "save_profile"),
     "checkpoint.save": ("save",),
-    "errors": ("InputError", "ModelError", "ProcessError", "StorageError", "WandaError"),
+    "errors": ("GatedError", "InputError", "ModelError", "ProcessError", "StorageError", "WandaError"),
     "evaluation.generation": ("Generated", "generate"),
     "evaluation.perplexity": ("Agreement", "Perplexity", "agreement", "perplexity"),
     "methods": ("METHODS", "Method"),
@@ -51,6 +51,7 @@ __all__ = [
     "METHODS",
     "Agreement",
     "Calibration",
+    "GatedError",
     "Generated",
     "InputError",
     "LanguageModel",

@@ -21,6 +21,14 @@ class ModelError(WandaError):
     """A model cannot be found, read, held in memory or pruned."""
 
 
+class GatedError(ModelError):
+    """A model whose licence has to be accepted on the hub. address: of the page where that is done."""
+
+    def __init__(self, message: str, address: str) -> None:
+        super().__init__(message)
+        self.address = address
+
+
 class StorageError(WandaError):
     """A file or folder could not be written: the disk is full, or the folder must not be replaced."""
 

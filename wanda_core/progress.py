@@ -38,6 +38,8 @@ Stage = Literal[
     "super-weight",
     "masks",
     "recipes",
+    "saving",
+    "uploading",
 ]
 Unit = Literal["blocks", "windows", "tokens", "samples", "bytes", "settings", "parts", "jobs"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -19,6 +19,7 @@ from wanda_core.pruning.packed import PackedVariant, needed_bytes
 from wanda_core.pruning.prune import needs_text
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
+from wanda_ui.away.tickets import Tickets
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.fetching import Fetching
@@ -36,7 +37,7 @@ from wanda_ui.settings import Settings
 T = TypeVar("T")
 Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 
-MAX_MODELS = 2  # kept in memory at once; the one unused longest goes
+MAX_MODELS = 2  # kept in memory at once; the one unused longest goes, unless somebody downloads what was made of it
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
@@ -58,6 +59,7 @@ class AppState:
         self.engine = Engine(self.settings.jobs_waiting)
         self.models: OrderedDict[str, Loaded] = OrderedDict()
         self.variants = KeptVariants(self.settings.variant_bytes)
+        self.tickets = Tickets()
         self.texts = KeptTexts()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
@@ -88,8 +90,11 @@ class AppState:
         except InputError:
             return None
 
-    def model_steps(self, name: str) -> Steps[Loaded]:
-        """Return a model, fetched and loaded for the first who asks; others wait for the same."""
+    def model_steps(self, name: str, token: str | None = None) -> Steps[Loaded]:
+        """Return a model, fetched and loaded for the first who asks; others wait for the same.
+
+        token: of the hub, for this fetch alone; by default the machine's own.
+        """
         name = self.normal(name)
         if not self.settings.allows(name):
             raise InputError(f"model {name!r} is not one of those this server offers; choose one from the list")
@@ -97,7 +102,8 @@ class AppState:
         if loaded is None and self._run is not in_this_process:
             raise InputError(f"model {name!r} is not loaded, and this server runs {', '.join(self.models)} alone")
         if loaded is None:
-            located = yield from self._fetching.steps(name)
+            more = {} if token is None else {"token": token}
+            located = yield from self._fetching.steps(name, **more)
             kind = ("load", name)
             loaded = yield from self.engine.run(partial(self._load, name, located), kind, shared=kind)
         self._used(name)
@@ -346,12 +352,14 @@ class AppState:
         return self.engine.run(lambda: self._run(job, models), kind, quiet, shared)
 
     def _load(self, name: str, located: Located) -> Steps[Loaded]:
-        """Load a model whose files are here; the one unused longest goes."""
+        """Load a model whose files are here; the one unused longest goes, of those that no download needs."""
         if name not in self.models:
             yield Progress("loading", 0, 1, "parts", name)
             self.models[name] = Loaded(load_located(located, one_thread=True), name)
-            while len(self.models) > MAX_MODELS:
-                self.models.popitem(last=False)
+            self.tickets.sweep()
+            idle = [other for other, loaded in self.models.items() if not loaded.claims and other != name]
+            for other in idle[: max(0, len(self.models) - MAX_MODELS)]:
+                del self.models[other]
         return self.models[name]
 
     def _used(self, name: str) -> None:
@@ -365,8 +373,8 @@ def _kind(recipe: Recipe | None) -> tuple[Hashable, ...]:
     return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
 
 
-def _located(name: str, tell: Callable[[Progress], object], settings: Settings) -> Located:
+def _located(name: str, tell: Callable[[Progress], object], settings: Settings, token: str | None = None) -> Located:
     """Find a model's files or bring them here, at the commit that the server's list pins it to."""
     commit = settings.commit(name)
     pinned = name if commit is None else f"{name}@{commit}"
-    return locate(pinned, on_progress=tell, local_folders=settings.local_folders)
+    return locate(pinned, on_progress=tell, local_folders=settings.local_folders, token=token)

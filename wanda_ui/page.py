@@ -113,7 +113,7 @@ def build(state: AppState) -> GuardedPage:
             return update
 
         page.load(welcome, None, [output for tab in built for output in tab.outputs], **LIGHT)
-    page.questions["report"] = report_shell
+    page.questions["report"] = lambda given, say: report_shell(given)
     page.guard(state.settings)
     page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page

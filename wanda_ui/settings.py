@@ -136,7 +136,8 @@ SETTINGS = (
         _switch,
         "0",
         "1",
-        "1 for a page that strangers use: no local folders, and the defaults on the right; a Space is public by itself",
+        "1 for a page that strangers use: no local folders, no checkpoints to take, and the defaults on the right; a "
+        "Space is public by itself",
     ),
     Setting(
         "WANDA_MODELS",

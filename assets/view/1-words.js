@@ -44,7 +44,7 @@ window.WandaLab = {};
     try {
       const reply = await fetch(new URL(`wanda/${name}`, document.baseURI), { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(data) });
       const answer = await reply.json();
-      return reply.ok ? answer : { problem: answer.detail };
+      return reply.ok ? answer : { problem: answer.detail || W.say("view.unreachable") };
     } catch {
       return { problem: W.say("view.unreachable") };
     }

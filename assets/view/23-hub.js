@@ -35,8 +35,7 @@
       if (!push) return;
       status.classList.toggle("wl-running", busy);
       bar.style.width = `${push.progress?.percent ?? 0}%`;
-      const ended = push.problem || (push.url ? W.say("view.away.pushed") : push.done || W.say("view.cancelled"));
-      W.put(said, busy ? push.progress.words : ended);
+      W.put(said, busy ? push.progress.words : push.problem || push.done);
       said.parentElement.classList.toggle("wl-problem-words", Boolean(push.problem));
       address.hidden = !/^https:\/\//.test(push.url || "");
       if (!address.hidden) [address.href, address.textContent] = [push.url, push.url];

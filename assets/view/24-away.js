@@ -32,7 +32,7 @@
     const file = (name, call) => h("button", { type: "button", class: "wl-suggest", id: `take-${name}`, hidden: true, onclick: call }, W.say(`view.away.${name}`));
     const files = { report: file("report", () => saveReport()), run: file("run", () => saveRun()), points: file("points", () => savePoints()) };
     const brought = h("input", { type: "file", accept: ".json,application/json", class: "wl-hidden", tabindex: -1, "aria-hidden": "true", onchange: () => { if (brought.files[0]) openRun(brought.files[0]); brought.value = ""; } });
-    const bring = h("button", { type: "button", class: "wl-suggest", id: "take-open", hidden: true, title: W.say("view.away.open_help"), onclick: () => brought.click() }, W.say("view.away.open"));
+    const bring = h("button", { type: "button", class: "wl-suggest", id: "take-open", title: W.say("view.away.open_help"), onclick: () => brought.click() }, W.say("view.away.open"));
     const said = h("p", { class: "wl-note", id: "take-said", role: "status" });
     const other = h("button", { type: "button", class: "wl-secondary", id: "take-other", hidden: true });
 
@@ -42,7 +42,7 @@
     const push = W.pushForm((given) => startPush(given), () => page.host().cancel_push({}));
     const offered = h("div", { class: "wl-away-offered" }, about, h("div", { class: "wl-row" }, dtypes.element, download), push.element);
     const why = h("p", { class: "wl-note", id: "take-why" });
-    const instead = W.codeBlock("take-instead", W.say("view.away.command"));
+    const instead = W.codeBlock("take-instead", W.say("view.away.instead"));
     const code = { command: W.codeBlock("take-code-command", W.say("view.away.command")), python: W.codeBlock("take-code-python", "Python") };
     const wait = h("p", { class: "wl-note", id: "take-wait" });
     const panel = h("div", { class: "wl-away-panel", id: "take-panel", hidden: true }, wait, offered, h("div", {}, why, instead.element), code.command.element, code.python.element);
@@ -77,27 +77,28 @@
       const old = Boolean(now) && state.key !== state.shownKey;
       if (own && !(state.dtype in own.bytes)) state.dtype = own.own in own.bytes ? own.own : Object.keys(own.bytes)[0];
       W.put(size, own && !own.offered ? "" : ` · ${own ? W.size(own.bytes[state.dtype]) : "… MB"}`);
+      // Options of the command line cannot say every recipe; Python can.
+      const opened = state.opened === "command" && now && !now.command ? "python" : state.opened;
       for (const [name, button] of Object.entries(openers)) {
-        button.hidden = !ready;
-        button.setAttribute("aria-expanded", String(state.opened === name));
+        button.hidden = !ready || (name === "command" && Boolean(now) && !now.command);
+        button.setAttribute("aria-expanded", String(opened === name));
       }
-      const whole = Boolean(W.runOf && aboutOf() && page.known.densePerplexity(page.state().model) !== null);
-      files.report.hidden = !(ready && whole && W.reportFile);
+      const whole = Boolean(aboutOf() && page.known.densePerplexity(page.state().model) !== null);
+      files.report.hidden = !(ready && whole);
       files.run.hidden = files.points.hidden = !whole;
-      bring.hidden = !W.readRun;
       panel.hidden = !state.opened;
       panel.classList.toggle("wl-stale", old);
       panel.setAttribute("aria-busy", String(Boolean(state.asked)));
       wait.hidden = Boolean(now) && !state.problem;
       W.put(wait, state.problem || state.note || W.say("view.away.asking"));
       wait.classList.toggle("wl-problem-words", Boolean(state.problem));
-      offered.hidden = !(now && state.opened === "checkpoint" && own.offered);
-      why.parentElement.hidden = !(now && state.opened === "checkpoint" && !own.offered);
-      for (const [name, block] of Object.entries(code)) block.element.hidden = !(now && state.opened === name);
+      offered.hidden = !(now && opened === "checkpoint" && own.offered);
+      why.parentElement.hidden = !(now && opened === "checkpoint" && !own.offered);
+      for (const [name, block] of Object.entries(code)) block.element.hidden = !(now && opened === name);
       if (!now) return;
       code.command.show(now.command);
       code.python.show(now.python);
-      instead.show(now.command);
+      instead.show(now.command || now.python);
       W.put(why, own.why || "");
       W.put(about, W.say("view.away.checkpoint_help", { name: now.name }));
       dtypes.show(Object.entries(own.bytes).map(([dtype, bytes]) => [dtype, W.say(dtype === own.own ? "view.away.dtype_own" : "view.away.dtype_of", { dtype, size: W.size(bytes) })]), state.dtype);
@@ -199,7 +200,7 @@
     };
 
     // A run may be dropped anywhere on the page; fields for files take what is dropped on them.
-    const carriesFile = (event) => element.checkVisibility() && W.readRun && [...(event.dataTransfer?.types || [])].includes("Files") && !event.target.closest?.("input, textarea");
+    const carriesFile = (event) => element.checkVisibility() && [...(event.dataTransfer?.types || [])].includes("Files") && !event.target.closest?.("input, textarea");
     addEventListener("dragover", (event) => {
       if (!carriesFile(event)) return;
       event.preventDefault();

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from wanda_core.checkpoint.save import save
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import GatedError, InputError, ModelError
 from wanda_core.model import hub
 from wanda_core.model.loading import load_located, load_model, locate
 from wanda_core.model.waiting import POLL, NoAnswerError, call_apart
@@ -34,7 +34,16 @@ class GivenUpError(Exception):
 @pytest.mark.parametrize(
     ("answer", "kind", "sentence"),
     [
-        (GatedRepoError("403", response=response(403)), ModelError, "is gated on the hub; accept its terms"),
+        (
+            GatedRepoError("401", response=response(401)),
+            GatedError,
+            "accept its licence at https://huggingface.co/owner",
+        ),
+        (
+            GatedRepoError("403", response=response(403)),
+            GatedError,
+            "does not let this token in; accept its licence at",
+        ),
         (RepositoryNotFoundError("404", response=response(404)), InputError, "does not exist on the hub"),
         (RevisionNotFoundError("404", response=response(404)), InputError, "has no revision"),
         (hub.HfHubHTTPError("502 Bad Gateway", response=response(502)), ModelError, "try again later"),
@@ -46,7 +55,7 @@ class GivenUpError(Exception):
         (Info(pytorch_model__bin=10), ModelError, "has no safetensors on the hub"),
         (Info(model__safetensors=10**18), ModelError, "of disk are free"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_the_hub_refuses_is_said_in_one_sentence(monkeypatch, answer, kind, sentence):
     hub_answers(monkeypatch, answer)
@@ -109,6 +118,49 @@ def test_a_checkpoint_tells_the_commit_and_links_to_the_models_id(there, tmp_pat
     card = (save(variant, tmp_path / "out") / "README.md").read_text("utf-8")
     assert f'base_model: "{MODEL}"\n' in card
     assert f"Base model: {MODEL}@v1.0, revision `{OLD}`" in card
+
+
+# Gated models
+
+
+def test_a_gated_model_says_where_its_licence_is_accepted_and_opens_with_a_token(there, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    there.gated = "hf_right"
+    sentence = refusal(f"{MODEL}@v1.0", GatedError)
+    assert f"accept its licence at https://huggingface.co/{MODEL} and give a token" in sentence
+    assert "`hf auth login`, or set HF_TOKEN" in sentence
+    with pytest.raises(GatedError) as refused:
+        load_model(MODEL, device="cpu", token="hf_wrong")
+    assert "does not let this token in" in str(refused.value)
+    assert "hf_wrong" not in str(refused.value)
+    assert refused.value.address == f"https://huggingface.co/{MODEL}"
+    assert load_model(MODEL, device="cpu", token=" hf_right ").revision == NEW
+    assert load_model(MODEL, device="cpu").revision == NEW  # it is in the cache now
+
+
+def test_the_machines_own_token_opens_a_gated_model(there, monkeypatch):
+    there.gated = "hf_right"
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert load_model(MODEL, device="cpu").revision == NEW
+
+
+def test_a_gated_model_in_shards_is_told_apart_too(there, saved, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    there.gated = "hf_right"
+    folder = there.commits[NEW]
+    load_model(str(saved), device="cpu").model.save_pretrained(folder, max_shard_size="100KB")
+    (folder / "model.safetensors").unlink()
+    assert "accept its licence" in refusal(MODEL, GatedError)
+    assert load_model(MODEL, device="cpu", token="hf_right").revision == NEW
+
+
+@pytest.mark.parametrize("token", [7, "hf_ x", "hf_\r\nX: y", "한", "x" * 500])
+def test_a_token_that_is_none_is_not_repeated(there, token):
+    with pytest.raises(InputError) as refused:
+        load_model(MODEL, device="cpu", token=token)
+    assert "is none; copy it from https://" in str(refused.value)
+    assert token == 7 or token not in str(refused.value)
+    assert there.asked == []
 
 
 # The download

@@ -1,22 +1,25 @@
 """What tests of the page share: the view's events without a page, and, over HTTP, a server whose log is kept."""
 
-import asyncio
-import socket
+import shutil
 
 import pytest
 from engine_room import server
 from raw_requests import Raw, kept_log
-from view_events import WINDOW, Held, built_page, view_of
+from serving import serving
+from take_away import RECIPE
+from view_events import WINDOW, Held, built_page, until, view_of
 
 from wanda_core.errors import ModelError
 from wanda_core.model import builtin
+from wanda_core.model.loading import load_model
 from wanda_core.progress import finish
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Loaded
-from wanda_ui.page import build, launch_settings
+from wanda_ui.engine.look import Wanted
+from wanda_ui.engine.looked import only_progress
 from wanda_ui.settings import Settings
 
 UPLOAD_BYTES = 300_000
@@ -86,21 +89,8 @@ def tiny_state(tiny_llama):
 @pytest.fixture(scope="module")
 def served(tiny_state, server_log, tmp_path_factory):
     """-> (the page, its address)"""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-
-        async def launched():
-            """Gradio would make event loops of its own where none runs, and leave them open."""
-            page = build(tiny_state)
-            where = {"server_name": "127.0.0.1", "server_port": port}
-            page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings(tiny_state.settings))
-            return page
-
-        page = asyncio.run(launched())
-        yield page, f"http://127.0.0.1:{port}"
-        page.close()
+    with pytest.MonkeyPatch.context() as patch, serving(tiny_state, patch, tmp_path_factory) as page_and_address:
+        yield page_and_address
 
 
 @pytest.fixture
@@ -112,3 +102,54 @@ def raw(served, server_log, capfd):
     written = server_log()[before:] + "".join(capfd.readouterr())
     assert "Traceback" not in written, written[-3000:]
     assert "failed:" not in written, written[-3000:]
+
+
+@pytest.fixture(scope="module")
+def model(dense):
+    """A tiny model that was read from its folder."""
+    return load_model(dense, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def taken(model, server_log, tmp_path_factory):
+    """A server over that model, of which one variant is made. -> (its state, its page, its address)"""
+    state = AppState()
+    state.models["tiny"] = Loaded(model, "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+        patch.setattr(AppState, "normal", lambda self, name: name)  # "tiny" is no hub id
+        finish(state.prune_steps("tiny", RECIPE))
+        with serving(state, patch, tmp_path_factory) as (page, address):
+            yield state, page, address
+
+
+@pytest.fixture
+def web(taken, server_log, capfd):
+    """A client of it; whatever it does, the server writes no traceback meanwhile, and nothing is left under way."""
+    state, _, address = taken
+    client, before = Raw(address), len(server_log())
+    yield client
+    client.close()
+    until(lambda: not any(ticket.readers for ticket in state.tickets._tickets.values()), 10)
+    state.tickets._tickets.clear()
+    state.models["tiny"].claims = 0
+    written = server_log()[before:] + "".join(capfd.readouterr())
+    assert "Traceback" not in written, written[-3000:]
+
+
+@pytest.fixture
+def other(taken, dense, tmp_path):
+    """-> function that adds a model to that server, with a variant. change: of the folder, before it is loaded"""
+    state, added = taken[0], []
+
+    def add(name, change=lambda folder: None, lm=None):
+        folder = shutil.copytree(dense, tmp_path / name)
+        change(folder)
+        state.models[name] = Loaded(lm or load_model(str(folder), device="cpu"), name)
+        added.append(name)
+        finish(only_progress(state.look_steps(name, RECIPE, None, Wanted(False, False))))
+        return folder
+
+    yield add
+    for name in added:
+        del state.models[name]

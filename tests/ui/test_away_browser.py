@@ -104,6 +104,28 @@ def test_what_goes_wrong_is_a_sentence(browser):
     silent.close()
 
 
+def without_command(given, **checkpoint):
+    """An answer for recipes that options cannot say."""
+    answer = take_answer(given, **checkpoint)
+    return {**answer, "recipes": [{**recipe, "command": ""} for recipe in answer["recipes"]]}
+
+
+def test_python_stands_for_a_command_that_cannot_be(browser):
+    view = whole_view(browser, {"take": without_command})
+    view.page.click("#take-command")
+    view.page.wait_for_selector("#take-code-python:visible")
+    assert view.page.is_hidden("#take-command")
+    assert view.page.is_hidden("#take-code-command")
+    assert view.page.get_attribute("#take-python", "aria-expanded") == "true"
+    view.answers["take"] = lambda given: without_command(given, offered=False, why="It is public:")
+    view.page.fill("#wl-at", "50")
+    view.page.press("#wl-at", "Enter")
+    view.page.click("#take-checkpoint")
+    view.page.wait_for_selector("#take-instead:visible")
+    assert view.page.inner_text("#take-instead code").startswith("import wanda_core")
+    view.close()
+
+
 def test_on_a_public_server_the_command_stands_in_its_place(browser):
     why = "This page is public and hands no checkpoints over; the command makes the same one."
     view = whole_view(browser, {"take": lambda given: take_answer(given, offered=False, why=why)})

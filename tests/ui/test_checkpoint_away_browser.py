@@ -1,8 +1,5 @@
 """A checkpoint taken away: pruned first where it is not made, saved by the browser, or pushed to the hub."""
 
-import io
-import zipfile
-
 import pytest
 from view_alone import said, whole_view
 
@@ -38,9 +35,10 @@ def test_a_made_variant_is_saved_at_once_in_the_format_that_is_chosen(browser):
     assert view.page.is_checked("input[name=take-dtype][value=bfloat16]")
     view.page.check("input[name=take-dtype][value=float32]", force=True)
     assert "538 MB" in view.page.inner_text("#take-checkpoint")
-    name, content = view.saved("#take-download")
-    assert name == ZIP["name"]
-    assert zipfile.ZipFile(io.BytesIO(content)).namelist() == []
+    with view.page.expect_download() as taken:  # what a server sends is tried in test_download_browser.py
+        view.page.click("#take-download")
+    assert taken.value.suggested_filename == ZIP["name"]
+    assert taken.value.url.endswith(ZIP["address"])
     (given,) = view.asks("checkpoint")
     assert (given["dtype"], given["recipe"]["key"], given["model"]) == ("float32", "wanda", "builtin")
     said(view, "269 MB")
@@ -119,7 +117,8 @@ def test_a_push_is_private_says_how_far_it_is_and_where_it_went(view):
     view.hear("pushed", run=sent["run"] - 1, ended=True, problem="of another")
     assert page.is_disabled("#take-push")
     address = "https://huggingface.co/somebody/model-wanda-45"
-    view.hear("pushed", run=sent["run"], ended=True, url=address)
+    view.hear("pushed", run=sent["run"], ended=True, url=address, done="Pushed for you alone to see.")
+    assert page.inner_text("#take-push-said").startswith("Pushed for you alone to see.")
     assert page.get_attribute("#take-push-said a", "href") == address
     assert page.get_attribute("#take-push-said a", "rel") == "noopener noreferrer"
     assert page.is_enabled("#take-push")

@@ -221,7 +221,7 @@ def test_a_refusal_names_the_control_in_both_languages_and_quotes_little():
 
 
 def test_every_refusal_in_the_source_has_words_and_all_words_are_used():
-    source = "".join(path.read_text("utf-8") for path in Path(gate.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in Path(gate.__file__).parent.parent.rglob("*.py"))
     used = set(re.findall(r'RefusedError\(\s*\d+, "(\w+)"', source)) | set(re.findall(r'"gate\.(\w+)"', source))
     used |= {"upload"}  # the key that check_length is given
     written = {key.removeprefix("gate.") for key in words("en") if key.startswith("gate.")}

@@ -24,11 +24,12 @@ def test_a_question_is_answered_with_plain_values_and_compressed_where_that_is_t
     assert plain.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["/wanda/scores", "/wanda/take", "/wanda/checkpoint"])
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"what": 1, "what": 2}', b"[" * 99_999, b'{"what": NaN}', b"\xff"], ids=range(7)
 )
-def test_a_body_that_is_no_question_is_refused(raw, body):
-    reply = raw.post(PATH, body)
+def test_a_body_that_is_no_question_is_refused(raw, path, body):
+    reply = raw.post(path, body)
     assert reply.status in (400, 413)
     assert is_told(reply), reply
 
@@ -38,6 +39,11 @@ def test_what_the_tab_refuses_is_said_in_its_words(raw, change):
     reply = raw.post(PATH, {**GIVEN, **change})
     assert reply.status == 400
     assert is_told(reply), reply
+
+
+def test_all_questions_and_downloads_are_known_here(served):
+    assert set(served[0].questions) == {"scores", "take", "checkpoint"}
+    assert set(served[0].downloads) == {"checkpoint"}
 
 
 def test_other_names_and_methods_are_closed(raw):

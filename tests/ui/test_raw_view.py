@@ -28,7 +28,9 @@ USUAL = {
     "open": {"model": "builtin"},
     "expect": {"model": "builtin", "recipes": [SMALL]},
     "bring_text": {"path": "", "name": "mine.txt"},
+    "push": {"run": 1, "model": "builtin", "recipe": SMALL, "dtype": None, "repository": "me/x", "private": True},
 }
+REFUSED = {"push"}  # in words: no folder holds the model, so nothing of it could be sent anywhere
 # The gate lets none of these through, wherever they stand: no number, too much, half a character, another's file.
 NEVER = [math.nan, math.inf, -math.inf, 10**30, -(10**300), 1e300, HUGE, "\ud800", ["x" * 60_000] * 2]
 NEVER += [{"path": path} for path in ("/etc/passwd", "a\0b", "http://127.0.0.1/x", "../../x", "p" * 2_000)]
@@ -76,7 +78,7 @@ def test_what_the_view_sends_is_taken(raw, numbers, name):
     if name != "bring_text":  # which has no file yet
         messages = raw.messages(f"usual-{name}")
         assert messages[-1]["success"]
-        assert not any("problem" in json.dumps(message) for message in messages)
+        assert any("problem" in json.dumps(message) for message in messages) == (name in REFUSED)
 
 
 @pytest.mark.parametrize("name", USUAL)

@@ -56,10 +56,15 @@ def copy_beside(source: Path, target: Path, dtype: str | None, without: Collecti
         shutil.copyfile(path, place)
     if dtype is not None:
         path = target / CONFIG
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not _tell(config, dtype):
-            config[DTYPE_KEYS[1]] = dtype
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(told_config(path.read_text(encoding="utf-8"), dtype), encoding="utf-8")
+
+
+def told_config(text: str, dtype: str) -> str:
+    """Return the text of a configuration that tells another number format."""
+    config = json.loads(text)
+    if not _tell(config, dtype):
+        config[DTYPE_KEYS[1]] = dtype
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
 def _tell(config: dict[str, Any], dtype: str) -> bool:

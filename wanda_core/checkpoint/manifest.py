@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wanda_core.errors import StorageError, shortened_path
@@ -32,9 +32,17 @@ def seal(
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in (RECORD, WRITING) and (written is None or name in written):
             files[name] = (known or {}).get(name) or digest(path)
-    record = {**record, FILES: files}
-    text = json.dumps({**record, SEAL: _seal_of(record)}, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(sealed(record, files), encoding="utf-8")
+
+
+def sealed(record: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """Return the text of a record that lists files and seals itself; digests of another value do not change its length.
+
+    files: the sha256 of every file, by its name.
+    """
+    ordered = {name: files[name] for name in sorted(files, key=PurePosixPath)}
+    record = {**record, FILES: ordered}
+    return json.dumps({**record, SEAL: _seal_of(record)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def told(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ The format: eight bytes with the length of a header, the header in JSON, then th
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,21 +38,23 @@ def file_size(layout: Mapping[str, Place]) -> int:
     return len(_header(layout)) + sum(place.nbytes for place in layout.values())
 
 
-def tensor_file(layout: Mapping[str, Place], value: Callable[[str], Tensor]) -> Iterator[memoryview | bytes]:
+def tensor_file(layout: Mapping[str, Place], parts: Callable[[str], Iterable[Tensor]]) -> Iterator[memoryview | bytes]:
     """Yield the bytes of a file, the header and then every tensor, each asked for when its turn comes.
 
-    value: the tensor of a name, on the CPU, of the type and shape that the layout says. Raises ValueError for another
-    length: the file would be broken.
+    parts: gives the tensor of a name in parts, in the order of its numbers, on the CPU, of the type that the layout
+    says. Raises ValueError for another length in all: the file would be broken.
     """
     yield _header(layout)
     for name in _order(layout):
         if not layout[name].nbytes:
             continue
-        numbers: Any = value(name).detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        data = memoryview(numbers)
-        if data.nbytes != layout[name].nbytes:
-            raise ValueError(f"{name} takes {data.nbytes} bytes and {layout[name].nbytes} were announced")
-        yield data
+        length = 0
+        for part in parts(name):
+            numbers: Any = part.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+            length += numbers.nbytes
+            yield memoryview(numbers)
+        if length != layout[name].nbytes:
+            raise ValueError(f"{name} takes {length} bytes and {layout[name].nbytes} were announced")
 
 
 def _order(layout: Mapping[str, Place]) -> list[str]:

@@ -9,7 +9,9 @@ import json
 import math
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,10 @@ from torch import Tensor
 from wanda_core.checkpoint.beside import APART
 from wanda_core.checkpoint.carried import add_carried, carried_bytes
 from wanda_core.checkpoint.tensor_file import FLOATS, NAMES, Place, file_size, tensor_file
+from wanda_core.checkpoint.tensor_parts import InFile, InModel, Source, parts_of
 from wanda_core.errors import StorageError
-from wanda_core.model.stored_tensors import INDEX, ONE_FILE, StoredTensor, read_tensor, stored_tensors
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE, StoredTensor, stored_tensors
+from wanda_core.pruning.packed import PackedParameter
 
 if TYPE_CHECKING:
     from wanda_core.model.language_model import LanguageModel
@@ -46,7 +50,7 @@ class WeightFiles:
     """
 
     stored: Mapping[str, StoredTensor]
-    held: Mapping[str, Tensor]
+    held: Mapping[str, Source]
     dtype: torch.dtype
 
     @property
@@ -59,51 +63,87 @@ class WeightFiles:
         return layouts
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file, by its name."""
+        return {name: file_size(layout) for name, layout in self.layouts.items()}
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all files."""
-        return sum(file_size(layout) for layout in self.layouts.values())
+        return sum(self.sizes.values())
 
-    def value(self, name: str, dtype: str) -> Tensor:
-        """Return a tensor as it is saved, on the CPU. Raises StorageError where the format cannot hold it."""
-        return as_saved(name, self.stored[name], self.held.get(name), dtype)
+    @property
+    def index(self) -> str | None:
+        """The text of the file that lists the others, None where there is but one."""
+        layouts = self.layouts
+        if set(layouts) == {ONE_FILE}:
+            return None
+        size = sum(place.nbytes for layout in layouts.values() for place in layout.values())
+        index = {"metadata": {"total_size": size}, "weight_map": {name: t.file.name for name, t in self.stored.items()}}
+        return json.dumps(index, indent=2, sort_keys=True) + "\n"
+
+    def parts(self, name: str, dtype: str) -> Iterator[Tensor]:
+        """Yield a tensor as it is saved, part by part, on the CPU. Raises StorageError where the format cannot hold it.
+
+        dtype: safetensors' name of the number format.
+        """
+        stored, held = self.stored[name], self.held.get(name)
+        parts = list(parts_of(stored.shape))
+        with closing(InFile(name, stored).read(parts)) as in_file:
+            values = held.read(parts) if held is not None else repeat(None, len(parts))
+            for value in values:
+                yield as_saved(name, stored, value, dtype, in_file)
 
     def write(self, folder: Path) -> None:
         """Write all files, and the index where there are several."""
-        layouts = self.layouts
-        for file in layouts:
+        for file in self.layouts:
             with (folder / file).open("wb") as opened:
                 for data in self.bytes_of(file):
                     opened.write(data)
-        if set(layouts) == {ONE_FILE}:
-            return
-        size = sum(place.nbytes for layout in layouts.values() for place in layout.values())
-        index = {"metadata": {"total_size": size}, "weight_map": {name: t.file.name for name, t in self.stored.items()}}
-        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        index = self.index
+        if index is not None:
+            (folder / INDEX).write_text(index, encoding="utf-8")
 
     def bytes_of(self, file: str) -> Iterator[memoryview | bytes]:
-        """Yield the bytes of one file, a tensor at a time."""
+        """Yield the bytes of one file, a part of a tensor at a time."""
         layout = self.layouts[file]
-        return tensor_file(layout, lambda name: self.value(name, layout[name].dtype))
+        return tensor_file(layout, lambda name: self.parts(name, layout[name].dtype))
+
+    def check(self) -> None:
+        """Raise StorageError naming a tensor with a number beyond the format that it is to be saved in."""
+        main = main_dtype(self.stored)
+        for name, stored in self.stored.items():
+            dtype, held = saved_dtype(stored, main, self.dtype), self.held.get(name)
+            if stored.dtype not in FLOATS or 0 in stored.shape:
+                continue
+            if isinstance(held, InModel):
+                as_it_was = dtype == stored.dtype and held.changed is None  # each number is one that lies in the file
+                if as_it_was or bool(torch.isfinite(held.largest.to(FLOATS[dtype]))):
+                    continue
+            for _ in self.parts(name, dtype):  # that finds what the number is, and whether it is there after pruning
+                pass
 
 
-def as_saved(name: str, stored: StoredTensor | None, held: Tensor | None, dtype: str) -> Tensor:
-    """Return a tensor of the model as it is saved, on the CPU; where it was kept, with the bits it was read with.
+def as_saved(
+    name: str, stored: StoredTensor | None, held: Tensor | None, dtype: str, in_file: Iterator[Tensor]
+) -> Tensor:
+    """Return numbers of the model as they are saved, on the CPU; kept ones with the bits they were read with.
 
-    stored: what lies in the file, None where nothing does; held: what the model has, None where it does without; dtype:
-    safetensors' name of the number format. Raises StorageError for a number beyond the format.
+    stored: what lies in the file, None where nothing does; held: what the model has of it, None where it does without;
+    dtype: safetensors' name of the number format; in_file: yields the same numbers as they lie in the file, asked only
+    where they are needed. Raises StorageError for a number beyond the format.
     """
     if held is None or (stored is not None and stored.dtype not in FLOATS):
-        assert stored is not None  # one of the two is there
-        value = read_tensor(name, stored)
+        value = next(in_file)
     else:
         value = held.detach().cpu()
         if stored is not None and value.dtype.itemsize < FLOATS[stored.dtype].itemsize:
-            exact = read_tensor(name, stored)  # the model was read into a smaller format
+            exact = next(in_file)  # the model was read into a smaller format
             value = torch.where((exact.to(value.dtype) == value) & (value != 0), exact, value.to(exact.dtype))
     if dtype not in FLOATS or not value.is_floating_point():
         return value
     saved = value.to(FLOATS[dtype])
-    if not bool(torch.isfinite(saved).all()) and bool(torch.isfinite(value).all()):
+    if bool((torch.isfinite(value) & ~torch.isfinite(saved)).any()):
         raise StorageError(
             f"{name} holds numbers beyond {str(FLOATS[dtype]).removeprefix('torch.')}; save it in bfloat16 or float32"
         )
@@ -148,8 +188,8 @@ def write_weights(lm: "LanguageModel", folder: Path, dtype: torch.dtype | None) 
         theirs = stored_tensors(apart, lm.name)
         stored = stored_tensors(lm.folder, lm.name) if lm.folder is not None else {}
         if stored and fit(theirs, stored, lm.carried):
-            held = _Read(theirs)
-            files = WeightFiles(stored, held, dtype or FLOATS[main_dtype(stored)])
+            read = {name: InFile(name, tensor) for name, tensor in theirs.items()}
+            files = WeightFiles(stored, read, dtype or FLOATS[main_dtype(stored)])
             return _write_as_in_source(files, folder, dtype)
         wanted = dtype or (FLOATS[main_dtype(stored)] if stored else lm.dtype)
         _write_as_in_source(WeightFiles(theirs, {}, wanted), folder, None)
@@ -166,60 +206,52 @@ def fit(tensors: Mapping[str, Any], stored: Mapping[str, StoredTensor], carried:
 
 def _write_as_in_source(files: WeightFiles, folder: Path, dtype: torch.dtype | None) -> Written:
     files.write(folder)
+    return written_as_in_source(files, dtype)
+
+
+def written_as_in_source(files: WeightFiles, dtype: torch.dtype | None) -> Written:
+    """Tell how weights are written under the names of their source. dtype: as of `save`."""
     changed = dtype is not None and NAMES[dtype] != main_dtype(files.stored)
     return Written(files.dtype, True, str(dtype).removeprefix("torch.") if changed else None)
 
 
-class _Read(Mapping[str, Tensor]):
-    """Tensors that are read from their files when they are asked for."""
-
-    def __init__(self, stored: Mapping[str, StoredTensor]) -> None:
-        self.stored = stored
-
-    def __getitem__(self, name: str) -> Tensor:
-        return read_tensor(name, self.stored[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.stored)
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-
-def weight_files(lm: "LanguageModel", dtype: torch.dtype | None) -> WeightFiles | None:
+def weight_files(
+    lm: "LanguageModel", dtype: torch.dtype | None, pruned: Mapping[str, PackedParameter] | None = None
+) -> WeightFiles | None:
     """Plan the files of weights of a model that was read from a folder, None where they cannot be those of the folder:
     it was made or changed in memory, or holds its tensors otherwise than the files do.
 
-    dtype: to save in; by default as the checkpoint is.
+    dtype: to save in; by default as the checkpoint is; pruned: what became of parameters, by their names in the model.
     """
     if lm.folder is None:
         return None
     stored = stored_tensors(lm.folder, lm.name)
-    held = _by_stored_name(lm.model, stored)
-    if held is None or any(tensor.file.parent != lm.folder for tensor in stored.values()):
+    names = _names_in_model(lm.model, stored)
+    if names is None or any(tensor.file.parent != lm.folder for tensor in stored.values()):
         return None
-    unknown = stored.keys() - held.keys() - lm.carried.keys()
+    unknown = stored.keys() - names.keys() - lm.carried.keys()
     if unknown:
         return None
+    state = lm.model.state_dict(keep_vars=True)
+    held = {name: InModel.whole(state[own], (pruned or {}).get(own)) for name, own in names.items()}
     return WeightFiles(stored, held, dtype or FLOATS[main_dtype(stored)])
 
 
-def _by_stored_name(model: Any, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor] | None:
-    """Return the model's tensors by the names they have in the files, with or without the name of the base model before
-    them; None where one has no like there."""
-    state = model.state_dict(keep_vars=True)
+def _names_in_model(model: Any, stored: Mapping[str, StoredTensor]) -> dict[str, str] | None:
+    """Return the names that the model has for the tensors of the files, with or without the name of the base model
+    before them; None where one of its own has no like there."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    held: dict[str, Tensor] = {}
+    own: dict[str, str] = {}
     taken: set[int] = set()  # tied weights are one parameter, also where it has no memory yet
     left: list[Tensor] = []
-    for name, value in state.items():
+    for name, value in model.state_dict(keep_vars=True).items():
         names = (name, name.removeprefix(prefix), prefix + name)
         like = next((other for other in names if other in stored and stored[other].shape == tuple(value.shape)), None)
         if like is None:
             left.append(value)
         else:
-            held[like] = value
+            own[like] = name
             taken |= {id(value), value.data_ptr()} - {0}
     return (
-        None if any(not {id(value), value.data_ptr()} & taken for value in left) else held
+        None if any(not {id(value), value.data_ptr()} & taken for value in left) else own
     )  # tied ones are stored once

@@ -11,6 +11,7 @@ from wanda_core.cli.counting import sparsity
 from wanda_core.cli.measuring import generate, perplexity, run_tasks
 from wanda_core.cli.outliers import ablate, outliers
 from wanda_core.cli.pruning import measure_norms, prune
+from wanda_core.cli.pushing import push
 from wanda_core.cli.sweeping import sweep
 from wanda_core.machine.process import keep_freed_memory, leave, rank_and_size
 from wanda_core.version import __version__
@@ -46,6 +47,7 @@ app.command("perplexity")(perplexity)
 app.command("evaluate")(run_tasks)
 app.command("generate")(generate)
 app.command("sparsity")(sparsity)
+app.command("push")(push)
 app.command("outliers")(outliers)
 app.command("ablate")(ablate)
 

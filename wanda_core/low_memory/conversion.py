@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -102,6 +104,33 @@ class Conversion:
         return cast(
             dict[str, Tensor], revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
         )
+
+
+def layouts_as_saved(model: Any) -> dict[str, tuple[str, Tensor]] | None:
+    """Tell where the tensors of a checkpoint lie in those of a model, without touching a number.
+
+    -> by its name in the checkpoint, the parameter or buffer that a tensor is a view of, and that view of a contiguous
+    tensor of the same shape, on the meta device. None where transformers computes new tensors for saving.
+    """
+    state = dict(model.state_dict())
+    for name in model._keys_to_ignore_on_save or ():
+        state.pop(name, None)
+    own = remove_tied_weights_from_state_dict(state, model)
+    empty = {name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in own.items()}
+    owners = {StorageWeakRef(value.untyped_storage()): name for name, value in empty.items()}
+    with _Uncopied():
+        saved = revert_weight_conversion(model, empty)
+    found = {name: (owners.get(StorageWeakRef(value.untyped_storage()), ""), value) for name, value in saved.items()}
+    return found if all(owner for owner, _ in found.values()) else None
+
+
+class _Uncopied(TorchFunctionMode):
+    """Context manager: leave views as they are where a copy in order is asked for."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func is Tensor.contiguous else func(*args, **(kwargs or {}))
 
 
 def tie(model: Any, missing: set[str]) -> None:

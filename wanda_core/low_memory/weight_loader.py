@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from wanda_core.checkpoint.tensor_parts import InFile
 from wanda_core.checkpoint.weights import as_saved, main_dtype, saved_dtype
 from wanda_core.errors import ModelError, StorageError, first_line, shortened_path
 from wanda_core.low_memory.conversion import Conversion, tie, tied_pairs
@@ -88,7 +89,9 @@ class WeightLoader:
         saved = {}
         for name, value in self._conversion.as_saved(model, state).items():
             stored = self._stored.get(name)
-            saved[name] = as_saved(name, stored, value, saved_dtype(stored, self.main_dtype, dtype)).contiguous()
+            in_file = InFile(name, stored).read([()]) if stored is not None else iter(())
+            saved_as = saved_dtype(stored, self.main_dtype, dtype)
+            saved[name] = as_saved(name, stored, value, saved_as, in_file).contiguous()
         return saved
 
     @property

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -22,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
-from wanda_core.errors import InputError, ModelError, WandaError, first_line, shortened, shortened_path
+from wanda_core.errors import GatedError, InputError, ModelError, WandaError, first_line, shortened, shortened_path
 from wanda_core.model.hub_files import lacking_files, wanted_files
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
@@ -37,6 +38,8 @@ except ImportError:
 UNREACHABLE = (OfflineModeIsEnabled, httpx.TransportError, ConnectionError, TimeoutError)
 UNAUTHORIZED = 401
 PROXIED = ("http", "https", "all")  # schemes for which the environment may name a proxy
+TOKENS = "https://huggingface.co/settings/tokens"
+TOKEN = re.compile(r"[\x21-\x7e]{1,400}")
 LOOKUP_SECONDS = 15.0  # in all, however the hub spreads its answer
 
 
@@ -49,25 +52,38 @@ class UnreachableError(Exception):
         self.said = said
 
 
-def download(name: str, on_progress: Callable[[Progress], object] | None = None) -> tuple[Path, str]:
+def checked_token(given: object) -> str | None:
+    """Return a token that was typed, None where none was. Raises InputError, which does not repeat it."""
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return None
+    if not isinstance(given, str) or not TOKEN.fullmatch(given.strip()):
+        raise InputError(f"what was given as a token of the hub is none; copy it from {TOKENS}")
+    return given.strip()
+
+
+def download(
+    name: str, on_progress: Callable[[Progress], object] | None = None, token: str | None = None
+) -> tuple[Path, str]:
     """Download a hub model unless it is in the cache already. -> its local folder and its commit.
 
     name: `owner/model` or `owner/model@revision`, in its form. on_progress: called again and again while the hub is
     waited for and while bytes arrive; an exception from it gives up within a second. A hub that does not answer within
     LOOKUP_SECONDS, or answers that it is out of order, is out of reach, and the cache serves where it holds the whole
-    model. Raises InputError for an id or a revision that does not exist, ModelError for a model that cannot be
+    model. token: for this download, by default the machine's own. Raises InputError for an id or a revision that does
+    not exist, GatedError for a model whose licence has to be accepted first, ModelError for one that cannot be
     downloaded.
     """
     tell = on_progress or (lambda step: None)
+    token = checked_token(token)
     hub_id, revision = hub_id_and_revision(name)
     asking = Progress("asking", 0, 1, "parts", name)
     tell(asking)
     try:
         _check_proxy(name)
-        info = call_apart(lambda: _ask(name), lambda: tell(asking), LOOKUP_SECONDS)
+        info = call_apart(lambda: _ask(name, token), lambda: tell(asking), LOOKUP_SECONDS)
         commit = info.sha or revision or DEFAULT_REVISION
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-        transfer = _Transfer(name, hub_id, commit)
+        transfer = _Transfer(name, hub_id, commit, token)
         wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
         folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
@@ -87,11 +103,12 @@ def _in_one_sentence(name: str) -> Iterator[None]:
     except WandaError:
         raise
     except GatedRepoError as error:
-        raise ModelError(
-            f"{shown} is gated on the hub; accept its terms there and log in with `hf auth login`"
-        ) from error
+        raise _gated(name, error.response.status_code) from error
     except RepositoryNotFoundError as error:
-        raise InputError(f"model {shown} does not exist on the hub (or is private); check its spelling") from error
+        raise InputError(
+            f"model {shown} does not exist on the hub, or is private; check its spelling, or log in with "
+            "`hf auth login` if it is yours"
+        ) from error
     except RevisionNotFoundError as error:
         hub_id, revision = hub_id_and_revision(name)
         raise InputError(
@@ -103,8 +120,8 @@ def _in_one_sentence(name: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         if error.response.status_code == UNAUTHORIZED:
             raise ModelError(
-                f"the hub does not accept the token that this machine sends when it asks for {shown}; log in again "
-                "with `hf auth login`, or unset HF_TOKEN"
+                f"the hub does not accept the token that is sent with the request for {shown}; log in again with "
+                "`hf auth login`, correct HF_TOKEN or unset it, or give another"
             ) from error
         said = ModelError(f"the hub answered {shown} with an error: {first_line(error)}; try again later")
         raise UnreachableError(said) from error
@@ -120,11 +137,24 @@ def _in_one_sentence(name: str) -> Iterator[None]:
         raise UnreachableError(said) from error
 
 
-def _ask(name: str) -> Any:
+def _gated(name: str, status: int) -> GatedError:
+    """Return the error that says where a model's licence is accepted, and what shows the hub that it was."""
+    page = f"https://huggingface.co/{hub_id_and_revision(name)[0]}"
+    if status == UNAUTHORIZED:
+        what = f"is gated on the hub; accept its licence at {page} and give a token of the account that did, made at"
+        remedy = f"{what} {TOKENS}: log in with `hf auth login`, or set HF_TOKEN"
+    else:
+        what = f"is gated on the hub, which does not let this token in; accept its licence at {page}, wait until its"
+        remedy = f"{what} owner lets you in, or give the token of an account that is in"
+    return GatedError(f"{shortened_path(name)} {remedy}", page)
+
+
+def _ask(name: str, token: str | None) -> Any:
     """Ask the hub for a model's commit and files."""
     hub_id, revision = hub_id_and_revision(name)
     with _in_one_sentence(name):
-        return HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=LOOKUP_SECONDS)
+        about: dict[str, Any] = {"revision": revision, "token": token, "files_metadata": True}
+        return HfApi().model_info(hub_id, **about, timeout=LOOKUP_SECONDS)
 
 
 def _check_proxy(name: str) -> None:
@@ -175,8 +205,8 @@ def _missing_bytes(name: str, hub_id: str, commit: str, sizes: dict[str, int]) -
 class _Transfer:
     """One download: its threads count bytes here, and stop when nobody waits for them any more."""
 
-    def __init__(self, name: str, hub_id: str, commit: str) -> None:
-        self.name, self.hub_id, self.commit = name, hub_id, commit
+    def __init__(self, name: str, hub_id: str, commit: str, token: str | None) -> None:
+        self.name, self.hub_id, self.commit, self.token = name, hub_id, commit, token
         self.total = 0
         self.bars: list[Any] = []
         self.given_up = threading.Event()
@@ -185,7 +215,8 @@ class _Transfer:
         """Return the index of the model's weights, from the cache or the hub, None where neither has it now."""
         try:
             with _in_one_sentence(self.name):
-                file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=_bar_of(self))
+                bar, token = _bar_of(self), self.token
+                file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=bar, token=token)
                 return Path(file).read_text(encoding="utf-8", errors="replace")
         except UnreachableError:
             return None
@@ -216,10 +247,9 @@ class _Transfer:
 
     def _download(self, files: list[str]) -> Path:
         with _in_one_sentence(self.name):
-            wanted = [escape(file) for file in files]
-            return Path(
-                snapshot_download(self.hub_id, revision=self.commit, allow_patterns=wanted, tqdm_class=_bar_of(self))
-            )
+            wanted, bar = [escape(file) for file in files], _bar_of(self)
+            at, token = self.commit, self.token
+            return Path(snapshot_download(self.hub_id, revision=at, allow_patterns=wanted, tqdm_class=bar, token=token))
 
 
 _running: set[_Transfer] = set()

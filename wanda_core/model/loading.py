@@ -44,6 +44,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
+    token: str | None = None,
 ) -> LanguageModel:
     """Load a model for inference: `locate`, then `load_located`.
 
@@ -53,9 +54,11 @@ def load_model(
     dtype: to hold the weights in; by default bfloat16 on a CUDA GPU that computes in it, else float32.
     on_progress: called with each step while files are downloaded; an exception from it gives up.
     local_folders: whether a path of this machine is accepted; a public server says no.
-    Raises InputError for a name that leads nowhere, ModelError for a model that cannot be used.
+    token: of the hub, for a model that is gated or private; by default the machine's own.
+    Raises InputError for a name that leads nowhere, GatedError where a licence has to be accepted first, ModelError for
+    a model that cannot be used.
     """
-    return load_located(locate(name, device, dtype, on_progress, local_folders))
+    return load_located(locate(name, device, dtype, on_progress, local_folders, token))
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def locate(
     dtype: torch.dtype | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
+    token: str | None = None,
 ) -> Located:
     """Find or download a model's files and check all but the weights. Arguments and errors as of `load_model`.
 
@@ -94,7 +98,7 @@ def locate(
     name = normal_name(name, local_folders)
     spread = str(device) == AUTO
     place = default_device() if device is None or spread else checked_device(device)
-    folder, revision = find_folder(name, on_progress, local_folders)
+    folder, revision = find_folder(name, on_progress, local_folders, token)
     config = checked_config(folder, name)
     return Located(name, folder, revision, config, place, dtype or default_dtype(place), spread)
 

@@ -6,6 +6,8 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import TypeVar
 
+from wanda_core.progress import Progress, Steps
+
 T = TypeVar("T")
 
 POLL = 0.2  # seconds between looks at the call
@@ -21,6 +23,30 @@ def call_apart(call: Callable[[], T], tell: Callable[[], object], limit: float |
     tell: called every POLL seconds in the caller's thread; an exception from it ends the wait, and the call is left to
     end by itself, unheard. Raises NoAnswerError at the limit, and whatever the call raises.
     """
+    outcome = _begun(call)
+    end = None if limit is None else time.monotonic() + limit
+    while True:
+        left = POLL if end is None else min(POLL, max(end - time.monotonic(), 0))
+        if wait([outcome], left).done:
+            return outcome.result()
+        if end is not None and time.monotonic() >= end:
+            raise NoAnswerError(f"no answer within {limit:g} s")
+        tell()
+
+
+def steps_apart(call: Callable[[], T], news: Callable[[], Progress]) -> Steps[T]:
+    """Make a call in a thread of its own; yield `news()` every POLL seconds until it has ended, and return its result.
+
+    Closed before that, the call is left to end by itself, unheard. Raises whatever it raises.
+    """
+    outcome = _begun(call)
+    while not wait([outcome], POLL).done:
+        yield news()
+    return outcome.result()
+
+
+def _begun(call: Callable[[], T]) -> "Future[T]":
+    """Begin a call in a thread of its own."""
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -30,11 +56,4 @@ def call_apart(call: Callable[[], T], tell: Callable[[], object], limit: float |
             outcome.set_exception(error)
 
     Thread(target=run, name="apart", daemon=True).start()  # daemon: one that never ends does not hold up the exit
-    end = None if limit is None else time.monotonic() + limit
-    while True:
-        left = POLL if end is None else min(POLL, max(end - time.monotonic(), 0))
-        if wait([outcome], left).done:
-            return outcome.result()
-        if end is not None and time.monotonic() >= end:
-            raise NoAnswerError(f"no answer within {limit:g} s")
-        tell()
+    return outcome

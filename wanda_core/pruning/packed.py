@@ -52,6 +52,23 @@ class PackedParameter:
         assert self.kept is not None  # one of them is there
         return masks.without(dense.detach(), ~unpacked_bits(self.kept.to(dense.device), self.shape))
 
+    def kept_at(self, place: Tensor) -> Tensor:
+        """Return which weights of a part stay, bool of its shape on the CPU; no others are unpacked.
+
+        place: the part as a view of a contiguous tensor of the parameter's shape, on the meta device. It may be only of
+        a parameter that is packed as bits.
+        """
+        assert self.kept is not None
+        start, count = int(place.storage_offset()), place.numel()
+        if place.is_contiguous():
+            held = self.kept[start // 8 : -(-(start + count) // 8)]
+            return unpacked_bits(held, (start % 8 + count,))[start % 8 :].reshape(place.shape)
+        positions = torch.tensor(start)
+        for size, step in zip(place.shape, place.stride(), strict=True):
+            positions = positions[..., None] + torch.arange(size) * step
+        bits = self.kept[positions >> 3] >> (7 - (positions & 7)).to(torch.uint8)
+        return (bits & 1).bool()
+
 
 @dataclass(frozen=True)
 class PackedVariant:

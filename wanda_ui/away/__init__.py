@@ -1,1 +1,1 @@
-"""What is taken away from the page and lives without its server: the report and the static page of a run."""
+"""What leaves the page: a variant's checkpoint, its command, a push; and pages that need no server, report and site."""

@@ -31,7 +31,7 @@ Kind = Literal["report", "site"]
 
 PARTS = ("view", "page", "leaf")  # of the words
 # Numbers of the scripts that stay behind: what a server answers, and of a report also what is moved by hand.
-SERVERS = frozenset({6, 10, 15, 17, 21, 23, 24, 30})
+SERVERS = frozenset({6, 10, 15, 17, 21, 23, 24, 25, 30})
 LEFT_OUT: dict[Kind, frozenset[int]] = {"report": SERVERS | {8, 11, 14, 16, 50, 52}, "site": SERVERS}
 FAVICON = ASSETS / "favicon.svg"
 MOST_TITLE = 200  # characters

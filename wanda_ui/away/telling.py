@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from wanda_core.checkpoint.naming import file_stem
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import Key, place_name
 from wanda_core.report.repeat import Repeat, command, python
@@ -53,7 +54,7 @@ def repeats(run: Run, at: float) -> list[Json]:
         drawn = line["calibration"] or run["made"]["calibration"]
         text = None if drawn["source"] == BUILTIN_SOURCE else drawn["source"]
         again = Repeat(run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], text)
-        output = f"out/{spec.method}-{spec.pattern.replace(':', '-') if spec.n_of_m else round(100 * spec.target)}"
+        output = f"out/{file_stem(run['made']['model'], spec)}"
         texts = {"command": command(again, output), "python": python(again, output)}
         found.append({"key": line["key"], "title": spec.label, **texts})
     return found

@@ -7,6 +7,7 @@ from typing import Any
 from wanda_core.checks import MAX_SEED, MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.generation import check_prompt, check_settings
+from wanda_core.model.hub import checked_token
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import MOST_CHARACTERS, chosen
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
@@ -66,6 +67,14 @@ def run_of(data: Mapping[str, Any]) -> int:
 def model_of(data: Mapping[str, Any]) -> str:
     """Return the name of a model."""
     return some_text(data.get("model"), "name of the model")
+
+
+def token_of(data: Mapping[str, Any], settings: Settings) -> str | None:
+    """Return the token of the hub that was typed, None where none was. Raises InputError, which does not repeat it."""
+    token = checked_token(data.get("token"))
+    if token is not None and settings.public:
+        raise InputError("a public server takes nobody's token; run the lab on your own machine to open this model")
+    return token
 
 
 def ask_of(data: Mapping[str, Any], settings: Settings) -> tuple[Asked, Mapping[str, Any]]:

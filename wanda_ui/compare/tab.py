@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from wanda_core.errors import InputError, WandaError
+from wanda_core.errors import GatedError, InputError, WandaError
 from wanda_core.progress import Progress
 from wanda_core.text.documents import read_documents
+from wanda_ui.away import wiring
 from wanda_ui.compare import asked, looking, messages
 from wanda_ui.compare.asked import Column, Looked
 from wanda_ui.compare.looking import StoppedError, Telling, Watch
@@ -39,11 +40,12 @@ if (page) page.attach(element, {
     text: data => trigger('bring_text', data), cancel: data => trigger('cancel_look', data),
     cancel_sweep: data => trigger('cancel_sweep', data), upload,
     masks: data => trigger('masks', data), cancel_masks: data => trigger('cancel_masks', data),
+    push: data => trigger('push', data), cancel_push: data => trigger('cancel_push', data),
     watch: (name, call) => watch(name, () => call(props[name])),
 });
 """
 # What the server says, by the kind of what was asked: the component's properties.
-HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed")
+HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed", "pushed")
 
 
 @dataclass(frozen=True)
@@ -137,19 +139,21 @@ class View:
             yield self._tell("told", {"run": run, "problem": str(error)})
 
     def open(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
-        """Load a model; one that fails changes nothing."""
+        """Load a model; one that fails changes nothing. A `token` of the hub is for this download alone."""
         say, state, context = speaker(request), self.context.state, self.context
         name: object = None
         stopped = self.cancel.since(request, str)
         try:
-            name = asked.model_of(asked.data_of(event))
+            data = asked.data_of(event)
+            name, token = asked.model_of(data), asked.token_of(data, self.settings)
             watch = Watch(say, arrival_of(request), lambda: None, lambda: stopped() is not None)
 
             def tell(step: Any) -> Message:
                 loading = say("view.loading", model=str(name)[:100])
                 return {"model": name, "progress": messages.progress(step, say), "chip": loading}
 
-            loaded = yield from self._passing("opened", watch.through(state.model_steps(str(name)), tell))
+            steps = state.model_steps(name, token)
+            loaded = yield from self._passing("opened", watch.through(steps, tell))
             told = {
                 "model": name,
                 "ready": True,
@@ -160,6 +164,9 @@ class View:
             yield {**self._tell("opened", told), context.model: loaded.name}
         except StoppedError:
             yield self._tell("opened", {"model": name, "problem": say("view.cancelled")})
+        except GatedError as error:  # a token may be typed where it stays on this machine
+            gated = None if self.settings.public else error.address
+            yield self._tell("opened", {"model": name, "problem": str(error), "gated": gated})
         except WandaError as error:
             yield self._tell("opened", {"model": name, "problem": str(error)})
 
@@ -285,4 +292,5 @@ def build(context: TabContext) -> Tab:
         **heard,
     )
     View(context, view, Cancel(), Cancel(), Cancel(), Newest(), count(1)).wire()
+    wiring.wire(context, view)
     return Tab()

@@ -37,17 +37,18 @@ class _Fetch:
 class Fetching:
     """The models that are being fetched, by name. fetch: finds one, telling its progress, and returns its files."""
 
-    def __init__(self, fetch: Callable[[str, Callable[[Progress], object]], Located]) -> None:
+    def __init__(self, fetch: Callable[..., Located]) -> None:
         self._fetch = fetch
         self._fetches: dict[str, _Fetch] = {}
         self._lock = threading.Lock()
 
-    def steps(self, name: str) -> Steps[Located]:
+    def steps(self, name: str, **more: str | None) -> Steps[Located]:
         """Fetch a model, or wait for those who do already; the last to go has it given up.
 
-        Raises what the fetch raises, and WandaError where too many models are on their way.
+        more: for the fetch, where it begins now; it is not kept. Raises what the fetch raises, and WandaError where too
+        many models are on their way.
         """
-        fetch = self._claim(name)
+        fetch = self._claim(name, more)
         try:
             while not fetch.done.wait(POLL):
                 yield fetch.news
@@ -61,7 +62,7 @@ class Fetching:
                 if not fetch.claims and self._fetches.get(name) is fetch:
                     del self._fetches[name]
 
-    def _claim(self, name: str) -> _Fetch:
+    def _claim(self, name: str, more: dict[str, str | None]) -> _Fetch:
         """Join a fetch or begin one."""
         with self._lock:
             fetch = self._fetches.get(name)
@@ -72,15 +73,15 @@ class Fetching:
                     )
                 fetch = _Fetch(name, Progress("loading", 0, 1, "parts", name))
                 self._fetches[name] = fetch
-                threading.Thread(target=self._work, args=(fetch,), name="fetch", daemon=True).start()
+                threading.Thread(target=self._work, args=(fetch, more), name="fetch", daemon=True).start()
             else:
                 fetch.claims += 1
             return fetch
 
-    def _work(self, fetch: _Fetch) -> None:
+    def _work(self, fetch: _Fetch, more: dict[str, str | None]) -> None:
         """Fetch one model; a thread's own work."""
         try:
-            fetch.found = self._fetch(fetch.name, fetch.tell)
+            fetch.found = self._fetch(fetch.name, fetch.tell, **more)
         except BaseException as error:
             fetch.error = error
         fetch.done.set()

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,8 @@ class Loaded:
     """A model and what is known about it.
 
     name: by which the server knows it, `lm.name` unless that is pinned to a commit; measurements: those of the outlier
-    lab, grids: the pictures of all blocks, the one unused longest first.
+    lab, grids: the pictures of all blocks, the one unused longest first; claims: downloads and pushes of what was made
+    of it, for whose time it stays in memory.
     """
 
     lm: LanguageModel
@@ -41,16 +43,35 @@ class Loaded:
     problem: str = ""  # why there is no analysis, where there can be none
     measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
     grids: "OrderedDict[Hashable, dict[str, Any]]" = field(default_factory=OrderedDict)
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of both, which several events change
+    claims: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of these three, which several events change
     state: str = field(init=False)  # tells this state of the model from others; a folder can be written anew
 
     def __post_init__(self) -> None:
         """Name the model and its state."""
         self.name = self.name or self.lm.name
-        self.state = self.lm.revision
-        if self.lm.folder is not None and self.lm.revision == LOCAL:
-            files = [*sorted(self.lm.folder.glob("*.safetensors")), self.lm.folder / "config.json"]
-            self.state = "|".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+        self.state = self.state_now()
+
+    def state_now(self) -> str:
+        """Return the state of the model's files as they are now. Raises OSError where one is not there any more."""
+        if self.lm.folder is None or self.lm.revision != LOCAL:
+            return self.lm.revision
+        files = [*sorted(self.lm.folder.glob("*.safetensors")), self.lm.folder / "config.json"]
+        return "|".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Context manager: the model stays in memory."""
+        self.claim()
+        try:
+            yield
+        finally:
+            self.claim(-1)
+
+    def claim(self, count: int = 1) -> None:
+        """Count one more who needs the model in memory, or one less."""
+        with self.lock:
+            self.claims += count
 
     @property
     def about(self) -> About:

@@ -10,9 +10,10 @@ import gradio as gr
 
 from wanda_core.errors import WandaError
 from wanda_ui.faults import note
+from wanda_ui.gate.download import Download
 from wanda_ui.gate.rules import check_covered
 from wanda_ui.jobs import Update, no_change
-from wanda_ui.language import speaker
+from wanda_ui.language import Say, speaker
 from wanda_ui.settings import Settings
 
 
@@ -20,14 +21,17 @@ class GuardedPage(gr.Blocks):
     """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises.
 
     questions: by name, what the gate answers by itself at `/wanda/NAME`, outside of Gradio's queue: a function of a
-    JSON object that returns another, in a thread of its own; it never runs a model and never waits for the engine.
+    JSON object and the visitor's `say` that returns another, in a thread of its own; it never runs a model and never
+    waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these two, None
+    where nothing is kept there.
     """
 
     settings = Settings()
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.questions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+        self.questions: dict[str, Callable[[dict[str, Any], Say], dict[str, Any]]] = {}
+        self.downloads: dict[str, Callable[[str, str], Download | None]] = {}
 
     def guard(self, settings: Settings) -> None:
         """Set what the page allows, once all events are there. Raises LookupError where an input has no rule."""

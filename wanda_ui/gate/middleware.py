@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException
 from wanda_core.errors import WandaError
 from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
+from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
@@ -29,12 +30,14 @@ READ = re.compile(
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
 QUESTION = re.compile(r"/wanda/([a-z]{1,40})")
+DOWNLOAD = re.compile(rf"/wanda/([a-z]{{1,40}})/({NAME})/([^/]{{1,200}})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
 MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
 QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
+DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
@@ -49,7 +52,7 @@ class Gate:
     def __init__(self, app: Any) -> None:
         self.app = app
         self._rates: dict[int, rate.Rate] = {}
-        self._questions: CapacityLimiter | None = None
+        self._limiters: dict[str, CapacityLimiter] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -95,6 +98,8 @@ class Gate:
         _check_address(request)
         if method in ("GET", "HEAD") and READ.fullmatch(path):
             await self._read(request)
+        elif method in ("GET", "HEAD") and _is_download(request):
+            await self._download(request)
         elif method == "POST" and EVENT.fullmatch(path):
             await self._event(request, queued=path.endswith("/queue/join"))
         elif method == "POST" and path == UPLOAD:
@@ -103,7 +108,7 @@ class Gate:
             await self._question(request, path.rpartition("/")[2])
         elif method == "POST" and path in (CANCEL, RESET):
             await self._end(request, path)
-        elif READ.fullmatch(path) or EVENT.fullmatch(path) or path in (UPLOAD, CANCEL, RESET) or _is_question(request):
+        elif _is_known(request):
             raise RefusedError(405, "method", method=quoted(method))
         else:
             raise RefusedError(404, "path", path=quoted(path))
@@ -154,17 +159,30 @@ class Gate:
         asked = body.parse(raw, request.headers)
         self._take(request, QUESTIONS)
         try:
-            answer = await to_thread.run_sync(request.page.questions[name], asked, limiter=self._limiter())
+            question = partial(request.page.questions[name], asked, request.say)
+            answer = await to_thread.run_sync(question, limiter=self._limiter(QUESTIONS_AT_ONCE))
         except WandaError as error:
             await answers.answer(request.send, 400, str(error), False)
             return
         await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
 
-    def _limiter(self) -> CapacityLimiter:
-        """Return what keeps questions from taking all cores and all memory together."""
-        if self._questions is None:  # needs a running event loop
-            self._questions = CapacityLimiter(QUESTIONS_AT_ONCE)
-        return self._questions
+    async def _download(self, request: "_Request") -> None:
+        """Send a download that the page has made, to whoever has its address."""
+        name, secret, file = DOWNLOAD.fullmatch(request.scope["path"]).groups()  # type: ignore[union-attr]
+        self._take(request, LIGHT)
+        found = request.page.downloads[name](secret, file)
+        if found is None:
+            raise RefusedError(404, "download")
+        asks = request.scope["method"] == "GET"
+        limiter = self._limiter(DOWNLOADS_AT_ONCE, "downloads")
+        try:
+            await answer_download(request.receive, request.send, request.headers, found, asks, limiter)
+        except WandaError as error:
+            await answers.answer(request.send, 429, str(error), request.plain)
+
+    def _limiter(self, most: int, what: str = "questions") -> CapacityLimiter:
+        """Return what keeps threads of one kind from taking all cores and all memory together."""
+        return self._limiters.setdefault(what, CapacityLimiter(most))  # it needs a running event loop
 
     async def _upload(self, request: "_Request") -> None:
         """Let an upload through as long as all of it is within the bound."""
@@ -248,6 +266,19 @@ def _is_question(request: _Request) -> bool:
     """Whether the path is that of a question that the page answers."""
     asked = QUESTION.fullmatch(request.scope["path"])
     return asked is not None and asked[1] in request.page.questions
+
+
+def _is_download(request: _Request) -> bool:
+    """Whether the path may be that of a download of the page's."""
+    asked = DOWNLOAD.fullmatch(request.scope["path"])
+    return asked is not None and asked[1] in request.page.downloads
+
+
+def _is_known(request: _Request) -> bool:
+    """Whether there is such a path, whatever its method is."""
+    path = request.scope["path"]
+    own = _is_question(request) or _is_download(request)
+    return own or bool(READ.fullmatch(path) or EVENT.fullmatch(path)) or path in (UPLOAD, CANCEL, RESET)
 
 
 def _check_address(request: _Request) -> None:

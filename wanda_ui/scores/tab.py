@@ -19,5 +19,6 @@ def build(context: TabContext) -> Tab:
         elem_id="scores-view",
     )
     page = context.page
-    page.questions["scores"] = Answers(context.state, lambda: page.settings).answer
+    answers = Answers(context.state, lambda: page.settings)
+    page.questions["scores"] = lambda given, say: answers.answer(given)
     return Tab()

@@ -1,0 +1,42 @@
+"""The name of a pruned checkpoint's folder and files, which says its recipe."""
+
+import re
+
+from wanda_core.recipe import PRESETS, PruneSpec, preset
+
+LONGEST = 100  # characters of the model's part
+PAPER = "paper"  # which is Wanda, and on a text that its name does not tell
+
+
+def file_stem(title: str, spec: PruneSpec) -> str:
+    """Return a name such as `SmolLM2-135M-Instruct-wanda-45`, which every file system and every address takes.
+
+    title: of the dense model. What the recipe leaves at its defaults is not said.
+    """
+    return f"{plain(title)[:LONGEST].strip('-.') or 'model'}-{_recipe(spec)}"
+
+
+def plain(text: str) -> str:
+    """Return a text with a hyphen for every run of characters that are no ASCII letters, digits, `.`, `_` or `-`."""
+    return re.sub(r"[^A-Za-z0-9._-]+|\.{2,}", "-", text)
+
+
+def _recipe(spec: PruneSpec) -> str:
+    amount = spec.pattern.replace(":", "-") if spec.n_of_m else f"{100 * spec.target:.4g}"
+    whole = next((name for name in PRESETS if name != PAPER and _is(name, spec)), None)
+    if whole is not None:
+        return f"{whole}-{amount}"
+    parts = [spec.method, amount]
+    if spec.n_of_m is None and spec.group != spec.definition.groups[0]:
+        parts.append(str(spec.group).replace(":", "-"))
+    if spec.allocation != "uniform":
+        parts.append("owl" if spec.allocation == "owl" else "by-block")
+    if spec.update != spec.definition.default_update:
+        parts.append(str(spec.update))
+    return "-".join(parts)
+
+
+def _is(name: str, spec: PruneSpec) -> bool:
+    """Whether a recipe is a preset, but for the amount."""
+    amount = {"pattern": spec.pattern} if spec.n_of_m else {"sparsity": spec.target}
+    return preset(name, **amount) == spec

@@ -24,6 +24,7 @@ from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
+from wanda_ui.greeting import FAVICON, ROUTES
 from wanda_ui.jobs import LIGHT, MOST_EVENTS, Update
 from wanda_ui.language import label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
@@ -85,7 +86,11 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "run_history": False,
         "footer_links": [],
         "i18n": labels(),
-        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)]},
+        "favicon_path": FAVICON,
+        "app_kwargs": {
+            "middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
+            "routes": [*ROUTES],
+        },
         "ssr_mode": False,
     }
 

@@ -24,7 +24,7 @@ from wanda_ui.language import choose, say
 
 NAME = body.NAME.pattern
 READ = re.compile(
-    rf"/?|/(config|favicon\.ico|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
+    rf"/?|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")

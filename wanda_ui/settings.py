@@ -212,7 +212,7 @@ SETTINGS = (
         "1.2",
         "1.2",
         "Memory for pruned variants that are kept: two of the built-in model (0.43 GB each) and some room; a fixed "
-        "figure, since a container does not show how much memory it may use",
+        "figure, the same on every machine",
     ),
 )
 

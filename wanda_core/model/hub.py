@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from wanda_core.errors import InputError, ModelError, WandaError, first_line, shortened, shortened_path
-from wanda_core.model.hub_files import lacking_files, wanted_files
+from wanda_core.model.hub_files import WEIGHTS, lacking_files, wanted_files
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.model.waiting import NoAnswerError, call_apart
@@ -38,6 +38,9 @@ UNREACHABLE = (OfflineModeIsEnabled, httpx.TransportError, ConnectionError, Time
 UNAUTHORIZED = 401
 PROXIED = ("http", "https", "all")  # schemes for which the environment may name a proxy
 LOOKUP_SECONDS = 15.0  # in all, however the hub spreads its answer
+# Called with the bytes of a model's files of weights, and how many numbers of each type they hold, None where the hub
+# does not say; raises ModelError where that is too much.
+Weigh = Callable[[int, Mapping[str, int] | None], object]
 
 
 class UnreachableError(Exception):
@@ -49,14 +52,16 @@ class UnreachableError(Exception):
         self.said = said
 
 
-def download(name: str, on_progress: Callable[[Progress], object] | None = None) -> tuple[Path, str]:
+def download(
+    name: str, on_progress: Callable[[Progress], object] | None = None, weigh: Weigh | None = None
+) -> tuple[Path, str]:
     """Download a hub model unless it is in the cache already. -> its local folder and its commit.
 
     name: `owner/model` or `owner/model@revision`, in its form. on_progress: called again and again while the hub is
-    waited for and while bytes arrive; an exception from it gives up within a second. A hub that does not answer within
-    LOOKUP_SECONDS, or answers that it is out of order, is out of reach, and the cache serves where it holds the whole
-    model. Raises InputError for an id or a revision that does not exist, ModelError for a model that cannot be
-    downloaded.
+    waited for and while bytes arrive; an exception from it gives up within a second. weigh: raises for weights that
+    would be too large to load, before any is downloaded. A hub that does not answer within LOOKUP_SECONDS, or answers
+    that it is out of order, is out of reach, and the cache serves where it holds the whole model. Raises InputError for
+    an id or a revision that does not exist, ModelError for a model that cannot be downloaded.
     """
     tell = on_progress or (lambda step: None)
     hub_id, revision = hub_id_and_revision(name)
@@ -70,6 +75,9 @@ def download(name: str, on_progress: Callable[[Progress], object] | None = None)
         transfer = _Transfer(name, hub_id, commit)
         wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
+        if weigh is not None:
+            counts = info.safetensors.parameters if info.safetensors is not None else None
+            weigh(sum(sizes[file] for file in wanted if file.endswith(WEIGHTS)), counts)
         folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
         _remember(hub_id, revision or DEFAULT_REVISION, commit)
         return folder, commit

@@ -13,7 +13,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from wanda_core.assets import ASSETS
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, WandaError
 from wanda_core.machine.process import bound_arenas, keep_freed_memory
 from wanda_core.model import builtin
 from wanda_core.progress import finish
@@ -122,11 +122,24 @@ def build(state: AppState) -> GuardedPage:
     return page
 
 
+def prepared(settings: Settings) -> AppState:
+    """Make the state of a server.
+
+    On a ZeroGPU Space the built-in model is loaded and read first: a process with the GPU knows what this one knew when
+    it was forked, and what is known then costs no visitor's time there. Raises WandaError where it cannot be loaded.
+    """
+    state = AppState(settings, lends=has_zero_gpu())
+    if state.lends:
+        finish(state.open_steps(builtin.NAME))
+        state.run_by(on_zero_gpu(state.models))
+    return state
+
+
 def serve(host: str | None = None, port: int | None = None) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
     host, port: where to listen; Gradio's own settings when None. Raises SystemExit, with a sentence, for a setting in
-    the environment that breaks its rule.
+    the environment that breaks its rule, and on a ZeroGPU Space for a model that cannot be loaded.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # uvicorn would take a visitor's address from a header; WANDA_TRUSTED_HEADER says whether one may be believed.
@@ -137,10 +150,10 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         raise SystemExit(str(error)) from None
     keep_freed_memory()
     bound_arenas()
-    state = AppState(settings)
-    if has_zero_gpu():  # what is in memory before the page is served can run there
-        finish(state.model_steps(builtin.NAME))
-        state.run_by(on_zero_gpu(state.models))
+    try:
+        state = prepared(settings)
+    except WandaError as error:
+        raise SystemExit(str(error)) from None
     page = build(state)
     with without_unusable_proxy():
         page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_settings(settings))

@@ -81,7 +81,9 @@ def localised(arguments: list[str], place: Path) -> list[str]:
 def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
-    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port: served.append((host, port)))  # else it never ends
+    monkeypatch.setattr(
+        "wanda_ui.start.serve", lambda host, port, tools: served.append((host, port, tools))
+    )  # else it never ends
     found = commands()
     assert {"prune", "perplexity", "generate", "profile"} <= {word for command in found for word in command}
     for command in found:
@@ -103,7 +105,7 @@ def test_every_command_line_runs(place, monkeypatch):
             )
             code, said = done.returncode, done.stderr
         assert code == 0, f"{shlex.join(command)}: {said}"
-    assert served == [(None, None)]
+    assert served == [(None, None, False), (None, None, True)]
 
 
 def test_every_other_line_of_code_is_known_and_its_targets_exist():
@@ -122,9 +124,13 @@ def test_the_table_of_methods_is_the_engines():
     assert found == {method.name: (method.formula, method.groups) for method in METHODS.values()}
 
 
-@pytest.mark.parametrize("number", range(len(re.findall(r"^```python$", README, re.MULTILINE))))
+# That which asks a server is run by test_tools_served.py.
+BLOCKS = [b for b in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "gradio_client" not in b]
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_every_python_block_runs(place, monkeypatch, number, capsys):
-    block = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[number]
+    block = BLOCKS[number]
     program = place / f"block-{number}.py"
     program.write_text(block.replace('"builtin"', '"tiny"').replace('"assets/', f'"{ROOT.as_posix()}/assets/'))
     monkeypatch.chdir(place)
@@ -145,7 +151,7 @@ def test_there_is_code_to_run():
 def test_every_option_that_readme_names_is_offered():
     offered = " ".join(
         CliRunner().invoke(all_commands.app, [command, "--help"]).stdout
-        for command in ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
+        for command in ("app", "prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate")
     )
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
     assert named

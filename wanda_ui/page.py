@@ -6,7 +6,8 @@ to `page.json` of every language. `tab_context.py` says what a tab is given, and
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import gradio as gr
@@ -34,6 +35,8 @@ from wanda_ui.scores import tab as scores_tab
 from wanda_ui.settings import Settings
 from wanda_ui.start import without_unusable_proxy
 from wanda_ui.tab_context import Tab, TabContext, resizing_tab
+from wanda_ui.tools import api
+from wanda_ui.tools.assistants import Assistants, check_installed
 
 # From left to right, by the name that labels and other tabs have for it.
 TABS: dict[str, Callable[[TabContext], Tab]] = {
@@ -90,9 +93,17 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "app_kwargs": {
             "middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
             "routes": [*ROUTES],
+            "lifespan": lifespan,
         },
         "ssr_mode": False,
     }
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """Async context manager: the page is served inside. app: Gradio's."""
+    async with app.get_blocks().running():
+        yield
 
 
 def build(state: AppState) -> GuardedPage:
@@ -117,6 +128,9 @@ def build(state: AppState) -> GuardedPage:
             return update
 
         page.load(welcome, None, [output for tab in built for output in tab.outputs], **LIGHT)
+        if state.settings.tools:
+            page.tools = api.offer(state)
+            page.assistants = Assistants(state)
     page.guard(state.settings)
     page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page
@@ -135,17 +149,20 @@ def prepared(settings: Settings) -> AppState:
     return state
 
 
-def serve(host: str | None = None, port: int | None = None) -> None:
+def serve(host: str | None = None, port: int | None = None, tools: bool = False) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
-    host, port: where to listen; Gradio's own settings when None. Raises SystemExit, with a sentence, for a setting in
+    host, port: where to listen; Gradio's own settings when None; tools: whether programs and assistants of this machine
+    may use it too, as WANDA_TOOLS says. Raises SystemExit, with a sentence, for a setting in
     the environment that breaks its rule, and on a ZeroGPU Space for a model that cannot be loaded.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # uvicorn would take a visitor's address from a header; WANDA_TRUSTED_HEADER says whether one may be believed.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     try:
-        settings = Settings.from_environment()
+        settings = Settings.from_environment({**os.environ, **({"WANDA_TOOLS": "1"} if tools else {})})
+        if settings.tools:
+            check_installed()
     except InputError as error:
         raise SystemExit(str(error)) from None
     keep_freed_memory()

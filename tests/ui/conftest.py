@@ -1,10 +1,7 @@
 """What tests of the page share: the view's events without a page, and, over HTTP, a server whose log is kept."""
 
-import asyncio
-import socket
-
 import pytest
-from engine_room import server
+from engine_room import server, serving
 from raw_requests import Raw, kept_log
 from view_events import WINDOW, Held, built_page, view_of
 
@@ -16,7 +13,6 @@ from wanda_ui.app_state import AppState
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Loaded
-from wanda_ui.page import build, launch_settings
 from wanda_ui.settings import Settings
 
 UPLOAD_BYTES = 300_000
@@ -88,19 +84,8 @@ def served(tiny_state, server_log, tmp_path_factory):
     """-> (the page, its address)"""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-
-        async def launched():
-            """Gradio would make event loops of its own where none runs, and leave them open."""
-            page = build(tiny_state)
-            where = {"server_name": "127.0.0.1", "server_port": port}
-            page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings(tiny_state.settings))
-            return page
-
-        page = asyncio.run(launched())
-        yield page, f"http://127.0.0.1:{port}"
-        page.close()
+        with serving(tiny_state) as page_and_address:
+            yield page_and_address
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def test_a_program_sees_how_far_it_is_and_can_cancel(tools, client, monkeypatch)
     held.go.set()
 
 
-def test_readmes_program_runs(tools, capsys):
+def test_readmes_program_runs(tools, capsys, monkeypatch):
+    monkeypatch.setattr(Client, "_telemetry_thread", lambda self: None)
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if "gradio_client" in block]
     assert "http://127.0.0.1:7860" in block

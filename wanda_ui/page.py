@@ -174,5 +174,9 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False)
     page = build(state)
     with without_unusable_proxy():
         page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_settings(settings))
+    if page.tools:
+        print(
+            f"* Tools for programs of this machine: {page.local_url} (gradio_client), {page.local_url}mcp (assistants)"
+        )
     state.start()
     page.block_thread()

@@ -18,6 +18,11 @@ from wanda_ui.settings import Settings
 
 TEMPLATE = (Path(gradio.__file__).parent / "templates" / "frontend" / "index.html").read_text(encoding="utf-8")
 MOST_PREVIEW = 200_000  # bytes
+# What the hub reads of a Space's README.
+FRONT_MATTER = {
+    *("title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file"),
+    *("short_description", "license", "models", "preload_from_hub", "tags", "startup_duration_timeout"),
+}
 
 
 class Head(HTMLParser):
@@ -146,7 +151,10 @@ def test_readmes_front_matter_is_what_a_space_takes():
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     front = readme.split("---")[1]
     said = dict(re.findall(r"^(\w+): (.+)$", front, re.MULTILINE))
+    assert set(re.findall(r"^(\w+):", front, re.MULTILINE)) <= FRONT_MATTER
     assert said["sdk"] == "gradio"
+    assert said["license"] == "apache-2.0"
+    assert re.search(r"^models:\n  - HuggingFaceTB/SmolLM2-135M-Instruct$", front, re.MULTILINE)
     assert said["sdk_version"] == gradio.__version__
     assert said["python_version"] == '"3.12"'
     assert len(said["short_description"]) <= 60

@@ -191,7 +191,7 @@ def test_what_nobody_foresaw_is_one_sentence_and_in_the_log(tools, monkeypatch, 
 
 
 @pytest.mark.parametrize("version", ["2025-06-18", None])
-def test_an_assistant_that_goes_takes_its_job_along(tools, raw, monkeypatch, version):
+def test_an_assistant_that_goes_takes_its_job_along(tools, raw, monkeypatch, caplog, version):
     held = Held(looks._prune)
     monkeypatch.setattr(looks, "_prune", held)
     held.go.clear()
@@ -204,6 +204,7 @@ def test_an_assistant_that_goes_takes_its_job_along(tools, raw, monkeypatch, ver
         connection.sock.shutdown(2)
     assert tools[0].engine.settle(20)
     held.go.set()
+    assert "failed" not in caplog.text
 
 
 def test_assistants_and_visitors_share_one_queue_in_order_of_arrival(tools, monkeypatch):

@@ -1,10 +1,15 @@
-"""What tests of the server's state share: a server over one model, and what is asked of it."""
+"""What tests of the server's state share: a server over one model, what is asked of it, and its page on loopback."""
+
+import asyncio
+import socket
+from contextlib import contextmanager
 
 from wanda_core.progress import finish
 from wanda_core.recipe import PruneSpec
 from wanda_ui.app_state import AppState
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
+from wanda_ui.page import build, launch_settings
 
 READING = Reading(samples=2, seq_len=64)
 ASKED = Asked("The sky is", max_new_tokens=6, chat=False)
@@ -44,3 +49,23 @@ def spoken(steps):
 def stages(said):
     """-> the stages of the progress in what was yielded."""
     return {step.stage for step in said if hasattr(step, "stage")}
+
+
+@contextmanager
+def serving(state):
+    """Serve the page over a state. -> (the page, its address)"""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def launched():
+        """Gradio would make event loops of its own where none runs, and leave them open."""
+        page = build(state)
+        where = {"server_name": "127.0.0.1", "server_port": port}
+        page.launch(prevent_thread_lock=True, quiet=True, **where, **launch_settings(state.settings))
+        return page
+
+    page = asyncio.run(launched())
+    try:
+        yield page, f"http://127.0.0.1:{port}"
+    finally:
+        page.close()

@@ -27,8 +27,9 @@ DROPS = 20
 class Hub:
     """commits: a folder of files for each; refs: branches and tags; slow: file that comes in DROPS; pause: seconds
     between them; broken: path that is answered with 503 from now on, as a pattern; gated: the token with which alone
-    the model's files are given; asked: paths that were asked for; room: what is pushed goes there, where there is one;
-    broken_off: set when somebody does not wait for a file's end."""
+    the model's files are given; counts: numbers of each type in the weights, as the hub tells of most models; asked:
+    paths that were asked for; room: what is pushed goes there, where there is one; broken_off: set when somebody does
+    not wait for a file's end."""
 
     commits: dict[str, Path]
     refs: dict[str, str]
@@ -38,6 +39,7 @@ class Hub:
     broken: str | None = None
     gated: str | None = None
     room: Room | None = None
+    counts: dict[str, int] | None = None
     asked: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken_off: threading.Event = field(default_factory=threading.Event)
@@ -111,7 +113,10 @@ def serving(hub: Hub):
             if commit is None:
                 return self.send(404, b"", **{"X-Error-Code": "RevisionNotFound"})
             siblings = [{"rfilename": name, "size": size} for name, size in self.sizes(commit).items()]
-            return self.send(200, json.dumps({"id": MODEL, "sha": commit, "siblings": siblings}).encode())
+            about = {"id": MODEL, "sha": commit, "siblings": siblings}
+            if hub.counts is not None:
+                about["safetensors"] = {"parameters": hub.counts, "total": sum(hub.counts.values())}
+            return self.send(200, json.dumps(about).encode())
 
         def send(self, status, body, head=False, slow=False, **headers):
             self.send_response(status)
@@ -197,6 +202,7 @@ class Sibling:
 
 class Info:
     sha = "0123abc"
+    safetensors = None
 
     def __init__(self, **files: int):
         self.siblings = [Sibling(name.replace("__", "."), size) for name, size in files.items()]

@@ -85,7 +85,8 @@ def localised(arguments: list[str], place: Path) -> list[str]:
 def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
-    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port: served.append((host, port)))  # else it never ends
+    # Else it never ends.
+    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port, tools: served.append((host, port, tools)))
     pushed = []
 
     def push(folder, repo, private):
@@ -115,7 +116,7 @@ def test_every_command_line_runs(place, monkeypatch):
             )
             code, said = done.returncode, done.stderr
         assert code == 0, f"{shlex.join(command)}: {said}"
-    assert served == [(None, None)]
+    assert served == [(None, None, False), (None, None, True)]
     assert pushed == [(True, "me/wanda-50", True)]
 
 
@@ -135,9 +136,13 @@ def test_the_table_of_methods_is_the_engines():
     assert found == {method.name: (method.formula, method.groups) for method in METHODS.values()}
 
 
-@pytest.mark.parametrize("number", range(len(re.findall(r"^```python$", README, re.MULTILINE))))
+# That which asks a server is run by test_tools_served.py.
+BLOCKS = [b for b in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "gradio_client" not in b]
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_every_python_block_runs(place, monkeypatch, number, capsys):
-    block = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[number]
+    block = BLOCKS[number]
     program = place / f"block-{number}.py"
     program.write_text(block.replace('"builtin"', '"tiny"').replace('"assets/', f'"{ROOT.as_posix()}/assets/'))
     monkeypatch.chdir(place)

@@ -49,13 +49,15 @@ def in_this_process(job: Job[T], models: Models) -> Generator[Any, None, T]:
 
 
 class AppState:
-    """State of one server. settings: of the server.
+    """State of one server. settings: of the server; lends: whether jobs run where a GPU is lent to each (`run_by`), so
+    that the models of this process stay on its CPU.
 
     models: in memory, by the normal form of their names, the one unused longest first.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, lends: bool = False) -> None:
         self.settings = settings or Settings()
+        self.lends = lends
         self.engine = Engine(self.settings.jobs_waiting)
         self.models: OrderedDict[str, Loaded] = OrderedDict()
         self.variants = KeptVariants(self.settings.variant_bytes)
@@ -64,7 +66,7 @@ class AppState:
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
         self._run: Runner[Any] = in_this_process
-        self._fetching = Fetching(partial(_located, settings=self.settings))
+        self._fetching = Fetching(partial(_located, settings=self.settings, device="cpu" if lends else None))
 
     def run_by(self, run: Runner[Any]) -> None:
         """Have jobs run elsewhere from now on."""
@@ -355,7 +357,7 @@ class AppState:
         """Load a model whose files are here; the one unused longest goes, of those that no download needs."""
         if name not in self.models:
             yield Progress("loading", 0, 1, "parts", name)
-            self.models[name] = Loaded(load_located(located, one_thread=True), name)
+            self.models[name] = Loaded(load_located(located, one_thread=True), name, "cuda" if self.lends else "")
             self.tickets.sweep()
             idle = [other for other, loaded in self.models.items() if not loaded.claims and other != name]
             for other in idle[: max(0, len(self.models) - MAX_MODELS)]:
@@ -373,8 +375,14 @@ def _kind(recipe: Recipe | None) -> tuple[Hashable, ...]:
     return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
 
 
-def _located(name: str, tell: Callable[[Progress], object], settings: Settings, token: str | None = None) -> Located:
+def _located(
+    name: str,
+    tell: Callable[[Progress], object],
+    settings: Settings,
+    device: str | None,
+    token: str | None = None,
+) -> Located:
     """Find a model's files or bring them here, at the commit that the server's list pins it to."""
     commit = settings.commit(name)
     pinned = name if commit is None else f"{name}@{commit}"
-    return locate(pinned, on_progress=tell, local_folders=settings.local_folders, token=token)
+    return locate(pinned, device=device, on_progress=tell, local_folders=settings.local_folders, token=token)

@@ -18,11 +18,15 @@ def serve(
         str | None,
         option("Address to listen on. Default: GRADIO_SERVER_NAME, else 127.0.0.1, which is this machine alone."),
     ] = None,
+    tools: Annotated[
+        bool,
+        option("Let programs and assistants of this machine use the lab too, by gradio_client and at /mcp."),
+    ] = False,
 ) -> None:
     """Serve the page in which models are pruned, looked into and compared, until Ctrl-C."""
     from wanda_ui import start
 
-    start.serve(host=host, port=port)
+    start.serve(host=host, port=port, tools=tools)
 
 
 commands.app.command("site")(site)

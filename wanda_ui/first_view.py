@@ -1,7 +1,8 @@
 """The page as it is sent: with the stored run and what draws it, so that it is alive before anything is loaded.
 
-ASGI middleware changes the HTML of the page itself: it says which language it is in, and it stands a head and a first
-view in front of Gradio's own part. That view moves into its component (`compare/tab.py`) as soon as that stands.
+ASGI middleware changes the HTML of the page itself: it says which language it is in and what the page is
+(`greeting.py`), and it stands a head and a first view in front of Gradio's own part. That view moves into its component
+(`compare/tab.py`) as soon as that stands.
 """
 
 import gzip
@@ -17,6 +18,7 @@ from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 from wanda_core.recipe import PRESETS
+from wanda_ui.greeting import address_of, greet
 from wanda_ui.language import LANGUAGES, choose, in_language, say, words
 from wanda_ui.models import models_of
 from wanda_ui.replay import replay
@@ -47,7 +49,7 @@ def view_data(language: str, settings: Settings) -> dict[str, Any]:
         "language": language,
         "later": scripts_for_later(),
         "languages": LANGUAGES,
-        "title": "Wanda Lab",
+        "title": say(language, "page.title"),
         "chip": f"{builtin.TITLE} · {say(language, 'view.stored')}",
         "settings": {
             "models": models,
@@ -84,8 +86,10 @@ class FirstView:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [None])[0]
         language = choose(asked, headers.get(b"accept-language"))
+        page = scope["app"].get_blocks()
         if language not in self._first:
-            self._first[language] = first_view(language, scope["app"].get_blocks().settings)
+            self._first[language] = first_view(language, page.settings)
+        address = address_of(headers, scope.get("scheme", "http"), page.root_path or "")
         start: dict[str, Any] = {}
         parts: list[bytes] = []
 
@@ -99,7 +103,7 @@ class FirstView:
             body = b"".join(parts)
             kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
             if any(name.lower() == b"content-type" and b"text/html" in value for name, value in kept):
-                html = in_language(body.decode("utf-8"), language)
+                html = in_language(greet(body.decode("utf-8"), language, address), language)
                 body = html.replace("<gradio-app", f"{self._first[language]}<gradio-app", 1).encode("utf-8")
                 if "gzip" in headers.get(b"accept-encoding", ""):
                     body = gzip.compress(body, COMPRESSION, mtime=0)

@@ -6,14 +6,15 @@ to `page.json` of every language. `tab_context.py` says what a tab is given, and
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
 from wanda_core.assets import ASSETS
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, WandaError
 from wanda_core.machine.process import bound_arenas, keep_freed_memory
 from wanda_core.model import builtin
 from wanda_core.progress import finish
@@ -25,6 +26,7 @@ from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
+from wanda_ui.greeting import ROUTES
 from wanda_ui.jobs import LIGHT, MOST_EVENTS, Update
 from wanda_ui.language import label, labels, speaker
 from wanda_ui.lesson import tab as lesson_tab
@@ -34,6 +36,9 @@ from wanda_ui.scores import tab as scores_tab
 from wanda_ui.settings import Settings
 from wanda_ui.start import without_unusable_proxy
 from wanda_ui.tab_context import Tab, TabContext, resizing_tab
+from wanda_ui.tools import api
+from wanda_ui.tools.assistants import Assistants, check_installed
+from wanda_ui.view_files import FAVICON
 
 # From left to right, by the name that labels and other tabs have for it.
 TABS: dict[str, Callable[[TabContext], Tab]] = {
@@ -86,9 +91,21 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "run_history": False,
         "footer_links": [],
         "i18n": labels(),
-        "app_kwargs": {"middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)]},
+        "favicon_path": FAVICON,
+        "app_kwargs": {
+            "middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
+            "routes": [*ROUTES],
+            "lifespan": lifespan,
+        },
         "ssr_mode": False,
     }
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """Async context manager: the page is served inside. app: Gradio's."""
+    async with app.get_blocks().running():
+        yield
 
 
 def build(state: AppState) -> GuardedPage:
@@ -113,33 +130,56 @@ def build(state: AppState) -> GuardedPage:
             return update
 
         page.load(welcome, None, [output for tab in built for output in tab.outputs], **LIGHT)
+        if state.settings.tools:
+            page.tools = api.offer(state)
+            page.assistants = Assistants(state)
     page.questions["report"] = lambda given, say: report_shell(given)
     page.guard(state.settings)
     page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page
 
 
-def serve(host: str | None = None, port: int | None = None) -> None:
+def prepared(settings: Settings) -> AppState:
+    """Make the state of a server.
+
+    On a ZeroGPU Space the built-in model is loaded and read first: a process with the GPU knows what this one knew when
+    it was forked, and what is known then costs no visitor's time there. Raises WandaError where it cannot be loaded.
+    """
+    state = AppState(settings, lends=has_zero_gpu())
+    if state.lends:
+        finish(state.open_steps(builtin.NAME))
+        state.run_by(on_zero_gpu(state.models))
+    return state
+
+
+def serve(host: str | None = None, port: int | None = None, tools: bool = False) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
-    host, port: where to listen; Gradio's own settings when None. Raises SystemExit, with a sentence, for a setting in
-    the environment that breaks its rule.
+    host, port: where to listen; Gradio's own settings when None; tools: whether programs and assistants of this machine
+    may use it too, as WANDA_TOOLS says. Raises SystemExit, with a sentence, for a setting in
+    the environment that breaks its rule, and on a ZeroGPU Space for a model that cannot be loaded.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # uvicorn would take a visitor's address from a header; WANDA_TRUSTED_HEADER says whether one may be believed.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     try:
-        settings = Settings.from_environment()
+        settings = Settings.from_environment({**os.environ, **({"WANDA_TOOLS": "1"} if tools else {})})
+        if settings.tools:
+            check_installed()
     except InputError as error:
         raise SystemExit(str(error)) from None
     keep_freed_memory()
     bound_arenas()
-    state = AppState(settings)
-    if has_zero_gpu():  # what is in memory before the page is served can run there
-        finish(state.model_steps(builtin.NAME))
-        state.run_by(on_zero_gpu(state.models))
+    try:
+        state = prepared(settings)
+    except WandaError as error:
+        raise SystemExit(str(error)) from None
     page = build(state)
     with without_unusable_proxy():
         page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_settings(settings))
+    if page.tools:
+        print(
+            f"* Tools for programs of this machine: {page.local_url} (gradio_client), {page.local_url}mcp (assistants)"
+        )
     state.start()
     page.block_thread()

@@ -22,7 +22,8 @@ class Settings:
     None for any; samples: windows of calibration text; tokens: samples × length; prompt_characters: of any text box;
     upload_bytes: of one upload, all its files together; jobs_waiting: in the queue; jobs_a_minute: of one address,
     0 without limit; trusted_header: name of the header in which a proxy puts the visitor's address, None to take the
-    connection's own; variant_bytes: memory for pruned variants that are kept.
+    connection's own; variant_bytes: memory for pruned variants that are kept; tools: whether programs and assistants of
+    this machine may use it by name.
     """
 
     public: bool = False
@@ -35,6 +36,7 @@ class Settings:
     jobs_a_minute: int = 0
     trusted_header: str | None = None
     variant_bytes: int = 1_200_000_000
+    tools: bool = False
 
     @property
     def local_folders(self) -> bool:
@@ -51,7 +53,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings. Raises InputError, one sentence, for a value that breaks its rule."""
+        """Read the settings. Raises InputError, one sentence, for a value that breaks its rule, also for tools that a
+        public server was to offer."""
         public = _switch("WANDA_PUBLIC", environ.get("WANDA_PUBLIC", "")) or bool(environ.get("SPACE_ID"))
         start = PUBLIC if public else cls()
         given: dict[str, Any] = {}
@@ -61,7 +64,13 @@ class Settings:
                 given[setting.field] = setting.read(setting.variable, text)
         if environ.get("SPACE_ID") and "trusted_header" not in given:  # all visitors come from the Space's own proxy
             given.setdefault("jobs_a_minute", 0)
-        return cls(**{**vars(start), **given})
+        settings = cls(**{**vars(start), **given})
+        if settings.tools and settings.public:
+            raise InputError(
+                "WANDA_TOOLS is 1 and this server is public, and tools are for programs of its owner; leave --tools "
+                "and WANDA_TOOLS out, or serve a page of your own without WANDA_PUBLIC"
+            )
+        return settings
 
 
 @dataclass(frozen=True)
@@ -213,7 +222,16 @@ SETTINGS = (
         "1.2",
         "1.2",
         "Memory for pruned variants that are kept: two of the built-in model (0.43 GB each) and some room; a fixed "
-        "figure, since a container does not show how much memory it may use",
+        "figure, the same on every machine",
+    ),
+    Setting(
+        "WANDA_TOOLS",
+        "tools",
+        _switch,
+        "0",
+        "0",
+        "1 for tools, by which programs and assistants of this machine use the lab (see *As a tool*); a public server "
+        "refuses to start with it",
     ),
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from wanda_core.assets import ASSETS
 
 FOLDER = ASSETS / "view"
+FAVICON = ASSETS / "favicon.svg"
 FIRST_OF_LEAVES = 50  # numbers from here on are of pages without a server: the report, the static page
 
 

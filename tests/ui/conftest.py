@@ -3,9 +3,8 @@
 import shutil
 
 import pytest
-from engine_room import server
+from engine_room import server, serving
 from raw_requests import Raw, kept_log
-from serving import serving
 from take_away import RECIPE
 from view_events import WINDOW, Held, built_page, until, view_of
 
@@ -89,8 +88,10 @@ def tiny_state(tiny_llama):
 @pytest.fixture(scope="module")
 def served(tiny_state, server_log, tmp_path_factory):
     """-> (the page, its address)"""
-    with pytest.MonkeyPatch.context() as patch, serving(tiny_state, patch, tmp_path_factory) as page_and_address:
-        yield page_and_address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        with serving(tiny_state) as page_and_address:
+            yield page_and_address
 
 
 @pytest.fixture
@@ -119,7 +120,8 @@ def taken(model, server_log, tmp_path_factory):
         patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
         patch.setattr(AppState, "normal", lambda self, name: name)  # "tiny" is no hub id
         finish(state.prune_steps("tiny", RECIPE))
-        with serving(state, patch, tmp_path_factory) as (page, address):
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        with serving(state) as (page, address):
             yield state, page, address
 
 

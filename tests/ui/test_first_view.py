@@ -22,7 +22,7 @@ def asked(app, path="/", headers=(), query=b"", method="GET"):
     """-> (status, headers, body) of an ASGI app."""
     sent = []
     scope = {"type": "http", "path": path, "method": method, "headers": list(headers), "query_string": query}
-    scope["app"] = SimpleNamespace(get_blocks=lambda: SimpleNamespace(settings=Settings()))
+    scope["app"] = SimpleNamespace(get_blocks=lambda: SimpleNamespace(settings=Settings(), root_path=""))
 
     async def send(message):
         sent.append(message)

@@ -30,11 +30,10 @@ SIZES = {
 }
 MOST = 100e6  # bytes that the server may grow by
 SERVER = """
-import sys, time
+import os, sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
-import pytest
-from serving import serving
+from engine_room import serving
 from take_away import RECIPE
 from wanda_core.machine.process import bound_arenas, keep_freed_memory, release_freed_memory
 from wanda_core.model.loading import load_model
@@ -44,12 +43,6 @@ from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.look import Wanted
 from wanda_ui.engine.looked import only_progress
 
-class Folders:
-    def mktemp(self, name):
-        folder = Path({folder!r}).parent / name
-        folder.mkdir()
-        return folder
-
 keep_freed_memory()
 bound_arenas()
 state = AppState()
@@ -57,7 +50,8 @@ AppState.normal = lambda self, name: name
 state.models["tiny"] = Loaded(load_model({folder!r}, device="cpu"), "tiny")
 finish(only_progress(state.look_steps("tiny", RECIPE, None, Wanted(False, False))))
 release_freed_memory()
-with pytest.MonkeyPatch.context() as patch, serving(state, patch, Folders()) as (page, address):
+os.environ["GRADIO_TEMP_DIR"] = str(Path({folder!r}).parent / "uploads")
+with serving(state) as (page, address):
     print(address, flush=True)
     time.sleep(600)
 """

@@ -1,19 +1,13 @@
-"""Jobs that leave the engine's thread: for another process, as on a lent GPU, and look-ups in threads of their own."""
+"""Work that leaves the engine's thread: jobs that another process could run, and look-ups in threads of their own."""
 
-import multiprocessing
 import pickle
-import sys
 import threading
-import types
-from contextlib import suppress
 from functools import partial
 
 import pytest
-import torch
-from engine_room import ASKED, CHANGED, looked, pruned, recipe, server, spoken
-from model_state import assert_same, state_of
+from engine_room import ASKED, CHANGED, pruned, server, spoken
 
-from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.errors import ModelError, WandaError
 from wanda_core.outliers.ablation import Ablation
 from wanda_core.progress import Progress, finish
 from wanda_core.recipe import PruneSpec
@@ -22,9 +16,7 @@ from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.fetching import MOST_FETCHES, Fetching
 from wanda_ui.engine.look import How, Made, Seen
-from wanda_ui.engine.recipe import Reading, Recipe
 from wanda_ui.engine.tokens import Place, told_at
-from wanda_ui.engine.zero_gpu import on_zero_gpu
 from wanda_ui.lesson.consequences import _ablated as lesson_ablated
 from wanda_ui.lesson.consequences import _measured as lesson_measured
 from wanda_ui.outliers.ablation import _ablated, page_settings
@@ -85,66 +77,6 @@ def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
         assert [step for step in again[0] if not isinstance(step, Made)] == [x for x in said if not isinstance(x, Made)]
         assert type(again[1]) is type(result)
     pickle.dumps(partial(searched, settings=settings))
-
-
-class Space(types.ModuleType):
-    """A `spaces` whose GPU runs a generator in a forked process, with everything pickled on the way."""
-
-    forks = 0
-
-    @classmethod
-    def GPU(cls, duration):  # noqa: N802 - its name there
-        def decorate(function):
-            def lent(*args):
-                cls.forks += 1
-                ours, theirs = multiprocessing.Pipe()
-
-                def work_there():
-                    for value in function(*pickle.loads(packed)):
-                        theirs.send(value)
-                    theirs.close()
-
-                packed = pickle.dumps(args)
-                process = multiprocessing.get_context("fork").Process(target=work_there)
-                process.start()
-                theirs.close()
-                with suppress(EOFError):
-                    while True:
-                        yield ours.recv()
-                process.join()
-
-            return lent
-
-        return decorate
-
-
-def test_on_a_lent_gpu_masks_come_back_and_nothing_here_changes(own_llama, monkeypatch):
-    monkeypatch.setitem(sys.modules, "spaces", Space("spaces"))
-    here = server(own_llama)
-    models = {own_llama.name: here.models[own_llama.name]}
-    there = server(own_llama)
-    there.run_by(on_zero_gpu(models))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a process forked while OpenMP has threads waits for them for ever
-    try:
-        before, (_, local) = state_of(own_llama.model), looked(here, recipe())
-        forks = Space.forks
-        said, lent = looked(there, recipe())
-        assert Space.forks == forks + 1
-        assert_same(before, state_of(own_llama.model))
-        assert any(not isinstance(step, Progress) for step in said)  # it is told while it grows
-        for name, parameter in local.result.variant.parameters.items():
-            assert torch.equal(parameter.kept, lent.result.variant.parameters[name].kept)
-        assert lent.seen == local.seen
-        assert lent.measured.perplexity == local.measured.perplexity
-        assert looked(there, recipe())[0] == []
-        assert Space.forks == forks + 1  # what is known needs no other process
-        again = Recipe(PruneSpec(method="magnitude"))
-        assert looked(there, again)[1].seen.answer == looked(here, again)[1].seen.answer
-        with pytest.raises(InputError, match="seq_len"):
-            finish(there.prune_steps(own_llama.name, Recipe(PruneSpec(), Reading(seq_len=1000))))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_a_model_that_cannot_be_fetched_holds_up_nobody():

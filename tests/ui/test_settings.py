@@ -9,6 +9,7 @@ import pytest
 from wanda_core.errors import InputError
 from wanda_ui import page
 from wanda_ui.settings import PUBLIC, SETTINGS, Settings, table
+from wanda_ui.tools import assistants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -56,6 +57,7 @@ def test_what_the_environment_says_goes_before_the_defaults():
         "WANDA_JOBS_A_MINUTE": "0",
         "WANDA_TRUSTED_HEADER": "X-Real-IP",
         "WANDA_VARIANT_GB": "2.5",
+        "WANDA_TOOLS": "0",
     }
     assert set(given) == {setting.variable for setting in SETTINGS}
     assert Settings.from_environment(given) == Settings(
@@ -90,6 +92,7 @@ def test_what_the_environment_says_goes_before_the_defaults():
         ("WANDA_JOBS_A_MINUTE", "x" * 500),
         ("WANDA_TRUSTED_HEADER", "X Real"),
         ("WANDA_VARIANT_GB", "much"),
+        ("WANDA_TOOLS", "yes"),
     ],
 )
 def test_a_value_that_breaks_its_rule_is_one_short_sentence_that_names_the_variable(variable, text):
@@ -97,6 +100,28 @@ def test_a_value_that_breaks_its_rule_is_one_short_sentence_that_names_the_varia
         Settings.from_environment({variable: text})
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("environ", [{"WANDA_PUBLIC": "1"}, {"SPACE_ID": "somebody/lab"}])
+def test_tools_are_off_by_default_and_refused_on_a_public_page(environ):
+    assert not Settings().tools
+    assert Settings.from_environment({"WANDA_TOOLS": "1"}).tools
+    with pytest.raises(
+        InputError, match=r"^WANDA_TOOLS is 1 and this server is public, .*; leave --tools and WANDA_TO"
+    ):
+        Settings.from_environment({"WANDA_TOOLS": "1", **environ})
+
+
+def test_the_switch_of_the_command_is_the_setting_and_asks_for_its_package(monkeypatch):
+    monkeypatch.setenv("WANDA_PUBLIC", "1")
+    with pytest.raises(SystemExit, match=r"^WANDA_TOOLS is 1 and this server is public"):
+        page.serve(tools=True)
+    monkeypatch.delenv("WANDA_PUBLIC")
+    monkeypatch.setattr(assistants, "PACKAGE", "no_such_package")
+    with pytest.raises(
+        SystemExit, match=r"^the tools need the package 'no_such_package'.*; run pip install .* --tools"
+    ):
+        page.serve(tools=True)
 
 
 def test_a_server_with_a_bad_setting_ends_with_the_sentence(monkeypatch):

@@ -104,7 +104,7 @@ def open_model(
 
     Raises what `wanda_core.model.loading.load_model` raises, and ModelError for blocks that share weights.
     """
-    located = locate(name, device, dtype, on_progress)
+    located = locate(name, device, dtype, on_progress, whole=False)
     name = located.name
     with init_empty_weights(include_buffers=False):
         model: Any = skeleton(located.config, name, dtype=located.dtype)

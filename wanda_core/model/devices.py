@@ -2,12 +2,11 @@
 
 import os
 import re
-from typing import cast
 
-import psutil
 import torch
 
 from wanda_core.errors import InputError, ModelError, shortened, shortened_path
+from wanda_core.machine.memory import free_bytes
 
 AUTO = "auto"  # as a device: all GPUs of this machine, the blocks spread over them
 MEMORY_SHARE = 0.9  # of what is free; the rest is for activations and other programs
@@ -58,11 +57,11 @@ def check_memory(
     remedy: str = "choose a smaller model or prune it with --low-memory",
 ) -> None:
     """Raise ModelError when the bytes needed are not free on the devices together. what, remedy: for the message."""
-    free = sum(free_memory(device) for device in devices)
-    if needed > free * MEMORY_SHARE:
+    usable = sum(free_memory(device) for device in devices) * MEMORY_SHARE
+    if needed > usable:
         raise ModelError(
-            f"{shortened_path(name)} needs {needed / 1e9:.1f} GB for {what} and {free / 1e9:.1f} GB of memory are free "
-            f"on {devices[0].type}; {remedy}"
+            f"{shortened_path(name)} needs {needed / 1e9:.1f} GB for {what} and {usable / 1e9:.1f} GB of memory are "
+            f"free on {devices[0].type}, a tenth left for activations; {remedy}"
         )
 
 
@@ -70,9 +69,8 @@ def free_memory(device: torch.device) -> int:
     """Return how many bytes are free on the device; of the CPU's no more than WANDA_MEMORY_LIMIT, where it is set."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # for machines whose own limit psutil cannot see
-    free = psutil.virtual_memory().available
-    return cast(int, min(free, limit) if limit else free)
+    limit = int(os.environ.get("WANDA_MEMORY_LIMIT", "0"))  # for machines whose own limit nothing tells
+    return min(free_bytes(), limit) if limit else free_bytes()
 
 
 def overflow_remedy(dtype: torch.dtype) -> str:

@@ -17,18 +17,22 @@ HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_
 
 
 def find_folder(
-    name: str, on_progress: Callable[[Progress], object] | None, local_folders: bool, token: str | None = None
+    name: str,
+    on_progress: Callable[[Progress], object] | None,
+    local_folders: bool,
+    token: str | None = None,
+    weigh: hub.Weigh | None = None,
 ) -> tuple[Path, str]:
     """Find or download the files of a model. -> their folder, and what tells this state of the model from others.
 
-    name, on_progress, local_folders, token: as of `load_model`. Raises InputError for a name that leads nowhere,
-    ModelError for a model that cannot be downloaded.
+    name, on_progress, local_folders, token: as of `load_model`; weigh: as of `hub.download`. Raises InputError for a
+    name that leads nowhere, ModelError for a model that cannot be downloaded.
     """
     name = normal_name(name, local_folders)
     if name == BUILTIN:
         return builtin.ensure(on_progress), builtin.GGUF_SHA256
     if not is_path(name):
-        return hub.download(name, on_progress, token)
+        return hub.download(name, on_progress, token, weigh)
     folder = Path(name)
     if is_gguf(name):
         return gguf_file.folder_of(folder, name, on_progress), "local"

@@ -64,7 +64,7 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
         count, dtype = _looked_into(file, name)
         try:
             with making(folder) as fresh:
-                _check_room(name, count * dtype.itemsize, folder.parent)
+                check_room(name, count * dtype.itemsize, folder.parent)
                 report(Progress("converting", 0, 1, "parts", file.name))
                 try:
                     convert(file, fresh, file.stem, dtype)
@@ -114,17 +114,20 @@ def _looked_into(file: Path, name: str) -> "tuple[int, torch.dtype]":
     return sum(int(tensor.n_elements) for tensor in reader.tensors), getattr(torch, kept)
 
 
-def _check_room(name: str, needed: int, root: Path) -> None:
-    """Raise ModelError where a checkpoint of so many bytes fits neither in memory nor on the disk of the cache."""
+def check_room(name: str, needed: int, root: Path, brought: int = 0) -> None:
+    """Raise ModelError where a checkpoint of so many bytes does not fit in memory, or not on the disk of the cache.
+
+    brought: bytes of what it is made from, which lie there meanwhile.
+    """
     import torch
 
     from wanda_core.model.devices import check_memory
 
     check_memory(needed, name, [torch.device("cpu")])
-    free = shutil.disk_usage(root).free
-    if needed > free:
+    free, taken = shutil.disk_usage(root).free, needed + brought
+    if taken > free:
         raise ModelError(
-            f"{shortened_path(name)} takes {needed / 1e9:.1f} GB as safetensors in {shortened_path(root)}, and "
+            f"{shortened_path(name)} takes {taken / 1e9:.1f} GB as safetensors in {shortened_path(root)}, and "
             f"{free / 1e9:.1f} GB are free there; free some space, or set WANDA_CACHE to another folder"
         )
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from wanda_core.errors import GatedError, InputError, ModelError, WandaError, first_line, shortened, shortened_path
-from wanda_core.model.hub_files import lacking_files, wanted_files
+from wanda_core.model.hub_files import WEIGHTS, lacking_files, wanted_files
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.model.waiting import NoAnswerError, call_apart
@@ -41,6 +41,9 @@ PROXIED = ("http", "https", "all")  # schemes for which the environment may name
 TOKENS = "https://huggingface.co/settings/tokens"
 TOKEN = re.compile(r"[\x21-\x7e]{1,400}")
 LOOKUP_SECONDS = 15.0  # in all, however the hub spreads its answer
+# Called with the bytes of a model's files of weights, and how many numbers of each type they hold, None where the hub
+# does not say; raises ModelError where that is too much.
+Weigh = Callable[[int, Mapping[str, int] | None], object]
 
 
 class UnreachableError(Exception):
@@ -62,14 +65,18 @@ def checked_token(given: object) -> str | None:
 
 
 def download(
-    name: str, on_progress: Callable[[Progress], object] | None = None, token: str | None = None
+    name: str,
+    on_progress: Callable[[Progress], object] | None = None,
+    token: str | None = None,
+    weigh: Weigh | None = None,
 ) -> tuple[Path, str]:
     """Download a hub model unless it is in the cache already. -> its local folder and its commit.
 
     name: `owner/model` or `owner/model@revision`, in its form. on_progress: called again and again while the hub is
     waited for and while bytes arrive; an exception from it gives up within a second. A hub that does not answer within
     LOOKUP_SECONDS, or answers that it is out of order, is out of reach, and the cache serves where it holds the whole
-    model. token: for this download, by default the machine's own. Raises InputError for an id or a revision that does
+    model. token: for this download, by default the machine's own; weigh: raises for weights that would be too large to
+    load, before any is downloaded. Raises InputError for an id or a revision that does
     not exist, GatedError for a model whose licence has to be accepted first, ModelError for one that cannot be
     downloaded.
     """
@@ -86,6 +93,9 @@ def download(
         transfer = _Transfer(name, hub_id, commit, token)
         wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
+        if weigh is not None:
+            counts = info.safetensors.parameters if info.safetensors is not None else None
+            weigh(sum(sizes[file] for file in wanted if file.endswith(WEIGHTS)), counts)
         folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
         _remember(hub_id, revision or DEFAULT_REVISION, commit)
         return folder, commit

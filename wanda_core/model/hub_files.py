@@ -13,7 +13,7 @@ from wanda_core.errors import ModelError, shortened_path
 from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_of
 from wanda_core.model.tokenizer import has_vocabulary
 
-CONFIG = "config.json"
+CONFIG, WEIGHTS = "config.json", ".safetensors"
 # Of the top folder, in small letters: configurations, tokenizers, templates, processors, terms of use.
 BESIDE_WEIGHTS = (
     *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.spm", "tokenizer.*"),

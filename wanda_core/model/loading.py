@@ -5,7 +5,7 @@ Safetensors only, no remote code, and every reason to refuse is found before wei
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,13 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
 from wanda_core.model.causality import check_causal, check_not_masked
-from wanda_core.model.devices import AUTO, check_memory, checked_device, default_device, default_dtype
+from wanda_core.model.devices import (
+    AUTO,
+    check_memory,
+    checked_device,
+    default_device,
+    default_dtype,
+)
 from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.language_model import LanguageModel
@@ -30,6 +36,7 @@ from wanda_core.model.stored_tensors import (
     check_numbers,
     check_shapes,
     stored_tensors,
+    weights_in_memory,
 )
 from wanda_core.model.tokenizer import load_tokenizer
 from wanda_core.progress import Progress
@@ -89,18 +96,32 @@ def locate(
     on_progress: Callable[[Progress], object] | None = None,
     local_folders: bool = True,
     token: str | None = None,
+    whole: bool = True,
 ) -> Located:
     """Find or download a model's files and check all but the weights. Arguments and errors as of `load_model`.
 
-    It may take minutes, and may run in a thread of its own: it holds no weights and computes nothing. on_progress is
-    called in the caller's thread several times a second while the hub is waited for; an exception from it gives up.
+    whole: whether all its weights are to be in memory at once; a model that is too large for that is then refused
+    before it is downloaded. It may take minutes, and may run in a thread of its own: it holds no weights and computes
+    nothing. on_progress is called in the caller's thread several times a second while the hub is waited for; an
+    exception from it gives up.
     """
     name = normal_name(name, local_folders)
     spread = str(device) == AUTO
     place = default_device() if device is None or spread else checked_device(device)
-    folder, revision = find_folder(name, on_progress, local_folders, token)
+    held = dtype or default_dtype(place)
+
+    def weigh(nbytes: int, counts: Mapping[str, int] | None) -> None:
+        check_memory(weights_in_memory(nbytes, counts, held), name, _devices(place, spread))
+
+    folder, revision = find_folder(name, on_progress, local_folders, token, weigh if whole else None)
     config = checked_config(folder, name)
-    return Located(name, folder, revision, config, place, dtype or default_dtype(place), spread)
+    return Located(name, folder, revision, config, place, held, spread)
+
+
+def _devices(place: torch.device, spread: bool) -> list[torch.device]:
+    """List the devices that share a model's weights: all GPUs where it is to be spread over several."""
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return gpus if spread and len(gpus) > 1 else [place]
 
 
 def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel:
@@ -111,9 +132,9 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     that loads for days grows by it. Raises ModelError for a model that cannot be used.
     """
     name = located.name
-    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    spread = located.spread and len(gpus) > 1
-    _check_fits(located.config, name, gpus if spread else [located.device], located.dtype)
+    devices = _devices(located.device, located.spread)
+    spread = len(devices) > 1
+    _check_fits(located.config, name, devices, located.dtype)
     tensors = stored_tensors(located.folder, name)
     check_numbers(name, tensors)
     tokenizer = located.tokenizer()

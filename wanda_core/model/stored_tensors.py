@@ -30,6 +30,7 @@ PIECE_NUMBERS = 2**24  # read at once; 64 MB of float32
 WEIGHT = re.compile(r"(weight|_proj)$")  # integers elsewhere may be tables
 NUMBERS = {"F64", "F32", "F16", "BF16"}  # safetensors' names of what weights may be stored in
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
+MOST_BYTES = 4  # of a weight in any checkpoint that is met
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,19 @@ def _by_file(folder: Path) -> dict[Path, list[str] | None]:
         assert names is not None
         names.append(tensor)
     return files
+
+
+def weights_in_memory(nbytes: int, counts: Mapping[str, int] | None, dtype: torch.dtype) -> int:
+    """Estimate how many bytes weights will take in memory before any of them is here.
+
+    nbytes: of their files; counts: how many numbers of each of safetensors' types these hold, None where nobody says;
+    dtype: that they are held in. Without counts, or with some that are not these files', every weight is taken to have
+    four bytes in its file, the most that is met: the estimate is then too low rather than too high.
+    """
+    told = sum(count * BYTES.get(stored, 1) for stored, count in (counts or {}).items())
+    if counts and 0.9 * nbytes <= told <= 1.1 * nbytes:
+        return sum(counts.values()) * dtype.itemsize
+    return nbytes * dtype.itemsize // max(MOST_BYTES, dtype.itemsize)
 
 
 def shards_of(index: str) -> list[str]:

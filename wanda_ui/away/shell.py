@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError, shortened, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.methods import METHODS
@@ -25,7 +24,7 @@ from wanda_core.report.plan import TWO_WEIGHTS
 from wanda_core.report.run import Run
 from wanda_ui.away.telling import BUILTIN_SOURCE, completed
 from wanda_ui.language import LANGUAGES, say, words
-from wanda_ui.view_files import leaf_style, scripts_of, style
+from wanda_ui.view_files import FAVICON, leaf_style, scripts_of, style
 
 Kind = Literal["report", "site"]
 
@@ -33,7 +32,6 @@ PARTS = ("view", "page", "leaf")  # of the words
 # Numbers of the scripts that stay behind: what a server answers, and of a report also what is moved by hand.
 SERVERS = frozenset({6, 10, 15, 17, 21, 23, 24, 25, 30})
 LEFT_OUT: dict[Kind, frozenset[int]] = {"report": SERVERS | {8, 11, 14, 16, 50, 52}, "site": SERVERS}
-FAVICON = ASSETS / "favicon.svg"
 MOST_TITLE = 200  # characters
 MOST_BYTES = 1_500_000  # of a page with its run: what a phone opens without waiting
 OPENING = '<script type="application/json" id="wl-run">'

@@ -30,13 +30,15 @@ class About:
 class Loaded:
     """A model and what is known about it.
 
-    name: by which the server knows it, `lm.name` unless that is pinned to a commit; measurements: those of the outlier
-    lab, grids: the pictures of all blocks, the one unused longest first; claims: downloads and pushes of what was made
+    name: by which the server knows it, `lm.name` unless that is pinned to a commit; runs_on: kind of device that its
+    jobs have, empty where it is the one that holds it; measurements: those of the outlier lab, grids: the pictures of
+    all blocks, the one unused longest first; claims: downloads and pushes of what was made
     of it, for whose time it stays in memory.
     """
 
     lm: LanguageModel
     name: str = ""
+    runs_on: str = ""
     analysis: Analysis | None = None
     calibration: Calibration | None = None  # what the analysis was made on
     dense: Perplexity | None = None
@@ -77,7 +79,7 @@ class Loaded:
     def about(self) -> About:
         """What is said of the model."""
         lm = self.lm
-        return About(lm.title, lm.n_parameters, lm.device.type, str(lm.dtype).removeprefix("torch."))
+        return About(lm.title, lm.n_parameters, self.runs_on or lm.device.type, str(lm.dtype).removeprefix("torch."))
 
     def blocks_with(self, kind: str) -> list[int]:
         """List the blocks that have a linear of a kind."""

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -50,8 +50,9 @@ class _Task(Generic[T]):
     """A job in the queue, shared by the events that asked for it and the engine's thread, under the engine's lock.
 
     start: begins the job; arrival: orders the queue; kind: of jobs that take alike long; quiet: whether others go
-    first; shared: what tells that two events ask for the same job; claims: how many do. steps: the job once it has
-    begun, kept by a quiet one that was interrupted; news: what it yielded last.
+    first; shared: what tells that two events ask for the same job; claims: how many do; context: of the event that
+    asked first, by which a GPU is lent to its visitor. steps: the job once it has begun, kept by a quiet one that was
+    interrupted; news: what it yielded last.
     """
 
     start: Callable[[], Run[T]]
@@ -61,6 +62,7 @@ class _Task(Generic[T]):
     shared: Hashable
     request: int | None
     claims: int = 1
+    context: Context = field(default_factory=copy_context)
     steps: Run[T] | None = None
     ran: float = 0.0  # seconds, of the times it ran before it was interrupted
     began: float | None = None  # when it last began or went on, None while it waits
@@ -263,10 +265,10 @@ class Engine:
         """Run a job to its end, or a quiet one until somebody waits; whether it ended."""
         try:
             if task.steps is None:
-                task.steps = task.start()
+                task.steps = task.context.run(task.start)
             told, stage = 0.0, None
             while not task.given_up and not self._closed:
-                news = next(task.steps)
+                news = task.context.run(next, task.steps)
                 with self._changed:
                     task.news = news
                     if not isinstance(news, Progress) or news.stage != stage or time.monotonic() - told >= PACE:
@@ -274,7 +276,7 @@ class Engine:
                         self._changed.notify_all()
                     if task.quiet and any(not other.quiet for other in self._waiting):
                         return False
-            task.steps.close()
+            task.context.run(task.steps.close)
             task.error = BusyError("the job was ended before its time; ask again")  # where somebody still waits
         except StopIteration as stop:
             task.result = stop.value
@@ -284,7 +286,7 @@ class Engine:
             traceback.clear_frames(error.__traceback__)  # they hold what the job was working on
             task.error = error
         task.steps = None
-        task.start = _over
+        task.start, task.context = _over, Context()
         with self._changed:
             task.ended = True
             self._changed.notify_all()

@@ -2,9 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
+from typing import Any, Protocol
 
 import gradio as gr
 
@@ -17,13 +17,25 @@ from wanda_ui.language import Say, speaker
 from wanda_ui.settings import Settings
 
 
+class Assistants(Protocol):
+    """Answers requests of assistants, an ASGI application that has to run first."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Async context manager: requests are answered inside."""
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+
+
 class GuardedPage(gr.Blocks):
     """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises.
 
     questions: by name, what the gate answers by itself at `/wanda/NAME`, outside of Gradio's queue: a function of a
     JSON object and the visitor's `say` that returns another, in a thread of its own; it never runs a model and never
     waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these two, None
-    where nothing is kept there.
+    where nothing is kept there. tools: numbers of the events that are tools; assistants: answers a request for them by
+    the Model Context Protocol, within `running`. Both are for programs of this machine alone, and empty unless its
+    owner switched them on.
     """
 
     settings = Settings()
@@ -32,6 +44,14 @@ class GuardedPage(gr.Blocks):
         super().__init__(**given)
         self.questions: dict[str, Callable[[dict[str, Any], Say], dict[str, Any]]] = {}
         self.downloads: dict[str, Callable[[str, str], Download | None]] = {}
+        self.tools: frozenset[int] = frozenset()
+        self.assistants: Assistants | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Async context manager: the page is served inside."""
+        async with self.assistants.running() if self.assistants is not None else nullcontext():
+            yield
 
     def guard(self, settings: Settings) -> None:
         """Set what the page allows, once all events are there. Raises LookupError where an input has no rule."""

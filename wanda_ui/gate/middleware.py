@@ -19,19 +19,22 @@ from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
+from wanda_ui.gate.origin import check_from_here
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 
 NAME = body.NAME.pattern
 READ = re.compile(
-    rf"/?|/(config|favicon\.ico|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
+    rf"/?|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
 QUESTION = re.compile(r"/wanda/([a-z]{1,40})")
 DOWNLOAD = re.compile(rf"/wanda/([a-z]{{1,40}})/({NAME})/([^/]{{1,200}})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
+ENDPOINTS, ASSISTANTS = "/gradio_api/info", "/mcp"  # of the tools: their list, and the Model Context Protocol
+CALL = "tools/call"  # the message by which an assistant runs a tool
 MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
@@ -108,6 +111,8 @@ class Gate:
             await self._question(request, path.rpartition("/")[2])
         elif method == "POST" and path in (CANCEL, RESET):
             await self._end(request, path)
+        elif request.page.tools and path in (ENDPOINTS, ASSISTANTS):
+            await self._tools(request, path)
         elif _is_known(request):
             raise RefusedError(405, "method", method=quoted(method))
         else:
@@ -135,6 +140,8 @@ class Gate:
         body.check_keys(event, {"data", "fn_index", "session_hash"}, {"event_data", "trigger_id"})
         session = body.check_name(event, "session_hash")
         asked = _event_of(page, event["fn_index"])
+        if event["fn_index"] in page.tools:
+            check_from_here(request.headers, page.server_name)
         if not queued and asked.queue:
             raise RefusedError(404, "queued")
         trigger = event.get("trigger_id")
@@ -152,6 +159,23 @@ class Gate:
         busy = request.say("gate.busy", most=MOST_EVENTS)
         send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
+
+    async def _tools(self, request: "_Request", path: str) -> None:
+        """Let the list of tools be read, or have a message of an assistant answered."""
+        check_from_here(request.headers, request.page.server_name)
+        method, assistants = request.scope["method"], request.page.assistants
+        if method != ("GET" if path == ENDPOINTS else "POST"):
+            raise RefusedError(405, "method", method=quoted(method))
+        if path == ENDPOINTS:
+            await self.app(request.scope, request.receive, request.send)
+            return
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        message = body.parse(raw, request.headers)
+        rules.check_event_data(message)
+        self._take(request, 1 if message.get("method") == CALL else LIGHT)
+        scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
+        assert assistants is not None  # there are tools
+        await assistants.handle(scope, _again(raw, request.receive), request.send)
 
     async def _question(self, request: "_Request", name: str) -> None:
         """Answer a question of the page's own script, in a thread beside the engine's."""

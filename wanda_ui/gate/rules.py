@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.components.api_component import Api
 from gradio.utils import get_upload_folder
 
 from wanda_ui.gate.refusal import RefusedError, quoted
@@ -53,7 +54,7 @@ def _may_be_empty(control: Any) -> bool:
     """Whether the page itself sends nothing for a control: as long as nothing is chosen, uploaded or shown there."""
     if isinstance(control, (gr.Radio, gr.Dropdown)):
         return control.value is None or getattr(control, "allow_custom_value", False)
-    return isinstance(control, (gr.HTML, gr.Markdown, gr.File, gr.State, gr.Number))  # a person can empty a number
+    return isinstance(control, (gr.HTML, gr.Markdown, gr.File, gr.State, gr.Number, Api))  # a person can empty a number
 
 
 def check_covered(page: gr.Blocks) -> None:
@@ -127,6 +128,11 @@ def _checkbox(box: Any, value: object, settings: Settings) -> None:
 
 def _html(control: Any, value: object, settings: Settings) -> None:
     check_text(control, value, MOST_HTML)
+
+
+def _told(control: Any, value: object, settings: Settings) -> None:
+    """Check what a tool is given: its size and its numbers; the tool knows its own rules."""
+    check_event_data(value)
 
 
 def _state(control: Any, value: object, settings: Settings) -> None:
@@ -219,4 +225,5 @@ RULES: dict[type, Rule] = {
     gr.Markdown: _html,
     gr.State: _state,
     gr.File: _file,
+    Api: _told,
 }

@@ -1,0 +1,49 @@
+"""Who asks for a tool: a program of this machine, and never a web page from elsewhere that a browser here has open.
+
+Such a page can send requests to this machine, which its browser marks with the page's own origin, and it can have its
+own name lead here, which then stands in the header Host. Both are refused; a program sends no origin.
+"""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from wanda_ui.gate.refusal import RefusedError, quoted
+
+PORT = re.compile(r":[0-9]{1,5}$")
+MOST_SHOWN = 100  # characters of a host or an origin
+
+
+def check_from_here(headers: dict[bytes, bytes], own_name: str | None) -> None:
+    """Raise RefusedError for a request that a web page from elsewhere may have sent.
+
+    headers: lower case; own_name: the address that the server was told to listen on, which its owner chose.
+    """
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    if not _is_this_machines(host, own_name):
+        raise RefusedError(403, "host_elsewhere", host=quoted(host[:MOST_SHOWN]))
+    if b"origin" in headers:
+        origin = headers[b"origin"].decode("latin-1").lower()
+        if _host_of(origin) != host:
+            raise RefusedError(403, "origin_elsewhere", origin=quoted(origin[:MOST_SHOWN]))
+
+
+def _is_this_machines(host: str, own_name: str | None) -> bool:
+    """Whether a host is an address, for which no name can stand, `localhost`, or the name that was chosen here."""
+    name = PORT.sub("", host).strip("[]")
+    if name == "localhost" or name.endswith(".localhost") or (own_name and name == own_name.lower()):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_of(origin: str) -> str | None:
+    """Return the host and port of an origin, None for the opaque one and for what is none."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    return parts.netloc if parts.scheme in ("http", "https") and parts.netloc else None

@@ -20,6 +20,8 @@ window.WandaLab = {};
     const rounded = value >= 10000 ? Number(value.toPrecision(3)) : value;
     return rounded.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   };
+  /** What a known perplexity is, in words; `≈` where it lies between two measured ones. */
+  W.costWords = (cost) => (cost ? `${cost.how === "between" ? "≈ " : ""}${W.number(cost.perplexity)}` : "–");
   W.percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
   W.seconds = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
 

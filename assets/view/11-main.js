@@ -47,10 +47,10 @@
     const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
     const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, cancel);
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
+    const gated = still ? null : W.gated((name, token) => open(name, token));
     const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
     const bare = Object.keys(replay.answers || {}).length === 0; // no answer is stored
-    const columns = h("div", { class: `wl-cols${bare ? " wl-bare" : ""}` });
     const source = h("p", { class: "wl-source" });
     const why = W.why(go);
 
@@ -58,65 +58,9 @@
     const sent = ({ textName, ...recipe }) => ({ ...recipe, key: W.keyOf(recipe), at: W.atOf(recipe, state.at) });
 
     // What is shown ------------------------------------------------------------------------------------------------
-    const plainAsk = () => JSON.stringify(state.settings) === JSON.stringify(W.PLAIN_ASK);
-    const ofNow = (recipe) => JSON.stringify([state.model, recipe === W.DENSE ? "" : W.keyOf(recipe), recipe === W.DENSE ? 0 : W.atOf(recipe, state.at), state.prompt, state.settings]);
-    /** The answer to show of a recipe or of DENSE: {pieces, probabilities, at, kind: "live" | "stored" | "old"}. */
-    const answerOf = (id, recipe) => {
-      const came = live.get(id);
-      if (came && came.of === ofNow(recipe)) return { ...came, kind: "live" };
-      const at = recipe === W.DENSE ? 0 : W.atOf(recipe, state.at);
-      const stored = plainAsk() ? known.storedAnswer(state.model, recipe, at, state.prompt) : null;
-      if (stored) return { ...stored, whole: true, kind: "stored" };
-      return came && came.model === state.model ? { ...came, kind: "old" } : null;
-    };
-    const knownAt = (recipe) => known.at(state.model, recipe, W.atOf(recipe, state.at));
-    const costWords = (cost) => (cost ? `${cost.how === "between" ? "≈ " : ""}${W.number(cost.perplexity)}` : "–");
-    const placeWords = () => [`${state.at}%`, ...state.recipes.map((recipe) => `${W.title(recipe, state.at)}: ${costWords(knownAt(recipe))}`)].join(", ");
-
-    const shownColumns = new Map(); // id -> column
-    const drawColumns = () => {
-      const wanted = [[W.DENSE, W.DENSE, W.DENSE], ...state.recipes.map((recipe, i) => [recipe.id, recipe, i])];
-      for (const [id, { column, which }] of shownColumns)
-        if (!wanted.some(([other, , place]) => other === id && place === which)) {
-          column.element.remove();
-          shownColumns.delete(id);
-        }
-      const dense = answerOf(W.DENSE, W.DENSE);
-      wanted.forEach(([id, recipe, which], place) => {
-        if (!shownColumns.has(id)) {
-          const removable = which !== W.DENSE && which > 0;
-          const column = W.column(which, (index) => askWhy(id, recipe, index), removable ? () => against(null, id) : null);
-          shownColumns.set(id, { column, which });
-        }
-        const { column } = shownColumns.get(id);
-        if (columns.children[place] !== column.element) columns.insertBefore(column.element, columns.children[place] || null);
-        const said = now.get(id) || {};
-        const answer = answerOf(id, recipe);
-        const busy = state.busy && !said.ended;
-        const isDense = recipe === W.DENSE;
-        const cost = isDense ? (known.densePerplexity(state.model) ? { perplexity: known.densePerplexity(state.model), how: "stored" } : null) : knownAt(recipe);
-        column.show({
-          title: isDense ? W.say("view.dense") : W.title(recipe, state.at), perplexity: costWords(cost), answer,
-          dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, old: answer?.kind === "old",
-          hint: busy ? W.say(isDense ? "view.coming_dense" : "view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
-          foot: foot(recipe, answer, dense, said),
-        });
-      });
-      columns.style.setProperty("--columns", wanted.length);
-    };
-    const foot = (recipe, answer, dense, said) => {
-      const words = [];
-      if (recipe === W.DENSE) words.push(W.say("view.as_trained"));
-      else {
-        if (answer && answer.pieces.length && !answer.pieces.join("").trim()) words.push(W.say("view.blank"));
-        if (answer && answer.kind !== "old" && dense && dense.kind !== "old") words.push(W.parting(answer, dense));
-        words.push(...W.apart(recipe));
-      }
-      if (answer?.kind === "stored" && recipe !== W.DENSE && answer.at !== W.atOf(recipe, state.at)) words.push(W.say("view.nearest", { at: `${answer.at}%` }));
-      if (answer?.kind === "old") words.push(W.say("view.older"));
-      if (said.measured) words.push(said.measured);
-      return words.filter(Boolean).join(" · ");
-    };
+    const answers = W.answers({ state, known, live, now, why, bare, host: () => host, sent, remove: (id) => against(null, id) });
+    const { knownAt } = answers;
+    const placeWords = () => [`${state.at}%`, ...state.recipes.map((recipe) => `${W.title(recipe, state.at)}: ${W.costWords(knownAt(recipe))}`)].join(", ");
 
     /** Put the handle somewhere: what is not fixed by a pattern, or as far as a still page knows. */
     const place = (at) => {
@@ -145,7 +89,7 @@
       const word = (replay.prompts || []).find(({ text }) => text === state.prompt)?.word ?? null;
       W.put(finding, W.finding({
         at: state.at, dense: known.densePerplexity(state.model), model: state.wanted || state.title, word,
-        columns: state.recipes.map((recipe) => ({ recipe, known: knownAt(recipe), answer: answerOf(recipe.id, recipe) })),
+        columns: state.recipes.map((recipe) => ({ recipe, known: knownAt(recipe), answer: answers.of(recipe.id, recipe) })),
       }));
     };
     let changedElsewhere = () => {}; // another view of the same recipes and the same handle
@@ -155,7 +99,7 @@
       curve.move({ at: state.at, places: places(), words: placeWords() });
       if (document.activeElement !== typed) typed.value = state.at;
       drawFinding();
-      drawColumns();
+      answers.draw();
       changedElsewhere();
       away.changed();
     };
@@ -172,6 +116,7 @@
       cancel.hidden = !(state.busy || state.wanted);
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
+      gated?.show(state.gated);
       W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : "view.sweep"));
       sweepButton.disabled = !host;
     };
@@ -255,9 +200,9 @@
     /** Put the lines of a run on the page, unless some stand there already. */
     const showRun = (run) => {
       state.touched = true;
-      const keys = run.lines.map(({ key }) => key);
-      const recipes = keys.map(W.recipeOf).filter(Boolean).slice(0, W.MOST_RECIPES);
-      if (run.made.name === state.model && recipes.length && !state.recipes.some((recipe) => keys.includes(W.keyOf(recipe))))
+      const lines = W.linesOf(run);
+      const recipes = lines.map(({ recipe }) => recipe).filter(Boolean).slice(0, W.MOST_RECIPES);
+      if (run.made.name === state.model && recipes.length && !state.recipes.some((recipe) => lines.some(({ key }) => key === W.keyOf(recipe))))
         state.recipes = recipes.map((recipe) => ({ ...recipe, id: nextId++ }));
       changed();
     };
@@ -265,33 +210,18 @@
     const takeAway = () => {
       away = W.away({
         known, host: () => host, showRun, open: (name) => open(name), look: () => (look(), new Promise((end) => ends.push(end))),
-        state: () => ({ model: state.model, title: state.title, at: state.at, prompt: state.prompt, recipes: state.recipes.map(sent), ask: { prompt: state.prompt, ...state.settings } }),
-        answers: () => [[W.DENSE, W.DENSE], ...state.recipes.map((recipe) => [recipe.id, recipe])].map(([id, recipe]) => ({ ...answerOf(id, recipe), prompt: state.prompt, key: recipe === W.DENSE ? recipe : W.keyOf(recipe), at: recipe === W.DENSE ? 0 : W.atOf(recipe, state.at) }))
-          .filter(({ kind, whole }) => kind === "live" && whole && plainAsk()),
+        state: () => ({ model: state.model, title: state.title, at: state.at, prompt: state.prompt, recipes: state.recipes.map((one) => ({ ...sent(one), ...(one.textName ? { textName: one.textName } : {}) })), ask: { prompt: state.prompt, ...state.settings } }),
+        answers: () => [[W.DENSE, W.DENSE], ...state.recipes.map((recipe) => [recipe.id, recipe])].map(([id, recipe]) => ({ ...answers.of(id, recipe), prompt: state.prompt, key: recipe === W.DENSE ? recipe : W.keyOf(recipe), at: recipe === W.DENSE ? 0 : W.atOf(recipe, state.at) }))
+          .filter(({ kind, whole }) => kind === "live" && whole && answers.plain()),
         tell: (said) => { Object.assign(state, { problem: null, done: null }, said); drawStatus(); },
       });
       return away;
     };
-    const askWhy = (id, recipe, index) => {
-      const answer = answerOf(id, recipe);
-      if (!answer) return;
-      const token = answer.pieces[index];
-      const title = recipe === W.DENSE ? W.say("view.dense") : W.title(recipe, state.at);
-      const say = (p) => W.say("view.why.came", { token: token.trim() || JSON.stringify(token), title, p: W.percent(p, 1) });
-      const sentence = say(answer.probabilities[index] ?? 0);
-      const close = () => shownColumns.get(id)?.column.element.querySelector(".wl-answer").focus();
-      why.show({ sentence: host ? `${sentence} ${W.say("view.why.asking")}` : sentence, close });
-      const titles = new Map(state.recipes.map((one) => [one.id, W.title(one, W.atOf(one, state.at))]));
-      const { title: model, stems, foot: of } = W.looked();
-      state.why = { run: (state.why?.run || 0) + 1, sentence, titles, close, title, say, id, token, names: [model, stems], of };
-      const recipes = state.recipes.map((one) => (one === recipe ? { ...sent(one), at: answer.at ?? W.atOf(one, state.at) } : sent(one)));
-      if (host) host.why({ model: state.model, run: state.why.run, recipes, ask: { prompt: state.prompt, ...state.settings }, index, tokens: answer.tokens || null, text: answer.pieces.slice(0, index).join(""), rest: answer.pieces.slice(index).join("") });
-    };
-    const open = (name) => {
+    const open = (name, token = null) => {
       state.wanted = name;
       state.opening = { words: W.say("view.opening", { model: name }), percent: 0 };
-      state.problem = null;
-      host.open({ model: name });
+      [state.problem, state.gated] = [null, null];
+      host.open({ model: name, ...(token ? { token } : {}) });
       draw();
     };
 
@@ -357,9 +287,9 @@
     table.element.addEventListener("toggle", () => draw());
 
     root.append(...[
-      strip.element, ...(still ? [] : [status, spoken]), finding, caption, curve.element,
+      strip.element, ...(still ? [] : [status, spoken, gated.element]), finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), still ? null : sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element, take.element),
-      still ? prompts.element : null, columns, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, source,
+      still ? prompts.element : null, answers.element, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, source,
     ].filter(Boolean));
     caption.textContent = still?.caption ?? W.say("view.caption");
     draw();

@@ -3,7 +3,6 @@
 ((W) => {
   const { h } = W;
   const WAIT = 400, AGAIN = 1000; // milliseconds before a changed recipe is asked for, and before one asks again
-  const MOST_RUN = 20e6; // bytes of a run that is read: a full one has 400 KB
 
   /** What one run holds, as rows of a table. */
   W.pointRows = (run) => [["recipe", "removed_percent", "perplexity", "top1_agreement", "kl_nats", "prune_seconds"],
@@ -182,7 +181,7 @@
     const openRun = async (given) => {
       const name = given.name.slice(0, 100);
       const wrong = (words) => { tell(words, true); page.tell({ problem: words }); };
-      if (given.size > MOST_RUN) return wrong(W.say("view.away.run_large", { name, given: W.size(given.size), most: W.size(MOST_RUN) }));
+      if (given.size > W.MOST_RUN) return wrong(W.say("view.away.run_large", { name, given: W.size(given.size), most: W.size(W.MOST_RUN) }));
       const { run, problem } = W.readRun(await given.text());
       const why = problem || page.known.addRun(run);
       if (why) return wrong(W.say("view.away.no_run", { name, why }));

@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const FORMAT = 1;
-  const MOST_BYTES = 8 * 2 ** 20; // of a file that is read; the stored run takes 0.2 MB
+  W.MOST_RUN = 8 * 2 ** 20; // bytes of a file that is read; the stored run takes 0.2 MB
   const LARGEST = 1e300; // what stands for an infinite perplexity: JSON has no word for it
   const PICTURES = ["scores", "linears", "masks", "stream", "ablation", "toy"];
 
@@ -72,16 +72,10 @@
     return { prompts: [...prompts.values()], answers };
   };
 
-  /** The recipes of a run's lines, as the page has them; an own text is called what the run calls it. */
-  W.recipesOf = (run) => run.lines.map((line) => {
-    const recipe = W.recipeOf(line.key);
-    return recipe.text ? { ...recipe, textName: (line.calibration || run.made.calibration).source } : recipe;
-  });
-
   // A stranger's file -----------------------------------------------------------------------------------------------
   /** Read a run. -> {run}, or {problem: words}; whatever the text is, nothing is thrown. */
   W.readRun = (text) => {
-    if (typeof text !== "string" || text.length > MOST_BYTES) return { problem: W.say("view.run.large", { most: MOST_BYTES / 2 ** 20 }) };
+    if (typeof text !== "string" || text.length > W.MOST_RUN) return { problem: W.say("view.run.large", { most: W.MOST_RUN / 2 ** 20 }) };
     let run;
     try {
       run = JSON.parse(text.replace(/^\ufeff/, ""));

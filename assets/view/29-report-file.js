@@ -3,10 +3,11 @@
 ((W) => {
   const MOST_TITLE = 200; // characters
 
-  /** The lines of a run: [{key, line, recipe, name}], recipe null where the name is of no recipe known here. */
+  /** The lines of a run: [{key, line, recipe, name}], recipe null where the name is of no recipe known here; an own text is
+   * called what the run calls it. */
   W.linesOf = (run) => run.lines.map((line) => {
     const recipe = W.recipeOf(line.key);
-    if (recipe?.text && line.calibration?.source) recipe.textName = line.calibration.source;
+    if (recipe?.text) recipe.textName = (line.calibration || run.made.calibration).source;
     return { key: line.key, line, recipe, name: recipe ? W.nameOf(recipe) : line.key };
   });
   /** A recipe without its amount, told from all others: `Wanda`, `Wanda 2:4`, `Wanda (in-flight)`. */

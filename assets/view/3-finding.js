@@ -22,7 +22,7 @@
     if (at === 0 && !W.nOfM(first.recipe.pattern)) return W.say("view.finding.whole", { dense: W.number(dense) });
     const named = ({ recipe, known }) => ({
       by: W.short(recipe),
-      perplexity: `${known.how === "between" ? "≈ " : ""}${W.number(known.perplexity)}`,
+      perplexity: W.costWords(known),
       state: stateOf(known.perplexity, dense),
     });
     const [a, b] = [named(first), second && named(second)];

@@ -25,10 +25,7 @@
 
   const answersPart = (run, known, { at, recipes }) => {
     const { name } = run.made;
-    const costOf = (recipe) => {
-      const cost = known.at(name, recipe, W.atOf(recipe, at));
-      return cost ? `${cost.how === "between" ? "≈ " : ""}${W.number(cost.perplexity)}` : "–";
-    };
+    const costOf = (recipe) => W.costWords(known.at(name, recipe, W.atOf(recipe, at)));
     const title = (recipe) => `${W.nameOf(recipe)}${W.nOfM(recipe.pattern) ? "" : ` ${W.place(at)}`}`;
     const blocks = (run.prompts || []).map(({ text }) => {
       const dense = known.storedAnswer(name, W.DENSE, 0, text);

@@ -15,7 +15,7 @@ from wanda_ui.language import words
 
 pytestmark = pytest.mark.browser
 
-SCRIPTS = ("1-words.js", "2-data.js", "25-run.js")
+SCRIPTS = ("1-words.js", "2-data.js", "25-run.js", "29-report-file.js")
 TINY = RUN["made"]["name"]
 STORED = REPLAY.read_text(encoding="utf-8")
 
@@ -222,7 +222,8 @@ ADDED = """(W, known, run, keys, prompt) => {
     const line = (key) => known.storedLine(name, W.recipeOf(key)).map(([at, point]) => [at, point.perplexity]);
     const places = [["dense", 0], [W.recipe(), 0], [W.recipe(), 80], [W.recipe({ method: "ria" }), 30]];
     return {
-        problem, dense: known.densePerplexity(name), recipes: W.recipesOf(run), lines: keys.map(line),
+        problem, dense: known.densePerplexity(name), lines: keys.map(line),
+        recipes: W.linesOf(run).map(({ recipe }) => recipe),
         answers: places.map(told).map((found) => found && [found.at, ...found.pieces]),
     };
 }"""
@@ -269,7 +270,7 @@ def test_a_run_that_cannot_stand_on_this_curve_says_why_and_changes_nothing(blan
 
 
 def test_an_own_text_is_called_what_the_run_calls_it(blank):
-    recipes = blank.evaluate("run => window.WandaLab.recipesOf(run)", RUN)
+    recipes = blank.evaluate("run => window.WandaLab.linesOf(run).map(({ recipe }) => recipe)", RUN)
     assert [recipe.get("textName") for recipe in recipes] == [None, None, None, "mine.txt"]
     assert recipes[1]["pattern"] == "1:3"
     assert (recipes[3]["order"], recipes[3]["samples"]) == ("faithful", 2)

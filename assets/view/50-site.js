@@ -115,7 +115,7 @@
       }
       told.hidden = !linear.told;
       if (linear.told) {
-        const words = W.weightWords(linear.told, names, metrics);
+        const words = W.weightWords(linear.told, names);
         told.replaceChildren(h("header", {}, h("h3", {}, words.heading)), h("p", { class: "wl-told-weight" }, words.weight.join(" ")), h("p", { class: "wl-twin" }, words.column), h("p", { class: "wl-twin" }, words.row));
       }
     };

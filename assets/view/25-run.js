@@ -19,7 +19,7 @@
     const made = about ?? runs.at(-1)?.made;
     const dense = known.densePerplexity(model);
     if (dense === null || !made) return null;
-    const kept = new Map(runs.flatMap((run) => run.lines.map((line, i) => [line.key, { line, made: run.made, recipe: W.recipesOf(run)[i] }])));
+    const kept = new Map(runs.flatMap((run) => W.linesOf(run).map(({ key, line, recipe }) => [key, { line, made: run.made, recipe }])));
     const named = recipes ? recipes.map((recipe) => [W.keyOf(recipe), recipe])
       : [...kept.keys(), ...(known.measured.get(model)?.keys() || [])].map((key) => [key, kept.get(key)?.recipe ?? W.recipeOf(key)]);
     const lines = [];

@@ -10,6 +10,7 @@ window.WandaLab = {};
     return text.replace(/\{(\w+)\}/g, (_, name) => (name in values ? values[name] : `{${name}}`));
   };
   W.has = (key) => key in W.words;
+  W.capital = (words) => `${words[0].toUpperCase()}${words.slice(1)}`;
 
   /** A perplexity in as many digits as it is worth: 34.4, 243, 12,300, 1.2 million. */
   W.number = (value) => {

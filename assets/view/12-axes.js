@@ -35,8 +35,6 @@
     return W.say(`view.ordinal.${rule}`, { number });
   };
 
-  W.capital = (words) => `${words[0].toUpperCase()}${words.slice(1)}`;
-
   /** The axis below a figure: ticks and its name. x(log10): place in pixels. */
   W.axisBelow = ({ ticks, x, y, left, right, name }) => [
     ticks.map(([at, words]) => s("text", { class: "wl-tick", x: x(at).toFixed(1), y: y + 16, "text-anchor": "middle" }, words)),

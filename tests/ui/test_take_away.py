@@ -12,9 +12,10 @@ import pytest
 import torch
 from raw_requests import is_told
 from take_away import NAME, RECIPE, SENT, SPEC, asked, got, ticket
-from view_events import ASK, column, until
+from view_events import ASK, WINDOW, column, until
 
 from wanda_core.checkpoint.save import save
+from wanda_core.checks import EVAL_WINDOWS
 from wanda_core.errors import WandaError
 from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
@@ -23,6 +24,7 @@ from wanda_core.report.repeat import Repeat, command
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
 from wanda_ui.away import tickets
+from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.language import words
 from wanda_ui.settings import PUBLIC
@@ -59,6 +61,7 @@ def test_what_can_be_taken_is_told(web, taken, model):
     assert "--calibration 'my text.txt'" in second["command"]
     assert "--samples 4 --seq-len 64" in second["command"]
     about = told["about"]
+    assert (about["windows"], about["seq_len"]) == (EVAL_WINDOWS, WINDOW)
     assert {"date", "model", "name", "revision", "parameters", "prunable", "versions", "calibration"} <= about.keys()
     assert about["calibration"].keys() == {"source", "samples", "seq_len", "seed", "fingerprint", "seconds"}
     assert about["prunable"] == sum(linear.weight.numel() for linear in model.all_linears)
@@ -77,6 +80,14 @@ def test_a_text_of_a_name_that_is_none_has_another(web, name):
     said = told["recipes"][0]["command"]
     assert "--calibration " in said
     assert ("calibration.txt" in said) == (name not in ("..", "x" * 9999))
+
+
+def test_what_the_page_cannot_measure_can_be_taken_all_the_same(web, monkeypatch):
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", 4096)  # a longer text than the model takes
+    told = json.loads(web.post("/wanda/take", {"model": "tiny", "recipes": [SENT]}).body)
+    assert told["about"] is None
+    assert told["recipes"][0]["command"]
+    assert told["checkpoint"]["offered"]
 
 
 def test_a_variant_that_is_not_made_is_missing(web):

@@ -28,6 +28,7 @@ from wanda_core.text.windows import calibrate
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import asked
 from wanda_ui.compare.asked import Column
+from wanda_ui.engine import work
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.gate.refusal import RefusedError
@@ -149,12 +150,16 @@ class Take:
             "made": self.state.key_of(loaded, column.recipe) in self.state.variants.keys,
         }
 
-    def _about(self, loaded: Loaded) -> Json:
-        """Describe what the page measures on and with, as a run does."""
+    def _about(self, loaded: Loaded) -> Json | None:
+        """Describe what the page measures on and with, as a run does; None where the model takes no such window."""
         lm = loaded.lm
+        if lm.longest is not None and lm.longest < work.EVAL_SEQ_LEN:
+            return None
         length = min(DEFAULT_SEQ_LEN, lm.longest or DEFAULT_SEQ_LEN)
         calibration = loaded.calibration or calibrate(lm, seq_len=length)
-        about = made(Dense(lm, calibration), Plan(()))
+        windows, agreement = work.EVAL_WINDOWS, work.AGREEMENT_WINDOWS
+        plan = Plan((), windows=windows, agreement_windows=agreement, seq_len=work.EVAL_SEQ_LEN)
+        about = made(Dense(lm, calibration), plan)
         seconds = self.state.engine.durations.exactly(("pass", loaded.name))
         return {**about, "calibration": {**about["calibration"], "seconds": seconds}}
 

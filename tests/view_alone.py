@@ -3,6 +3,7 @@
 import json
 
 from wanda_core.assets import REPLAY
+from wanda_core.report.keys import Key
 from wanda_core.report.run import read_run
 from wanda_ui.first_view import first_view
 from wanda_ui.settings import Settings
@@ -102,7 +103,7 @@ def take_answer(given, **checkpoint):
             "title": f"{recipe['method']} {recipe['at']}%",
             "command": f"wanda-lab prune --method {recipe['method']} --sparsity {recipe['at'] / 100} --output out/it",
             "python": f"import wanda_core as wanda\n\nwanda.PruneSpec({recipe['method']!r}, {recipe['at'] / 100})",
-            "recipe": {"method": recipe["method"], "sparsity": recipe["at"] / 100},
+            "recipe": Key.parse(recipe["key"]).spec(recipe["at"]).to_dict(),
             "made": False,
         }
         for recipe in given["recipes"]

@@ -16,7 +16,7 @@
    * -> {element, changed(), asks(), pushed(message)}
    */
   W.away = (page) => {
-    const state = { shown: null, asked: "", key: "", note: "", problem: "", dtype: null, chosen: null, last: "", shownKey: "", of: "", opened: "", seen: false, working: false, push: null };
+    const state = { shown: null, asked: "", key: "", note: "", problem: "", dtype: null, chosen: null, last: "", shownKey: "", of: "", opened: "", seen: false, working: false, push: null, coming: null };
 
     // Elements ---------------------------------------------------------------------------------------------------------
     const recipe = h("select", { id: "take-recipe", onchange: () => { state.chosen = Number(recipe.value); draw(); } });
@@ -112,21 +112,27 @@
       const { model, recipes, ask: asking } = page.state();
       return JSON.stringify([model, recipes.map((one) => [one.id, W.keyOf(one), one.at]), asking]);
     };
-    const ask = async (again = false) => {
-      state.key = keyOf();
-      const { model, recipes, ask: asking } = page.state();
-      const known = state.key === state.asked || (state.key === state.shownKey && !again);
-      if (!page.host() || !wanted() || !recipes.length || known) return draw();
-      const key = (state.asked = state.last = state.key);
-      draw();
-      const answer = await W.post("take", { model, recipes, ask: asking });
-      if (state.asked !== key) return null; // the recipes have changed meanwhile
+    const asked = async (key, given) => {
+      const answer = await W.post("take", given);
+      if (state.asked !== key) return; // the recipes have changed meanwhile
       state.asked = "";
       state.problem = answer.problem || "";
       state.note = answer.wait ? W.say("view.away.wait") : "";
       if (answer.wait) setTimeout(() => ask(), AGAIN);
-      if (answer.ready) [state.shown, state.shownKey, state.of] = [answer, key, model];
-      return draw();
+      if (answer.ready) [state.shown, state.shownKey, state.of] = [answer, key, given.model];
+      draw();
+    };
+    /** Ask what can be taken, unless that is known. -> a promise that it is */
+    const ask = (again = false) => {
+      state.key = keyOf();
+      const { model, recipes, ask: asking } = page.state();
+      const known = state.key === state.asked || (state.key === state.shownKey && !again);
+      if (page.host() && wanted() && recipes.length && !known) {
+        state.asked = state.last = state.key;
+        state.coming = asked(state.key, { model, recipes, ask: asking });
+      }
+      draw();
+      return state.coming;
     };
     const askSoon = W.later(() => ask(), WAIT);
     new IntersectionObserver(([{ isIntersecting }]) => {
@@ -169,10 +175,14 @@
       return { ...run, shown: { at, keys: looked.map(({ key }) => key), prompt }, ...(repeat.length ? { repeat } : {}) };
     };
     const named = (kind) => W.stem(page.state().title, kind);
-    const saveRun = () => W.save(`${named("run")}.json`, JSON.stringify(runOf()), "application/json");
+    const saveRun = async () => {
+      await ask(); // what makes the recipes again is part of it
+      W.save(`${named("run")}.json`, JSON.stringify(runOf()), "application/json");
+    };
     const savePoints = () => W.save(`${named("points")}.csv`, W.csv(W.pointRows(runOf())), "text/csv;charset=utf-8");
     const saveReport = async () => {
       tell(W.say("view.away.writing"));
+      await ask();
       const answer = await W.post("report", { language: document.documentElement.lang });
       if (answer.problem) return tell(answer.problem, true);
       W.save(`${named("report")}.html`, W.reportFile(answer.html, runOf(page.state().recipes)), "text/html;charset=utf-8");

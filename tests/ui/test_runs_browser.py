@@ -7,6 +7,7 @@ import json
 import pytest
 from view_alone import MODEL, said, whole_view
 
+from wanda_ui.away.shell import answer
 from wanda_ui.replay import replay
 
 pytestmark = pytest.mark.browser
@@ -41,12 +42,13 @@ def view(browser):
 
 
 def test_the_run_its_points_and_the_report_are_made_in_the_browser(browser):
-    shell = {"html": "<!doctype html><title>RUN</title>"}
-    view = whole_view(browser, {"report": shell})
+    view = whole_view(browser, {"report": answer({"language": "en"})})
     name, content = view.saved("#take-run")
     assert name == "smollm2-135m-instruct-run.json"
     run = json.loads(content)
-    assert [line["key"] for line in run["lines"]] == ["wanda", "magnitude"]
+    assert run == {**replay(), "shown": run["shown"], "repeat": run["repeat"], "made": run["made"]}
+    assert run["shown"] == {"at": 45, "keys": ["wanda", "magnitude"], "prompt": replay()["prompts"][0]["text"]}
+    assert [told["key"] for told in run["repeat"]] == ["wanda", "magnitude"]
     assert run["made"]["model"] == MODEL
     name, content = view.saved("#take-points")
     assert name == "smollm2-135m-instruct-points.csv"
@@ -87,7 +89,7 @@ def test_a_run_is_brought_back_and_its_lines_stand_on_the_curve(view, tmp_path):
     choose(view, file)
     said(view, f"Run of {MODEL} from 2026-10-01")
     assert f"Run of {MODEL} from 2026-10-01" in view.page.inner_text("#status")
-    names = view.page.locator(".wl-svg .wl-name").all_inner_texts()
+    names = view.page.locator(".wl-svg .wl-name").all_text_contents()
     assert any("RIA" in name for name in names)  # none of its lines stood there
     assert view.page.inner_text(".wl-col-0 .wl-col-name").startswith("RIA")
     content = view.saved(".wl-under-curve [data-kind=csv]")[1].decode()

@@ -48,7 +48,7 @@ class Alone:
         self.page.route("**/*", self._answer)
         self.language = language
         self.page.goto(f"{ADDRESS}?lang={language}{query}")
-        self.page.wait_for_selector(".wl-svg path")
+        self.page.wait_for_selector(".wl-svg path", state="attached")  # in whichever tab
         if attached:
             self.page.evaluate(ATTACH, title)
 

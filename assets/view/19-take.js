@@ -51,7 +51,7 @@
     if (typeof value === "number") return Math.abs(value) < INFINITE ? String(value) : value > 0 ? "inf" : "-inf";
     const text = String(value).replaceAll("\0", "\ufffd");
     const safe = FORMULA.test(text) ? `'${text}` : text;
-    return /[",\r\n]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    return /[",\r\n\t]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   /** A table as CSV by RFC 4180: numbers as they are known, infinite ones as inf, nothing where nothing is known. A text
    * that a spreadsheet would compute begins with ' instead. A mark of UTF-8 stands in front where a letter is none of

@@ -6,6 +6,8 @@
   /** A size in bytes: 269 MB, 1.4 GB. */
   W.size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(bytes / 1e6)).toLocaleString("en")} MB`);
 
+  /** Words of code, each on one line as long as it fits: an option is not parted at its hyphens. */
+  const words = (text) => text.split(/(\s+)/).map((part) => (part.trim() ? h("span", { class: "wl-code-word" }, part) : part));
   /** A piece of code with a button that copies it; where a page may not write to the clipboard, it is selected. */
   W.codeBlock = (id, label) => {
     const code = h("code");
@@ -22,7 +24,7 @@
       for (const place of [copy, said]) W.put(place, W.say(words));
       setTimeout(() => { W.put(copy, W.say("view.away.copy")); W.put(said, ""); }, 2500);
     } }, W.say("view.away.copy"));
-    return { element: h("div", { class: "wl-code", id }, box, copy, said), show: (text) => W.put(code, text) };
+    return { element: h("div", { class: "wl-code", id }, box, copy, said), show: (text) => { if (code.textContent !== text) code.replaceChildren(...words(text)); } };
   };
   /** Choices of which one holds, beside each other. -> {element, value(), show([[value, words]], chosen)} */
   W.segments = (name, label, chosen = () => {}) => {

@@ -6,6 +6,7 @@ import pytest
 from engine_room import server, serving
 from raw_requests import Raw, kept_log
 from take_away import RECIPE
+from view_alone import whole_view
 from view_events import WINDOW, Held, built_page, until, view_of
 
 from wanda_core.errors import ModelError
@@ -155,3 +156,12 @@ def other(taken, dense, tmp_path):
     yield add
     for name in added:
         del state.models[name]
+
+
+@pytest.fixture
+def whole(browser):
+    """The view in a browser without a server; no script of it fails."""
+    view = whole_view(browser)
+    yield view
+    view.close()
+    assert view.complaints == []

@@ -4,6 +4,8 @@ from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe
 
+from wanda_ui.away.shell import filled, shell
+
 # Whether a policy was broken is an event of the page; a clipboard of a test's own tells what was copied.
 WATCH = """
 window.broken = [];
@@ -12,6 +14,17 @@ Object.defineProperty(navigator, 'clipboard', { value: { writeText: async text =
 """
 FULL = {"width": 1280, "height": 900}
 PHONE = {"width": 400, "height": 800}
+
+
+def writer(kind, folder):
+    """-> function that writes a page with a run to a file of its own, and returns its path"""
+
+    def write(run, language="en"):
+        file = folder / f"{len(list(folder.iterdir()))}.html"
+        file.write_text(filled(shell(kind, language), run, f"A {kind}"), encoding="utf-8")
+        return file
+
+    return write
 
 
 @contextmanager

@@ -10,11 +10,8 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def view(browser):
-    view = whole_view(browser)
-    yield view
-    view.close()
-    assert view.complaints == []
+def view(whole):
+    return whole
 
 
 def test_it_is_asked_when_it_comes_into_sight_and_says_the_size_before(browser):

@@ -1,7 +1,6 @@
 """A gated model in the view: where its licence is accepted, and the token with which it opens, which stays nowhere."""
 
 import pytest
-from view_alone import Alone
 
 pytestmark = pytest.mark.browser
 
@@ -11,11 +10,8 @@ SECRET = "hf_secret0123456789"
 
 
 @pytest.fixture
-def view(browser):
-    view = Alone(browser)
-    yield view
-    view.close()
-    assert view.complaints == []
+def view(whole):
+    return whole
 
 
 def test_it_says_where_the_licence_is_and_opens_with_a_token(view):

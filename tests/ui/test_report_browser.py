@@ -5,12 +5,12 @@ import re
 from itertools import pairwise
 
 import pytest
-from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page
+from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page, writer
 from runs import LONG, MADE, PROMPT, SHORT, answer, bare, hostile, line, long, small
 from view_alone import Alone, take_answer
 
 from wanda_core.report.run import LARGEST
-from wanda_ui.away.shell import MOST_BYTES, filled, shell
+from wanda_ui.away.shell import MOST_BYTES, shell
 from wanda_ui.away.shell import answer as report_shell
 from wanda_ui.away.telling import completed
 from wanda_ui.language import LANGUAGES, words
@@ -23,15 +23,7 @@ PARTS = ["answers", "why", "points", "recipes", "repeat", "made"]
 
 @pytest.fixture(scope="module")
 def write(tmp_path_factory):
-    """Write a report to a file. -> its path"""
-    folder = tmp_path_factory.mktemp("reports")
-
-    def write(run, language="en"):
-        file = folder / f"{len(list(folder.iterdir()))}.html"
-        file.write_text(filled(shell("report", language), run, "A report"), encoding="utf-8")
-        return file
-
-    return write
+    return writer("report", tmp_path_factory.mktemp("reports"))
 
 
 @pytest.fixture(scope="module")

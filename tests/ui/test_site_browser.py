@@ -4,11 +4,10 @@ import random
 from itertools import pairwise
 
 import pytest
-from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page
+from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page, writer
 from runs import LONG, MADE, SHORT, bare, hostile, line, long, small
 
 from wanda_core.explain.toy_example import two_weights
-from wanda_ui.away.shell import filled, shell
 from wanda_ui.away.site import write_site
 from wanda_ui.away.telling import completed
 from wanda_ui.language import LANGUAGES, words
@@ -30,15 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def write(tmp_path_factory):
-    """Write a page to a file. -> its path"""
-    place = tmp_path_factory.mktemp("sites")
-
-    def write(run, language="en"):
-        file = place / f"{len(list(place.iterdir()))}.html"
-        file.write_text(filled(shell("site", language), run, "A site"), encoding="utf-8")
-        return file
-
-    return write
+    return writer("site", tmp_path_factory.mktemp("sites"))
 
 
 def columns(page):

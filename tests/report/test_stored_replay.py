@@ -10,13 +10,14 @@ import torch
 from run_shape import assert_whole
 
 from wanda_core.assets import BUILTIN_EVALUATION, REPLAY
-from wanda_core.calibration.profile import profile
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, EVAL_SEQ_LEN, EVAL_WINDOWS
 from wanda_core.evaluation.generation import prompt_ids
 from wanda_core.evaluation.next_logits import next_logits
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.builtin import GGUF_SHA256, TITLE
 from wanda_core.outliers.ablation import Ablation, ablated
+from wanda_core.outliers.analysis import analyse_steps
+from wanda_core.progress import finish
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import preset
 from wanda_core.report import figures, keys
@@ -94,8 +95,13 @@ def calibration(builtin_lm):
 
 
 @pytest.fixture(scope="module")
-def taken(builtin_lm, calibration):
-    return profile(builtin_lm, calibration)
+def analysis(builtin_lm, calibration):
+    return finish(analyse_steps(builtin_lm, calibration))
+
+
+@pytest.fixture(scope="module")
+def taken(analysis):
+    return analysis.profile
 
 
 @pytest.mark.builtin
@@ -128,9 +134,10 @@ def pixels(sheet: str) -> torch.Tensor:
 
 @pytest.mark.builtin
 @torch.no_grad()
-def test_the_pictures_of_scores_are_todays(builtin_lm, taken):
-    masked = figures.masked_linears(builtin_lm, taken, WHOLE)
-    scores, found = figures.scores(builtin_lm, taken, WHOLE, masked), figures.linears(builtin_lm, WHOLE, masked)
+def test_the_pictures_of_scores_are_todays(builtin_lm, analysis):
+    masked = figures.masked_linears(builtin_lm, analysis.profile, WHOLE)
+    scores = figures.scores(builtin_lm, analysis.profile, WHOLE, masked)
+    found = figures.linears(builtin_lm, analysis, WHOLE, masked)
     for metric in ("score", "size"):
         assert scores[metric]["median"] == pytest.approx(STORED["scores"][metric]["median"], abs=1e-3), AGAIN
         assert scores[metric]["edges"] == pytest.approx(STORED["scores"][metric]["edges"], abs=1e-3), AGAIN
@@ -145,6 +152,10 @@ def test_the_pictures_of_scores_are_todays(builtin_lm, taken):
     today, told = found[0], STORED["linears"][0]
     place = ("row", "column", "by_size", "by_score")
     assert [today["told"]["weight"][name] for name in place] == [told["told"]["weight"][name] for name in place], AGAIN
+    feature, stored = (held["told"]["column"]["feature"] for held in (today, told))
+    assert (feature["meets"], feature["least"]) == (stored["meets"], stored["least"]), AGAIN
+    for share in ("layers", "positions"):
+        assert feature[share] == pytest.approx(stored[share], abs=0.05), AGAIN
     for tile in ("overview", "near"):
         now, then = ([held[tile]["size"], *held[tile]["kept"]] for held in (today, told))
         for ours, theirs in zip(now, then, strict=True):

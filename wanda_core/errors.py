@@ -37,12 +37,13 @@ class ProcessError(WandaError):
     """A process has ended that others work together with, so that they cannot go on."""
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException, secret: str | None = None) -> str:
     """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence.
 
-    A line that ends in a colon is continued by the next.
+    A line that ends in a colon is continued by the next. secret: what is not repeated, whoever else repeats it.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = str(error).replace(secret, "…") if secret else str(error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
     end = next((number for number, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
     return " ".join(lines[: end + 1]).rstrip(".:, ")[:300]
 

@@ -315,6 +315,7 @@ class AppState:
         """Keep what a look has found out, and return the longer look."""
         if isinstance(step, Made):
             result = Result(key, loaded.name, loaded.state, loaded.about, step.variant)
+            self.tickets.sweep()  # what they hold of variants that are let go here is not counted
             self.variants.put(result)
             report = step.variant.report
             self._learned(loaded, step.variant.spec, report.seconds)

@@ -23,6 +23,7 @@ from wanda_core.checkpoint.contents import contents
 from wanda_core.checkpoint.manifest import RECORD, check_replaceable
 from wanda_core.checkpoint.save import save
 from wanda_core.checkpoint.tensor_parts import PART_NUMBERS
+from wanda_core.checkpoint.weights import weight_files
 from wanda_core.errors import StorageError
 from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import Perplexity
@@ -253,6 +254,27 @@ def test_a_model_that_no_folder_holds_has_no_files(tiny_llama, tokenizer, tmp_pa
     lm = loaded(dense(tmp_path / "dense", tokenizer, "Mixtral"))
     lm.model.model.layers = lm.model.model.layers[:1]  # changed in memory
     assert files_one_by_one(lm, None, {}) is None
+
+
+def test_blocks_that_share_weights_and_are_pruned_apart_have_no_place_in_the_files(tokenizer, tmp_path):
+    lm = loaded(dense(tmp_path / "dense", tokenizer))
+    first, second = (layer.mlp.up_proj for layer in lm.model.model.layers[:2])
+    second.weight, name = first.weight, "model.layers.1.mlp.up_proj.weight"
+    same = pack(lm, prune(lm, SPEC))
+    values = load_file(tmp_path / "dense" / "model.safetensors")
+    del values[name]
+    save_file(values, tmp_path / "dense" / "model.safetensors", metadata={"format": "pt"})
+    assert weight_files(lm, None, {}) is not None
+    assert weight_files(lm, None, same.parameters) is not None
+    for apart in (
+        replace(same.parameters[name], kept=~same.parameters[name].kept),
+        replace(same.parameters[name], kept=None, changed=first.weight.detach() + 1),
+    ):
+        assert weight_files(lm, None, {**same.parameters, name: apart}) is None
+    assert weight_files(lm, None, {name: same.parameters[name]}) is None
+    changed = replace(same.parameters[name], kept=None, changed=first.weight.detach() + 1)
+    both = {name: changed, "model.layers.0.mlp.up_proj.weight": replace(changed, changed=changed.changed.clone())}
+    assert weight_files(lm, None, {**same.parameters, **both}) is not None
 
 
 def test_one_that_is_given_up_leaves_no_file_open(tokenizer, tmp_path):

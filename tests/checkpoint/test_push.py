@@ -18,6 +18,7 @@ from wanda_core.checkpoint import push
 from wanda_core.checkpoint.push import push_steps, repo_of
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import InputError, StorageError
+from wanda_core.model import hub as hub_module
 from wanda_core.model.loading import load_model
 from wanda_core.progress import Progress, finish
 from wanda_core.pruning.prune import prune
@@ -239,7 +240,10 @@ def test_what_is_no_checkpoint(hub, folder, tmp_path, dense):
         ("preupload", 403, {"X-Error-Message": f"token {TOKEN} is read-only"}, "(token … is read-only)"),
         ("lfs/objects/batch", 402, {"X-Error-Message": "Limit reached."}, "no room for it (Limit reached); free"),
         ("/lfs/", 403, {}, "the token may not write there"),
+        ("/commit/", 404, {}, "is not there, or the token may not see it; push again, or give another token"),
+        ("/commit/", 409, {}, "the name is taken"),
         ("/commit/", 500, {}, "push again later"),
+        ("/commit/", 400, {"X-Error-Message": "x" * 190 + TOKEN}, "xxx…; push again later"),
         ("validate-yaml", 400, {}, "push again later"),
     ],
 )
@@ -247,8 +251,39 @@ def test_what_the_hub_refuses_is_said_in_one_sentence(hub, folder, monkeypatch, 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the library's own trials
     hub.room.refused[pattern] = Answer(status, b"{}", headers)
     sentence = refused(StorageError, folder)
-    assert sentence.startswith(f"{REPO} was not pushed: ")
+    made = "made on the hub but not filled" if REPO in hub.room.repositories else "not pushed"
+    assert sentence.startswith(f"{REPO} was {made}: ")
     assert said in sentence
+
+
+def test_the_machines_own_token_is_not_repeated_either(hub, folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.room.refused["repos/create"] = Answer(403, b"{}", {"X-Error-Message": f"token {TOKEN} is read-only"})
+    assert "(token … is read-only)" in refused(StorageError, folder, token=None)
+
+
+def test_a_hub_that_stops_answering_is_told_with_what_it_has(hub, folder, monkeypatch):
+    def silent(*args, **more):
+        raise hub_module.httpx.ReadTimeout("slow")
+
+    monkeypatch.setattr(push.HfApi, "create_commit", silent)
+    sentence = refused(StorageError, folder)
+    assert sentence.startswith(f"{REPO} was made on the hub but not filled, for the Hugging Face hub cannot be reached")
+
+
+def test_one_that_is_given_up_before_its_repository_is_made_makes_none(hub, folder):
+    transfer = push._Transfer(REPO, folder, push._record(folder), True, TOKEN)
+    added = transfer._added
+
+    def last(name, opened):
+        made = added(name, opened)
+        transfer.given_up.set()
+        return made
+
+    transfer._added = lambda name, opened: (last if name == "wanda.json" else added)(name, opened)
+    with pytest.raises(StorageError):
+        transfer.run()
+    assert not hub.room.repositories
 
 
 def test_the_name_of_somebody_else(hub, folder):
@@ -279,12 +314,12 @@ def test_one_that_is_given_up_ends_its_threads_and_leaves_nothing_to_see(hub, fo
         assert any(step.stage == "uploading" for step in steps)
         began = time.monotonic()
     assert time.monotonic() - began < 1
+    hub.slow = None
     end = time.monotonic() + 10
     while any(thread.name == "apart" for thread in threading.enumerate()):
         assert time.monotonic() < end
         time.sleep(0.02)
     assert hub.room.repositories[REPO].commits == ["initial commit"]
-    hub.slow = None
     assert pushed(folder)
 
 

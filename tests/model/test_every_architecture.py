@@ -8,13 +8,16 @@ import torch
 from architectures import IMPOSSIBLE, NAMES, NOT_RELOADABLE, tiny_model
 
 from wanda_core.calibration.profile import profile
+from wanda_core.checkpoint.contents import contents
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import WandaError
 from wanda_core.low_memory.model_on_disk import open_model
+from wanda_core.low_memory.one_by_one import files_one_by_one
 from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model import experts
 from wanda_core.model.loading import load_model
 from wanda_core.model.stored_tensors import RECOMPUTED, stored_tensors
+from wanda_core.pruning.packed import pack
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import draw
@@ -57,6 +60,8 @@ IN_MEMORY_ONLY = {
     "qwen4_exp_text": "cannot be read part by part",
     "zamba": "has blocks that share weights",
 }
+# Pruned block by block, while their files have one place for what the blocks share: saved, and not sent one by one.
+ONE_PLACE = {"zamba"}
 
 POSSIBLE = [name for name in NAMES if name not in IMPOSSIBLE and name not in NOT_RELOADABLE]
 
@@ -94,6 +99,22 @@ def plain_norms(lm, linears, ids) -> dict[str, torch.Tensor]:
     return {name: (total / calls[name]).sqrt() for name, total in squares.items()}
 
 
+def check_sent(name, lm, variant, folder, saved):
+    """Raise AssertionError where the files of a variant that are sent one by one are not those that are saved."""
+    packed = pack(lm, variant)
+    weights = files_one_by_one(lm, None, packed.parameters)
+    assert (weights is None) == (name in ONE_PLACE)
+    if weights is not None:
+        folder.mkdir()
+        for _ in contents(lm, packed, weights).write(folder):
+            pass
+        assert files_of(folder) == saved
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def serve(name, tokenizer, folder):
     """Raise AssertionError where a served model is not the one that was given, WandaError where it is refused."""
     model = tiny_model(name, VOCABULARY)
@@ -111,6 +132,7 @@ def serve(name, tokenizer, folder):
     for spec in (PruneSpec("wanda", 0.5), PruneSpec("wanda", 0.5, order="in-flight")):
         variant = prune(lm, spec, text)
         out = save(variant, folder / spec.order)
+        check_sent(name, lm, variant, folder / f"{spec.order}-sent", files_of(out))
         again = load_model(str(out), device="cpu", dtype=torch.float32)
         with torch.no_grad():
             assert torch.equal(

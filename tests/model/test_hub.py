@@ -154,6 +154,17 @@ def test_a_gated_model_in_shards_is_told_apart_too(there, saved, monkeypatch):
     assert load_model(MODEL, device="cpu", token="hf_right").revision == NEW
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_token_that_the_hub_repeats_is_not_told(monkeypatch, own):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret" if own else "hf_other")
+    for error in (hub.HfHubHTTPError(f"{'x' * 295}hf_secret", response=response(502)), ValueError("hf_secret?")):
+        hub_answers(monkeypatch, error)
+        with pytest.raises(ModelError) as refused:
+            load_model(MODEL, device="cpu", token=None if own else "hf_secret")
+        assert "…" in str(refused.value)
+        assert "hf_s" not in str(refused.value)
+
+
 @pytest.mark.parametrize("token", [7, "hf_ x", "hf_\r\nX: y", "한", "x" * 500])
 def test_a_token_that_is_none_is_not_repeated(there, token):
     with pytest.raises(InputError) as refused:

@@ -6,6 +6,7 @@ import re
 import time
 import zipfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -112,19 +113,23 @@ def test_whatever_is_asked_in_another_form_is_refused_in_a_sentence(web, field):
 
 
 def test_on_a_public_server_the_command_takes_its_place(web, taken):
+    made = ticket(web)
     taken[1].settings, before = PUBLIC, taken[1].settings
     try:
         reply = asked(web)
         assert reply.status == 403
         assert "use the command" in reply.sentence
         assert web.post("/wanda/checkpoint", {}, **{"accept-language": "ko"}).sentence.startswith("공개 서버에서는")
+        for made_before, method in product([made["address"], f"wanda/checkpoint/{'x' * 32}/a.zip"], ["GET", "HEAD"]):
+            assert web.send(method, f"/{made_before}").status == 403
+        assert "use the command" in web.send("GET", f"/{made['address']}").sentence
         told = json.loads(web.post("/wanda/take", {"model": "tiny", "recipes": [SENT]}).body)
         assert told["checkpoint"]["offered"] is False
         assert "public" in told["checkpoint"]["why"]
         assert told["recipes"][0]["command"].startswith("wanda-lab prune ")
     finally:
         taken[1].settings = before
-    assert len(taken[0].tickets) == 0
+    assert len(taken[0].tickets) == 1
 
 
 # The file

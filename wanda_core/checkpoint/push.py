@@ -29,7 +29,7 @@ HOW_TO_LOG_IN = f"make one with write access at {TOKENS} and log in with `hf aut
 HUBS_OWN = {".gitattributes"}  # what the hub itself puts into every repository
 MOST_SAID = 200  # characters of the hub's own words
 MOST_RECORD = 64 * 2**20  # bytes of a record in a repository
-PAYMENT, FORBIDDEN, CONFLICT, CHANGED, OFTEN = 402, 403, 409, 412, 429  # HTTP statuses
+PAYMENT, FORBIDDEN, MISSING, CONFLICT, CHANGED, OFTEN = 402, 403, 404, 409, 412, 429  # HTTP statuses
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def push_steps(folder: str | Path, repo: str, *, private: bool = True, token: st
     name, token = repo_of(repo), checked_token(token)
     source = path_of(folder, "folder").absolute()
     record = _record(source)
-    if token is None and get_token() is None:
+    token = token or get_token()
+    if token is None:
         raise InputError(f"there is no token of the hub on this machine, and pushing needs one; {HOW_TO_LOG_IN}")
     transfer = _Transfer(name, source, record, private, token)
     try:
@@ -98,10 +99,11 @@ def _inside(name: str) -> bool:
 class _Transfer:
     """One push; its threads count bytes here, and stop when nobody waits for them any more."""
 
-    def __init__(self, repo: str, folder: Path, record: Mapping[str, Any], private: bool, token: str | None) -> None:
+    def __init__(self, repo: str, folder: Path, record: Mapping[str, Any], private: bool, token: str) -> None:
         self.repo, self.folder, self.record, self.private, self.token = repo, folder, record, private, token
         self.api = HfApi(token=token)
         self.given_up = threading.Event()
+        self.made = False  # whether the repository was made for it
         self.stage = Progress("asking", 0, 1, "parts", repo)
         self.places = dict.fromkeys(self._names, 0)  # bytes that were read, by file
 
@@ -114,7 +116,7 @@ class _Transfer:
 
     def run(self) -> Pushed:
         """Push; a thread's own work."""
-        with _in_one_sentence(self.repo, self.token):
+        with _in_one_sentence(self):
             there = self._there()
             stale = self._stale(there) if there is not None else []
             total = sum((self.folder / name).stat().st_size for name in self._names)
@@ -122,7 +124,9 @@ class _Transfer:
             with contextlib.ExitStack() as opened:
                 added = [self._added(name, opened) for name in self._names]
                 if there is None:
+                    self.check_wanted()
                     self.api.create_repo(self.repo, private=self.private)
+                    self.made = True
                     there = self.api.model_info(self.repo)
                 self.places = dict.fromkeys(self._names, 0)
                 self.stage = Progress("uploading", 0, total, "bytes", self.repo)
@@ -134,6 +138,11 @@ class _Transfer:
                 )
             address = f"{self.api.endpoint}/{self.repo}"
             return Pushed(self.repo, address, str(commit.oid), bool(there.private))
+
+    def check_wanted(self) -> None:
+        """Raise InterruptedError when nobody waits any more."""
+        if self.given_up.is_set():
+            raise InterruptedError("the push was given up")
 
     @property
     def _names(self) -> list[str]:
@@ -196,8 +205,7 @@ class _Counted(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read bytes. Raises InterruptedError when the push was given up."""
-        if self._transfer.given_up.is_set():
-            raise InterruptedError("the push was given up")
+        self._transfer.check_wanted()
         data: bytes = self._file.read(size)
         self._transfer.places[self._name] = self._file.tell()
         return data
@@ -210,7 +218,7 @@ class _Counted(io.BufferedIOBase):
 
 
 @contextlib.contextmanager
-def _in_one_sentence(repo: str, token: str | None) -> Iterator[None]:
+def _in_one_sentence(transfer: _Transfer) -> Iterator[None]:
     """Turn what the hub's library raises into StorageError, whose message never holds the token."""
     try:
         yield
@@ -220,22 +228,24 @@ def _in_one_sentence(repo: str, token: str | None) -> Iterator[None]:
         cause: BaseException = error
         while isinstance(cause, RuntimeError) and cause.__cause__ is not None:  # of the thread that sent a file
             cause = cause.__cause__
-        sentence = _why(repo, cause)
-        raise StorageError(sentence.replace(token, "…") if token else sentence) from None
+        raise StorageError(_why(transfer, cause)) from None
 
 
-def _why(repo: str, error: BaseException) -> str:
-    """Say in one sentence why a push failed, and what to do."""
+def _why(transfer: _Transfer, error: BaseException) -> str:
+    """Say in one sentence why a push failed, what it left, and what to do."""
+    what = f"{transfer.repo} was {'made on the hub but not filled' if transfer.made else 'not pushed'}"
     if isinstance(error, UNREACHABLE):
-        return f"{repo} was not pushed, for the Hugging Face hub cannot be reached; check the network and push again"
+        return f"{what}, for the Hugging Face hub cannot be reached; check the network and push again"
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    said = " ".join(str(getattr(error, "server_message", None) or first_line(error)).split())[:MOST_SAID].rstrip(".")
+    told = str(getattr(error, "server_message", None) or first_line(error, transfer.token))
+    said = " ".join(told.replace(transfer.token, "…").split())[:MOST_SAID].rstrip(".")
     known: dict[int | None, str] = {
         UNAUTHORIZED: f"the hub does not accept the token; {HOW_TO_LOG_IN}",
         PAYMENT: f"the account has no room for it ({said}); free some, or choose another account",
         FORBIDDEN: f"the token may not write there ({said}); give one with write access, or choose another name",
+        MISSING: "the repository is not there, or the token may not see it; push again, or give another token",
         CONFLICT: "the name is taken; choose another",
         CHANGED: "the repository changed on the hub meanwhile; push again",
         OFTEN: "the hub takes no more requests from this account for now; push again in some minutes",
     }
-    return f"{repo} was not pushed: {known.get(status, f'{said}; push again later')}"
+    return f"{what}: {known.get(status, f'{said}; push again later')}"

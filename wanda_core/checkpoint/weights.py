@@ -221,7 +221,8 @@ def weight_files(
     """Plan the files of weights of a model that was read from a folder, None where they cannot be those of the folder:
     it was made or changed in memory, or holds its tensors otherwise than the files do.
 
-    dtype: to save in; by default as the checkpoint is; pruned: what became of parameters, by their names in the model.
+    dtype: to save in; by default as the checkpoint is; pruned: what became of parameters, by their names in the model,
+    None too where the folder has no place for one of them.
     """
     if lm.folder is None:
         return None
@@ -233,8 +234,23 @@ def weight_files(
     if unknown:
         return None
     state = lm.model.state_dict(keep_vars=True)
+    if not all_have_places(pruned or {}, state, names.values()):
+        return None
     held = {name: InModel.whole(state[own], (pruned or {}).get(own)) for name, own in names.items()}
     return WeightFiles(stored, held, dtype or FLOATS[main_dtype(stored)])
+
+
+def all_have_places(
+    pruned: Mapping[str, PackedParameter], state: Mapping[str, Tensor], written: Collection[str]
+) -> bool:
+    """Whether every pruned parameter is written, or is the same as one that is written and that it is tied to.
+
+    Blocks that share their weights are pruned each by its own inputs, while their files have one place for all.
+    state: the dense model's parameters and buffers, tied ones the same tensor; written: names of what is written.
+    """
+    places = {id(state[name]): pruned.get(name) for name in written}
+    others = pruned.keys() - set(written)
+    return all(pruned[name].is_same(places.get(id(state[name]))) for name in others)
 
 
 def _names_in_model(model: Any, stored: Mapping[str, StoredTensor]) -> dict[str, str] | None:

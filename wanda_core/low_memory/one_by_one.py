@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wanda_core.checkpoint.tensor_file import FLOATS
 from wanda_core.checkpoint.tensor_parts import InModel
-from wanda_core.checkpoint.weights import WeightFiles, fit, main_dtype, weight_files
+from wanda_core.checkpoint.weights import WeightFiles, all_have_places, fit, main_dtype, weight_files
 from wanda_core.model.stored_tensors import stored_tensors
 from wanda_core.pruning.packed import PackedParameter
 
@@ -21,8 +21,8 @@ def files_one_by_one(
 ) -> WeightFiles | None:
     """Plan the files of weights that `save` writes for a variant, without a second copy of any weight.
 
-    dtype, pruned: as of `weight_files`. None where there is no folder that the model was read from, or where its files
-    hold what transformers computes from the model's tensors.
+    dtype, pruned: as of `weight_files`. None where there is no folder that the model was read from, where its files
+    hold what transformers computes from the model's tensors, and where they have no place for a pruned parameter.
     """
     files = weight_files(lm, dtype, pruned)
     if files is not None or lm.folder is None:
@@ -38,6 +38,8 @@ def files_one_by_one(
     if any(tensor.file.parent != lm.folder for tensor in stored.values()):
         return None
     state = lm.model.state_dict(keep_vars=True)
+    if not all_have_places(pruned, state, [own for own, _ in layouts.values()]):
+        return None
     held = {name: InModel(state[own], view, pruned.get(own)) for name, (own, view) in layouts.items()}
     if not all(state[own].is_contiguous() for own, _ in layouts.values()):  # what the views speak of
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -105,8 +105,8 @@ def download(
 
 
 @contextlib.contextmanager
-def _in_one_sentence(name: str) -> Iterator[None]:
-    """Turn what the hub's library raises into UnreachableError, InputError or ModelError."""
+def _in_one_sentence(name: str, token: str | None = None) -> Iterator[None]:
+    """Turn what the hub's library raises into UnreachableError, InputError or ModelError, whose words hold no token."""
     shown = shortened_path(name)
     try:
         yield
@@ -133,18 +133,23 @@ def _in_one_sentence(name: str) -> Iterator[None]:
                 f"the hub does not accept the token that is sent with the request for {shown}; log in again with "
                 "`hf auth login`, correct HF_TOKEN or unset it, or give another"
             ) from error
-        said = ModelError(f"the hub answered {shown} with an error: {first_line(error)}; try again later")
+        said = ModelError(f"the hub answered {shown} with an error: {_said(error, token)}; try again later")
         raise UnreachableError(said) from error
     except OSError as error:
         raise ModelError(
-            f"{shown} could not be downloaded: {error.strerror or first_line(error)}; check the disk that holds "
+            f"{shown} could not be downloaded: {error.strerror or _said(error, token)}; check the disk that holds "
             f"{shortened_path(constants.HF_HUB_CACHE)} and try again"
         ) from error
     except Exception as error:  # an answer that is none, from whatever stands between here and the hub
         said = ModelError(
-            f"the hub's answer about {shown} cannot be read: {first_line(error)}; check the network and try again"
+            f"the hub's answer about {shown} cannot be read: {_said(error, token)}; check the network and try again"
         )
         raise UnreachableError(said) from error
+
+
+def _said(error: BaseException, token: str | None) -> str:
+    """Return the first line of an error's message, without the token."""
+    return first_line(error, token or get_token())
 
 
 def _gated(name: str, status: int) -> GatedError:
@@ -162,7 +167,7 @@ def _gated(name: str, status: int) -> GatedError:
 def _ask(name: str, token: str | None) -> Any:
     """Ask the hub for a model's commit and files."""
     hub_id, revision = hub_id_and_revision(name)
-    with _in_one_sentence(name):
+    with _in_one_sentence(name, token):
         about: dict[str, Any] = {"revision": revision, "token": token, "files_metadata": True}
         return HfApi().model_info(hub_id, **about, timeout=LOOKUP_SECONDS)
 
@@ -224,7 +229,7 @@ class _Transfer:
     def index(self) -> str | None:
         """Return the index of the model's weights, from the cache or the hub, None where neither has it now."""
         try:
-            with _in_one_sentence(self.name):
+            with _in_one_sentence(self.name, self.token):
                 bar, token = _bar_of(self), self.token
                 file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=bar, token=token)
                 return Path(file).read_text(encoding="utf-8", errors="replace")
@@ -256,7 +261,7 @@ class _Transfer:
         tell(Progress("downloading", min(int(arrived), self.total), self.total, "bytes", self.name))
 
     def _download(self, files: list[str]) -> Path:
-        with _in_one_sentence(self.name):
+        with _in_one_sentence(self.name, self.token):
             wanted, bar = [escape(file) for file in files], _bar_of(self)
             at, token = self.commit, self.token
             return Path(snapshot_download(self.hub_id, revision=at, allow_patterns=wanted, tqdm_class=bar, token=token))

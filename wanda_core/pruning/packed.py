@@ -45,6 +45,14 @@ class PackedParameter:
         assert held is not None  # one of them is there
         return held.numel() * held.element_size()
 
+    def is_same(self, other: "PackedParameter | None") -> bool:
+        """Whether the same became of another parameter, over the same dense one."""
+        if other is None:
+            return False
+        if self.kept is not None and other.kept is not None:
+            return torch.equal(self.kept, other.kept)
+        return self.changed is not None and other.changed is not None and torch.equal(self.changed, other.changed)
+
     def over(self, dense: Tensor) -> Tensor:
         """Return the pruned parameter, a new tensor on the dense one's device. dense: the dense parameter."""
         if self.changed is not None:

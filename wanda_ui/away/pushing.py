@@ -58,12 +58,13 @@ class Pushing:
         try:
             data = asked.data_of(event)
             run = last["run"] = asked.run_of(data)
-            steps = self._steps(self._wanted(data, say), say)
+            wanted = self._wanted(data, say)
+            steps = self._steps(wanted, say)
             done = yield from self._told(watch.through(steps, lambda step: _progress(run, step, say)))
             seen = say("away.pushed_private" if done.private else "away.pushed", repo=done.repo)
             yield self.tell({**last, "url": done.address, "private": done.private, "done": seen})
         except StoppedError:
-            yield self.tell({**last, "done": say("view.cancelled")})
+            yield self.tell({**last, "done": say("away.cancelled", repo=wanted.repo)})
         except RefusedError as error:
             yield self.tell({**last, "problem": error.words(say)})
         except WandaError as error:

@@ -89,7 +89,7 @@ class Gate:
         except ConnectionResetError:  # the visitor has gone
             pass
         except Exception as error:
-            note(f"{scope['method']} {quoted(scope['path'])}", error)
+            note(f"{scope['method']} {quoted(_without_secret(scope['path']))}", error)
             if started:
                 await send({"type": "http.response.body", "body": b""})
             else:
@@ -192,6 +192,8 @@ class Gate:
 
     async def _download(self, request: "_Request") -> None:
         """Send a download that the page has made, to whoever has its address."""
+        if request.page.settings.public:
+            raise RefusedError(403, "public")
         name, secret, file = DOWNLOAD.fullmatch(request.scope["path"]).groups()  # type: ignore[union-attr]
         self._take(request, LIGHT)
         found = request.page.downloads[name](secret, file)
@@ -296,6 +298,11 @@ def _is_download(request: _Request) -> bool:
     """Whether the path may be that of a download of the page's."""
     asked = DOWNLOAD.fullmatch(request.scope["path"])
     return asked is not None and asked[1] in request.page.downloads
+
+
+def _without_secret(path: str) -> str:
+    """Return a path as a log may hold it: whoever has a download's address has the download."""
+    return DOWNLOAD.sub(r"/wanda/\1/…/\3", path)
 
 
 def _is_known(request: _Request) -> bool:

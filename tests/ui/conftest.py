@@ -113,17 +113,24 @@ def model(dense):
 
 
 @pytest.fixture(scope="module")
-def taken(model, server_log, tmp_path_factory):
-    """A server over that model, of which one variant is made. -> (its state, its page, its address)"""
+def pruned_state(model):
+    """A server's state with that model, of which one variant is made."""
     state = AppState()
     state.models["tiny"] = Loaded(model, "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
         patch.setattr(AppState, "normal", lambda self, name: name)  # "tiny" is no hub id
         finish(state.prune_steps("tiny", RECIPE))
+        yield state
+
+
+@pytest.fixture(scope="module")
+def taken(pruned_state, server_log, tmp_path_factory):
+    """-> (that state, its page, its address)"""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        with serving(state) as (page, address):
-            yield state, page, address
+        with serving(pruned_state) as (page, address):
+            yield pruned_state, page, address
 
 
 @pytest.fixture

@@ -10,13 +10,9 @@ import pytest
 from fake_hub import MODEL, NEW, Hub, point_at, serving
 from fake_room import OWNER, TOKEN, Repository, Room
 from huggingface_hub import constants
-from take_away import RECIPE, SENT
-from view_events import WINDOW, Visit, built_page, event, until, view_of, visitor
+from take_away import SENT
+from view_events import Visit, built_page, event, until, view_of, visitor
 
-from wanda_core.progress import finish
-from wanda_ui.app_state import AppState
-from wanda_ui.engine import work
-from wanda_ui.engine.loaded import Loaded
 from wanda_ui.settings import PUBLIC
 
 # The hub's library sends files by an argument that its HTTP client deprecates.
@@ -44,15 +40,9 @@ def hub(monkeypatch, tmp_path, dense):
 
 
 @pytest.fixture(scope="module")
-def built(model):
+def built(pruned_state):
     """A page over a server with a tiny model, of which one variant is made."""
-    state = AppState()
-    state.models["tiny"] = Loaded(model, "tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
-        patch.setattr(AppState, "normal", lambda self, name: name)  # "tiny" is no hub id
-        finish(state.prune_steps("tiny", RECIPE))
-        yield built_page(state)
+    return built_page(pruned_state)
 
 
 @pytest.fixture

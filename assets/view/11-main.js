@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const { h } = W;
-  const PLACES = Array.from({ length: 17 }, (_, i) => 5 * i); // of the measured curve, in percent
+  W.PLACES = Array.from({ length: 17 }, (_, i) => 5 * i); // of the measured curve, in percent
 
   /**
    * Build the view into an element. data: {replay, settings: of `W.strip`}; go(tab): leads to a tab.
@@ -15,14 +15,16 @@
       model: replay.made.name, title: replay.made.model, at: address.at ?? 45, prompt: address.prompt ?? replay.prompts[0].text,
       recipes: address.recipes ?? [W.recipe(), W.recipe({ method: "magnitude" })], settings: { ...W.PLAIN_ASK },
       wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
-      touched: false, run: 0, busy: false, sweep: null, status: null, problem: null, expected: null, paper: false, window: replay.made.windows,
+      touched: false, run: 0, busy: false, sweep: null, status: null, problem: address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
     };
     state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
     if (W.nOfM(state.recipes[0].pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
     let host = null;
     let nextId = state.recipes.length + 1;
-    const live = new Map(); // column id or "dense" -> the last answer that came: {pieces, …, of, at}
-    const now = new Map(); // column id or "dense" -> what the present run says of it
+    const live = new Map(); // column id or "dense" -> the last answer that came of what the column looked at then: {pieces, …, of, at}
+    const heard = new W.Latest(60); // what is looked at, as of `ofNow` -> the answer that came of it
+    const asked = new Map(); // column id or "dense" -> what the present run was asked to look at
+    const now = new Map(); // column id or "dense" -> what the present run says of it, `of`: what it looks at
 
     const finding = h("h2", { class: "wl-finding-main", id: "finding" });
     const caption = h("p", { class: "wl-caption" });
@@ -39,7 +41,7 @@
     const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
     const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, cancel);
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
-    const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
+    const sweepButton = h("button", { type: "button", class: "wl-secondary", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
     const columns = h("div", { class: "wl-cols" });
     const source = h("p", { class: "wl-source" });
@@ -53,12 +55,14 @@
     const ofNow = (recipe) => JSON.stringify([state.model, recipe === W.DENSE ? "" : W.keyOf(recipe), recipe === W.DENSE ? 0 : W.atOf(recipe, state.at), state.prompt, state.settings]);
     /** The answer to show of a recipe or of DENSE: {pieces, probabilities, at, kind: "live" | "stored" | "old"}. */
     const answerOf = (id, recipe) => {
-      const came = live.get(id);
-      if (came && came.of === ofNow(recipe)) return { ...came, kind: "live" };
+      const came = heard.get(ofNow(recipe));
       const at = recipe === W.DENSE ? 0 : W.atOf(recipe, state.at);
       const stored = plainAsk() ? known.storedAnswer(state.model, recipe, at, state.prompt) : null;
+      const ahead = came && stored && !came.whole && W.shared(came.pieces, stored.pieces) === came.pieces.length; // it says the same again
+      if (came && !ahead) return { ...came, kind: "live" };
       if (stored) return { ...stored, whole: true, kind: "stored" };
-      return came && came.model === state.model ? { ...came, kind: "old" } : null;
+      const before = live.get(id);
+      return before && before.model === state.model ? { ...before, kind: "old" } : null;
     };
     const knownAt = (recipe) => known.at(state.model, recipe, W.atOf(recipe, state.at));
     const costWords = (cost) => (cost ? `${cost.how === "between" ? "≈ " : ""}${W.number(cost.perplexity)}` : "–");
@@ -81,14 +85,15 @@
         }
         const { column } = shownColumns.get(id);
         if (columns.children[place] !== column.element) columns.insertBefore(column.element, columns.children[place] || null);
-        const said = now.get(id) || {};
+        const told = now.get(id);
+        const said = told?.of === ofNow(recipe) ? told : {}; // a job of an earlier recipe runs on, and tells of that
         const answer = answerOf(id, recipe);
-        const busy = state.busy && !said.ended;
+        const busy = state.busy && !said.ended && asked.get(id) === ofNow(recipe);
         const isDense = recipe === W.DENSE;
         const cost = isDense ? (known.densePerplexity(state.model) ? { perplexity: known.densePerplexity(state.model), how: "stored" } : null) : knownAt(recipe);
         column.show({
           title: isDense ? W.say("view.dense") : W.title(recipe, state.at), perplexity: costWords(cost), answer,
-          dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, old: answer?.kind === "old",
+          dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, writes: busy && !(answer?.whole && answer.kind !== "old"), old: answer?.kind === "old",
           hint: busy ? W.say(isDense ? "view.coming_dense" : "view.coming") : W.say(host ? "view.hint" : "view.hint_stored"), problem: said.problem,
           foot: foot(recipe, answer, dense, said),
         });
@@ -109,10 +114,19 @@
       return words.filter(Boolean).join(" · ");
     };
 
+    /** The handle's place in percent: a pattern has one of its own. */
+    const placed = () => W.atOf(state.recipes[0], state.at);
+    const leavePattern = () => {
+      const { pattern } = state.recipes[0];
+      if (!W.nOfM(pattern)) return;
+      setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+      state.done = W.say("view.pattern_left", { pattern });
+    };
     const curve = W.curve((at) => {
+      leavePattern();
       state.at = at;
-      if (W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
       drawPlace();
+      if (state.done) drawStatus();
     }, (at) => released(at));
     const curveLines = () => state.recipes.map((recipe) => {
       const key = W.keyOf(recipe);
@@ -124,7 +138,7 @@
       const cost = knownAt(recipe);
       return cost && Number.isFinite(cost.perplexity) ? { at: W.atOf(recipe, state.at), perplexity: cost.perplexity } : null;
     });
-    const drawCurve = () => curve.show({ dense: known.densePerplexity(state.model), recipes: curveLines(), at: state.at, places: places(), words: placeWords(), paper: state.paper });
+    const drawCurve = () => curve.show({ dense: known.densePerplexity(state.model), recipes: curveLines(), at: placed(), places: places(), words: placeWords(), paper: state.paper });
     const drawFinding = () => {
       const word = replay.prompts.find(({ text }) => text === state.prompt)?.word ?? null;
       W.put(finding, W.finding({
@@ -135,7 +149,7 @@
     let changedElsewhere = () => {}; // another view of the same recipes and the same handle
     /** Everything that a moved handle changes. */
     const drawPlace = () => {
-      curve.move({ at: state.at, places: places(), words: placeWords() });
+      curve.move({ at: placed(), places: places(), words: placeWords() });
       if (document.activeElement !== typed) typed.value = state.at;
       drawFinding();
       drawColumns();
@@ -147,14 +161,15 @@
       bar.style.width = `${progress?.percent ?? 0}%`;
       const [recipe] = state.recipes;
       const quick = W.isQuick(recipe) ? "view.expected_quick" : "view.expected";
-      const expected = state.expected && `${W.say(quick, { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) })} ${state.expected.words}`;
+      const expected = state.expected?.seconds && `${W.say(quick, { title: W.title(recipe, state.at), time: W.time(state.expected.seconds) })} ${state.expected.words}`;
       const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
       W.put(said, words);
       cancel.hidden = !(state.busy || state.wanted);
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
-      W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : "view.sweep"));
+      const sweepSeconds = state.expected?.curve;
+      W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : sweepSeconds ? "view.sweep_about" : "view.sweep", { time: W.time(sweepSeconds || 0) }));
       sweepButton.disabled = !host;
     };
     const draw = () => {
@@ -190,11 +205,10 @@
     };
     const expect = W.later(() => host && host.expect({ model: state.model, recipes: state.recipes.map(sent) }), 150);
     const released = (at) => {
+      leavePattern();
       state.at = at;
-      if (W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
       changed();
       if (state.recipes.every(W.isQuick)) look();
-      else state.done = null;
     };
     const look = () => {
       if (!host) return;
@@ -203,6 +217,8 @@
       state.busy = true;
       [state.problem, state.done] = [null, null];
       now.clear();
+      asked.clear();
+      for (const recipe of [W.DENSE, ...state.recipes]) asked.set(recipe === W.DENSE ? recipe : recipe.id, ofNow(recipe));
       host.look({ ...lookFor(), run: state.run });
       draw();
     };
@@ -222,9 +238,9 @@
       if (removed === null && state.touched && state.recipes.every(W.isQuick)) look();
     };
     const sweep = () => {
-      state.touched = true;
+      [state.touched, state.problem] = [true, null];
       state.sweep = { status: { words: W.say("view.sweep_starts"), percent: 0 } };
-      const places = PLACES.slice(1);
+      const places = W.PLACES.slice(1);
       host.sweep({ ...lookFor(), run: (state.sweepRun = (state.sweepRun || 0) + 1), places });
       draw();
     };
@@ -245,7 +261,6 @@
     const open = (name) => {
       state.wanted = name;
       state.opening = { words: W.say("view.opening", { model: name }), percent: 0 };
-      state.problem = null;
       host.open({ model: name });
       draw();
     };
@@ -261,8 +276,12 @@
           changed();
         },
         against: (recipe) => against(recipe),
-        model: (name) => host && open(name),
+        model: (name) => {
+          state.problem = null;
+          if (host) open(name);
+        },
         prune: () => look(),
+        refused: (words) => { state.problem = words; drawStatus(); },
         upload: async (file) => {
           if (!host) return;
           if (file.size > settings.upload_bytes) {
@@ -333,7 +352,7 @@
     const attach = (given) => {
       host = given;
       state.head = given.head;
-      const told = { agreed: (message) => agreed(message), state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
+      const told = { agreed: (message) => agreed(message), ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
       for (const [name, hear] of Object.entries(W.heard(told))) given.watch(name, hear);
       open(state.wanted || state.model);
       if (!state.wanted || state.wanted === state.model) state.wanted = null;

@@ -43,7 +43,7 @@
         W.say("view.door.plane_twin", { differ: W.percent(plane.differ, 1), wanda: W.percent(plane.loudest_tenth.first), magnitude: W.percent(plane.loudest_tenth.second) }), go, "scores", W.say("view.door.scores")),
       figure(W.say("view.door.stream_title", { ratio, block: stream.block }), W.say("view.door.stream_text"), streamFigure(stream),
         W.say("view.door.stream_twin", { channel: stream.channel, first: stream.massive[0], last: stream.massive[1] }), go, "outliers", W.say("view.door.outliers")),
-      figure(W.say(ablation.channel > 3 * ablation.nothing ? "view.door.ablation_title" : "view.door.ablation_mild"), W.say("view.door.ablation_text"), bars([
+      figure(W.say(ablation.channel > 3 * ablation.nothing ? "view.door.ablation_title" : "view.door.ablation_mild"), W.say("view.door.ablation_text", { windows: ablation.windows, tokens: ablation.seq_len }), bars([
         [W.say("view.door.nothing"), ablation.nothing, "wl-bar-dense"], [W.say("view.door.random", { count: ablation.draws }), ablation.random, "wl-bar-dense"],
         [W.say("view.door.channel", { channel: ablation.channels[0] }), ablation.channel, "wl-bar-a"]]),
         "", go, "learn", W.say("view.door.learn")));

@@ -229,6 +229,18 @@ class AppState:
         one_pass = self.engine.durations.exactly(("pass", loaded.name))
         return None if one_pass is None else one_pass * recipe.spec.passes
 
+    def expected_point_seconds(self, name: str, recipe: Recipe) -> float | None:
+        """Return the seconds that one point of a curve will take: pruning, and reading about as much as one pass."""
+        loaded = self.loaded(name)
+        if loaded is None:
+            return None
+        known = self.engine.durations.exactly(("point", loaded.name, *_kind(recipe)))
+        if known is not None:
+            return known
+        pruning = self.expected_seconds(name, recipe)
+        one_pass = self.engine.durations.exactly(("pass", loaded.name))
+        return None if pruning is None or one_pass is None else pruning + one_pass
+
     def measurement_steps(
         self,
         name: str,

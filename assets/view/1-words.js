@@ -24,7 +24,11 @@ window.WandaLab = {};
   /** What a known perplexity is, in words; `≈` where it lies between two measured ones. */
   W.costWords = (cost) => (cost ? `${cost.how === "between" ? "≈ " : ""}${W.number(cost.perplexity)}` : "–");
   W.percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
-  W.seconds = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
+  /** A time that one waits: `1.8 s`, `45 s`, `7 min`. */
+  W.time = (seconds) => {
+    if (seconds < 100) return W.say("view.time_s", { value: seconds < 10 ? seconds.toFixed(1) : Math.round(seconds) });
+    return W.say("view.time_min", { value: Math.round(seconds / 60) });
+  };
 
   /** Make an element. Attributes whose value is null or false are left out; `on…` are listeners; children may be text. */
   const make = (space) => (name, attributes = {}, ...children) => {

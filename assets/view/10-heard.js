@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
-  W.heard = ({ agreed, lookEnded, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
+  W.heard = ({ agreed, lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
     /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
     run: (message) => {
       if (!message || message.run !== state.run) return;
@@ -11,9 +11,13 @@
         const recipe = id === W.DENSE ? W.DENSE : state.recipes.find((one) => String(one.id) === id);
         if (!recipe) continue; // it was removed meanwhile
         const key = id === W.DENSE ? id : recipe.id;
-        now.set(key, column);
         const of = JSON.stringify([message.model, column.key, column.at, message.prompt, message.settings]);
-        if (column.answer) live.set(key, { ...column.answer, whole: column.answered, of, model: message.model, at: column.at });
+        now.set(key, { ...column, of });
+        if (column.answer) {
+          const answer = { ...column.answer, whole: column.answered, of, model: message.model, at: column.at };
+          heard.set(of, answer);
+          if (of === ofNow(recipe)) live.set(key, answer);
+        }
         if (column.dense) known.dense.set(message.model, column.dense);
         if (column.point && recipe !== W.DENSE) known.add(message.model, column.key, column.at, column.point);
       }
@@ -64,7 +68,7 @@
         if (state.wanted) [state.status, state.wanted] = [null, null];
         if (message.model !== state.model) {
           [state.model, state.title, state.done] = [message.model, message.title, null];
-          live.clear();
+          live.clear(); // what was heard is of a model by name
           now.clear();
         }
         if (message.dense) known.dense.set(state.model, message.dense);
@@ -77,7 +81,8 @@
     },
     expected: (message) => {
       if (!message) return;
-      state.expected = message.seconds === null ? null : message;
+      const points = (message.points || []).map((seconds, i) => seconds === null ? NaN : seconds * (W.nOfM(state.recipes[i]?.pattern) ? 1 : W.PLACES.length - 1));
+      state.expected = { ...message, curve: points.reduce((sum, seconds) => sum + seconds, 0) || null };
       drawStatus();
     },
     told: (message) => {

@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const { h } = W;
-  const PLACES = Array.from({ length: 17 }, (_, i) => 5 * i); // of the measured curve, in percent
+  W.PLACES = Array.from({ length: 17 }, (_, i) => 5 * i); // of the measured curve, in percent
 
   /**
    * Build the view into an element. data: {replay, settings: of `W.strip`; still: of a page that no server will ever
@@ -17,7 +17,7 @@
       model: replay.made.name, title: replay.made.model, at: address.at ?? start.at, prompt: address.prompt ?? start.prompt,
       recipes: address.recipes ?? start.recipes.map((recipe) => ({ ...recipe })), settings: { ...W.PLAIN_ASK },
       wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
-      touched: false, run: 0, busy: false, sweep: null, status: null, problem: null, expected: null, paper: false, window: replay.made.windows,
+      touched: false, run: 0, busy: false, sweep: null, status: null, problem: address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
     };
     state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
     if (W.nOfM(state.recipes[0]?.pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
@@ -29,8 +29,10 @@
       foot: [state.title, state.recipes.map((recipe) => W.title(recipe, state.at)).join(", ")].join(" · "),
     });
     let nextId = state.recipes.length + 1;
-    const live = new Map(); // column id or "dense" -> the last answer that came: {pieces, …, of, at}
-    const now = new Map(); // column id or "dense" -> what the present run says of it
+    const live = new Map(); // column id or "dense" -> the last answer that came of what the column looked at then: {pieces, …, of, at}
+    const heard = new W.Latest(60); // what is looked at, as of `ofNow` -> the answer that came of it
+    const asked = new Map(); // column id or "dense" -> what the present run was asked to look at
+    const now = new Map(); // column id or "dense" -> what the present run says of it, `of`: what it looks at
 
     const finding = h("h2", { class: "wl-finding-main", id: "finding" });
     const caption = h("p", { class: "wl-caption" });
@@ -48,7 +50,7 @@
     const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, cancel);
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const gated = still ? null : W.gated((name, token) => open(name, token));
-    const sweepButton = h("button", { type: "button", class: "wl-quiet", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
+    const sweepButton = h("button", { type: "button", class: "wl-secondary", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
     const paper = h("input", { type: "checkbox", id: "wl-paper", onchange: () => { state.paper = paper.checked; drawCurve(); } });
     const bare = Object.keys(replay.answers || {}).length === 0; // no answer is stored
     const source = h("p", { class: "wl-source" });
@@ -58,18 +60,25 @@
     const sent = ({ textName, ...recipe }) => ({ ...recipe, key: W.keyOf(recipe), at: W.atOf(recipe, state.at) });
 
     // What is shown ------------------------------------------------------------------------------------------------
-    const answers = W.answers({ state, known, live, now, why, bare, host: () => host, sent, remove: (id) => against(null, id) });
-    const { knownAt } = answers;
+    const answers = W.answers({ state, known, live, heard, asked, now, why, bare, host: () => host, sent, remove: (id) => against(null, id) });
+    const { knownAt, ofNow } = answers;
     const placeWords = () => [`${state.at}%`, ...state.recipes.map((recipe) => `${W.title(recipe, state.at)}: ${W.costWords(knownAt(recipe))}`)].join(", ");
 
-    /** Put the handle somewhere: what is not fixed by a pattern, or as far as a still page knows. */
+    /** The handle's place in percent: a pattern has one of its own. */
+    const placed = () => (still || !state.recipes.length ? state.at : W.atOf(state.recipes[0], state.at));
+    /** Put the handle somewhere: a pattern goes, or as far as a still page knows. */
     const place = (at) => {
+      const pattern = state.recipes[0]?.pattern;
+      if (!still && W.nOfM(pattern)) {
+        setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
+        state.done = W.say("view.pattern_left", { pattern });
+      }
       state.at = still ? still.place(state.recipes, at) : at;
-      if (!still && W.nOfM(state.recipes[0].pattern)) setRecipes((recipe) => ({ ...recipe, pattern: "unstructured" }));
     };
     const curve = W.curve((at) => {
       place(at);
       drawPlace();
+      if (state.done) drawStatus();
     }, (at) => released(at));
     const curveLines = () => state.recipes.map((recipe) => {
       const key = W.keyOf(recipe);
@@ -82,7 +91,7 @@
       return cost && Number.isFinite(cost.perplexity) ? { at: W.atOf(recipe, state.at), perplexity: cost.perplexity } : null;
     });
     const ofCurve = () => ({ dense: known.densePerplexity(state.model), recipes: curveLines(), paper: state.paper });
-    const drawCurve = () => curve.show({ ...ofCurve(), at: state.at, places: places(), words: placeWords() });
+    const drawCurve = () => curve.show({ ...ofCurve(), at: placed(), places: places(), words: placeWords() });
     const take = W.take({ node: () => curve.element, title: () => finding.textContent, caption: () => W.say("view.curve"), name: () => [state.title, "perplexity-curve"], rows: () => W.curveRows(ofCurve()), foot: () => W.looked().foot });
     take.named(W.say("view.curve"));
     const drawFinding = () => {
@@ -96,7 +105,7 @@
     let away = { changed: () => {} }; // the section that takes it away, once it stands
     /** Everything that a moved handle changes. */
     const drawPlace = () => {
-      curve.move({ at: state.at, places: places(), words: placeWords() });
+      curve.move({ at: placed(), places: places(), words: placeWords() });
       if (document.activeElement !== typed) typed.value = state.at;
       drawFinding();
       answers.draw();
@@ -109,7 +118,7 @@
       bar.style.width = `${progress?.percent ?? 0}%`;
       const [recipe] = state.recipes;
       const quick = W.isQuick(recipe) ? "view.expected_quick" : "view.expected";
-      const expected = state.expected && `${W.say(quick, { title: W.title(recipe, state.at), seconds: W.seconds(state.expected.seconds) })} ${state.expected.words}`;
+      const expected = state.expected?.seconds && `${W.say(quick, { title: W.title(recipe, state.at), time: W.time(state.expected.seconds) })} ${state.expected.words}`;
       const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
       W.put(said, words);
@@ -117,7 +126,8 @@
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
       gated?.show(state.gated);
-      W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : "view.sweep"));
+      const sweepSeconds = state.expected?.curve;
+      W.put(sweepButton, W.say(state.sweep ? "view.sweep_stop" : sweepSeconds ? "view.sweep_about" : "view.sweep", { time: W.time(sweepSeconds || 0) }));
       sweepButton.disabled = !host;
     };
     const draw = () => {
@@ -156,7 +166,6 @@
       place(at);
       changed();
       if (state.recipes.every(W.isQuick)) look();
-      else state.done = null;
     };
     const look = () => {
       if (!host) return;
@@ -165,6 +174,8 @@
       state.busy = true;
       [state.problem, state.done] = [null, null];
       now.clear();
+      asked.clear();
+      for (const recipe of [W.DENSE, ...state.recipes]) asked.set(recipe === W.DENSE ? recipe : recipe.id, ofNow(recipe));
       host.look({ ...lookFor(), run: state.run });
       draw();
     };
@@ -184,9 +195,9 @@
       if (removed === null && state.touched && state.recipes.every(W.isQuick)) look();
     };
     const sweep = () => {
-      state.touched = true;
+      [state.touched, state.problem] = [true, null];
       state.sweep = { status: { words: W.say("view.sweep_starts"), percent: 0 } };
-      const places = PLACES.slice(1);
+      const places = W.PLACES.slice(1);
       host.sweep({ ...lookFor(), run: (state.sweepRun = (state.sweepRun || 0) + 1), places });
       draw();
     };
@@ -245,6 +256,7 @@
         against: (recipe) => against(recipe),
         model: (name) => host && open(name),
         prune: () => look(),
+        refused: (words) => { state.problem = words; drawStatus(); },
         upload: async (file) => {
           if (!host) return;
           if (file.size > settings.upload_bytes) {
@@ -316,9 +328,11 @@
     const attach = (given) => {
       host = given;
       state.head = given.head;
-      const told = { agreed: (message) => agreed(message), lookEnded, state, known, live, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
+      const told = { agreed: (message) => agreed(message), lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
       for (const [name, hear] of Object.entries(W.heard(told))) given.watch(name, hear);
+      const { problem } = state; // of the address
       open(state.wanted || state.model);
+      state.problem = problem;
       if (!state.wanted || state.wanted === state.model) state.wanted = null;
       given.watch("pushed", away.pushed);
       draw();

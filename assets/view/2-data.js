@@ -75,6 +75,20 @@
     !["best", "paper", "sparsegpt"].includes(recipe.method) && ["default", "none"].includes(recipe.update)
     && ["default", "one-shot"].includes(recipe.order);
 
+  /** A map of so many entries: the one that was set longest ago goes. */
+  W.Latest = class extends Map {
+    constructor(most) {
+      super();
+      this.most = most;
+    }
+
+    set(key, value) {
+      this.delete(key);
+      if (this.size >= this.most) this.delete(this.keys().next().value);
+      return super.set(key, value);
+    }
+  };
+
   /** What is known of models. replay: the run that the page comes with, whose model is the stored one. */
   W.Known = class {
     constructor(replay) {

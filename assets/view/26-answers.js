@@ -4,11 +4,11 @@
   const { h } = W;
 
   /**
-   * Build the columns. page: {state, known, live, now: of the view; why: `W.why`; bare: whether no answer is stored; host();
-   * sent(recipe), as a server is asked; remove(id)}.
-   * -> {element, draw(), of(id, recipe), knownAt(recipe), plain()}
+   * Build the columns. page: {state, known, live, heard, asked, now: of the view; why: `W.why`; bare: whether no answer is
+   * stored; host(); sent(recipe), as a server is asked; remove(id)}.
+   * -> {element, draw(), of(id, recipe), ofNow(recipe): what is looked at, knownAt(recipe), plain()}
    */
-  W.answers = ({ state, known, live, now, why, bare, host, sent, remove }) => {
+  W.answers = ({ state, known, live, heard, asked, now, why, bare, host, sent, remove }) => {
     const element = h("div", { class: `wl-cols${bare ? " wl-bare" : ""}` });
     const shown = new Map(); // id -> {column, which}
     const plain = () => JSON.stringify(state.settings) === JSON.stringify(W.PLAIN_ASK);
@@ -19,11 +19,13 @@
 
     /** The answer to show of a recipe or of DENSE: {pieces, probabilities, at, kind: "live" | "stored" | "old"}. */
     const of = (id, recipe) => {
-      const came = live.get(id);
-      if (came && came.of === ofNow(recipe)) return { ...came, kind: "live" };
+      const came = heard.get(ofNow(recipe));
       const stored = plain() ? known.storedAnswer(state.model, recipe, atOf(recipe), state.prompt) : null;
+      const again = came && stored && !came.whole && W.shared(came.pieces, stored.pieces) === came.pieces.length; // so far
+      if (came && !again) return { ...came, kind: "live" };
       if (stored) return { ...stored, whole: true, kind: "stored" };
-      return came && came.model === state.model ? { ...came, kind: "old" } : null;
+      const before = live.get(id);
+      return before && before.model === state.model ? { ...before, kind: "old" } : null;
     };
     const foot = (recipe, answer, dense, said) => {
       const words = [];
@@ -69,21 +71,23 @@
         }
         const { column } = shown.get(id);
         if (element.children[place] !== column.element) element.insertBefore(column.element, element.children[place] || null);
-        const said = now.get(id) || {};
+        const told = now.get(id);
+        const said = told?.of === ofNow(recipe) ? told : {}; // a job of an earlier recipe runs on, and tells of that
         const answer = of(id, recipe);
-        const busy = state.busy && !said.ended;
+        const busy = state.busy && !said.ended && asked.get(id) === ofNow(recipe);
         const isDense = recipe === W.DENSE;
         const perplexity = known.densePerplexity(state.model);
         const cost = isDense ? (perplexity ? { perplexity, how: "stored" } : null) : knownAt(recipe);
         column.show({
           title: titleOf(recipe), perplexity: W.costWords(cost), answer,
-          dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy, old: answer?.kind === "old",
+          dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy,
+          writes: busy && !(answer?.whole && answer.kind !== "old"), old: answer?.kind === "old",
           hint: busy ? W.say(isDense ? "view.coming_dense" : "view.coming") : W.say(host() ? "view.hint" : "view.hint_stored"), problem: said.problem,
           foot: foot(recipe, answer, dense, said),
         });
       });
       element.style.setProperty("--columns", wanted.length);
     };
-    return { element, draw, of, knownAt, plain };
+    return { element, draw, of, ofNow, knownAt, plain };
   };
 })(window.WandaLab);

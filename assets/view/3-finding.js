@@ -28,7 +28,8 @@
     const [a, b] = [named(first), second && named(second)];
     const place = W.nOfM(first.recipe.pattern) ? W.say("view.finding.pattern", { at: `${Math.round(10 * W.atOf(first.recipe, at)) / 10}%`, pattern: first.recipe.pattern }) : W.amount(first.recipe, at);
     const values = { at: place, by: a.by, perplexity: a.perplexity, dense: W.number(dense) };
-    if (!b) return W.say("view.finding.one", { ...values, state: W.say(`view.state.${a.state}`) });
+    const knew = word && first.answer ? (holds(first.answer, word) ? "view.finding.knows_one" : "view.finding.forgot_one") : null;
+    if (!b) return W.say(knew || "view.finding.one", { word, ...values, state: W.say(`view.state.${a.state}`) });
     const both = { ...values, other: b.by, others: b.perplexity };
     if (word && first.answer && second.answer) {
       const right = [holds(first.answer, word), holds(second.answer, word)];

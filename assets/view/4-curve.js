@@ -35,8 +35,8 @@
     const handle = s("g", {
       class: "wl-handle", role: "slider", tabindex: 0, "aria-label": W.say("view.handle"), "aria-valuemin": 0,
       "aria-valuemax": FARTHEST, "aria-orientation": "horizontal",
-    }, rule, grip);
-    const svg = s("svg", { class: "wl-svg", "aria-label": W.say("view.curve"), role: "group" }, axes, paper, lines, places, handle);
+    }, grip);
+    const svg = s("svg", { class: "wl-svg", "aria-label": W.say("view.curve"), role: "group" }, axes, paper, rule, lines, places, handle); // the rule runs below the names
     const element = h("div", { class: "wl-curve" }, svg);
 
     const x = (percent) => LEFT + ((width - LEFT - RIGHT) * percent) / most;
@@ -122,7 +122,7 @@
         drawn.push(s("text", { class: `wl-name wl-of-${i}`, x: Math.min(cx, width - RIGHT - 4), y: Math.max(TOP + 8, Math.min(height - BOTTOM - 12, cy)), "text-anchor": i === 0 && cx < width - 120 ? "start" : "end" }, name));
       });
       const beyond = data.recipes.some(({ stored, measured }) => [...stored, ...measured].some(([place, { perplexity }]) => place <= most && perplexity > CEILING));
-      if (beyond) drawn.push(s("text", { class: "wl-tick", x: width - RIGHT, y: y(CEILING) + 18, "text-anchor": "end" }, W.say("view.beyond", { perplexity: W.number(CEILING) })));
+      if (beyond) drawn.push(s("text", { class: "wl-tick", x: width - RIGHT, y: y(CEILING) - 4, "text-anchor": "end" }, W.say("view.beyond", { perplexity: W.number(CEILING) })));
       lines.replaceChildren(...drawn);
       paper.replaceChildren(...(data.paper ? drawPaper() : []));
     };
@@ -162,7 +162,7 @@
       rule.setAttribute("x2", cx);
       rule.setAttribute("y2", height - BOTTOM + 8);
       grip.setAttribute("transform", `translate(${Math.max(28, Math.min(width - 28, cx))} ${height - BOTTOM + 2})`);
-      W.put(number, `${at}%`);
+      W.put(number, `${Math.round(10 * at) / 10}%`);
       places.replaceChildren(...values.flatMap((value, i) =>
         value === null ? [] : [s("circle", { class: `wl-place wl-of-${i}`, cx: x(value.at), cy: y(value.perplexity), r: 5.5 })]));
       handle.setAttribute("aria-valuenow", at);

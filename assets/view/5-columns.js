@@ -60,12 +60,13 @@
     };
 
     /** Show it. title, perplexity: texts; answer, dense: {pieces, probabilities, whole} or null; hint: instead of an
-     * answer; foot: the line below; old: whether the answer is of another place; busy: whether it still comes. */
-    const show = ({ title, perplexity, answer, dense, hint, foot, old, busy, problem }) => {
+     * answer; foot: the line below; old: whether the answer is of another place; busy: whether more is measured; writes:
+     * whether more of the answer comes. */
+    const show = ({ title, perplexity, answer, dense, hint, foot, old, busy, writes, problem }) => {
       W.put(name, title);
       W.put(value, perplexity);
       element.classList.toggle("wl-old", Boolean(old));
-      element.classList.toggle("wl-busy", Boolean(busy));
+      element.classList.toggle("wl-busy", Boolean(writes));
       element.setAttribute("aria-busy", busy ? "true" : "false");
       text.setAttribute("aria-label", W.say("view.answer_of", { title }));
       if (remove) remove.setAttribute("aria-label", W.say("view.remove", { title }));

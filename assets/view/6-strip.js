@@ -19,8 +19,9 @@
    */
   W.strip = ({ models, open, methods, presets, on }) => {
     let state = null;
-    const methodOptions = () => [["view.methods", Object.keys(methods)], ["view.presets", presets]].map(([words, names]) =>
-      h("optgroup", { label: W.say(words) }, names.map((name) => option(name, W.say(`view.method.${name}`)))));
+    const added = (name) => W.recipe({ method: name, pattern: state?.recipes[0].pattern ?? "unstructured" });
+    const methodOptions = (taken = []) => [["view.methods", Object.keys(methods)], ["view.presets", presets]].map(([words, names]) =>
+      h("optgroup", { label: W.say(words) }, names.filter((name) => !taken.length || !taken.includes(W.keyOf(added(name)))).map((name) => option(name, W.say(`view.method.${name}`)))));
     const typed = h("input", {
       class: "wl-typed", type: "text", "aria-label": W.say("view.model_typed"), placeholder: W.say("view.model_typed"), hidden: true, spellcheck: "false", maxlength: 400,
       onkeydown: (event) => event.key === "Enter" && typed.value.trim() && on.model(typed.value.trim()),
@@ -39,7 +40,13 @@
     const patterns = h("div", { class: "wl-segments", role: "radiogroup", "aria-label": W.say("view.pattern") });
     const own = h("input", {
       class: "wl-pattern-own", type: "text", size: 4, maxlength: 5, placeholder: "N:M", "aria-label": W.say("view.pattern_own"),
-      onchange: () => (W.nOfM(own.value.trim()) ? on.recipe({ pattern: own.value.trim() }) : (own.setAttribute("aria-invalid", "true"), own.focus())),
+      onchange: () => {
+        const given = own.value.trim();
+        if (W.nOfM(given)) return on.recipe({ pattern: given });
+        own.setAttribute("aria-invalid", "true");
+        on.refused(W.say("view.pattern_wrong", { given: given || "…" }));
+        return own.focus();
+      },
       oninput: () => own.removeAttribute("aria-invalid"),
     });
     const segments = [["unstructured", W.say("view.pattern_free")], ["2:4", "2:4"], ["4:8", "4:8"]].map(([value, words]) => {
@@ -93,9 +100,10 @@
       if (document.activeElement !== typed) typed.hidden = true;
       method.value = recipe.method;
       const summary = others.length ? others.map(W.short).join(", ") : W.say("view.against_nothing");
+      const taken = state.recipes.map(W.keyOf); // the very same again would say nothing
       const full = state.recipes.length >= W.MOST_RECIPES;
       against.replaceChildren(option(SUMMARY, summary, true), ...(full ? [h("optgroup", { label: W.say("view.against_full") })] : [
-        ...methodOptions(), h("optgroup", { label: W.say("view.against_kept") }, option(KEPT, W.say("view.against_this")))]));
+        ...methodOptions(taken), h("optgroup", { label: W.say("view.against_kept") }, option(KEPT, W.say("view.against_this")))]));
       segments.forEach((radio) => { radio.checked = radio.value === recipe.pattern; });
       const isOwn = !segments.some((radio) => radio.checked);
       if (document.activeElement !== own) own.value = isOwn ? recipe.pattern : "";

@@ -32,10 +32,10 @@
       };
     }
     if (ablation) {
-      const { nothing, random, draws, low, high, channel, channels } = ablation;
+      const { nothing, random, draws, low, high, channel, channels, windows, seq_len: tokens } = ablation;
       told.ablation = {
         title: W.say(channel > 3 * nothing ? "view.door.ablation_title" : "view.door.ablation_mild"),
-        text: W.say("view.door.ablation_text"), twin: "",
+        text: W.say("view.door.ablation_text", { windows, tokens }), twin: "",
         data: taken(["without-channel", channels], () => [["zeroed", "perplexity", "draws", "lowest", "highest"], ["nothing", nothing], ["random_channel", random, draws, low, high], [`channel_${channels[0]}`, channel]]),
       };
     }

@@ -76,7 +76,8 @@
       const changed = judged.filter(({ equal }) => !equal).length;
       W.put(problem, words || "");
       const answer = ({ pieces }, same, equal) => h("td", {}, pieces.slice(0, same).join(""), equal ? "" : h("mark", {}, pieces[same] ?? "∎"), pieces.slice(same + 1).join(""));
-      result.replaceChildren(
+      if (!rows.length) return result.replaceChildren();
+      return result.replaceChildren(
         h("p", { class: "wl-own-finding" }, W.say(rows.length < total ? "view.own.so_far" : "view.own.finding", { changed, total: rows.length, title })),
         h("div", { class: "wl-scroll", tabindex: 0, role: "region", "aria-label": W.say("view.own.title") }, h("table", { class: "wl-table wl-own-table" },
           h("thead", {}, h("tr", {}, ["prompt", "parts", "dense"].map((name) => h("th", { scope: "col" }, W.say(`view.own.${name}`))), h("th", { scope: "col" }, title))),

@@ -4,16 +4,19 @@
   const { h } = W;
   W.TABS = ["compare", "scores", "outliers", "learn"];
 
-  /** Read the view's state from the address; what is no value is passed over. */
+  /** Read the view's state from the address; refused: what is no recipe and no share. */
   W.readAddress = () => {
     const query = new URLSearchParams(location.search);
-    const recipes = query.getAll("r").slice(0, W.MOST_RECIPES).map(W.recipeOf).filter(Boolean);
-    const at = query.get("at");
+    const given = query.getAll("r");
+    const recipes = given.slice(0, W.MOST_RECIPES).map(W.recipeOf).filter(Boolean);
+    const [named, at] = [query.get("at"), /^\d{1,2}$/.test(query.get("at") || "") && Number(query.get("at")) <= 95 ? Number(query.get("at")) : null];
+    const refused = [...given.slice(0, W.MOST_RECIPES).filter((name) => !W.recipeOf(name)), ...given.slice(W.MOST_RECIPES)].map((name) => `r=${name}`);
+    if (named && at === null) refused.push(`at=${named}`);
     const tab = query.get("tab");
     return {
       model: query.get("model")?.slice(0, 400) || null,
       recipes: recipes.length ? recipes : null,
-      at: /^\d{1,2}$/.test(at || "") && Number(at) <= 95 ? Number(at) : null,
+      at, refused: refused.length ? refused.join(", ").slice(0, 200) : null, // what a link says and nobody can do
       prompt: query.get("ask")?.slice(0, 2000) || null,
       kind: query.get("kind")?.slice(0, 200) || null,
       block: /^\d{1,4}$/.test(query.get("block") || "") ? Number(query.get("block")) : null,

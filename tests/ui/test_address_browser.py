@@ -74,6 +74,9 @@ def test_an_address_from_anybody_is_passed_over(browser, address, query):
     visitor.goto(f"{address}?{query}")
     ready(visitor)
     assert column(visitor, 0)[0] == "Wanda 45%"
+    name, given = query.split("=", 1)
+    if name in ("r", "at"):  # what was asked for and is not shown
+        assert visitor.inner_text("#status").startswith(f"The link says {name}={given}, which is no recipe or share")
     assert complaints == []
     visitor.close()
 

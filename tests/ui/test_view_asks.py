@@ -13,6 +13,7 @@ from wanda_core.evaluation.generation import generate
 from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_ui import app_state
+from wanda_ui.compare.asked import column_of
 from wanda_ui.compare.looking import coarse_first
 from wanda_ui.engine.tokens import MOST_LIKELY
 from wanda_ui.outliers.sentence import read
@@ -205,15 +206,22 @@ def test_what_a_recipe_will_take_is_told_once_it_is_known(view, state):
     def expected(*columns, **more):
         return told(view, [view.expect(visitor(), event(*columns, **more))], "expected")[0]
 
-    assert expected(column()) == {"seconds": None, "words": "Kept, the variant takes 1 MB."}
-    assert expected(column(), model="elsewhere") == {"seconds": None, "words": ""}
-    assert expected() == {"seconds": None, "words": ""}
+    nothing = {"seconds": None, "points": [None]}
+    assert expected(column()) == nothing | {"words": "Kept, the variant takes 1 MB."}
+    assert expected(column(), model="elsewhere") == nothing | {"words": ""}
+    assert expected() == {"seconds": None, "words": "", "points": []}
     looked(view, column(), column(1, method="magnitude"))
     one, both = expected(column(at=20)), expected(column(), column(1, method="magnitude"))
     assert 0 < one["seconds"] < both["seconds"]
     assert expected(column(), column(1, method="sparsegpt"))["seconds"] is None  # not even a pass of the model is known
     finish(state.open_steps("tiny"))
     assert expected(column(), column(1, method="sparsegpt"))["seconds"] > one["seconds"]
+    assert one["points"] == [None]  # before that pass it was not known how long reading takes
+    reading = state.engine.durations.exactly(("pass", "tiny"))
+    assert expected(column(at=20))["points"] == [pytest.approx(one["seconds"] + reading)]
+    finish(state.point_steps("tiny", column_of(column(at=30), view.settings).recipe))
+    (point,) = expected(column(at=40))["points"]
+    assert point == state.engine.durations.expected(("point", "tiny"))
     assert "load the page again" in expected({})["words"]
     assert "is empty" in expected(column(), model="")["words"]
 

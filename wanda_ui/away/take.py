@@ -74,7 +74,7 @@ class Take:
         if loaded is None:
             return {"wait": True}
         names = [_text_name(recipe) for recipe in given["recipes"]]
-        recipes = [self._recipe(loaded, column, name) for column, name in zip(columns, names, strict=True)]
+        recipes = [self._recipe(loaded, column, name, say) for column, name in zip(columns, names, strict=True)]
         return {
             "ready": True,
             "about": self._about(loaded),
@@ -136,14 +136,14 @@ class Take:
                 )
         raise ModelError(f"the files of {loaded.lm.title} have changed since it was loaded; load the model again")
 
-    def _recipe(self, loaded: Loaded, column: Column, text: str) -> Json:
+    def _recipe(self, loaded: Loaded, column: Column, text: str, say: Say) -> Json:
         spec = column.recipe.spec
         stem = file_stem(loaded.lm.title, spec)
         again, output = _repeat(loaded.lm, column, text), f"{OUTPUT}/{stem}"
         return {
             "id": column.id,
             "name": stem,
-            "title": spec.label,
+            "title": column.title(say),
             "command": command(again, output),
             "python": python(again, output),
             "recipe": spec.to_dict(),

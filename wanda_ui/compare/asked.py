@@ -13,6 +13,7 @@ from wanda_core.report.keys import MOST_CHARACTERS, chosen
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
+from wanda_ui.language import Say
 from wanda_ui.settings import Settings
 
 DENSE = "dense"
@@ -26,12 +27,23 @@ NAMES = ("method", "pattern", "order", "group", "allocation", "update")
 
 @dataclass(frozen=True)
 class Column:
-    """A recipe as the view shows it. id: of its column; key: the view's name for it; at: percent removed, as sent."""
+    """A recipe as the view shows it.
+
+    id: of its column; key: the view's name for it; at: percent removed, as sent; method: of METHODS or PRESETS.
+    """
 
     id: int
     key: str
     at: float
+    method: str
     recipe: Recipe
+
+    def title(self, say: Say, at: float | None = None) -> str:
+        """Return what the page calls it: `Wanda 45%`, `Best 2:4`. at: percent removed, if not its own."""
+        name = say(f"view.method.{self.method}")
+        spec = self.recipe.spec
+        amount = f"{round(self.at if at is None else at, 1):g}%" if spec.n_of_m is None else spec.pattern
+        return f"{name[0].upper()}{name[1:]} {amount}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,9 @@ def column_of(given: Any, settings: Settings) -> Column:
     if not is_number(at):
         raise InputError(f"the sparsity {shortened(at)} is no number; it is the percent of weights to remove, try 50")
     spec = spec_of(at, **{name: given[name] for name in NAMES})
-    return Column(whole_number(given.get("id"), "id"), key, at, Recipe(spec, reading_of(given, settings)))
+    return Column(
+        whole_number(given.get("id"), "id"), key, at, given["method"], Recipe(spec, reading_of(given, settings))
+    )
 
 
 def spec_of(

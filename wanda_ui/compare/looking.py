@@ -131,7 +131,7 @@ class _Part:
     def tell(self, step: Progress | Look) -> Message:
         """Tell how far it is, or what was seen."""
         if isinstance(step, Progress):
-            name = self.say("view.dense") if self.column is None else self.column.recipe.spec.label
+            name = self.say("view.dense") if self.column is None else self.column.title(self.say)
             told, before = messages.progress(step, self.say, self.number, self.parts, name), self.message["progress"]
             if before is not None:  # pruning, answer and windows are one part, and its bar does not go back
                 told["percent"] = max(told["percent"], before["percent"])
@@ -187,10 +187,10 @@ def curve(
     began = time.monotonic()
     for number, (column, at) in enumerate(wanted, 1):
         recipe = specs(column, at)
-        name = recipe.spec.label
+        name = column.title(say, at)
         if number > 1:
             left = (time.monotonic() - began) / (number - 1) * (total - number)
-            name += " · " + say("view.seconds_left", seconds=max(1, round(left)))
+            name += " · " + say("view.time_left", time=messages.time_of(left, say))
         point = yield from watch.through(state.point_steps(asked.model, recipe), telling(number, name))
         own = str(column.id)
         message["points"] = {**message["points"], own: [*message["points"][own], [at, messages.point(point)]]}
@@ -214,7 +214,7 @@ def coarse_first(places: Sequence[float]) -> list[float]:
 def own_prompts(state: AppState, asked: Looked, prompts: Sequence[str], watch: Watch) -> Telling[None]:
     """Answer each prompt by the dense model and by the first recipe's variant."""
     say, column = watch.say, asked.columns[0]
-    message: Message = {"run": asked.run, "title": column.recipe.spec.label, "rows": [], "ended": False, "words": ""}
+    message: Message = {"run": asked.run, "title": column.title(say), "rows": [], "ended": False, "words": ""}
     settings = asked.asked.settings
 
     for number, prompt in enumerate(prompts):

@@ -103,6 +103,13 @@ def chip(about: About | None, say: Say, windows: int, seq_len: int) -> str:
     return f"{about.title} · {device} {about.dtype} · {say('view.windows', windows=windows, seq_len=seq_len)}"
 
 
+def time_of(seconds: float, say: Say) -> str:
+    """Say a time that one waits: `45 s`, `7 min`."""
+    if seconds < 100:
+        return say("view.time_s", value=max(1, round(seconds)))
+    return say("view.time_min", value=round(seconds / 60))
+
+
 def dense(of: Perplexity | None) -> float | None:
     """Tell the dense model's perplexity."""
     return None if of is None else finite(of.perplexity)

@@ -22,6 +22,7 @@ from wanda_core.text.windows import calibrate
 from wanda_ui.away.tickets import Tickets
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
+from wanda_ui.engine.expecting import Expected, expected, kind_of
 from wanda_ui.engine.fetching import Fetching
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
@@ -175,7 +176,7 @@ class AppState:
         if answer is not None:
             asked = None
         job = partial(looks.look, name=loaded.name, how=how, variant=variant, asked=asked, known=seen, wanted=wanted)
-        kind = ("look", loaded.name, *_kind(recipe), asked is not None, wanted)
+        kind = ("look", loaded.name, *kind_of(recipe), asked is not None, wanted)
         shared = ("look", loaded.name, key, asked, wanted)
         return (yield from self.engine.run(lambda: self._looking(loaded, job, key, asked, look), kind, shared=shared))
 
@@ -189,7 +190,7 @@ class AppState:
         how = yield from self._how(loaded, recipe, None)
         assert how is not None  # there is a recipe
         job = partial(looks.point, name=loaded.name, how=how)
-        kind = ("point", loaded.name, *_kind(recipe))
+        kind = ("point", loaded.name, *kind_of(recipe))
         point: Point = yield from self._work(loaded, job, kind, shared=("point", key))
         self.measured.put(key, Measured(point.sparsity, point.seconds, point.perplexity))
         self._learned(loaded, recipe.spec, point.seconds)
@@ -218,28 +219,10 @@ class AppState:
             made.append(look.result.variant)
         return made
 
-    def expected_seconds(self, name: str, recipe: Recipe) -> float | None:
-        """Return the seconds that pruning will take: of those before, else by the model's analysis; None if unknown."""
+    def expected(self, name: str, recipe: Recipe) -> Expected:
+        """Return how long a recipe will take here."""
         loaded = self.loaded(name)
-        if loaded is None:
-            return None
-        known = self.engine.durations.exactly(("pruning", loaded.name, *_kind(recipe)))
-        if known is not None:
-            return known
-        one_pass = self.engine.durations.exactly(("pass", loaded.name))
-        return None if one_pass is None else one_pass * recipe.spec.passes
-
-    def expected_point_seconds(self, name: str, recipe: Recipe) -> float | None:
-        """Return the seconds that one point of a curve will take: pruning, and reading about as much as one pass."""
-        loaded = self.loaded(name)
-        if loaded is None:
-            return None
-        known = self.engine.durations.exactly(("point", loaded.name, *_kind(recipe)))
-        if known is not None:
-            return known
-        pruning = self.expected_seconds(name, recipe)
-        one_pass = self.engine.durations.exactly(("pass", loaded.name))
-        return None if pruning is None or one_pass is None else pruning + one_pass
+        return Expected() if loaded is None else expected(self.engine.durations, loaded.name, recipe)
 
     def measurement_steps(
         self,
@@ -348,7 +331,7 @@ class AppState:
 
     def _learned(self, loaded: Loaded, spec: PruneSpec, seconds: float) -> None:
         """Remember how long a pruning took."""
-        self.engine.durations.add(("pruning", loaded.name, *_kind(Recipe(spec))), seconds)
+        self.engine.durations.add(("pruning", loaded.name, *kind_of(Recipe(spec))), seconds)
 
     def _check_room(self, loaded: Loaded, spec: PruneSpec) -> None:
         """Raise InputError for a variant that alone would take more than all may take together."""
@@ -381,11 +364,6 @@ class AppState:
         """Count a model as used now; another thread may just have let it go."""
         with suppress(KeyError):
             self.models.move_to_end(name)
-
-
-def _kind(recipe: Recipe | None) -> tuple[Hashable, ...]:
-    """Return what decides how long a recipe takes."""
-    return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
 
 
 def _located(

@@ -242,14 +242,14 @@ def test_a_point_is_what_a_look_measures_and_nothing_but_its_numbers_is_kept(sta
 
 def test_the_seconds_of_a_pruning_are_those_of_the_same_before_else_reckoned_from_one_pass(state):
     one_shot, faithful = (Recipe(PruneSpec(order=order)) for order in ("one-shot", "faithful"))
-    assert state.expected_seconds("elsewhere", one_shot) is None
-    assert state.expected_seconds("tiny", one_shot) is None
+    assert state.expected("elsewhere", one_shot).pruning is None
+    assert state.expected("tiny", one_shot).pruning is None
     finish(state.open_steps("tiny"))
-    quick, slow = (state.expected_seconds("tiny", wanted) for wanted in (one_shot, faithful))
+    quick, slow = (state.expected("tiny", wanted).pruning for wanted in (one_shot, faithful))
     assert 0 < quick < slow
     report = finish(state.prune_steps("tiny", one_shot)).variant.report
-    assert state.expected_seconds("tiny", Recipe(PruneSpec(sparsity=0.2, order="one-shot"))) == report.seconds
-    assert state.expected_seconds("tiny", faithful) == slow
+    assert state.expected("tiny", Recipe(PruneSpec(sparsity=0.2, order="one-shot"))).pruning == report.seconds
+    assert state.expected("tiny", faithful).pruning == slow
 
 
 def test_small_things_are_kept_within_a_bound():
@@ -290,6 +290,6 @@ def test_of_the_built_in_model_the_analysis_is_kept_from_one_start_to_the_next(t
     monkeypatch.setattr(work, "analyse_steps", nothing)
     finish(second.open_steps("builtin"))
     one_shot = Recipe(PruneSpec(order="one-shot"))
-    assert first.expected_seconds("builtin", one_shot) == second.expected_seconds("builtin", one_shot)
+    assert first.expected("builtin", one_shot).pruning == second.expected("builtin", one_shot).pruning
     profiles = [state.models["builtin"].analysis.profile for state in (first, second)]
     assert all(torch.equal(profiles[0].norms[name], norm) for name, norm in profiles[1].norms.items())

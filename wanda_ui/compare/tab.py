@@ -187,15 +187,14 @@ class View:
             model, columns = asked.model_of(data), asked.columns_of(data, self.settings)
         except InputError as error:
             return self._tell("expected", {"seconds": None, "words": str(error)})
-        seconds = [state.expected_seconds(model, column.recipe) for column in columns]
+        expected = [state.expected(model, column.recipe) for column in columns]
         needed = [state.needed_bytes(model, column.recipe.spec) for column in columns]
-        points = [state.expected_point_seconds(model, column.recipe) for column in columns]
-        known = [each for each in seconds if each is not None]
+        known = [each.pruning for each in expected if each.pruning is not None]
         words = ""
         if needed and needed[0] is not None:
             words = say("view.need", megabytes=f"{needed[0] / 1e6:,.0f}")
         whole = sum(known) if len(known) == len(columns) and known else None
-        return self._tell("expected", {"seconds": whole, "words": words, "points": points})
+        return self._tell("expected", {"seconds": whole, "words": words, "points": [each.point for each in expected]})
 
     def bring_text(self, request: gr.Request, event: gr.EventData) -> Update:
         """Keep a calibration text that was uploaded."""

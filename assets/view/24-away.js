@@ -44,7 +44,8 @@
     const instead = W.codeBlock("take-instead", W.say("view.away.instead"));
     const code = { command: W.codeBlock("take-code-command", W.say("view.away.command")), python: W.codeBlock("take-code-python", "Python") };
     const wait = h("p", { class: "wl-note", id: "take-wait" });
-    const panel = h("div", { class: "wl-away-panel", id: "take-panel", hidden: true }, wait, offered, h("div", {}, why, instead.element), code.command.element, code.python.element);
+    const needs = h("p", { class: "wl-note" }, W.say("view.away.needs"));
+    const panel = h("div", { class: "wl-away-panel", id: "take-panel", hidden: true }, wait, offered, h("div", {}, why, instead.element), code.command.element, code.python.element, needs);
     const element = h("section", { class: "wl-away", id: "take-away", "aria-labelledby": "take-title" },
       h("div", { class: "wl-away-row" }, h("h3", { id: "take-title" }, W.say("view.away.title")), recipeBox,
         h("div", { class: "wl-suggests" }, Object.values(openers), Object.values(files), bring, brought)),
@@ -94,6 +95,7 @@
       offered.hidden = !(now && opened === "checkpoint" && own.offered);
       why.parentElement.hidden = !(now && opened === "checkpoint" && !own.offered);
       for (const [name, block] of Object.entries(code)) block.element.hidden = !(now && opened === name);
+      needs.hidden = !(now && (opened in code || (opened === "checkpoint" && !own.offered)));
       if (!now) return;
       code.command.show(now.command);
       code.python.show(now.python);

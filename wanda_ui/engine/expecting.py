@@ -1,0 +1,35 @@
+"""How long pruning and measuring will take on this machine, from the jobs before."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from wanda_ui.engine.durations import Durations
+from wanda_ui.engine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds, each None where nothing is known. pruning: of a recipe; point: of one point of its curve."""
+
+    pruning: float | None = None
+    point: float | None = None
+
+
+def kind_of(recipe: Recipe | None) -> tuple[Hashable, ...]:
+    """Return what decides how long a recipe takes."""
+    return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
+
+
+def expected(durations: Durations, model: str, recipe: Recipe) -> Expected:
+    """Return what a recipe takes: as long as it took before, else by the pass that analysed the model.
+
+    A point is pruned and then read, which takes about as long as such a pass.
+    """
+    one_pass = durations.exactly(("pass", model))
+    pruning = durations.exactly(("pruning", model, *kind_of(recipe)))
+    if pruning is None and one_pass is not None:
+        pruning = one_pass * recipe.spec.passes
+    point = durations.exactly(("point", model, *kind_of(recipe)))
+    if point is None and pruning is not None and one_pass is not None:
+        point = pruning + one_pass
+    return Expected(pruning, point)

@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from browser import MINUTE
+from browser import MINUTE, ready
 from pictures import alone, drawn, opened, parsed, texts
 
 pytestmark = pytest.mark.browser
@@ -17,7 +17,7 @@ HELD = """id => document.querySelector('#' + id + ' .js-plotly-plot').data.flatM
 
 
 @pytest.fixture(scope="module")
-def learner(browser, served):
+def learner(served, browser):
     """The first step of the lesson, answered; it runs no model."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(MINUTE)
@@ -29,6 +29,7 @@ def learner(browser, served):
     page.click("#lesson-1-see")
     page.wait_for_selector(f"{STEP} .main-svg", state="visible")
     page.wait_for_selector(f"{CONTROL} button")
+    ready(page)  # files are named after the model that is looked at
     yield page
     page.close()
 
@@ -45,7 +46,7 @@ def rows(page):
 
 def test_the_table_is_what_plotly_holds(learner):
     name, _ = take(learner, "csv")
-    assert name == "smollm2-135m-instruct-lesson-1.csv"
+    assert name == "tiny-lesson-1.csv"
     head, *points = rows(learner)
     assert head[0] == "trace"
     assert [[row[1], row[2]] for row in points] == learner.evaluate(HELD, "lesson-1-picture")
@@ -54,7 +55,7 @@ def test_the_table_is_what_plotly_holds(learner):
 
 def test_the_picture_stands_by_itself_under_the_finding(learner, browser, tmp_path):
     name, svg = take(learner, "svg")
-    assert name == "smollm2-135m-instruct-lesson-1.svg"
+    assert name == "tiny-lesson-1.svg"
     root = parsed(svg)
     title = learner.inner_text("#lesson-1-finding").strip()
     assert title.split()[0] in texts(root)[0]

@@ -24,7 +24,7 @@ def test_a_question_is_answered_with_plain_values_and_compressed_where_that_is_t
     assert plain.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", ["/wanda/scores", "/wanda/take", "/wanda/checkpoint"])
+@pytest.mark.parametrize("path", ["/wanda/scores", "/wanda/take", "/wanda/checkpoint", "/wanda/report"])
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"what": 1, "what": 2}', b"[" * 99_999, b'{"what": NaN}', b"\xff"], ids=range(7)
 )
@@ -42,7 +42,7 @@ def test_what_the_tab_refuses_is_said_in_its_words(raw, change):
 
 
 def test_all_questions_and_downloads_are_known_here(served):
-    assert set(served[0].questions) == {"scores", "take", "checkpoint"}
+    assert set(served[0].questions) == {"scores", "take", "checkpoint", "report"}
     assert set(served[0].downloads) == {"checkpoint"}
 
 

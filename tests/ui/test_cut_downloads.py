@@ -154,12 +154,14 @@ def test_a_number_beyond_the_format_is_said_before_a_byte_is_sent(web, other):
 
 def test_a_model_whose_files_hold_something_else_names_the_command(web, other, tiny_llama):
     other("made here", lm=tiny_llama)  # which no folder holds
-    told = json.loads(web.post("/wanda/take", {"model": "made here", "recipes": [SENT]}).body)["checkpoint"]
+    answer = json.loads(web.post("/wanda/take", {"model": "made here", "recipes": [SENT]}).body)
+    told = answer["checkpoint"]
     assert (told["offered"], told["bytes"], told["own"]) == (False, {}, "float32")
-    assert "the command makes the checkpoint" in told["why"]
+    assert "its command or its Python makes the checkpoint" in told["why"]
+    assert answer["recipes"][0]["command"].startswith("wanda-lab prune ")
     reply = asked(web, model="made here")
     assert reply.status == 400
-    assert "this makes the checkpoint: wanda-lab prune " in reply.sentence
+    assert reply.sentence == told["why"]
 
 
 WIDE = 2**24  # numbers of the embeddings; 64 MB of float32

@@ -16,6 +16,7 @@ import torch
 from raw_requests import Raw
 from take_away import SENT
 from transformers import LlamaConfig, LlamaForCausalLM
+from view_events import until
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
@@ -116,3 +117,24 @@ def test_two_gigabytes_go_out_through_a_few_megabytes(server, dtype):
     assert length == made["bytes"] > (2e9 if dtype == "float32" else 1e9)
     print(f"{dtype}: {length / 1e9:.2f} GB in {seconds:.1f} s, {most / 1e6:.0f} MB more in memory")
     assert most < MOST
+
+
+@pytest.mark.long
+def test_a_cut_leaves_no_file_open_and_no_memory_taken_and_the_rest_follows(server, large):
+    process, address = server
+    before, cut = process.memory_info().rss, 2**28
+    with closing(Raw(address)) as web:
+        made = json.loads(web.post("/wanda/checkpoint", {"model": "tiny", "recipe": SENT, "dtype": "bfloat16"}).body)
+        with closing(web.connection()) as connection:
+            connection.request("GET", f"/{made['address']}")
+            assert len(connection.getresponse().read(cut)) == cut
+        until(lambda: not [file for file in process.open_files() if Path(file.path).is_relative_to(large)], 30)
+        left = process.memory_info().rss - before
+        with closing(web.connection()) as connection:
+            connection.request("GET", f"/{made['address']}", headers={"range": f"bytes={cut}-"})
+            answer = connection.getresponse()
+            assert answer.status == 206
+            rest = sum(len(piece) for piece in iter(lambda: answer.read(2**20), b""))
+    assert cut + rest == made["bytes"]
+    print(f"after a cut {left / 1e6:.0f} MB more in memory")
+    assert left < MOST

@@ -178,7 +178,7 @@ def test_an_answer_that_is_none_is_not_needed_either(there, monkeypatch):
 
 def test_a_token_that_the_hub_does_not_accept_has_its_own_remedy(monkeypatch):
     hub_answers(monkeypatch, hub.HfHubHTTPError("401 Unauthorized", response=response(401)))
-    assert refusal(MODEL, ModelError).endswith("log in again with `hf auth login`, or unset HF_TOKEN")
+    assert refusal(MODEL, ModelError).endswith("correct HF_TOKEN or unset it, or give another")
 
 
 # Proxies

@@ -66,7 +66,7 @@ def test_while_the_same_model_is_pruned(web, taken, small_pieces, changes):
             steps += 1
             pieces.append(reading.answer.read(PIECE))
         pieces.append(reading.answer.read())
-    assert steps > 2
+    assert steps
     assert b"".join(pieces) == whole
     assert state.key_of(state.models["tiny"], recipe) in state.variants.keys
 

@@ -118,7 +118,9 @@ def test_what_is_known_at_the_start_costs_no_visitors_time(there, space):
     loaded = there.models["builtin"]
     assert loaded.analysis is not None
     assert space.calls == 0
-    assert space.located == [{"device": "cpu", "on_progress": space.located[0]["on_progress"], "local_folders": False}]
+    assert space.located == [
+        {"device": "cpu", "on_progress": space.located[0]["on_progress"], "local_folders": False, "token": None}
+    ]
     assert loaded.lm.device.type == "cpu"  # single weights are drawn from here
     assert loaded.about.device == "cuda"
 

@@ -140,12 +140,22 @@
     const recipe = W.recipeOf(key);
     return recipe ? W.apart(recipe) : [];
   };
-  const repeatPart = (run) => (run.repeat?.length ? W.part("repeat", W.say("leaf.report.repeat"), h("p", { class: "wl-lead" }, W.say("leaf.report.repeat_text")),
+  /** How the figures are measured: a perplexity by a command, an answer in words. */
+  const measured = ({ made, answers }, { evaluation }) => {
+    if (!made.windows) return null;
+    const own = made.eval !== evaluation;
+    const said = [W.say("leaf.report.measure_perplexity", { windows: made.windows, seq_len: made.seq_len, text: own ? W.say("leaf.report.measure_own", { text: made.eval }) : W.say("leaf.report.measure_builtin") })];
+    if (made.answer_tokens && Object.keys(answers || {}).length) said.push(W.say("leaf.report.measure_answers", { tokens: made.answer_tokens }));
+    const block = W.codeBlock("repeat-measure", W.say("leaf.report.measure_of"));
+    block.show(`wanda-lab perplexity --model FOLDER --windows ${made.windows} --seq-len ${made.seq_len}${own ? " --text TEXT" : ""}`);
+    return h("section", { class: "wl-repeat wl-measure" }, h("h3", {}, W.say("leaf.report.measure")), h("p", { class: "wl-lead" }, said.join(" ")), block.element);
+  };
+  const repeatPart = (run, leaf) => (run.repeat?.length ? W.part("repeat", W.say("leaf.report.repeat"), h("p", { class: "wl-lead" }, W.say("leaf.report.repeat_text")),
     run.repeat.map(({ key, title, command, python }, i) => h("section", { class: "wl-repeat" }, h("h3", {}, [title, ...apartOf(key)].join(", ")), h("div", { class: "wl-repeat-pair" }, [["command", command], ["python", python]].filter(([, text]) => text).map(([kind, text]) => {
       const block = W.codeBlock(`repeat-${i}-${kind}`, W.say(`leaf.report.${kind}_of`, { title }));
       block.show(text);
       return h("div", {}, h("h4", {}, W.say(`leaf.report.${kind}`)), block.element);
-    }))))) : null);
+    })))), measured(run, leaf)) : null);
 
   const madePart = (run) => {
     const { made } = run;
@@ -178,6 +188,6 @@
       h("figcaption", {}, W.say("leaf.report.curve_text"), W.hidden(` ${W.say("leaf.report.curve_twin")}`)));
     root.append(W.leafHead(leaf, run, { links: [], print: true }), h("main", {},
       h("h1", { class: "wl-report-title", id: "finding" }, finding), h("p", { class: "wl-lead" }, W.measuredWords(run)), curve,
-      ...[answersPart(run, known, looked), whyPart(run), W.part("points", W.say("leaf.report.points"), h("p", { class: "wl-lead" }, W.say("leaf.report.points_text", { dense: W.exact(run.dense.perplexity) })), W.pointTables(run)), recipesPart(run, leaf.measuring), repeatPart(run), madePart(run)].filter(Boolean)));
+      ...[answersPart(run, known, looked), whyPart(run), W.part("points", W.say("leaf.report.points"), h("p", { class: "wl-lead" }, W.say("leaf.report.points_text", { dense: W.exact(run.dense.perplexity) })), W.pointTables(run)), recipesPart(run, leaf.measuring), repeatPart(run, leaf), madePart(run)].filter(Boolean)));
   };
 })(window.WandaLab);

@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const { kind, language, languages, measuring, two_weights: twoWeights, builtin } = read("wl-words");
+  const { kind, language, languages, measuring, two_weights: twoWeights, builtin, evaluation } = read("wl-words");
   const run = read("wl-run");
   W.BUILTIN_SOURCE = builtin;
   const root = document.getElementById("wl-leaf");
@@ -12,7 +12,7 @@
 
   const leaf = {
     languages, language, dark: null, // as the reader chose, null as the system has it
-    measuring, twoWeights, // methods that read a text; what two weights begin with
+    measuring, twoWeights, evaluation, // methods that read a text; what two weights begin with; fingerprint of the program's text
     change: (next) => {
       leaf.language = next;
       draw();

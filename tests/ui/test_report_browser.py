@@ -55,7 +55,10 @@ def test_it_tells_all_of_the_stored_run(browser, stored):
         assert page.title() == f"{finding} · SmolLM2-135M-Instruct"
         assert page.locator(".wl-prompt").count() == len(run["prompts"])
         assert page.locator("#why .wl-plane").count() == len(run["linears"])
-        assert page.locator(".wl-repeat").count() == len(run["lines"])
+        assert page.locator(".wl-repeat:not(.wl-measure)").count() == len(run["lines"])
+        made = run["made"]
+        measured = f"wanda-lab perplexity --model FOLDER --windows {made['windows']} --seq-len {made['seq_len']}"
+        assert page.inner_text("#repeat-measure code").startswith(measured)
         said = page.inner_text("#made")
         for value in (run["made"]["revision"], run["made"]["date"], run["made"]["calibration"]["fingerprint"]):
             assert value in said
@@ -274,6 +277,6 @@ def test_the_page_of_the_server_makes_it_of_what_is_looked_at(browser, tmp_path)
         assert page.inner_text("h1") == finding
         assert parts(page) == PARTS
         assert page.locator("#points table").count() == 2
-        assert page.locator(".wl-repeat").count() == 2
+        assert page.locator(".wl-repeat:not(.wl-measure)").count() == 2
         command = page.inner_text("#repeat-0-command code")
         assert command == "wanda-lab prune --method wanda --sparsity 0.45 --output out/it"

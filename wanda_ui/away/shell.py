@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError, StorageError, shortened, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.methods import METHODS
 from wanda_core.report.files import write_text
 from wanda_core.report.plan import TWO_WEIGHTS
 from wanda_core.report.run import Run
+from wanda_core.text.chats import fingerprint_of
+from wanda_core.text.files import read_text
 from wanda_ui.away.telling import BUILTIN_SOURCE, completed
 from wanda_ui.language import LANGUAGES, say, words
 from wanda_ui.view_files import FAVICON, leaf_style, scripts_of, style
@@ -59,6 +62,7 @@ def shell(kind: Kind, language: str) -> str:
     told = as_json(
         {"kind": kind, "language": language, "languages": offered, "measuring": measuring}
         | {"two_weights": TWO_WEIGHTS, "builtin": BUILTIN_SOURCE}
+        | {"evaluation": fingerprint_of(read_text(BUILTIN_EVALUATION))}
     )
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src 'unsafe-inline'; img-src data: blob:; "

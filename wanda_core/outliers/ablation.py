@@ -181,7 +181,9 @@ def ablate(
 ) -> AblationReport:
     """Perplexity untouched, with the channels ablated, and with as many other channels drawn at random.
 
-    Channels that get their mean are measured at zero besides. draws: how many random sets, at least five, so that their spread can be seen; prompt: what every setting of the
+    Channels that get their mean are measured at zero besides.
+
+    draws: how many random sets, at least five, so that their spread can be seen; prompt: what every setting of the
     model continues, by line_tokens of the likeliest tokens.
     """
     settings: dict[str, Any] = {"draws": draws, "seed": seed, "seq_len": seq_len, "windows": windows}

@@ -6,8 +6,8 @@ import pytest
 
 from wanda_ui.language import words
 
-PARTS = ("view",)
-PAGES = ("view",)  # each read by itself, so each brings its terms in
+PARTS = ("view", "outliers")
+PAGES = ("view", "outliers")  # each read by itself, so each brings its terms in
 # Particles and endings that have another form after a consonant; whatever follows them keeps its own.
 CHANGING = (
     "은|는|이|가|을|를|과|와|아|야|으로|로|이나|나|이랑|랑|이에요|예요|이었어요|였어요|이라|라|"
@@ -15,7 +15,7 @@ CHANGING = (
 )
 AFTER = rf"(?:{CHANGING})(?:서|써|는|도|만|의|부터|고|서는|요)?(?![가-힣])"
 # Behind brackets a particle goes by the word before them: 형식({format})과 is right, {name}({format})과 cannot be.
-TOUCHING = re.compile(rf"\}}(?:\([^()]*\))?[\]”’\"'」』]*{AFTER}")
+TOUCHING = re.compile(rf"(?<!%)\}}(?:\([^()]*\))?[\]”’\"'」』]*{AFTER}")
 BOTH_HALVES = re.compile(
     r"은\(는\)|는\(은\)|이\(가\)|가\(이\)|을\(를\)|를\(을\)|과\(와\)|와\(과\)|\(으\)로|\(이\)[가-힣]|\(이나\)"
 )
@@ -51,7 +51,7 @@ OTHER_TERMS = {  # words for a thing that has its own
 NAMES = """
     Wanda Lab SparseGPT RIA OWL OBS LLaMA SmolLM LLM int Hugging Face Apple GPU MLP KL Pearson Python Enter HTML JSON
     CSV MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json points csv
-    CUDA pip install wanda lab sweep venv bin python core
+    CUDA model builtin outliers Dettmers pip install wanda lab sweep venv bin python core
 """
 
 
@@ -73,6 +73,7 @@ def found(part: str, pattern: str | re.Pattern) -> dict[str, str]:
         ("{time}로는 모자라요", True),
         ("{value}예요", True),
         ("{count}개예요", False),
+        ("{share:.0%}예요", False),  # is always read as percent
         ("{place}위예요", False),
         ("{value}나트", False),  # a unit that begins like a particle
         ("{model}의 답, {block}에서 {at}까지", False),  # these have one form

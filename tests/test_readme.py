@@ -86,7 +86,7 @@ def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
     # Else it never ends.
-    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port, tools: served.append((host, port, tools)))
+    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port, tools, lan: served.append((host, port, tools, lan)))
     pushed = []
 
     def push(folder, repo, private):

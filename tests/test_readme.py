@@ -116,7 +116,8 @@ def test_every_command_line_runs(place, monkeypatch):
             )
             code, said = done.returncode, done.stderr
         assert code == 0, f"{shlex.join(command)}: {said}"
-    assert served == [(None, None, False), (None, None, True)]
+    plain, lan, tools = (False, False), (False, True), (True, False)
+    assert served == [(None, None, *wishes) for wishes in (plain, lan, tools)]
     assert pushed == [(True, "me/wanda-50", True)]
 
 

@@ -32,7 +32,8 @@ def modules(svg):
                 grid[int(y)][column] = 1
             x += values[0]
     edge = 4
-    assert not any(map(any, grid[:edge])) and not any(any(row[:edge]) for row in grid)
+    assert not any(map(any, grid[:edge]))
+    assert not any(any(row[:edge]) for row in grid)
     return [row[edge:-edge] for row in grid[edge:-edge]]
 
 

@@ -191,6 +191,6 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False,
         )
     if lan and host is not None:
         page.joined = network.class_of(host, page.server_port, network.new_code(), network.own_addresses())
-        announce(page.joined, page.local_url)
+        announce(page.joined, str(page.local_url))
     state.start()
     page.block_thread()

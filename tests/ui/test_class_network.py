@@ -78,7 +78,7 @@ def test_the_terminal_says_it_and_draws_it_only_where_it_can(capsys, monkeypatch
     assert "█" in capsys.readouterr().out
 
 
-class Stopped(BaseException):  # noqa: N818 - it ends no failure, only the serving
+class Stopped(BaseException):
     pass
 
 
@@ -129,7 +129,7 @@ def test_a_class_and_tools_exclude_each_other(started):
 
 def test_without_a_network_nothing_is_begun(started, monkeypatch):
     monkeypatch.setattr(network, "own_addresses", list)
-    with pytest.raises(SystemExit, match="^--lan found no address"):
+    with pytest.raises(SystemExit, match=r"^--lan found no address"):
         whole_page.serve(lan=True)
 
 

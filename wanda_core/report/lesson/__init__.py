@@ -1,0 +1,1 @@
+"""The lesson's measurements, each as plain values for JSON: one step, one function; and the maker of the stored ones."""

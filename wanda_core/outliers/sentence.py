@@ -93,7 +93,9 @@ def attention_to_first(lm: LanguageModel, text: str, change: Change = nullcontex
         stack.enter_context(change())
         lm.model(ids, use_cache=False)
     if not any(looks):
-        raise InputError(f"{lm.title} hands on no attention weights for this text; choose another model or a longer text")
+        raise InputError(
+            f"{lm.title} hands on no attention weights for this text; choose another model or a longer text"
+        )
     return _rows([torch.cat(seen) if seen else torch.empty(0) for seen in looks])
 
 

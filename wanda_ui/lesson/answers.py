@@ -12,11 +12,17 @@ from wanda_ui.language import Say
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asks: the words of the page's language, the state, and the name of the chosen model."""
+    """Who asks: the words of the page's language, the state, and the name of the chosen model; only_known: whether
+    nothing may be measured for the answer, where what is not known raises UnknownError."""
 
     say: Say
     state: AppState
     model: str
+    only_known: bool = False
+
+
+class UnknownError(Exception):
+    """An answer that would have to be measured, which was not asked for."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from wanda_core.report.lesson.making import middle
 from wanda_core.report.lesson.plan import OTHER_SENTENCE, OWN_LINE_TOKENS, PROMPT, SENTENCE
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.inputs import typed_number
-from wanda_ui.lesson.answers import Asked
+from wanda_ui.lesson.answers import Asked, UnknownError
 from wanda_ui.lesson.stored import stored_for
 
 Json = dict[str, Any]
@@ -58,7 +58,7 @@ def ablate_steps(asked: Asked, channel: object) -> Steps[Told]:
     strongest = base.data["channel"]
     if not _text(channel) or _text(channel) == str(strongest):
         return base
-    loaded = yield from asked.state.model_steps(asked.model)
+    loaded = yield from model_steps(asked)
     chosen = chosen_whole(asked, channel, "channel", loaded.lm.width, strongest)
     if chosen == strongest:
         return base
@@ -71,7 +71,7 @@ def masks_steps(asked: Asked, block: object) -> Steps[Told]:
     stored = stored_for(asked.state, asked.model)
     if stored is not None and _text(block) in ("", str(stored["masks"]["block"])):
         return Told(stored["masks"], date=stored["made"]["date"])
-    loaded = yield from asked.state.open_steps(asked.model)
+    loaded = yield from model_steps(asked, opened=True)
     chosen = chosen_whole(asked, block, "block", len(loaded.lm.linears), middle(loaded.lm))
     if not loaded.lm.linears[chosen]:
         raise InputError(asked.say("lesson.problem.no_linear", block=chosen))
@@ -84,7 +84,7 @@ def cost_steps(asked: Asked, prompt: object) -> Steps[Told]:
     base = yield from _base(asked, "price", _price)
     if words == PROMPT:
         return base
-    loaded = yield from asked.state.open_steps(asked.model)
+    loaded = yield from model_steps(asked, opened=True)
     own = yield from shared_steps(asked, loaded, ("answers", words), partial(_answers, prompt=words))
     return Told(base.data, own)
 
@@ -94,7 +94,7 @@ def _base(asked: Asked, name: str, make: Callable[[Loaded], Steps[Json]]) -> Ste
     stored = stored_for(asked.state, asked.model)
     if stored is not None:
         return Told(stored[name], date=stored["made"]["date"])
-    loaded = yield from asked.state.open_steps(asked.model)
+    loaded = yield from model_steps(asked, opened=True)
     return Told((yield from shared_steps(asked, loaded, (name,), make)))
 
 
@@ -109,7 +109,7 @@ def _of_sentence(
     stored = stored_for(asked.state, asked.model)
     if stored is not None and given == usual:
         return Told(stored[name], date=stored["made"]["date"])
-    loaded = yield from asked.state.model_steps(asked.model)
+    loaded = yield from model_steps(asked)
     tokens = len(loaded.lm.encode(given))
     if tokens > MAX_SENTENCE_TOKENS:
         raise InputError(asked.say("lesson.problem.tokens", given=tokens, most=MAX_SENTENCE_TOKENS))
@@ -125,9 +125,20 @@ def shared_steps(
     whole = (loaded.name, loaded.state, *key)
     known = asked.state.lessons.get(whole)
     if known is None:
+        if asked.only_known:
+            raise UnknownError
         known = yield from asked.state.alone_steps(loaded, f"lesson: {key[0]}", make, shared=("lesson", *whole))
         asked.state.lessons.put(whole, known)
     return known
+
+
+def model_steps(asked: Asked, opened: bool = False) -> Steps[Loaded]:
+    """Return the model. opened: with its analysis. Raises UnknownError where that would take work nobody asked for."""
+    if asked.only_known:
+        loaded = asked.state.loaded(asked.model)
+        if loaded is None or (opened and loaded.analysis is None):
+            raise UnknownError
+    return (yield from (asked.state.open_steps if opened else asked.state.model_steps)(asked.model))
 
 
 def chosen_whole(asked: Asked, given: object, what: str, count: int, otherwise: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from wanda_core.report.lesson.plan import OTHER_SENTENCE, PROMPT, SENTENCE
 
+
 @dataclass(frozen=True)
 class Slider:
     """A number that is dragged, and the name it has in the address."""

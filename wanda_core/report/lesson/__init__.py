@@ -1,1 +1,1 @@
-"""The lesson's measurements, each as plain values for JSON: one step, one function; and the maker of the stored ones."""
+"""The lesson's measurements, plain values for JSON, a function a step; and the maker of the stored ones."""

@@ -14,7 +14,6 @@ from wanda_core.evaluation.perplexity import perplexity_steps
 from wanda_core.explain.mask_comparison import protection, two_masks
 from wanda_core.maths import scores
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import Linear
 from wanda_core.outliers.ablation import Ablation, ablated, channel_means_steps, random_channels
 from wanda_core.outliers.analysis import Analysis, standing_out
 from wanda_core.outliers.features import feature_of
@@ -52,17 +51,20 @@ def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) 
     """Measure what the model is without its strongest channel, and without random ones.
 
     -> channel, untouched; random: [channel, perplexity with it at zero at every token]; zero: see `without_steps`;
-    mean: with the channel at its mean instead, everywhere; readers: [channel, perplexity without the weights that read
-    it], the strongest first, then the next that stands out and random ones, empty where no linear reads the stream;
+    mean: likewise, with the channel at its mean instead; readers: [channel, perplexity without the weights that read
+    it], the strongest first, then the next of the stream and random ones, empty where no linear reads the stream;
     line, line_without: how the lesson's prompt goes on, by the model and without the channel; prompt.
     """
     channel = strongest(analysis)
     means = yield from inside(channel_means_steps(lm, calibration), Progress("recipes", 0, 4, "parts"))
     draws = [drawn for (drawn,) in random_channels((channel,), lm.width, DRAWS, 0)]
     trials = [Intervention("random", partial(ablated, lm, Ablation((drawn,)))) for drawn in draws]
-    trials.append(Intervention("chosen", partial(ablated, lm, Ablation((channel,), value="mean"), means)))
+    trials += [
+        Intervention("chosen", partial(ablated, lm, Ablation((channel,), value="mean", tokens=place), means))
+        for place in PLACES
+    ]
     kinds = analysis.features.kinds if analysis.features is not None else ()
-    read = _read_channels(lm, analysis, channel, draws) if kinds else []
+    read = _read_channels(analysis, draws) if kinds else []
     trials += [Intervention("chosen", partial(unread, lm, each, kinds)) for each in read]
     untouched, *rest = yield from inside(
         _perplexities(lm, [Intervention("untouched"), *trials]), Progress("recipes", 1, 4, "parts")
@@ -75,9 +77,9 @@ def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) 
         "channel": channel,
         "untouched": untouched,
         "random": [list(pair) for pair in zip(draws, rest, strict=False)],
-        "mean": rest[DRAWS],
+        "mean": dict(zip(PLACES, rest[DRAWS:], strict=False)),
         "zero": zero,
-        "readers": [list(pair) for pair in zip(read, rest[DRAWS + 1 :], strict=True)],
+        "readers": [list(pair) for pair in zip(read, rest[DRAWS + len(PLACES) :], strict=True)],
         "prompt": PROMPT,
         "line": line,
         "line_without": line_without,
@@ -94,16 +96,10 @@ def without_steps(lm: LanguageModel, channel: int) -> Steps[Json]:
     return dict(zip(PLACES, measured, strict=True))
 
 
-def _read_channels(lm: LanguageModel, analysis: Analysis, channel: int, draws: list[int]) -> list[int]:
-    """Choose the channels whose reading weights go: the strongest, the loudest after the normalisation, and random."""
-    after = torch.stack([analysis.profile.norms[linear.name] for linear in _readers(lm, analysis)]).amax(dim=0)
-    after[channel] = 0
-    return [channel, int(after.argmax()), *draws[:READERS]]
-
-
-def _readers(lm: LanguageModel, analysis: Analysis) -> list[Linear]:
-    kinds = analysis.features.kinds if analysis.features is not None else ()
-    return [x for x in lm.all_linears if x.kind in kinds and x.shape[1] == lm.width and not x.routed]
+def _read_channels(analysis: Analysis, draws: list[int]) -> list[int]:
+    """Choose the channels whose reading weights go: the strongest, the next of the stream, and random ones."""
+    strong = [channel.channel for channel in standing_out(analysis, 1 + READERS)][: 1 + READERS]
+    return [*strong, *[channel for channel in draws if channel not in strong][:READERS]]
 
 
 def _perplexities(lm: LanguageModel, trials: list[Intervention]) -> Steps[list[float]]:
@@ -142,12 +138,9 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
         "overall": rounded(parting.overall),
         "top": rounded(parting.top),
         "columns": parting.columns,
-        "runs": [
-            [rounded(float(m)), rounded(float(w))] for m, w in zip(bins.magnitude, bins.wanda, strict=True)
-        ],
+        "runs": [[rounded(float(m)), rounded(float(w))] for m, w in zip(bins.magnitude, bins.wanda, strict=True)],
         "loudest": [
-            [c.index, significant(c.norm), rounded(c.magnitude), rounded(c.wanda)]
-            for c in protected.top[:TOLD_COLUMNS]
+            [c.index, significant(c.norm), rounded(c.magnitude), rounded(c.wanda)] for c in protected.top[:TOLD_COLUMNS]
         ],
         "before": [] if stream is None else _loudest(stream),
         "spike": None if stream is None else _through(stream, norms, spike),

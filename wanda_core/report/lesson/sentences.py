@@ -1,6 +1,7 @@
 """Steps 3 to 5: the spike in a sentence, where it comes from, and where attention parks."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from wanda_core.outliers.sentence import Sentence, attention_to_first, read_sent
 from wanda_core.outliers.sinks import sink_report
 from wanda_core.outliers.super_weight import random_places, super_weights_steps, zeroed
 from wanda_core.progress import Progress, Steps, inside
-from wanda_core.report.lesson.plan import COMPARED, DRAWS, MAP_CHANNELS, MAP_TOKENS, SEQ_LEN, SENTENCE, WINDOWS
+from wanda_core.report.lesson.plan import COMPARED, DRAWS, MAP_CHANNELS, MAP_TOKENS, SENTENCE, SEQ_LEN, WINDOWS
 from wanda_core.report.numbers import finite, rounded, significant
 from wanda_core.text.files import read_text
 
@@ -55,7 +56,9 @@ def meet_steps(lm: LanguageModel, text: str) -> Steps[Json]:
         "massive_blocks": len({activation.block for activation in massives}),
         "elsewhere": significant(float(others.max())) if len(others) else None,
         "next": significant(float(rest.max())),
-        "strongest": [[strong, significant(float(peaks[strong]))] for strong in top_channels(sentence.hidden[block], 8)],
+        "strongest": [
+            [strong, significant(float(peaks[strong]))] for strong in top_channels(sentence.hidden[block], 8)
+        ],
         "map": token_map(hidden, channel),
     }
 
@@ -69,7 +72,7 @@ def token_map(hidden: Tensor, channel: int) -> Json:
     width = hidden.shape[1]
     runs = min(MAP_CHANNELS, width)
     starts = [run * width // runs for run in range(runs + 1)]
-    sizes = [end - start for start, end in zip(starts, starts[1:], strict=False)]
+    sizes = [end - start for start, end in pairwise(starts)]
     cells = torch.stack([part.amax(dim=1) for part in hidden[:MAP_TOKENS].split(sizes, dim=1)], dim=1)
     rows = cells.clamp_min(1e-6).log10()
     return {
@@ -135,7 +138,9 @@ def source_steps(lm: LanguageModel) -> Steps[Json]:
         assert linear is not None  # it was found there
         places = [chosen, *random_places(linear.shape, chosen, DRAWS, 0)]
     trials = [Intervention("untouched")]
-    trials += [Intervention("chosen" if not n else "random", partial(zeroed, lm, name, *p)) for n, p in enumerate(places)]
+    trials += [
+        Intervention("chosen" if not n else "random", partial(zeroed, lm, name, *p)) for n, p in enumerate(places)
+    ]
     measuring = interventions_steps(
         lm, read_text(BUILTIN_EVALUATION), trials, stage="super-weight", seq_len=window(lm), windows=WINDOWS
     )
@@ -198,5 +203,3 @@ def window(lm: LanguageModel) -> int:
 def _maybe(values: Tensor) -> list[float | None]:
     """Round shares (N,), None for NaN."""
     return [None if value != value else rounded(value) for value in values.tolist()]
-
-

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from wanda_ui.markup import number
+from wanda_ui.lesson.wording import number
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def bars(entries: Sequence[Bar], caption: str, log: bool = False) -> str:
         return math.log10(max(value, least) / least) / span
 
     rows = "".join(
-        f"<div class='wl-hbar'><span>{escape(bar.words)}</span><i class='wl-fill-{bar.kind}{' wl-gone' if bar.gone else ''}'"
+        f"<div class='wl-hbar'><span>{escape(bar.words)}</span>"
+        f"<i class='wl-fill-{bar.kind}{' wl-gone' if bar.gone else ''}'"
         f" style='--share:{share(bar.value):.3f}'></i><b>{escape(bar.shown or number(bar.value))}</b></div>"
         for bar in entries
     )

@@ -7,7 +7,7 @@ from typing import Any
 from wanda_ui.language import Say
 from wanda_ui.lesson.figures.bars import Bar, bars
 from wanda_ui.lesson.figures.svg import Drawing, Scale, legend, log_scale, powers
-from wanda_ui.markup import number
+from wanda_ui.lesson.wording import number, times
 
 Json = Mapping[str, Any]
 LEFT, RIGHT = 50, 434
@@ -19,7 +19,7 @@ def without(data: Json, own: Json | None, say: Say) -> str:
     channel = data["channel"]
     entries = [Bar(say("lesson.untouched"), data["untouched"], "dense")]
     entries += [Bar(say("lesson.ablate.random"), max(p for _, p in data["random"]), "other")]
-    entries += [Bar(say("lesson.ablate.mean", channel=channel), data["mean"], "wanda")]
+    entries += [Bar(say("lesson.ablate.mean", channel=channel), data["mean"]["first"], "wanda")]
     entries += [
         Bar(say(f"lesson.ablate.{place}", channel=channel), data["zero"][place], "wanda")
         for place in ("first", "others", "all")
@@ -40,7 +40,10 @@ def without(data: Json, own: Json | None, say: Say) -> str:
 
 def spoken(data: Json, say: Say) -> str:
     """Write how the model goes on, with the channel and without."""
-    pairs = (("wanda-dense", "lesson.ablate.says", data["line"]), ("wanda-cut", "lesson.ablate.says_without", data["line_without"]))
+    pairs = (
+        ("wanda-dense", "lesson.ablate.says", data["line"]),
+        ("wanda-cut", "lesson.ablate.says_without", data["line_without"]),
+    )
     rows = "".join(
         f"<p class='wl-said {style}'><b>{escape(say(key, channel=data['channel']))}</b> "
         f"<q><i>{escape(data['prompt'])}</i> {escape(line)}</q></p>"
@@ -92,11 +95,11 @@ def grid(data: Json, say: Say) -> str:
     rows = "".join(
         f"<tr><th scope='row'>{escape(say(f'lesson.cost.{method}'))}</th>"
         + "".join(f"<td class='wl-cell-{method}'>{number(cells[method, group])}</td>" for group in groups)
-        + f"<td class='wl-factor'>÷ {_times(cells[method, 'matrix'], cells[method, 'row'])}</td></tr>"
+        + f"<td class='wl-factor'>÷ {times(cells[method, 'matrix'], cells[method, 'row'])}</td></tr>"
         for method in methods
     )
     foot = "".join(
-        f"<td class='wl-factor'>÷ {_times(cells['magnitude', group], cells['wanda', group])}</td>" for group in groups
+        f"<td class='wl-factor'>÷ {times(cells['magnitude', group], cells['wanda', group])}</td>" for group in groups
     )
     return (
         f"<figure class='wl-grid4'><table><thead><tr><td></td>{head}<td></td></tr></thead><tbody>{rows}"
@@ -144,8 +147,3 @@ def answers(data: Json, own: Json | None, say: Say) -> str:
     )
     title = escape(say("lesson.cost.rows"))
     return f"<figure class='wl-answers'><figcaption>{title}</figcaption><table><tbody>{rows}</tbody></table></figure>"
-
-
-def _times(more: float, less: float) -> str:
-    ratio = more / less
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"

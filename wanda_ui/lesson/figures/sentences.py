@@ -7,7 +7,7 @@ from typing import Any
 from wanda_ui.language import Say
 from wanda_ui.lesson.figures.bars import Bar, bars
 from wanda_ui.lesson.figures.svg import WIDTH, Drawing, Scale, legend, log_scale, powers
-from wanda_ui.markup import number
+from wanda_ui.lesson.wording import number
 
 Json = Mapping[str, Any]
 LEFT, RIGHT = 74, 434  # of the cells, in units
@@ -77,7 +77,8 @@ def source(base: Json, weight: Json, say: Say) -> str:
     words = say("lesson.change.carries", row=weight["row"], column=weight["column"], share=weight["share"])
     part = (
         f"<figure class='wl-part'><div class='wl-parts' role='img' aria-label='{escape(words)}'>"
-        f"<i class='wl-fill-wanda' style='--share:{share:.3f}'></i></div><figcaption>{escape(words)}</figcaption></figure>"
+        f"<i class='wl-fill-wanda' style='--share:{share:.3f}'></i></div>"
+        f"<figcaption>{escape(words)}</figcaption></figure>"
     )
     if base["zeroed"] is None:
         return part
@@ -119,9 +120,7 @@ def sink_lines(data: Json, say: Say) -> str:
     return f"<figure>{legend(entries)}{drawing.html()}</figure>"
 
 
-def _points(
-    values: Sequence[float | None], x: Scale, y: Scale
-) -> list[tuple[float, float] | None]:
+def _points(values: Sequence[float | None], x: Scale, y: Scale) -> list[tuple[float, float] | None]:
     return [None if value is None else (x(place), y(value)) for place, value in enumerate(values)]
 
 

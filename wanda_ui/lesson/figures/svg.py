@@ -16,7 +16,9 @@ class Drawing:
     label: str
     parts: list[str] = field(default_factory=list)
 
-    def rect(self, x: float, y: float, width: float, height: float, style: str, title: str = "", more: str = "") -> None:
+    def rect(
+        self, x: float, y: float, width: float, height: float, style: str, title: str = "", more: str = ""
+    ) -> None:
         """Add a rectangle. style: its class; title: shown on hovering; more: further attributes."""
         inside = f"<title>{escape(title)}</title>" if title else ""
         place = f"x='{_short(x)}' y='{_short(y)}' width='{_short(width)}' height='{_short(height)}'"

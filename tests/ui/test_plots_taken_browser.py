@@ -83,7 +83,8 @@ def test_it_stays_when_the_figure_is_drawn_anew_and_saves_the_new_one(learner):
 
 def test_it_stands_beside_the_title_and_moves_nothing(learner):
     finding, control, plot = (
-        learner.locator(part).bounding_box() for part in ("#outliers-heatmap-title", CONTROL, f"{STEP} .main-svg >> nth=0")
+        learner.locator(part).bounding_box()
+        for part in ("#outliers-heatmap-title", CONTROL, f"{STEP} .main-svg >> nth=0")
     )
     assert control["y"] + control["height"] <= plot["y"] + 4
     assert control["x"] + control["width"] <= finding["x"] + finding["width"] + 1

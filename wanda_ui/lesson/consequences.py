@@ -1,11 +1,11 @@
 """Steps 6 to 8 in words: without the channel, where two masks part, and what that costs."""
 
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
 import pandas as pd
 
+from wanda_core.outliers.verdict import Verdict, harms, verdict
 from wanda_core.progress import Steps
 from wanda_core.report.lesson.plan import SPARSITY
 from wanda_ui.language import Say
@@ -13,11 +13,12 @@ from wanda_ui.lesson import measured
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.figures import consequences as figures
 from wanda_ui.lesson.measured import Told
-from wanda_ui.lesson.sentences import HURTS
 from wanda_ui.lesson.wording import number
 from wanda_ui.lesson.wording import times as times_of
 
 PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
+# The guess that a verdict on the strongest channel and random ones bears out; none fits where only random ones harm.
+RIGHT: dict[Verdict, tuple[str, ...]] = {"these": ("one",), "any": ("all",), "others": (), "harmless": ("none",)}
 RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
 
 
@@ -32,15 +33,15 @@ def ablated(told: Told, say: Say) -> Answer:
     untouched, zero = data["untouched"], data["zero"]
     random = [perplexity for _, perplexity in data["random"]]
     times = {place: zero[place] / untouched for place in zero}
-    hurts, others = times["all"] >= HURTS, median(random) / untouched >= HURTS
-    right = ("all",) if others else ("one",) if hurts else ("none",)
+    hurts, others = harms(untouched, zero["all"]), harms(untouched, max(random))
+    right = RIGHT[verdict(untouched, zero["all"], random)]
     values = {"channel": data["channel"], "untouched": number(untouched), "chosen": number(zero["all"])}
     values |= {"times": number(times["all"]), "low": number(min(random)), "high": number(max(random))}
     places = {name: number(zero[name]) for name in zero} | {f"{name}_times": times_of(times[name]) for name in zero}
     why = []
     if own is not None:
         mine = own["zero"]["all"] / untouched
-        key = "own_hurts" if mine >= HURTS else "own_none"
+        key = "own_hurts" if harms(untouched, own["zero"]["all"]) else "own_none"
         why.append(
             say(f"lesson.ablate.{key}", channel=own["channel"], chosen=number(own["zero"]["all"]), times=times_of(mine))
         )
@@ -63,7 +64,8 @@ def ablated(told: Told, say: Say) -> Answer:
 def _meaning(data: Mapping[str, Any], say: Say) -> str:
     """Say what the channel at its mean costs, where the spike stands: whether its value carries news."""
     first = {name: data[name]["first"] / data["untouched"] for name in ("zero", "mean")}
-    key = "why_mean_none" if first["zero"] < HURTS else "why_mean" if first["mean"] < HURTS else "why_mean_hurts"
+    hurts = [harms(data["untouched"], data[name]["first"]) for name in ("zero", "mean")]
+    key = "why_mean_none" if not hurts[0] else "why_mean_hurts" if hurts[1] else "why_mean"
     places = {name: number(data["mean"][name]) for name in ("first", "others")}
     times = times_of(data["mean"]["others"] / data["untouched"])
     shown = {"channel": data["channel"], "first_times": times_of(first["mean"], 2), "others_times": times}
@@ -75,7 +77,7 @@ def _reading(data: Mapping[str, Any], say: Say) -> list[str]:
     if not data["readers"]:
         return []
     (channel, perplexity), *rest = data["readers"]
-    strong = perplexity / data["untouched"] >= HURTS
+    strong = harms(data["untouched"], perplexity)
     others = ", ".join(f"{each}: {number(value)}" for each, value in rest)
     key = "why_readers" if strong else "why_readers_none"
     shown = {"channel": channel, "chosen": number(perplexity), "others": others}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from wanda_core.outliers.verdict import verdict
 from wanda_core.progress import Steps
 from wanda_ui.language import Say
 from wanda_ui.lesson import measured
@@ -15,7 +16,6 @@ from wanda_ui.lesson.wording import number
 
 SIZES = ((30, "ten"), (300, "hundred"), (3_000, "thousand"))  # times the median, up to which a guess holds
 SHARES = ((0.15, "little"), (0.45, "third"))  # of attention
-HURTS = 2.0  # times the untouched perplexity, from which on a change is called an effect
 NEAR = 1.25  # times, within which two attentions are called alike
 MOST_NAMED = 8  # channels listed in a sentence
 
@@ -92,9 +92,10 @@ def _source(base: Mapping[str, Any], weight: Mapping[str, Any], say: Say) -> lis
     shown |= {name: number(abs(weight[name])) for name in ("weight", "input", "spike")}
     told = [say("lesson.change.weight" if same else "lesson.change.weight_other", **shown)]
     times = base["zeroed"] / base["untouched"]
-    rest = max(base["random"], default=base["untouched"])
+    rest = max(base["random"])
     place = {name: home[name] for name in ("block", "row", "column")}
-    key = "needed" if times >= HURTS > rest / base["untouched"] else "not_needed"
+    needed = verdict(base["untouched"], base["zeroed"], base["random"]) == "these"
+    key = "needed" if needed else "not_needed"
     shown = {"untouched": number(base["untouched"]), "zeroed": number(base["zeroed"]), "random": number(rest)}
     told.append(say(f"lesson.change.{key}", **place, **shown, times=number(times)))
     return told

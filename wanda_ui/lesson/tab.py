@@ -217,6 +217,8 @@ def explained(step: Step, record: Record, explanation: tuple[str, ...], say: Say
     guess = say(f"lesson.{step.name}.guess.{record.guess}")
     if summary.fits(record):
         verdict, kind = say("lesson.verdict.fits"), "fits"
+    elif not record.right:
+        verdict, kind = say("lesson.verdict.open"), "differs"
     else:
         right = " / ".join(say(f"lesson.{step.name}.guess.{each}") for each in record.right)
         verdict, kind = say("lesson.verdict.differs", guess=guess, right=right), "differs"

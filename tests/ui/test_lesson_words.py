@@ -74,7 +74,8 @@ def test_step_4_finds_the_weight_and_says_that_the_model_needs_it():
     shown = stored("change")
     assert shown.right == ("same",)
     assert "[507, 1229]" in text(shown)
-    assert "74%" in text(shown)
+    assert lesson()["source"]["first"]["weight"]["share"] == pytest.approx(0.74, abs=0.02)
+    assert f"makes {lesson()['change']['weight']['share']:.0%} of a spike" in text(shown)
     assert "emerged in training" in text(shown)
     assert shown.numbers["perplexity_without_weight"] > 4 * shown.numbers["perplexity"]
 

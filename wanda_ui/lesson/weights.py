@@ -108,7 +108,7 @@ def _least(costs: Mapping[str, float]) -> tuple[str, ...]:
 def _by_row(choices: Mapping[str, Choice], size: float, say: Say) -> str:
     """Say what the norm changes where scores are compared inside every row."""
     magnitude, wanda = choices["magnitude_row"], choices["wanda_row"]
-    shown = {"size": size, "input": LOUD_INPUT + 1, "magnitude": magnitude.mean_share, "wanda": wanda.mean_share}
+    shown = {"size": size, "magnitude": magnitude.mean_share, "wanda": wanda.mean_share}
     if bool((magnitude.cut == wanda.cut).all()):
         return say("lesson.matrix.why_alike", **shown)
     kept = [int((~choice.cut[:, LOUD_INPUT]).sum()) for choice in (magnitude, wanda)]

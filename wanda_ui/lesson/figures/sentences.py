@@ -44,7 +44,7 @@ def token_heatmap(data: Json, say: Say) -> str:
 
 def two_rows(first: Json, second: Json, say: Say) -> str:
     """Draw both sentences' channels, each on a plain scale of its own: the first upwards, the other downwards."""
-    drawing = Drawing(236, say("lesson.change.picture"))
+    drawing = Drawing(242, say("lesson.change.picture"))
     middle, tall = 102, 80
     for data, sign, style in ((first, -1, "wl-fill-dense"), (second, 1, "wl-fill-wanda")):
         (row,) = data["map"]["rows"]
@@ -66,7 +66,7 @@ def two_rows(first: Json, second: Json, say: Say) -> str:
     drawing.line([(20, middle), (RIGHT, middle)], "wl-axis")
     drawing.text(20, 14, say("lesson.first_sentence"), "wl-small")
     drawing.text(20, 202, say("lesson.your_sentence"), "wl-small")
-    _channel_axis(drawing, 200, second["width"], say, 20)
+    _channel_axis(drawing, 206, second["width"], say, 20)
     caption = escape(say("lesson.change.caption", block=first["block"]))
     return f"<figure>{drawing.html()}<figcaption>{caption}</figcaption></figure>"
 

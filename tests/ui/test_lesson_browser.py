@@ -138,8 +138,11 @@ def test_another_language_keeps_every_answer(learner):
     learner.click("#language-switch")
     learner.wait_for_selector("#lesson-8-see", state="visible")
     wait_for(learner, "lesson-run", "8개 단계 중 8개")
+    assert learner.locator("#lesson-steps [aria-current]").get_attribute("data-step") == "8"
     for step in range(1, 9):
-        shown = learner.locator(f"#lesson-{step}-explanation").text_content()
+        learner.click(f"#lesson-steps [data-step='{step}']")
+        learner.wait_for_selector(f"#lesson-{step}-see", state="visible")
+        shown = learner.inner_text(f"#lesson-{step}-explanation")
         assert any("가" <= letter <= "힣" for letter in shown)
         assert learner.locator(f"#lesson-{step}-guess input[value={GUESSES[step]}]").is_checked()
     assert "__i18n__" not in learner.inner_text("#lesson")

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from wanda_core.model.language_model import LanguageModel
     from wanda_core.model.loading import load_located, load_model, locate
     from wanda_core.model.names import normal_name
+    from wanda_core.presets import preset
     from wanda_core.progress import Progress
     from wanda_core.pruning.prune import prune
     from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
-    from wanda_core.recipe import PruneSpec, Solver, preset
+    from wanda_core.recipe import PruneSpec, Solver
     from wanda_core.text.documents import read_documents
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
+    from wanda_core.training.distil import distil
+    from wanda_core.training.settings import Training
 
 # The module of each public name. Rooms import each other, never this file, so it must not import them either.
 _HOMES = {
@@ -40,10 +43,13 @@ _HOMES = {
     "progress": ("Progress",),
     "pruning.prune": ("prune",),
     "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
-    "recipe": ("PruneSpec", "Solver", "preset"),
+    "presets": ("preset",),
+    "recipe": ("PruneSpec", "Solver"),
     "text.documents": ("read_documents",),
     "text.files": ("read_text",),
     "text.windows": ("Calibration", "calibrate"),
+    "training.distil": ("distil",),
+    "training.settings": ("Training",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -66,11 +72,13 @@ __all__ = [
     "PruneSpec",
     "Solver",
     "StorageError",
+    "Training",
     "Variant",
     "WandaError",
     "__version__",
     "agreement",
     "calibrate",
+    "distil",
     "generate",
     "load_located",
     "load_model",

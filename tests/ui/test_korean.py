@@ -6,8 +6,8 @@ import pytest
 
 from wanda_ui.language import words
 
-PARTS = ("view", "outliers")
-PAGES = ("view", "outliers")  # each read by itself, so each brings its terms in
+PARTS = ("away", "class", "gate", "leaf", "outliers", "page", "status", "view")
+PAGES = ("leaf", "outliers", "view")  # each read by itself, so each brings its terms in
 # Particles and endings that have another form after a consonant; whatever follows them keeps its own.
 CHANGING = (
     "은|는|이|가|을|를|과|와|아|야|으로|로|이나|나|이랑|랑|이에요|예요|이었어요|였어요|이라|라|"
@@ -51,7 +51,7 @@ OTHER_TERMS = {  # words for a thing that has its own
 NAMES = """
     Wanda Lab SparseGPT RIA OWL OBS LLaMA SmolLM LLM int Hugging Face Apple GPU MLP KL Pearson Python Enter HTML JSON
     CSV MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json points csv
-    CUDA model builtin outliers Dettmers pip install wanda lab sweep venv bin python core
+    CUDA QR model builtin outliers Dettmers pip install wanda lab sweep venv bin python core
 """
 
 

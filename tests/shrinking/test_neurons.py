@@ -60,7 +60,7 @@ def test_gone_is_the_same_as_zero_and_the_folder_is_an_ordinary_one(device, toke
 
     folder = save(shrunk, tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
-    assert len(AutoTokenizer.from_pretrained(folder)) == len(tokenizer)
+    assert AutoTokenizer.from_pretrained(folder).vocab_size == tokenizer.vocab_size
     with torch.no_grad():
         assert torch.equal(again(ids).logits, found)
     for name, (dense, left) in shrunk.report.settings.items():

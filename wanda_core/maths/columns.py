@@ -21,7 +21,7 @@ def gathered(W: Tensor, X_norm: Tensor) -> Tensor:
 
 
 def fluctuation(W: Tensor, variance: Tensor) -> Tensor:
-    """Score a column by how much of the output moves with it, Var(Xⱼ) · ‖W:ⱼ‖₂² (FLAP, An et al. 2024, eq. 5).
+    """Score a column by how much of the output moves with it, Var(Xⱼ) · ‖W:ⱼ‖₂² (FLAP, An et al. 2024).
 
     What an input adds on average a bias can stand for; what it varies by is lost. W (C_out, C_in), variance (C_in,) of
     the inputs over the tokens -> (C_in,) float32.

@@ -24,6 +24,8 @@ from wanda_core.shrinking.smaller_model import empty_model, share_parameters, wi
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import Calibration, calibrate
 
+PROBE_TOKENS = 32
+
 
 def shrink(
     lm: LanguageModel,
@@ -47,6 +49,8 @@ def shrink_steps(lm: LanguageModel, spec: ShrinkSpec, calibration: Calibration |
     settings = widths.neuron_settings(lm, spec)
     smaller = empty_model(lm, settings)
     share_parameters(lm, smaller)
+    if not spec.needs_inputs:
+        calibration = calibrate(lm, samples=1, seq_len=PROBE_TOKENS)  # to see that both models read the same
     calibration = calibration or calibrate(lm)
     lm.check_windows(calibration.ids)
     cutter = ColumnCutter(lm, smaller, spec)

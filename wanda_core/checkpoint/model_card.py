@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from wanda_core import runtimes
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 from wanda_core.model.names import hub_id_and_revision
@@ -42,6 +43,10 @@ def card(record: dict[str, Any]) -> str:
         "",
         *(BOUGHT_BY_SIZES if shrunk else []),
         *(BOUGHT_BY_ZEROS if pruned else []),
+        "Where zeros pay, and where smaller matrices do:",
+        "",
+        *runtimes.markdown(),
+        "",
         f"`wanda.json` holds the whole recipe, the versions used{' and the sparsity of every linear layer' * pruned}.",
         "The licence of the base model applies.",
         "",
@@ -57,8 +62,7 @@ def card(record: dict[str, Any]) -> str:
 
 BOUGHT_BY_ZEROS = [
     "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: the zeros of this",
-    "checkpoint leave it as large and as fast as it was. Gains need a sparse format or hardware support, such as 2:4",
-    "kernels.",
+    "checkpoint leave it as large and as fast as it was without them.",
     "",
 ]
 BOUGHT_BY_SIZES = [

@@ -24,7 +24,11 @@ Stage = Literal[
     "threshold",
     "embeddings",
     "pruning",
+<<<<<<< HEAD
     "shrinking",
+=======
+    "training",
+>>>>>>> main
     "analysis",
     "perplexity",
     "dense",

@@ -14,7 +14,8 @@ LINE = "Hostile models"
 LEADING = (
     "{}", "{}/", "/{}", "//{}", " {} ", "'{}'", "\u200b{}",
     "{}/.", "{}/../model", "{}//", "/./{}", "/../..{}",
-    "~/../..{}",    "..{}", "../../../../../../../../..{}", "./../../../../../../../..{}", "models/../../../../../../../..{}",
+    "~/../..{}", "..{}", "../../../../../../../../..{}",
+    "./../../../../../../../..{}", "models/../../../../../../../..{}",
     "owner/../../../../../../..{}", "owner/model/../../../../../../../../..{}", "file://{}", "FILE://{}", "file:{}",
     "file://localhost{}", "hf://{}", "hf://../..{}", "https://huggingface.co{}", "https://huggingface.co/..{}",
     "https://huggingface.co/%2e%2e{}", "https://huggingface.co/%2F..%2F..{}", "https://hf.co/..%2f..{}", "hf.co{}",
@@ -22,11 +23,11 @@ LEADING = (
     "C:{}", "C:\\..{}", "{}@main", "{}@v1", "owner/model@..{}", "owner/model@refs/..{}", "owner/model@../..{}",
     "owner/model@{}", "builtin{}", "builtin/..{}", "builtin@{}", "{}\0", "{}\n", "{}\r\n/x", "{}%00", "%2e%2e%2f{}",
     "owner%2f..{}", "{}/model.safetensors", "{}/config.json", "{}/model.gguf", "{}.gguf", "{}?x", "{}#x", "models--{}",
-    "owner--model/..{}", "$HOME/..{}", "${{HOME}}{}", "`{}`", "$(echo {})", "{};x", "|{}", "*{}", "{}*", "~{}", "~root{}",
+    "owner--model/..{}", "$HOME/..{}", "${{HOME}}{}", "`{}`", "$(echo {})", "{};x", "|{}", "*{}", "{}*",
+    "~{}", "~root{}",
     "http://127.0.0.1{}", "https://evil.test{}", "ftp://huggingface.co{}",
     "data:,{}", "//huggingface.co{}",
     "ssh://git@hf.co{}",
-   
     "https://huggingface.co/datasets{}", "https://huggingface.co/api/models{}", "https://huggingface.co/api/models/..{}",
     "https://huggingface.co/owner/model/tree/..{}", "https://huggingface.co/owner/model/resolve/main/../..{}",
 )  # fmt: skip

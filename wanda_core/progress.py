@@ -24,11 +24,8 @@ Stage = Literal[
     "threshold",
     "embeddings",
     "pruning",
-<<<<<<< HEAD
     "shrinking",
-=======
     "training",
->>>>>>> main
     "analysis",
     "perplexity",
     "dense",

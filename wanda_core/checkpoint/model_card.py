@@ -26,28 +26,17 @@ UPDATES = {
 
 def card(record: dict[str, Any]) -> str:
     """Return README.md for the record in `wanda.json`: YAML front matter, then what was done and what it means."""
-<<<<<<< HEAD
     base, shrunk, pruned = record["base"], record.get("shrunk", []), "recipe" in record
-=======
-    recipe, base = record["recipe"], record["base"]
-    method = METHODS[recipe["method"]].citation
     training = record.get("training")
     retrained = "**The kept weights were trained.**" if training else "Nothing was retrained."
->>>>>>> main
     lines = [
         *_front_matter(base, pruned),
         f"# {base['title']}, {'pruned' if pruned else 'shrunk'}: {record['label']}",
         "",
-<<<<<<< HEAD
         *(line for step in shrunk for line in _what_is_gone(step)),
         *(_what_is_zero(record) if pruned else []),
-        "Nothing was retrained.",
-=======
-        f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
-        f"are zero. Embeddings, norms, biases and the output head are those of the base model. {retrained}",
-        *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
+        retrained,
         *_training(training),
->>>>>>> main
         "",
         f"- Base model: {_source(base)}",
         *(line for step in shrunk for line in _of_shrinking(step)),

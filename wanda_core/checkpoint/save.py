@@ -5,7 +5,6 @@ import copy
 import errno
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,71 +100,6 @@ def save(
     return target
 
 
-<<<<<<< HEAD
-=======
-def record(
-    variant: "Variant",
-    dtype: "torch.dtype | None" = None,
-    dense: "Perplexity | None" = None,
-    pruned: "Perplexity | None" = None,
-) -> dict[str, Any]:
-    """Return the content of `wanda.json`: all that is needed to make the checkpoint again, and what pruning did.
-
-    dtype: that the weights are saved in, the model's own by default.
-    """
-    report = variant.report
-    return {
-        "format": FORMAT,
-        "label": variant.label,
-        "base": _base(variant.lm),
-        "recipe": variant.spec.to_dict(),
-        "calibration": report.calibration,
-        "training": None if report.training is None else asdict(report.training),
-        "sparsity": report.sparsity,
-        "prunable_weights": report.n_prunable,
-        "zeros": sum(linear.zeros for linear in report.linears),
-        "seconds": round(report.seconds, 3),
-        "processes": [{"seconds": round(spent, 3), "waited": round(lost, 3)} for spent, lost in report.processes],
-        "dtype": str(dtype or variant.lm.dtype).removeprefix("torch."),
-        "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
-        "versions": {
-            "wanda_core": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
-        },
-        "blocks": [
-            {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
-            for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
-        ],
-        "linears": [
-            {
-                "name": linear.name,
-                "shape": list(linear.shape),
-                "zeros": linear.zeros,
-                "sparsity": linear.sparsity,
-                "dead_columns": linear.dead_columns,
-                "by_magnitude": linear.by_magnitude,
-            }
-            for linear in report.linears
-        ],
-    }
-
-
-def _base(lm: "LanguageModel") -> dict[str, str]:
-    """Name the dense model; of a local folder its name alone, for checkpoints travel and paths of a machine do not."""
-    local = lm.revision == "local"
-    return {"name": lm.title if local else lm.name, "title": lm.title, "revision": lm.revision}
-
-
-def _perplexity(measured: "Perplexity | None") -> dict[str, Any] | None:
-    """Return a measurement as plain values; null stands for infinity, which JSON does not have."""
-    if measured is None:
-        return None
-    finite = math.isfinite(measured.perplexity)
-    return {**measured.to_dict(), "perplexity": measured.perplexity if finite else None}
-
-
->>>>>>> main
 def _write(
     variant: "Variant | Shrunk",
     folder: Path,

@@ -29,6 +29,7 @@ Stage = Literal[
     "dense",
     "pruned",
     "agreement",
+    "speed",
     "answering",
     "line",
     "channel-means",

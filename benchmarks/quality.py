@@ -10,8 +10,9 @@ from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import profile
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import ORDERS, PruneSpec, preset
+from wanda_core.recipe import ORDERS, PruneSpec
 from wanda_core.text.windows import Calibration
 
 WINDOWS, WINDOW_TOKENS = 16, 512  # of evaluation

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanda_core.errors import InputError, WandaError
-from wanda_core.recipe import PruneSpec, Solver, parse_pattern, preset
+from wanda_core.presets import preset
+from wanda_core.recipe import PruneSpec, Solver, parse_pattern
 
 
 def test_left_out_fields_are_the_papers_setting():

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from wanda_core.model.language_model import LanguageModel
     from wanda_core.model.loading import load_located, load_model, locate
     from wanda_core.model.names import normal_name
+    from wanda_core.presets import preset
     from wanda_core.progress import Progress
     from wanda_core.pruning.prune import prune
     from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
-    from wanda_core.recipe import PruneSpec, Solver, preset
+    from wanda_core.recipe import PruneSpec, Solver
     from wanda_core.text.documents import read_documents
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
@@ -40,7 +41,8 @@ _HOMES = {
     "progress": ("Progress",),
     "pruning.prune": ("prune",),
     "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
-    "recipe": ("PruneSpec", "Solver", "preset"),
+    "presets": ("preset",),
+    "recipe": ("PruneSpec", "Solver"),
     "text.documents": ("read_documents",),
     "text.files": ("read_text",),
     "text.windows": ("Calibration", "calibrate"),

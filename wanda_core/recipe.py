@@ -1,4 +1,4 @@
-"""`PruneSpec`, the whole recipe of a pruning, which is checked once, when it is made; and the presets."""
+"""`PruneSpec`, the whole recipe of a pruning, which is checked once, when it is made."""
 
 import math
 import re
@@ -15,7 +15,6 @@ MAX_GROUP_SIZE = 32  # M of N:M; hardware and the literature stop well below
 ORDERS = ("faithful", "in-flight", "one-shot")
 ALLOCATIONS = ("uniform", "owl")
 UPDATES = ("none", "obs", "least-squares")
-PRESETS = ("paper", "best")
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,17 @@ class PruneSpec:
 
     def __post_init__(self) -> None:
         """Check every field and fill in what follows from the others."""
-        _one_of("method", self.method, tuple(METHODS))
-        _one_of("order", self.order, ORDERS)
+        one_of("method", self.method, tuple(METHODS))
+        one_of("order", self.order, ORDERS)
         update = self.update or self.definition.default_update
-        _one_of("update", update, UPDATES)
+        one_of("update", update, UPDATES)
         object.__setattr__(self, "update", update)
         if isinstance(self.solver, Mapping):  # as it comes back from JSON
             object.__setattr__(self, "solver", Solver(**self.solver))
         if isinstance(self.allocation, (list, tuple)):
             object.__setattr__(self, "allocation", tuple(_checked_sparsity(share) for share in self.allocation))
         else:
-            _one_of("allocation", self.allocation, ALLOCATIONS)
+            one_of("allocation", self.allocation, ALLOCATIONS)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
             raise InputError(
                 f"seed {shortened(self.seed)} is not a whole number from 0 to {MAX_SEED}; choose one in that range"
@@ -111,7 +110,7 @@ class PruneSpec:
         if n_of_m is None:
             groups = self.definition.groups
             group = groups[0] if self.group is None else self.group
-            _one_of(f"group for {self.method}", group, groups)
+            one_of(f"group for {self.method}", group, groups)
             return _checked_sparsity(0.5 if self.sparsity is None else self.sparsity), group
         n, m = n_of_m
         implied = 1 - n / m
@@ -227,27 +226,6 @@ class PruneSpec:
         return fields | ({} if isinstance(self.allocation, str) else {"allocation": list(self.allocation)})
 
 
-def preset(name: str, **given: Any) -> PruneSpec:
-    """Make a recipe from a preset's name. given: fields of PruneSpec, which take precedence unless they are None.
-
-    paper: Wanda as published. best: Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the
-    mask chosen twice more.
-    Raises InputError for an unknown name or a combination that means nothing.
-    """
-    _one_of("preset", name, PRESETS)
-    given = {key: value for key, value in given.items() if value is not None}
-    fields: dict[str, Any] = {"method": "wanda", "order": "faithful"}
-    if name == "best":
-        fields |= {"order": "in-flight", "update": "least-squares"}
-        method = METHODS.get(str(given.get("method", "wanda")))  # an unknown one is refused below
-        rounds = 0 if method and method.sweeps else 2  # a sweep chooses its mask only once
-        fields["solver"] = Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=rounds, dense_share=0.5)
-        unstructured = given.get("pattern", "unstructured") == "unstructured"
-        if unstructured and method and "matrix" in method.groups:  # N:M compares within its M weights
-            fields["group"] = "matrix"
-    return PruneSpec(**fields | given)
-
-
 def parse_pattern(pattern: str) -> tuple[int, int] | None:
     """Read a pattern: `"2:4"` -> (2, 4); `"unstructured"` -> None.
 
@@ -276,7 +254,7 @@ def _checked_sparsity(value: Any, most: float = MAX_SPARSITY) -> float:
     return float(value)
 
 
-def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> None:
+def one_of(what: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise InputError unless the value is one of those allowed. what: the field's name, for the message."""
     if value not in allowed:
         raise InputError(f"{what} {shortened(value)} is not offered; choose one of {', '.join(allowed)}")

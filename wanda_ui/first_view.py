@@ -18,7 +18,7 @@ import gradio
 from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
-from wanda_core.recipe import PRESETS
+from wanda_core.presets import PRESETS
 from wanda_core.runtimes import CHECKED, RUNTIMES
 from wanda_ui.greeting import address_of, greet
 from wanda_ui.language import LANGUAGES, choose, in_language, say, words

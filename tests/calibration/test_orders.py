@@ -12,8 +12,9 @@ from wanda_core.calibration.profile import Profile, check_matches, load_profile,
 from wanda_core.errors import InputError, ModelError
 from wanda_core.methods import METHODS
 from wanda_core.model.linears import decoder_blocks
+from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune, prune_steps
-from wanda_core.recipe import PruneSpec, Solver, preset
+from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.text.windows import draw
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanda_core.checkpoint.naming import file_stem
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.presets import preset
+from wanda_core.recipe import PruneSpec
 
 
 @pytest.mark.parametrize(

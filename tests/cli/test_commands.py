@@ -16,8 +16,9 @@ from wanda_core.checkpoint import manifest, save
 from wanda_core.cli import console, options
 from wanda_core.errors import StorageError
 from wanda_core.model.loading import load_model
+from wanda_core.presets import preset
 from wanda_core.progress import Progress
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.text import windows
 
 SMALL = ("--samples", "2", "--seq-len", "16")

@@ -17,8 +17,9 @@ from wanda_core.cli.sweeping import percents_of
 from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.perplexity import agreement, perplexity
 from wanda_core.model.loading import load_model
+from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.report import making
 from wanda_core.report.keys import Key
 from wanda_core.report.numbers import rounded, significant

@@ -23,8 +23,9 @@ from wanda_core.low_memory.model_on_disk import open_model as open_on_disk
 from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model import devices, loading
 from wanda_core.model.loading import load_model
+from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import draw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,7 +148,8 @@ from wanda_core.low_memory import resume
 from wanda_core.low_memory.model_on_disk import open_model as open_on_disk
 from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.text.windows import draw
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.presets import preset
+from wanda_core.recipe import PruneSpec
 
 torch.set_num_threads(1)  # a forked child has no other threads
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"

@@ -13,8 +13,9 @@ from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.loading import load_model
+from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
 
 VOCABULARY = 320  # tokens

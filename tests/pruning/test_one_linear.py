@@ -11,10 +11,11 @@ from wanda_core.calibration.input_norms import LEAST_TOKENS
 from wanda_core.calibration.profile import profile
 from wanda_core.errors import InputError, ModelError
 from wanda_core.methods import METHODS
+from wanda_core.presets import preset
 from wanda_core.pruning.allocation import block_sparsities
 from wanda_core.pruning.one_linear import is_decided_alone, norms_of, removed_of
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
 
 ALONE = [

@@ -9,7 +9,8 @@ from view_events import RECIPE
 
 from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.presets import preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import CHOICES, Key, place_name
 from wanda_ui.language import names_below
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from wanda_core.cli import pruning
 from wanda_core.errors import InputError
 from wanda_core.model.loading import load_model
-from wanda_core.recipe import PruneSpec, Solver, preset
+from wanda_core.presets import preset
+from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.report.keys import CHOICES
 from wanda_core.report.repeat import PROGRAM, Repeat, command, python
 from wanda_ui.compare.asked import spec_of

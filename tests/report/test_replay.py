@@ -11,9 +11,10 @@ from wanda_core.errors import ModelError
 from wanda_core.evaluation.generation import Generated, generate
 from wanda_core.evaluation.perplexity import agreement, perplexity
 from wanda_core.explain.mask_comparison import two_masks
+from wanda_core.presets import preset
 from wanda_core.progress import Progress, finish
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.report import replay as module
 from wanda_core.report.keys import Key
 from wanda_core.report.making import run_steps

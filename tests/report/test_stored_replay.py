@@ -17,9 +17,9 @@ from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.builtin import GGUF_SHA256, TITLE
 from wanda_core.outliers.ablation import Ablation, ablated
 from wanda_core.outliers.analysis import analyse_steps
+from wanda_core.presets import preset
 from wanda_core.progress import finish
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import preset
 from wanda_core.report import figures, keys
 from wanda_core.report.plan import PICTURED, PROMPTS, WHOLE, Cell
 from wanda_core.report.replay import MOST_BYTES

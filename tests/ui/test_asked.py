@@ -17,8 +17,9 @@ from view_events import ASK, COLUMN, DATA, RECIPE, WHY
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
+from wanda_core.presets import PRESETS, preset
 from wanda_core.progress import STAGES, UNITS, Progress, finish
-from wanda_core.recipe import PRESETS, PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_ui import markup
 from wanda_ui.compare import asked
 from wanda_ui.compare.tab import recipe_at

@@ -2,7 +2,8 @@
 
 import re
 
-from wanda_core.recipe import PRESETS, PruneSpec, preset
+from wanda_core.presets import PRESETS, preset
+from wanda_core.recipe import PruneSpec
 
 LONGEST = 100  # characters of the model's part
 PAPER = "paper"  # which is Wanda, and on a text that its name does not tell

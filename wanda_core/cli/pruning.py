@@ -32,7 +32,8 @@ from wanda_core.machine.paths import path_of
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
 from wanda_core.model.names import is_path, normal_name
-from wanda_core.recipe import ALLOCATIONS, ORDERS, PRESETS, UPDATES, PruneSpec, preset
+from wanda_core.presets import PRESETS, preset
+from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec
 
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
 

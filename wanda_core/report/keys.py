@@ -7,7 +7,8 @@ from typing import Any
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError, shortened
 from wanda_core.methods import METHODS
-from wanda_core.recipe import ALLOCATIONS, ORDERS, PRESETS, UPDATES, PruneSpec, parse_pattern, preset
+from wanda_core.presets import PRESETS, preset
+from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec, parse_pattern
 
 MOST_CHARACTERS = 400  # of a key
 MOST_DIGITS = 9  # of a number in a key

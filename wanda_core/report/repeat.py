@@ -8,7 +8,8 @@ from typing import Any
 
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
-from wanda_core.recipe import PRESETS, PruneSpec, Solver, preset
+from wanda_core.presets import PRESETS, preset
+from wanda_core.recipe import PruneSpec, Solver
 
 PROGRAM = "wanda-lab"
 CHOSEN = ("order", "group", "allocation", "update")  # fields of a recipe that an option has each

@@ -8,8 +8,9 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, EVAL_SEQ_LEN, EV
 from wanda_core.evaluation.generation import MAX_NEW_TOKENS, MAX_PROMPT_CHARACTERS, MAX_TEMPERATURE
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
+from wanda_core.presets import PRESETS
 from wanda_core.progress import Steps
-from wanda_core.recipe import ALLOCATIONS, ORDERS, PRESETS, UPDATES
+from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES
 from wanda_ui.app_state import AppState
 from wanda_ui.compare.asked import MOST_RECIPES
 from wanda_ui.gate.rules import LARGEST, MOST_NAME

@@ -6,7 +6,7 @@ import pytest
 
 from wanda_ui.language import words
 
-PARTS = ("away", "class", "gate", "leaf", "outliers", "page", "status", "view")
+PARTS = ("away", "class", "error", "gate", "leaf", "outliers", "page", "status", "view")
 PAGES = ("leaf", "outliers", "view")  # each read by itself, so each brings its terms in
 # Particles and endings that have another form after a consonant; whatever follows them keeps its own.
 CHANGING = (
@@ -102,7 +102,7 @@ def test_one_thing_has_one_name(part):
     } == {}
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "error"])  # errors name files, settings and types
 def test_nothing_is_left_in_english(part):
     left = {}
     for key, text in korean(part).items():
@@ -111,6 +111,10 @@ def test_nothing_is_left_in_english(part):
         if foreign and not key.endswith((".placeholder", "page.language")):
             left[key] = foreign
     assert left == {}
+
+
+def test_no_error_is_left_in_english():
+    assert found("error", r"[A-Za-z]+( [a-z]+){2,}(?![^`]*`)") == {}
 
 
 @pytest.mark.parametrize("part", PAGES)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
 from wanda_core.explain.mask_agreement import MaskAgreement
+from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import builtin
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
@@ -30,7 +32,7 @@ from wanda_ui.engine.loaded import Loaded, Measured, Result
 from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
 from wanda_ui.engine.looked import Look, Looking, only_progress
 from wanda_ui.engine.queue import Engine
-from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
+from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Reading, Recipe
 from wanda_ui.engine.tokens import Place, Told, told_at
 from wanda_ui.engine.work import Job, Models
 from wanda_ui.settings import Settings
@@ -41,6 +43,7 @@ Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 MAX_MODELS = 2  # kept in memory at once; the one unused longest goes, unless somebody downloads what was made of it
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
+MOST_SENSITIVITIES = 100  # texts whose blocks' sensitivities are kept, two numbers a block
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
 
 
@@ -66,6 +69,7 @@ class AppState:
         self.texts = KeptTexts()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
+        self.sensitivities: Kept[tuple[str, str, Reading], Sensitivities] = Kept(MOST_SENSITIVITIES)
         self._run: Runner[Any] = in_this_process
         self._fetching = Fetching(partial(_located, settings=self.settings, device="cpu" if lends else None))
 
@@ -283,7 +287,7 @@ class AppState:
             seq_len=reading.seq_len,
             seed=reading.seed,
         )
-        if spec.order != "one-shot" and spec.allocation != "owl":
+        if not spec.needs_profile:
             return How(spec, draw)
         if reading == PLAIN:
             loaded = yield from self.open_steps(loaded.name)
@@ -292,7 +296,23 @@ class AppState:
         else:
             make = partial(work.read_profile, draw=draw)
             profile = yield from self.measurement_steps(loaded.name, ("profile", reading), make)
+        if spec.needs_sensitivities:
+            profile = yield from self._sensitive_steps(loaded, reading, draw, profile)
         return How(spec, draw if needs_text(spec, profile) else None, profile)
+
+    def _sensitive_steps(self, loaded: Loaded, reading: Reading, draw: work.Draw, profile: Profile) -> Steps[Profile]:
+        """Return a profile with the blocks' sensitivities on the same text, which are measured once."""
+        known = self.sensitivities_of(loaded, reading)
+        if known is None:
+            kind = ("sensitivity", loaded.name)
+            job = partial(work.sensitivities, name=loaded.name, draw=draw, profile=profile)
+            known = yield from self._work(loaded, job, kind, shared=(*kind, loaded.state, reading))
+            self.sensitivities.put((loaded.name, loaded.state, reading), known)
+        return replace(profile, sensitivities=known)
+
+    def sensitivities_of(self, loaded: Loaded, reading: Reading) -> Sensitivities | None:
+        """Return how sensitive a model's blocks are on a text, None where that was not measured yet."""
+        return self.sensitivities.get((loaded.name, loaded.state, reading))
 
     def _looking(self, loaded: Loaded, job: Job[Seen], key: str, asked: Asked | None, look: Look) -> Looking:
         """Run a look and keep what it finds out, in the engine's thread: an event that listens seldom misses steps."""

@@ -5,12 +5,14 @@ import dataclasses
 
 import pytest
 import torch
+from architectures import tiny_model
 from families import tiny
 from torch.nn.functional import kl_div
 
 from wanda_core.calibration.profile import Profile, check_matches, load_profile, profile, save_profile
 from wanda_core.errors import InputError
 from wanda_core.maths.sensitivity import AT, Sensitivities
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import finish
 from wanda_core.pruning import sensitivity
 from wanda_core.pruning.allocation import allotted
@@ -20,6 +22,7 @@ from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
 
 MEASURED = PruneSpec("wanda", 0.6, order="one-shot", allocation="measured")
+# Plain, Conv1D, learned positions, experts in a list and fused, two kinds of attention, state space.
 STRUCTURES = ["Llama", "GPT2", "OPT", "Mixtral", "Gemma3Text", "GptOss", "Mamba2"]
 
 
@@ -67,7 +70,7 @@ def test_the_budget_is_met_and_the_sensitive_keep_more(tiny_llama, calibrated):
     calibration, taken = calibrated
     variant = prune(tiny_llama, MEASURED, calibration)
     measured = variant.report.sensitivities
-    assert measured is not None and len(measured.losses) == len(variant.report.blocks)
+    assert len(measured.losses) == len(variant.report.blocks) == 3
     assert sum(variant.report.blocks) / len(variant.report.blocks) == pytest.approx(0.6)
     assert len(set(variant.report.blocks)) == len(variant.report.blocks)
     assert variant.report.sparsity == pytest.approx(0.6, abs=0.03)  # whole weights of short rows
@@ -113,3 +116,13 @@ def test_a_profile_of_another_model_is_refused(tiny_llama, calibrated):
     other = dataclasses.replace(calibrated[1], sensitivities=Sensitivities(((0.1, 0.2),), 4, 24))
     with pytest.raises(InputError, match="sensitivities of 1 blocks and the model has 3"):
         check_matches(other, tiny_llama)
+
+
+@torch.no_grad()
+def test_blocks_that_hand_keys_and_values_on_keep_each_stream_to_itself(tokenizer):
+    lm = LanguageModel(tiny_model("gemma3n_text", len(tokenizer)), tokenizer, "tiny", "test")
+    calibration = calibrate(lm, samples=3, seq_len=16)
+    taken = profile(lm, calibration)
+    found = finish(sensitivity_steps(lm, calibration, taken)).sensitivities
+    expected = by_plain_passes(lm, calibration.ids, taken, sensitivity.EVERY)
+    assert torch.allclose(torch.tensor(found.losses), torch.tensor(expected), rtol=2e-2, atol=1e-6)

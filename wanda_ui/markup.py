@@ -7,7 +7,7 @@ import pandas as pd
 from wanda_core.progress import Progress
 from wanda_ui.language import Say
 
-SETTINGS = ("untouched", "chosen", "largest", "random")  # details of progress that have words in the locales
+SETTINGS = ("untouched", "chosen", "largest", "random", "zeroed")  # details of progress that have words in the locales
 
 
 def progress(step: Progress, say: Say) -> str:

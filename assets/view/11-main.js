@@ -301,7 +301,7 @@
     root.append(...[
       strip.element, ...(still ? [] : [status, spoken, gated.element]), finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), still ? null : sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element, take.element),
-      still ? prompts.element : null, answers.element, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, source,
+      still ? prompts.element : null, answers.element, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, still ? null : W.where(settings.runtimes), source,
     ].filter(Boolean));
     caption.textContent = still?.caption ?? W.say("view.caption");
     draw();

@@ -4,12 +4,15 @@ import pytest
 import torch
 from families import tiny
 
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import generate, greedy_steps
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.outliers.ablation import Ablation, ablate, ablate_steps, ablated, channel_means, random_channels
+from wanda_core.outliers.verdict import verdict
 from wanda_core.progress import Progress, finish
+from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
 
 
@@ -83,6 +86,34 @@ def test_the_report_has_five_random_draws_of_other_channels(tiny_llama, text):
     low, high = report.random_range
     assert low <= min(d.perplexity for d in report.random) <= high
     assert random_channels((1, 2), 64, 5, 0) == [d.channels for d in report.random]
+
+
+def test_channels_at_their_mean_are_measured_at_zero_besides(tiny_llama, text):
+    means = channel_means(tiny_llama, calibrate(tiny_llama, text, samples=2, seq_len=12))
+    report = ablate(tiny_llama, Ablation((1, 2), "mean", "first"), text, means=means, seq_len=32, windows=2)
+    assert report.zeroed is not None
+    with ablated(tiny_llama, Ablation((1, 2), "zero", "first")):
+        assert report.zeroed.perplexity == perplexity(tiny_llama, text, seq_len=32, windows=2).perplexity
+    assert len(report.random) == 5
+    assert ablate(tiny_llama, Ablation((1, 2)), text, seq_len=32, windows=1).zeroed is None
+
+
+def test_nothing_is_blamed_in_a_model_without_outliers(tiny_llama, text):
+    report = ablate(tiny_llama, Ablation((7,)), text, seq_len=32, windows=2)
+    assert verdict(report.untouched, report.chosen.perplexity, [d.perplexity for d in report.random]) == "harmless"
+
+
+@pytest.mark.builtin
+def test_the_massive_activation_acts_like_a_constant_zero_destroys_and_its_mean_is_harmless(builtin_lm):
+    evaluation = read_text(BUILTIN_EVALUATION)
+    means = channel_means(builtin_lm, calibrate(builtin_lm, samples=4))
+    report = ablate(builtin_lm, Ablation((507,), "mean", "first"), evaluation, means=means, seq_len=256, windows=1)
+    others = [draw.perplexity for draw in report.random]
+    assert verdict(report.untouched, report.chosen.perplexity, others) == "harmless"
+    assert report.chosen.perplexity < 1.05 * report.untouched
+    assert report.zeroed is not None
+    assert verdict(report.untouched, report.zeroed.perplexity, others) == "these"
+    assert report.zeroed.perplexity > 10 * report.untouched
 
 
 def test_between_two_steps_and_after_a_cancel_the_model_is_its_own(tiny_llama, ids, text):

@@ -18,7 +18,8 @@ PERPLEXITIES = st.floats(1.0, 1e12) | st.just(math.inf)
         (30.3, (30.1, 30.2), "harmless"),  # the largest of three, and no more than that: its mean, or a quiet channel
         (59.9, (30.1, 30.2), "harmless"),
         (60.0, (30.0, 30.0), "these"),  # the border itself is harm
-        (62.0, (30.1, 31.1), "any"),  # not twice the worst of the others
+        (62.0, (30.1, 31.1), "these"),  # not twice the worst of the others, and still the only one that harms
+        (62.0, (30.1, 60.0), "any"),
         (900.0, (700.0, 31.0), "any"),
         (100.0, (30.0, 5_000.0), "any"),
         (6_000.0, (100.0, 200.0), "these"),  # half of all channels: others harm as well, and these far more
@@ -38,6 +39,7 @@ def test_nothing_is_blamed_without_an_effect_and_order_of_draws_means_nothing(un
     assert verdict(untouched, chosen, sorted(others)) == said
     assert (said in ("these", "any")) == harms(untouched, chosen)
     if said == "these":
-        assert all(chosen >= HARM * other for other in others)
+        assert all(chosen >= HARM * other or not harms(untouched, other) for other in others)
+        assert all(chosen > other for other in others)
     if said == "harmless":
         assert not any(harms(untouched, other) for other in others)

@@ -17,12 +17,12 @@ from wanda_core.outliers.massive import massive
 from wanda_core.outliers.run_log import MEASURED_RUNS, Run, Runs, read_runs, runs_csv
 from wanda_core.outliers.sentence import Sentence
 from wanda_core.outliers.sinks import sink_report
-from wanda_core.outliers.super_weight import SuperWeightReport, ZeroedWeight
+from wanda_core.outliers.super_weight import SuperWeight, SuperWeightReport, ZeroedWeight
 from wanda_core.progress import Progress, finish
 from wanda_ui.app_state import MAX_MEASUREMENTS, AppState
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.language import ENGLISH, LANGUAGES, say
-from wanda_ui.outliers import ablation, features, growth, sentence, sinks
+from wanda_ui.outliers import ablation, features, growth, sentence, sinks, super_weight
 from wanda_ui.outliers import protection as masks
 from wanda_ui.outliers.figures.features import feature_plane
 from wanda_ui.outliers.figures.growth import growth_scatter
@@ -109,9 +109,32 @@ def test_the_plane_shows_every_channel_that_reaches_and_parts_them_as_the_report
         sized(feature_plane(many, outlier_features(many, 0.0, least), ENGLISH))
 
 
-def report_of(chosen: float) -> AblationReport:
-    draws = tuple(Measured((place,), 30.5 + place / 10) for place in range(5))
-    return AblationReport(Ablation((507,)), 30.0, Measured((507,), chosen), draws, 512, 2)
+def report_of(chosen: float, zero: float | None = None, worst: float = 30.9) -> AblationReport:
+    """Of channel 507 at zero, else at its mean with `zero` measured besides."""
+    draws = (*(Measured((place,), 30.5 + place / 10) for place in range(4)), Measured((4,), worst))
+    plan = Ablation((507,), "zero" if zero is None else "mean")
+    zeroed = None if zero is None else Measured((507,), zero)
+    return AblationReport(plan, 30.0, Measured((507,), chosen), draws, 512, 2, zeroed=zeroed)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "zero", "worst", "said"),
+    [
+        (513_259.0, None, 30.9, ["which channels are changed that matters", "when they are set to their mean"]),
+        (36.66, 900.0, 30.9, ["less than the 2 ×", "they act like a constant"]),  # above every draw, by a hair
+        (30.2, 30.1, 30.9, ["less than the 2 ×", "does not need them either way"]),
+        (900.0, 2_000.0, 30.9, ["which channels are changed that matters", "no fixed value replaces them"]),
+        (900.0, 31.0, 30.9, ["which channels are changed that matters", "less harm than their mean"]),
+        (900.0, None, 700.0, ["nothing sets these apart"]),
+        (30.2, None, 700.0, ["these are not the ones that matter"]),
+        (31.5, None, 30.9, ["less than the 2 ×"]),
+    ],
+)
+def test_what_an_ablation_is_said_to_show_has_an_effect_to_show_for_it(chosen, zero, worst, said):
+    text = ablation.show(report_of(chosen, zero, worst), ENGLISH)[0].text
+    assert [words for words in said if words not in text] == []
+    blamed = "which channels are changed that matters" in text
+    assert blamed == (chosen >= 60 and worst < 60)
 
 
 def test_every_run_of_an_ablation_is_a_dot_in_its_row():
@@ -124,6 +147,12 @@ def test_every_run_of_an_ablation_is_a_dot_in_its_row():
     }
     assert told["layout"]["yaxis"]["categoryarray"] == list(dots)
     assert [note["text"] for note in told["layout"]["annotations"]] == ["30.00", "30.50 – 30.90", "500,000"]
+
+
+def test_the_same_channels_at_zero_stand_below_their_mean():
+    told = sized(ablation_strip(report_of(30.2, 500_000.0), ENGLISH))
+    dots = {trace["name"]: trace["x"] for trace in told["data"] if trace["mode"] == "markers"}
+    assert (dots["chosen channels"], dots["the same at zero"]) == ([30.2], [500_000])
 
 
 def test_an_infinite_perplexity_is_drawn_beyond_the_others_and_called_infinite():
@@ -152,12 +181,31 @@ def test_every_analysed_model_is_a_point_and_a_row_of_the_file():
     sized(growth_scatter([run_named("m", 10**6 + place, 2.0) for place in range(1000)], ENGLISH))
 
 
-def test_one_weight_stands_beside_the_largest_other_and_random_ones():
+def search_of(chosen: float, largest: float = 30.5) -> super_weight.Search:
     def zeroed(place: int, perplexity: float) -> ZeroedWeight:
         return ZeroedWeight("model.layers.11.mlp.down_proj", 507, place, 5.88, perplexity)
 
     draws = tuple(zeroed(place, 30.0 + place / 100) for place in range(5))
-    told = sized(super_strip(SuperWeightReport(30.0, zeroed(1229, 300.0), zeroed(9, 30.5), draws, 512, 2), ENGLISH))
+    report = SuperWeightReport(30.0, zeroed(1229, chosen), zeroed(9, largest), draws, 512, 2)
+    candidate = SuperWeight(11, "l.11.down_proj", "down_proj", 507, 1229, 5.88, 0, 3e3, 2e4, 0.74, 900.0, True)
+    return super_weight.Search(10**8, (candidate,), report)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "largest", "said"),
+    [
+        (300.0, 30.5, "this one weight that matters"),
+        (30.9, 30.5, "no super weight here"),  # above all the others, by a hair
+        (300.0, 200.0, "not alone in this"),
+        (30.2, 200.0, "the weight that matters is another"),
+    ],
+)
+def test_one_weight_is_called_super_by_what_taking_it_away_costs(chosen, largest, said):
+    assert said in super_weight.show(search_of(chosen, largest), ENGLISH)[0].text
+
+
+def test_one_weight_stands_beside_the_largest_other_and_random_ones():
+    told = sized(super_strip(search_of(300.0).report, ENGLISH))
     dots = [trace for trace in told["data"] if trace["mode"] == "markers"]
     assert [trace["x"] for trace in dots] == [[30], [30, 30.01, 30.02, 30.03, 30.04], [30.5], [300]]
     assert dots[3]["text"] == ["11.mlp.down_proj[507, 1229]"]
@@ -217,6 +265,11 @@ def test_every_section_finds_its_words_in_every_language(language):
         assert "{" not in spoken(*features.show(counts, speak, 25, least))
     for chosen in (500_000.0, 30.2):
         assert "{" not in spoken(*ablation.show(report_of(chosen), speak))
+        for zero in (500_000.0, 30.2):
+            assert "{" not in spoken(*ablation.show(report_of(chosen, zero), speak))
+    for chosen in (300.0, 30.2):
+        for largest in (400.0, 30.5):
+            assert "{" not in spoken(*super_weight.show(search_of(chosen, largest), speak)[:2])
 
 
 # ---- what is typed, and what is kept -------------------------------------------------------------------------------

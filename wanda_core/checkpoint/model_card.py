@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from wanda_core import runtimes
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 from wanda_core.model.names import hub_id_and_revision
@@ -43,7 +44,9 @@ def card(record: dict[str, Any]) -> str:
         f"- Stored as: {record['dtype']}",
         "",
         "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: this checkpoint is",
-        "as large and as fast as its base model. Gains need a sparse format or hardware support, such as 2:4 kernels.",
+        "as large and as fast as its base model. Where zeros pay, and where smaller matrices do:",
+        "",
+        *runtimes.markdown(),
         "",
         "`wanda.json` holds the whole recipe, the versions used and the sparsity of every linear layer. The licence of",
         "the base model applies.",

@@ -182,6 +182,8 @@ def ablation(report: "AblationReport", text: str) -> None:
     table = _table("channels", ("perplexity",))
     rows = [("untouched", report.untouched, report.line)]
     rows += [(_names(report.chosen.channels), report.chosen.perplexity, report.chosen.line)]
+    if report.zeroed is not None:
+        rows.append((f"{_names(report.zeroed.channels)}, at zero", report.zeroed.perplexity, report.zeroed.line))
     rows += [(f"random: {_names(draw.channels)}", draw.perplexity, draw.line) for draw in report.random]
     if report.prompt is not None:
         table.add_column("line")

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -87,7 +87,8 @@ class Measured:
 class AblationReport:
     """Untouched, with the chosen channels ablated, and with as many random channels, draw by draw.
 
-    prompt, line: what was given to continue and how the untouched model does; None without a prompt.
+    prompt, line: what was given to continue and how the untouched model does; None without a prompt; zeroed: the same
+    channels at zero where the ablation sets them to their mean, for only the pair tells what a channel is needed for.
     """
 
     ablation: Ablation
@@ -98,6 +99,7 @@ class AblationReport:
     windows: int
     prompt: str | None = None
     line: str | None = None
+    zeroed: Measured | None = None
 
     @property
     def random_range(self) -> tuple[float, float]:
@@ -179,6 +181,8 @@ def ablate(
 ) -> AblationReport:
     """Perplexity untouched, with the channels ablated, and with as many other channels drawn at random.
 
+    Channels that get their mean are measured at zero besides.
+
     draws: how many random sets, at least five, so that their spread can be seen; prompt: what every setting of the
     model continues, by line_tokens of the likeliest tokens.
     """
@@ -207,6 +211,8 @@ def ablate_steps(
     plans = [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
     interventions = [Intervention("untouched"), Intervention("chosen", partial(ablated, lm, ablation, means))]
     interventions += [Intervention("random", partial(ablated, lm, plan, means)) for plan in plans]
+    if ablation.value == "mean":
+        interventions.append(Intervention("zeroed", partial(ablated, lm, replace(ablation, value="zero"))))
     settings: dict[str, Any] = {"seq_len": seq_len, "windows": windows, "prompt": prompt, "line_tokens": line_tokens}
     untouched, chosen, *others = yield from interventions_steps(lm, text, interventions, stage="ablation", **settings)
 
@@ -217,11 +223,12 @@ def ablate_steps(
         ablation,
         untouched.perplexity.perplexity,
         measured(ablation.channels, chosen),
-        tuple(measured(channels, outcome) for channels, outcome in zip(sets, others, strict=True)),
+        tuple(measured(channels, outcome) for channels, outcome in zip(sets, others[:draws], strict=True)),
         seq_len,
         untouched.perplexity.windows,
         prompt,
         untouched.line,
+        measured(ablation.channels, others[draws]) if ablation.value == "mean" else None,
     )
 
 

@@ -14,14 +14,15 @@ Verdict = Literal["these", "any", "others", "harmless"]
 def verdict(untouched: float, chosen: float, others: Sequence[float]) -> Verdict:
     """Say what perplexities show, infinite ones included.
 
-    - `these`: the chosen change harms, at least HARM times as much as the worst of the others;
-    - `any`: it harms, and so does another nearly as much or more, so that it does not matter which was changed;
+    - `these`: the chosen change harms, and none of the others does, or it takes perplexity HARM times as high as any;
+    - `any`: it harms, and so does another about as much or more, so that it does not matter which was changed;
     - `others`: it does no harm, and one of the others does;
     - `harmless`: neither it nor any other does harm.
     """
     worst = max(others)
     if harms(untouched, chosen):
-        return "these" if chosen > worst and harms(worst, chosen) else "any"
+        alone = not harms(untouched, worst) or (chosen > worst and harms(worst, chosen))
+        return "these" if alone else "any"
     return "others" if harms(untouched, worst) else "harmless"
 
 

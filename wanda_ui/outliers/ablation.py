@@ -1,5 +1,6 @@
 """Section: what if they are taken away? Chosen channels ablated, against as many random ones."""
 
+import math
 import re
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from wanda_core.outliers.ablation import (
 )
 from wanda_core.outliers.analysis import Analysis, standing_out
 from wanda_core.outliers.interventions import LEAST_DRAWS
+from wanda_core.outliers.verdict import HARM, harms, verdict
 from wanda_core.progress import Steps
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
@@ -154,20 +156,36 @@ def show(report: AblationReport, say: Say) -> tuple[Drawing, str]:
         "draws": len(report.random),
         "windows": report.windows,
         "seq_len": report.seq_len,
+        "harm": HARM,
+        "over": perplexity(report.chosen.perplexity / high),
+        "zeroed": perplexity(report.zeroed.perplexity if report.zeroed is not None else math.nan),
     }
-    beyond = report.chosen.perplexity > high
     title = say(f"outliers.ablation.{report.ablation.value}_title", **values)
-    words = say(f"outliers.ablation.{'more' if beyond else 'same'}_text", **values)
+    words = " ".join(say(f"outliers.ablation.{key}", **values) for key in findings(report))
     rows: list[list[object]] = [
         [say("outliers.ablation.untouched"), "–", values["untouched"], "1.00", generated_line(report.line)]
     ]
     runs = [(say("outliers.ablation.chosen"), report.chosen)]
+    if report.zeroed is not None:
+        runs.append((say("outliers.ablation.zeroed"), report.zeroed))
     runs += [(say("outliers.ablation.draw", draw=draw), run) for draw, run in enumerate(report.random, start=1)]
     for what, run in runs:
         ratio = perplexity(run.perplexity / report.untouched)
         rows.append([what, channel_list(run.channels), perplexity(run.perplexity), ratio, generated_line(run.line)])
     drawing = Drawing(title, ablation_strip(report, say), f"{words} {say('outliers.ablation.read', **values)}")
     return drawing, section_table(say, "ablation", COLUMNS, rows)
+
+
+def findings(report: AblationReport) -> list[str]:
+    """List what the perplexities show, as keys: whether it matters which channels are changed, and what for."""
+    said = verdict(report.untouched, report.chosen.perplexity, [draw.perplexity for draw in report.random])
+    if report.zeroed is None:
+        return [f"{said}_text", *(["try_mean"] if said == "these" else [])]
+    mean, zero = (harms(report.untouched, run.perplexity) for run in (report.chosen, report.zeroed))
+    return [
+        f"{said}_text",
+        {(0, 1): "constant", (0, 0): "spare", (1, 1): "both_harm", (1, 0): "mean_harms"}[mean, zero],
+    ]
 
 
 def prompt_box(name: str) -> gr.Textbox:

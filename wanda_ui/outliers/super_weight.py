@@ -15,6 +15,7 @@ from wanda_core.outliers.super_weight import (
     super_weight_steps,
     super_weights_steps,
 )
+from wanda_core.outliers.verdict import HARM, verdict
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.engine.loaded import Loaded
@@ -105,10 +106,12 @@ def show(search: Search, say: Say) -> tuple[Drawing, str, str]:
         "draws": len(report.random),
         "windows": report.windows,
         "seq_len": report.seq_len,
+        "harm": HARM,
     }
-    matters = report.chosen.perplexity > max(high, report.largest.perplexity)
+    others = [run.perplexity for run in (report.largest, *report.random)]
+    said = verdict(report.untouched, report.chosen.perplexity, others)
     words = [say("outliers.super_weight.spike", **values)]
-    words.append(say(f"outliers.super_weight.{'more' if matters else 'same'}_text", **values))
+    words.append(say(f"outliers.super_weight.{said}_text", **values))
     words.append(say("outliers.ablation.read", **values))
     rows: list[list[object]] = [
         [say("outliers.ablation.untouched"), "–", "–", values["untouched"], "1.00", generated_line(report.line)]
@@ -117,7 +120,7 @@ def show(search: Search, say: Say) -> tuple[Drawing, str, str]:
     rows += [_row(say(key), zeroed, report) for key, zeroed in runs]
     draws = enumerate(report.random, start=1)
     rows += [_row(say("outliers.ablation.draw", draw=draw), zeroed, report) for draw, zeroed in draws]
-    others: list[list[object]] = [
+    found: list[list[object]] = [
         [
             candidate.block,
             weight_name(candidate.linear, candidate.row, candidate.column),
@@ -131,7 +134,7 @@ def show(search: Search, say: Say) -> tuple[Drawing, str, str]:
     return (
         Drawing(say("outliers.super_weight.title", **values), super_strip(report, say), " ".join(words)),
         section_table(say, "super_weight", COLUMNS, rows),
-        section_table(say, "candidates", CANDIDATES, others),
+        section_table(say, "candidates", CANDIDATES, found),
     )
 
 

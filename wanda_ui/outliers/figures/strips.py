@@ -13,12 +13,15 @@ from wanda_ui.plot_style import DENSE, GREY, PURPLE, VERMILLION, decades, styled
 
 
 def ablation_strip(report: AblationReport, say: Say) -> go.Figure:
-    """Draw perplexities on a log axis: untouched, every random draw as a dot, and with the chosen channels ablated."""
+    """Draw perplexities on a log axis: untouched, every random draw as a dot, the chosen channels ablated, and
+    the same at zero where they were set to their mean."""
     rows = [
         ("outliers.ablation.untouched", DENSE, "circle", [Measured((), report.untouched)]),
         ("outliers.ablation.random", GREY, "circle", list(report.random)),
         ("outliers.ablation.chosen", VERMILLION, "diamond", [report.chosen]),
     ]
+    if report.zeroed is not None:
+        rows.append(("outliers.ablation.zeroed", PURPLE, "square", [report.zeroed]))
     return strip(
         [
             (say(key), colour, symbol, [(run.perplexity, channel_list(run.channels)) for run in runs])

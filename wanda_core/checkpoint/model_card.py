@@ -28,13 +28,16 @@ def card(record: dict[str, Any]) -> str:
     """Return README.md for the record in `wanda.json`: YAML front matter, then what was done and what it means."""
     recipe, base = record["recipe"], record["base"]
     method = METHODS[recipe["method"]].citation
+    training = record.get("training")
+    retrained = "**The kept weights were trained.**" if training else "Nothing was retrained."
     lines = [
         *_front_matter(base),
         f"# {base['title']}, pruned: {record['label']}",
         "",
         f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
-        "are zero. Embeddings, norms, biases and the output head are those of the base model. Nothing was retrained.",
+        f"are zero. Embeddings, norms, biases and the output head are those of the base model. {retrained}",
         *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
+        *_training(training),
         "",
         f"- Base model: {_source(base)}",
         f"- Method: {method}",
@@ -90,6 +93,23 @@ def _calibration(source: dict[str, Any] | None) -> str:
     joined = ", documents joined" if source.get("packed") else ""
     windows = f"{source['samples']} windows of {source['seq_len']} tokens{begun}"
     return f"{windows}, {source['source']}{joined}, seed {source['seed']}"
+
+
+def _training(training: dict[str, Any] | None) -> list[str]:
+    """Return what was trained, on which text and to what end, as lines; none for a model that was pruned alone."""
+    if training is None:
+        return []
+    settings, (before, after) = training["settings"], training["kl"]
+    read = training["calibration"]
+    windows = f"{read['samples']} windows of {read['seq_len']} tokens, {read['source']}"
+    return [
+        "",
+        "After pruning, every weight that was not zero was trained towards the base model's predictions:",
+        f"{settings['steps']:,} steps of Adam on {windows} ({training['tokens']:,} tokens in all, those",
+        "that came again counted again). This is training, not pruning alone: compare it with trained models.",
+        f"KL divergence from the base model on {training['held_out']}, which training does not read:",
+        f"{before:.4f} nats before, {after:.4f} after.",
+    ]
 
 
 def _perplexities(measured: dict[str, dict[str, Any] | None]) -> list[str]:

@@ -8,6 +8,7 @@ import math
 import platform
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +117,11 @@ def record(
     report = variant.report
     return {
         "format": FORMAT,
-        "label": variant.spec.label,
+        "label": variant.label,
         "base": _base(variant.lm),
         "recipe": variant.spec.to_dict(),
         "calibration": report.calibration,
+        "training": None if report.training is None else asdict(report.training),
         "sparsity": report.sparsity,
         "prunable_weights": report.n_prunable,
         "zeros": sum(linear.zeros for linear in report.linears),

@@ -61,11 +61,8 @@ class PruneReport:
     linears: one report each, in the order they were pruned; seconds: it took; calibration: which text was read, None
     if none was; blocks: the sparsity asked of every block; outlier_ratios: of every block, measured for allocation
     `owl`; processes: for each of several that worked together, its seconds and how many of them it spent exchanging
-<<<<<<< HEAD
-    and waiting; sensitivities: of the blocks, where allocation `measured` went by them.
-=======
-    and waiting; training: of the kept weights, None for a model that was pruned alone.
->>>>>>> main
+    and waiting; sensitivities: of the blocks, where allocation `measured` went by them; training: of the kept weights,
+    None for a model that was pruned alone.
     """
 
     linears: tuple[LinearReport, ...]
@@ -74,11 +71,8 @@ class PruneReport:
     blocks: tuple[float, ...] = ()
     outlier_ratios: tuple[float, ...] | None = None
     processes: tuple[tuple[float, ...], ...] = ()
-<<<<<<< HEAD
     sensitivities: Sensitivities | None = None
-=======
     training: TrainingReport | None = None
->>>>>>> main
 
     @property
     def sparsity(self) -> float:

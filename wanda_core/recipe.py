@@ -162,10 +162,8 @@ class PruneSpec:
                 f"dense_share {self.solver.dense_share} needs order in-flight and update least-squares; "
                 "choose these or leave it out"
             )
-        if self.allocation in ("owl", "measured") and not self.target:
-            raise InputError(
-                f"allocation {self.allocation} has nothing to allot at sparsity 0; choose a sparsity above 0"
-            )
+        if self.allocation == "owl" and not self.target:
+            raise InputError("allocation owl has nothing to allot at sparsity 0; choose a sparsity above 0")
 
     @property
     def definition(self) -> Method:
@@ -196,17 +194,18 @@ class PruneSpec:
     @property
     def needs_calibration(self) -> bool:
         """Whether anything needs a text to run through the model."""
-        return self.needs_norms or self.needs_gram or self.allocation in ("owl", "measured")
+        return self.needs_norms or self.needs_gram or self.allocation == "owl" or self.needs_sensitivities
 
     @property
     def needs_profile(self) -> bool:
         """Whether the dense model's norms decide anything, the sparsities of blocks included."""
-        return self.needs_calibration and (self.order == "one-shot" or self.allocation in ("owl", "measured"))
+        allots = self.allocation == "owl" or self.needs_sensitivities
+        return self.needs_calibration and (self.order == "one-shot" or allots)
 
     @property
     def needs_sensitivities(self) -> bool:
-        """Whether it must be known how much each block's pruning harms the model's output."""
-        return self.allocation == "measured"
+        """Whether it must be known how much each block's pruning harms the model's output: where anything is pruned."""
+        return self.allocation == "measured" and self.target > 0
 
     @property
     def by_row(self) -> bool:

@@ -12,7 +12,6 @@ from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
 from wanda_core.explain.mask_agreement import MaskAgreement
-from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import builtin
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
@@ -43,7 +42,6 @@ Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 MAX_MODELS = 2  # kept in memory at once; the one unused longest goes, unless somebody downloads what was made of it
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
-MOST_SENSITIVITIES = 100  # texts whose blocks' sensitivities are kept, two numbers a block
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
 
 
@@ -69,7 +67,6 @@ class AppState:
         self.texts = KeptTexts()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
-        self.sensitivities: Kept[tuple[str, str, Reading], Sensitivities] = Kept(MOST_SENSITIVITIES)
         self._run: Runner[Any] = in_this_process
         self._fetching = Fetching(partial(_located, settings=self.settings, device="cpu" if lends else None))
 
@@ -226,7 +223,10 @@ class AppState:
     def expected(self, name: str, recipe: Recipe) -> Expected:
         """Return how long a recipe will take here."""
         loaded = self.loaded(name)
-        return Expected() if loaded is None else expected(self.engine.durations, loaded.name, recipe)
+        if loaded is None:
+            return Expected()
+        unknown = recipe.spec.needs_sensitivities and loaded.sensitivities.get(recipe.reading) is None
+        return expected(self.engine.durations, loaded.name, recipe, len(loaded.lm.linears) if unknown else 0)
 
     def measurement_steps(
         self,
@@ -302,17 +302,13 @@ class AppState:
 
     def _sensitive_steps(self, loaded: Loaded, reading: Reading, draw: work.Draw, profile: Profile) -> Steps[Profile]:
         """Return a profile with the blocks' sensitivities on the same text, which are measured once."""
-        known = self.sensitivities_of(loaded, reading)
+        known = loaded.sensitivities.get(reading)
         if known is None:
-            kind = ("sensitivity", loaded.name)
             job = partial(work.sensitivities, name=loaded.name, draw=draw, profile=profile)
+            kind = ("sensitivity", loaded.name)
             known = yield from self._work(loaded, job, kind, shared=(*kind, loaded.state, reading))
-            self.sensitivities.put((loaded.name, loaded.state, reading), known)
+            loaded.sensitivities.put(reading, known)
         return replace(profile, sensitivities=known)
-
-    def sensitivities_of(self, loaded: Loaded, reading: Reading) -> Sensitivities | None:
-        """Return how sensitive a model's blocks are on a text, None where that was not measured yet."""
-        return self.sensitivities.get((loaded.name, loaded.state, reading))
 
     def _looking(self, loaded: Loaded, job: Job[Seen], key: str, asked: Asked | None, look: Look) -> Looking:
         """Run a look and keep what it finds out, in the engine's thread: an event that listens seldom misses steps."""

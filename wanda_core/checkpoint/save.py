@@ -18,7 +18,6 @@ from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside, copy_beside
 from wanda_core.checkpoint.model_card import card
 from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
-from wanda_core.maths.sensitivity import AT
 from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # checking a target must not wait for torch
     from wanda_core.checkpoint.weights import Written
     from wanda_core.evaluation.perplexity import Perplexity
     from wanda_core.model.language_model import LanguageModel
-    from wanda_core.pruning.variant import PruneReport, Variant
+    from wanda_core.pruning.variant import Variant
 
 FORMAT = 1  # of that file; raise it when a key changes its meaning
 ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
@@ -134,7 +133,11 @@ def record(
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         },
-        "blocks": _blocks(report),
+        "blocks": [
+            {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
+            for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
+        ],
+        "sensitivities": asdict(report.sensitivities) if report.sensitivities is not None else None,
         "linears": [
             {
                 "name": linear.name,
@@ -153,17 +156,6 @@ def _base(lm: "LanguageModel") -> dict[str, str]:
     """Name the dense model; of a local folder its name alone, for checkpoints travel and paths of a machine do not."""
     local = lm.revision == "local"
     return {"name": lm.title if local else lm.name, "title": lm.title, "revision": lm.revision}
-
-
-def _blocks(report: "PruneReport") -> list[dict[str, Any]]:
-    """Describe what was asked of every block, and what was measured there that decided it."""
-    blocks: list[dict[str, Any]] = [{"sparsity": share} for share in report.blocks]
-    for block, ratio in zip(blocks, report.outlier_ratios or (), strict=False):
-        block["outlier_ratio"] = ratio
-    if report.sensitivities is not None:
-        for block, losses in zip(blocks, report.sensitivities.losses, strict=True):
-            block["sensitivity"] = {f"{at:g}": loss for at, loss in zip(AT, losses, strict=True)}
-    return blocks
 
 
 def _perplexity(measured: "Perplexity | None") -> dict[str, Any] | None:

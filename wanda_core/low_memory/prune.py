@@ -36,6 +36,7 @@ from wanda_core.model.devices import check_memory
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.prune import complete_profile_steps, needs_text
 from wanda_core.pruning.prune import prune_steps as prune_blocks
+from wanda_core.pruning.sensitivity import sensitivity_tokens
 from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration, calibrate
@@ -185,10 +186,13 @@ def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibrati
     """Raise ModelError where memory is too small, StorageError where the disk is.
 
     In memory: two blocks, where the dense one runs beside. On the disk: all shards, and the hidden states that enter a
-    block and leave it, of two streams where the dense block runs beside.
+    block and leave it, of two streams where the dense block runs beside, of many where sensitivities are measured.
     """
     streams = 2 * (1 + bool(spec.solver.dense_share))
-    hidden = calibration.ids.numel() * lm.width * lm.dtype.itemsize * streams if calibration else 0
+    tokens = calibration.ids.numel() * streams if calibration else 0
+    if calibration and spec.needs_sensitivities:
+        tokens = max(tokens, 2 * sensitivity_tokens(len(lm.walk("read")), calibration))
+    hidden = tokens * lm.width * lm.dtype.itemsize
     assert lm.job is not None
     if spec.solver.dense_share:
         blocks = [size for part, size in lm.loader.sizes(lm.model).items() if part != REST]

@@ -201,7 +201,7 @@ def predictions(model: Any, blocks: nn.ModuleList, ids: Tensor, hidden: Tensor, 
     head = model.get_output_embeddings() if every > 1 else None
     hook = head.register_forward_pre_hook(keep) if isinstance(head, nn.Module) else None
     try:
-        with torch.no_grad(), _forwards(blocks, lambda index, forward: lambda *args, **kwargs: returned):
+        with torch.no_grad(), forwards(blocks, lambda index, forward: lambda *args, **kwargs: returned):
             return cast(Tensor, model(ids, use_cache=False).logits[0])
     finally:
         if hook is not None:

@@ -32,7 +32,7 @@ def allotted(spec: PruneSpec, blocks: BlockWalk, profile: Profile | None) -> All
                 "give one sparsity for each block"
             )
         return Allotment(list(spec.allocation))
-    if spec.allocation == "uniform":
+    if spec.allocation == "uniform" or not spec.target:
         return Allotment([spec.target] * len(blocks))
     if profile is None or (spec.needs_sensitivities and profile.sensitivities is None):
         what = "sensitivities" if spec.needs_sensitivities else "norms"

@@ -69,6 +69,12 @@ def sensitivity_passes(blocks: int, samples: int, seq_len: int) -> float:
     return 1.3 * (blocks + 1) * tokens / (samples * seq_len)
 
 
+def sensitivity_tokens(blocks: int, calibration: Calibration) -> int:
+    """Count the tokens of all streams that leave the last block."""
+    windows, length = calibration.ids[: max(WINDOWS, distributed.size()), :TOKENS].shape
+    return (1 + len(AT) * blocks) * windows * length
+
+
 @dataclass(frozen=True)
 class _Streams:
     """Hidden states of several streams of the same windows; the first stream is the dense model's.

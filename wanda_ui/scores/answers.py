@@ -97,7 +97,7 @@ class Answers:
             return None
         made = self.state.variants.get(self.state.key_of(loaded, recipe))
         known = made.variant.report.sensitivities if made is not None else None
-        known = known or self.state.sensitivities_of(loaded, recipe.reading)
+        known = known or loaded.sensitivities.get(recipe.reading)
         return None if known is None else [[significant(loss) for loss in losses] for losses in known.losses]
 
 

@@ -111,7 +111,7 @@ class Linears:
             profile = measured if isinstance(measured, Profile) else None
         if profile is None or not recipe.spec.needs_sensitivities:
             return profile
-        return replace(profile, sensitivities=self.state.sensitivities_of(loaded, recipe.reading))
+        return replace(profile, sensitivities=loaded.sensitivities.get(recipe.reading))
 
     def _block_shares(self, loaded: Loaded, spec: PruneSpec, profile: Profile | None) -> list[float]:
         """Return the sparsity of every block; that of outliers goes through all weights, and is kept."""

@@ -36,8 +36,8 @@ class Loaded:
 
     name: by which the server knows it, `lm.name` unless that is pinned to a commit; runs_on: kind of device that its
     jobs have, empty where it is the one that holds it; measurements: those of the outlier lab, grids: the pictures of
-    all blocks, the one unused longest first; sensitivities: of the blocks, by the text they were measured on; claims: downloads and pushes of what was made
-    of it, for whose time it stays in memory.
+    all blocks, the one unused longest first; sensitivities: of the blocks, by the text they were measured on; claims:
+    downloads and pushes of what was made of it, for whose time it stays in memory.
     """
 
     lm: LanguageModel

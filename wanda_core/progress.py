@@ -31,6 +31,7 @@ Stage = Literal[
     "dense",
     "pruned",
     "agreement",
+    "speed",
     "answering",
     "line",
     "channel-means",

@@ -25,6 +25,7 @@ Stage = Literal[
     "threshold",
     "embeddings",
     "pruning",
+    "shrinking",
     "training",
     "analysis",
     "perplexity",

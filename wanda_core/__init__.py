@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from wanda_core.pruning.prune import prune
     from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
     from wanda_core.recipe import PruneSpec, Solver
+    from wanda_core.shrinking.report import ShrinkReport, Shrunk
+    from wanda_core.shrinking.shrink import shrink
+    from wanda_core.shrinking.spec import ShrinkSpec
     from wanda_core.text.documents import read_documents
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
+    from wanda_core.training.distil import distil
+    from wanda_core.training.settings import Training
 
 # The module of each public name. Rooms import each other, never this file, so it must not import them either.
 _HOMES = {
@@ -43,9 +48,14 @@ _HOMES = {
     "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
     "presets": ("preset",),
     "recipe": ("PruneSpec", "Solver"),
+    "shrinking.report": ("Shrunk", "ShrinkReport"),
+    "shrinking.shrink": ("shrink",),
+    "shrinking.spec": ("ShrinkSpec",),
     "text.documents": ("read_documents",),
     "text.files": ("read_text",),
     "text.windows": ("Calibration", "calibrate"),
+    "training.distil": ("distil",),
+    "training.settings": ("Training",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -66,13 +76,18 @@ __all__ = [
     "Progress",
     "PruneReport",
     "PruneSpec",
+    "ShrinkReport",
+    "ShrinkSpec",
+    "Shrunk",
     "Solver",
     "StorageError",
+    "Training",
     "Variant",
     "WandaError",
     "__version__",
     "agreement",
     "calibrate",
+    "distil",
     "generate",
     "load_located",
     "load_model",
@@ -87,6 +102,7 @@ __all__ = [
     "read_text",
     "save",
     "save_profile",
+    "shrink",
 ]
 
 

@@ -95,11 +95,11 @@ def grid(data: Json, say: Say) -> str:
     rows = "".join(
         f"<tr><th scope='row'>{escape(say(f'lesson.cost.{method}'))}</th>"
         + "".join(f"<td class='wl-cell-{method}'>{number(cells[method, group])}</td>" for group in groups)
-        + f"<td class='wl-factor'>÷ {times(cells[method, 'matrix'], cells[method, 'row'])}</td></tr>"
+        + f"<td class='wl-factor'>÷ {times(cells[method, 'matrix'] / cells[method, 'row'])}</td></tr>"
         for method in methods
     )
     foot = "".join(
-        f"<td class='wl-factor'>÷ {times(cells['magnitude', group], cells['wanda', group])}</td>" for group in groups
+        f"<td class='wl-factor'>÷ {times(cells['magnitude', group] / cells['wanda', group])}</td>" for group in groups
     )
     windows = {name: data[name] for name in ("windows", "seq_len")}
     caption = say("lesson.cost.grid", dense=number(data["dense"]), **windows)

@@ -201,18 +201,18 @@ class AppState:
     def told_steps(self, name: str, recipes: Sequence[Recipe], asked: Asked, place: Place) -> Steps[Told]:
         """Return what a model and some variants of it say at a place of an answer."""
         loaded = yield from self.model_steps(name)
-        variants = yield from self._made_steps(name, recipes)
+        variants = yield from self.made_steps(name, recipes)
         job = partial(told_at, name=loaded.name, variants=variants, asked=asked, place=place)
         return (yield from self._work(loaded, job, ("told", loaded.name)))
 
     def masks_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[MaskAgreement]:
         """Compare the masks of some recipes, which are pruned first where they are not made yet."""
         loaded = yield from self.model_steps(name)
-        variants = yield from self._made_steps(name, recipes)
+        variants = yield from self.made_steps(name, recipes)
         job = partial(work.masks, name=loaded.name, variants=variants)
         return (yield from self._work(loaded, job, ("masks", loaded.name)))
 
-    def _made_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[list[PackedVariant]]:
+    def made_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[list[PackedVariant]]:
         """Return the variants of some recipes, which are made where they are not kept; nothing is measured."""
         made = []
         for recipe in recipes:

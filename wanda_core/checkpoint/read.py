@@ -57,6 +57,14 @@ def variant_of(lm: "LanguageModel", record: dict[str, Any]) -> "Variant":
     return Variant(lm, PruneSpec(**record["recipe"]), report, None)
 
 
+def was_trained(folder: Path) -> bool:
+    """Tell whether a folder is a checkpoint that says its kept weights were trained."""
+    try:
+        return bool(manifest.told(folder).get("training"))
+    except (OSError, ValueError, AttributeError):  # a folder of somebody else's
+        return False
+
+
 def dense_name(record: dict[str, Any]) -> str | None:
     """Return the name of the model that a checkpoint was pruned from; None where only its own folder's name is told."""
     base = record["base"]

@@ -82,8 +82,8 @@ def test_sensitivities_are_kept_in_a_profile_and_their_cost_is_said_before(dense
     taken = run("profile", "--model", dense, "--device", "cpu", *draw, "--output", kept, "--sensitivities", "--json")
     assert "note: each of 3 blocks is pruned alone" in taken.stderr
     losses = json.loads(taken.stdout)["sensitivities"]
-    command = ["prune", "--model", dense, "--device", "cpu", "--json", "--order", "one-shot", "--allocation", "measured"]
-    command += ["--output", tmp_path / "out"]
+    command = ["prune", "--model", dense, "--device", "cpu", "--json", "--order", "one-shot"]
+    command += ["--allocation", "measured", "--output", tmp_path / "out"]
     from_kept = run(*command, "--sparsity", "0.4", "--profile", kept)
     assert "pruned alone" not in from_kept.stderr
     found = json.loads(from_kept.stdout)

@@ -236,7 +236,7 @@ def test_the_command_writes_the_file_in_one_step_and_says_its_size(small_model, 
 def test_what_todays_recipes_made_is_kept_where_that_is_asked(small_model, made, tmp_path, capsys):
     earlier = json.loads(dumped(made[0]))
     best = line_of(earlier, "best")
-    best |= {"recipe": best["recipe"] | {"allocation": "uniform"}, "perplexity": [1.5]}
+    best |= {"recipe": best["recipe"] | {"group": "row"}, "perplexity": [1.5]}
     earlier["answers"]["best@50"] = earlier["answers"]["dense"]
     target = tmp_path / "replay.json"
     target.write_text(dumped(earlier), encoding="utf-8")

@@ -17,10 +17,10 @@ DEV  := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test quick families lint replay bench soak safe safe-short browser clean FORCE
+.PHONY: help run test quick families lint replay bench device-check soak safe safe-short browser clean FORCE
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(APP) ## Install what is missing, bring the built-in model, start the app
 	@$(PY) -m wanda_core.model.builtin
@@ -43,14 +43,19 @@ lint: $(DEV) ## ruff, mypy and the direction of imports
 families: $(DEV) ## Every causal architecture of transformers, tiny: served whole or refused by name (five minutes)
 	$(PY) -m pytest -m families
 
-replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json (half an hour)
+replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json, then the lesson's answers (half an hour)
 	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m wanda_core.report.replay
 	$(PY) -m wanda_core.report.piece
+	$(PY) -m wanda_core.report.lesson.making
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
 	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m benchmarks.bench $(if $(WIKITEXT),--wikitext '$(WIKITEXT)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)')
+
+device-check: $(APP) ## Masks, seconds and 2:4 on this machine's GPU, eight minutes; out/device-check.pyz does it elsewhere
+	@$(PY) -m benchmarks.device_pack out/device-check.pyz
+	$(PY) out/device-check.pyz
 
 soak: $(DEV) ## Random recipes for ten minutes (MINUTES=10), then a server's long day (ROUNDS=100): nothing may leak
 	@$(PY) -m wanda_core.model.builtin

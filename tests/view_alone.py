@@ -12,7 +12,7 @@ ADDRESS = "https://lab.test/"  # what is https may write to the clipboard
 # A host as the server's component hands it over; `calls` are the events, `heard` takes messages by their kind.
 ATTACH = """ready => {
     const names = ['look', 'sweep', 'open', 'expect', 'why', 'own', 'text', 'cancel', 'cancel_sweep', 'masks',
-        'cancel_masks', 'push', 'cancel_push'];
+        'cancel_masks', 'push', 'cancel_push', 'buys', 'cancel_buys'];
     window.calls = [];
     window.heard = {};
     const host = Object.fromEntries(names.map(name => [name, data => calls.push([name, data])]));

@@ -30,6 +30,7 @@ Stage = Literal[
     "dense",
     "pruned",
     "agreement",
+    "speed",
     "answering",
     "line",
     "channel-means",

@@ -41,6 +41,7 @@ Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 MAX_MODELS = 2  # kept in memory at once; the one unused longest goes, unless somebody downloads what was made of it
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
+MOST_LESSONS = 500  # measurements of the lesson's kept, twenty kilobytes each at most
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
 
 
@@ -66,6 +67,7 @@ class AppState:
         self.texts = KeptTexts()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
+        self.lessons: Kept[tuple[Hashable, ...], dict[str, Any]] = Kept(MOST_LESSONS)
         self._run: Runner[Any] = in_this_process
         self._fetching = Fetching(partial(_located, settings=self.settings, device="cpu" if lends else None))
 
@@ -199,18 +201,18 @@ class AppState:
     def told_steps(self, name: str, recipes: Sequence[Recipe], asked: Asked, place: Place) -> Steps[Told]:
         """Return what a model and some variants of it say at a place of an answer."""
         loaded = yield from self.model_steps(name)
-        variants = yield from self._made_steps(name, recipes)
+        variants = yield from self.made_steps(name, recipes)
         job = partial(told_at, name=loaded.name, variants=variants, asked=asked, place=place)
         return (yield from self._work(loaded, job, ("told", loaded.name)))
 
     def masks_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[MaskAgreement]:
         """Compare the masks of some recipes, which are pruned first where they are not made yet."""
         loaded = yield from self.model_steps(name)
-        variants = yield from self._made_steps(name, recipes)
+        variants = yield from self.made_steps(name, recipes)
         job = partial(work.masks, name=loaded.name, variants=variants)
         return (yield from self._work(loaded, job, ("masks", loaded.name)))
 
-    def _made_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[list[PackedVariant]]:
+    def made_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[list[PackedVariant]]:
         """Return the variants of some recipes, which are made where they are not kept; nothing is measured."""
         made = []
         for recipe in recipes:
@@ -253,10 +255,12 @@ class AppState:
                 loaded.measurements.popitem(last=False)
         return measurement
 
-    def alone_steps(self, loaded: Loaded, what: str, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
-        """Run a measurement that is not kept. what: its kind; make: as of `work.measure`."""
+    def alone_steps(
+        self, loaded: Loaded, what: str, make: Callable[[Loaded], Steps[T]], shared: Hashable = None
+    ) -> Steps[T]:
+        """Run a measurement that is not kept. what: its kind; make: as of `work.measure`; shared: as of the engine."""
         job = partial(work.measure, name=loaded.name, make=make)
-        return self._work(loaded, job, (what, loaded.name))
+        return self._work(loaded, job, (what, loaded.name), shared=shared)
 
     def needed_bytes(self, name: str, spec: PruneSpec) -> int | None:
         """Return how many bytes a variant will take; None for a model that is not in memory."""

@@ -103,12 +103,19 @@
     };
     let changedElsewhere = () => {}; // another view of the same recipes and the same handle
     let away = { changed: () => {} }; // the section that takes it away, once it stands
+    const buys = still ? null : W.buys((run) => host.buys({ ...lookFor(), recipes: [sent(state.recipes[0])], run }), () => host.cancel_buys({}));
+    const drawBuys = () => {
+      const [recipe] = state.recipes;
+      const at = W.atOf(recipe, state.at);
+      buys?.show({ model: state.model, title: state.title, recipe, at, cost: knownAt(recipe), dense: known.densePerplexity(state.model), ready: Boolean(host && state.ready), stem: W.recipeStem(recipe, at) });
+    };
     /** Everything that a moved handle changes. */
     const drawPlace = () => {
       curve.move({ at: placed(), places: places(), words: placeWords() });
       if (document.activeElement !== typed) typed.value = state.at;
       drawFinding();
       answers.draw();
+      drawBuys();
       changedElsewhere();
       away.changed();
     };
@@ -301,7 +308,7 @@
     root.append(...[
       strip.element, ...(still ? [] : [status, spoken, gated.element]), finding, caption, curve.element,
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), still ? null : sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element, take.element),
-      still ? prompts.element : null, answers.element, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, still ? null : W.where(settings.runtimes), source,
+      still ? prompts.element : null, answers.element, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element, buys.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, still ? null : W.where(settings.runtimes), source,
     ].filter(Boolean));
     caption.textContent = still?.caption ?? W.say("view.caption");
     draw();
@@ -335,6 +342,7 @@
       state.problem = problem;
       if (!state.wanted || state.wanted === state.model) state.wanted = null;
       given.watch("pushed", away.pushed);
+      given.watch("bought", buys.heard);
       draw();
       away.asks();
     };

@@ -14,6 +14,7 @@ from wanda_ui.app_state import AppState
 from wanda_ui.compare import messages
 from wanda_ui.compare.asked import DENSE, Column, Looked
 from wanda_ui.compare.messages import Message
+from wanda_ui.engine.buying import bought_steps
 from wanda_ui.engine.look import WHOLE, Wanted
 from wanda_ui.engine.looked import Look
 from wanda_ui.engine.queue import arrived
@@ -249,3 +250,15 @@ def masks(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
     recipes = [column.recipe for column in asked.columns]
     agreement = yield from watch.through(state.masks_steps(asked.model, recipes), tell)
     yield {**message, "ended": True, "masks": masks_of(agreement)}
+
+
+def buys(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
+    """Measure what the one recipe that is given buys."""
+    say, (column,) = watch.say, asked.columns
+    message: Message = {"run": asked.run, "model": asked.model, "key": column.key, "at": column.at, "ended": False}
+
+    def tell(step: Any) -> Message | None:
+        return {**message, "progress": messages.progress(step, say)} if isinstance(step, Progress) else None
+
+    bought = yield from watch.through(bought_steps(state, asked.model, column.recipe), tell)
+    yield {**message, "ended": True, "bought": messages.bought(bought)}

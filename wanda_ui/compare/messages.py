@@ -8,6 +8,7 @@ from wanda_core.evaluation.perplexity import Perplexity
 from wanda_core.progress import Progress
 from wanda_ui import markup
 from wanda_ui.engine import work
+from wanda_ui.engine.buying import Bought
 from wanda_ui.engine.loaded import About, Measured
 from wanda_ui.engine.look import Point, Seen
 from wanda_ui.engine.looked import Look
@@ -80,6 +81,16 @@ def measured(of: Measured, kept: bool, say: Say) -> str:
     if of.agreement is not None:
         said += " · " + say("view.agreement", top1=f"{of.agreement.top1:.0%}", kl=f"{of.agreement.kl:.2f}")
     return said
+
+
+def bought(of: Bought) -> Message:
+    """Tell what a variant buys: of the dense model and of the variant, in this order."""
+    told: Message = {
+        name: [getattr(each, name) for each in of.footprints] for name in ("parameters", "nonzero", "nbytes")
+    }
+    for name in ("prefill", "decode"):
+        told[name] = None if of.speeds is None else [round(getattr(each, name), 2) for each in of.speeds]
+    return told
 
 
 def told(of: Told, ids: Sequence[int]) -> Message:

@@ -40,12 +40,13 @@ if (page) page.attach(element, {
     text: data => trigger('bring_text', data), cancel: data => trigger('cancel_look', data),
     cancel_sweep: data => trigger('cancel_sweep', data), upload,
     masks: data => trigger('masks', data), cancel_masks: data => trigger('cancel_masks', data),
+    buys: data => trigger('buys', data), cancel_buys: data => trigger('cancel_buys', data),
     push: data => trigger('push', data), cancel_push: data => trigger('cancel_push', data),
     watch: (name, call) => watch(name, () => call(props[name])),
 });
 """
 # What the server says, by the kind of what was asked: the component's properties.
-HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed", "pushed")
+HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed", "bought", "pushed")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class View:
     cancel: Cancel
     cancel_sweep: Cancel
     cancel_masks: Cancel
+    cancel_buys: Cancel
     newest: Newest
     numbers: "count[int]"
 
@@ -75,6 +77,8 @@ class View:
         view.cancel_look(self.cancel.press, None, None, **AT_ONCE)
         view.masks(self.masks, None, view, **many)
         view.cancel_masks(self.cancel_masks.press, None, None, **AT_ONCE)
+        view.buys(self.buys, None, view, **many)
+        view.cancel_buys(self.cancel_buys.press, None, None, **AT_ONCE)
         view.cancel_sweep(self.cancel_sweep.press, None, None, **AT_ONCE)
 
     def look(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
@@ -103,6 +107,16 @@ class View:
             return looking.masks(self.context.state, wanted, watch)
 
         yield from self._long(request, event, "agreed", self.cancel_masks, messages_of)
+
+    def buys(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
+        """Measure what a recipe buys."""
+
+        def messages_of(wanted: Looked, watch: Watch) -> Telling[None]:
+            if len(wanted.columns) != 1:
+                raise InputError("one recipe at a time is measured; give one")
+            return looking.buys(self.context.state, wanted, watch)
+
+        yield from self._long(request, event, "bought", self.cancel_buys, messages_of)
 
     def own(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Answer one's own prompts."""
@@ -291,6 +305,6 @@ def build(context: TabContext) -> Tab:
         elem_id="view",
         **heard,
     )
-    View(context, view, Cancel(), Cancel(), Cancel(), Newest(), count(1)).wire()
+    View(context, view, Cancel(), Cancel(), Cancel(), Cancel(), Newest(), count(1)).wire()
     wiring.wire(context, view)
     return Tab()

@@ -1,6 +1,7 @@
 """Options that several commands share, and how a text and a model are found by them."""
 
 import importlib.metadata
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wanda_core.checkpoint.read import was_trained
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, described, say
 from wanda_core.errors import InputError, ModelError, first_line, shortened
-from wanda_core.model.names import normal_name
+from wanda_core.model.names import is_path, normal_name
 from wanda_core.progress import Progress
 from wanda_core.text import corpora
 from wanda_core.text.files import read_text
@@ -100,6 +102,20 @@ HeldIn = Annotated[Dtype | None, option("Number format of the weights. Default: 
 Json = Annotated[bool, option("Print one JSON object on stdout and nothing else there.", "--json")]
 
 
+def folder_of(model: str) -> Path | None:
+    """Return the folder that a model is read from, None where it is not named by one."""
+    name = normal_name(model)
+    return Path(name) if is_path(name) and os.path.isdir(name) else None
+
+
+def number_in(given: str | None) -> Any:
+    """Return the number that a text stands for, else the text itself, which the recipe refuses by name."""
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given
+
+
 def load(
     name: str, device: str | None, dtype: Dtype | None, watch: Stopwatch, on_disk: bool = False
 ) -> "tuple[LanguageModel, dict[str, float]]":
@@ -116,6 +132,8 @@ def load(
     lm = load_model(name, device=device, dtype=torch_dtype(dtype), on_progress=announce)
     seconds = watch.lap()
     say(f"{'looked at' if on_disk else 'loaded'} {lm.title} on {lm.device.type} in {seconds:.1f} s")
+    if lm.folder is not None and was_trained(lm.folder):
+        say(f"note: {lm.title} was trained after pruning, so its figures are not those of pruning alone")
     return lm, {"load": seconds}
 
 

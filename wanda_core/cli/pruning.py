@@ -1,7 +1,6 @@
 """The commands that prune: `prune` writes a checkpoint, `profile` saves the input norms it can be pruned from."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,9 @@ from wanda_core.cli.options import (
     Model,
     Pack,
     drawn_from,
+    folder_of,
     load,
+    number_in,
     option,
     text_of,
     torch_dtype,
@@ -31,8 +32,8 @@ from wanda_core.errors import InputError, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
-from wanda_core.model.names import is_path, normal_name
 from wanda_core.presets import PRESETS, preset
+from wanda_core.progress import finish
 from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec
 
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
@@ -121,7 +122,7 @@ def prune(
     """
     given: dict[str, Any] = {
         "method": method,
-        "sparsity": _number(sparsity),
+        "sparsity": number_in(sparsity),
         "pattern": pattern,
         "group": group,
         "order": order,
@@ -134,7 +135,7 @@ def prune(
     usual = PAPER_DRAW if recipe == "paper" else (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN)
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     if rank_and_size()[1] == 1:
-        check_target(output, _folder_of(model))  # before torch is imported
+        check_target(output, folder_of(model))  # before torch is imported
     watch = Stopwatch()
     if low_memory:
         check_alone("prune --low-memory")
@@ -145,7 +146,7 @@ def prune(
         from wanda_core.pruning.prune import needs_text
         from wanda_core.pruning.prune import prune as prune_in_memory
 
-        target = check_target(output, _folder_of(model)) if distributed.first() else path_of(output, "output folder")
+        target = check_target(output, folder_of(model)) if distributed.first() else path_of(output, "output folder")
         check_whole("samples", samples, 1, MAX_SAMPLES)
         check_whole("seed", seed, 0, MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
@@ -161,6 +162,8 @@ def prune(
         drawn = None
         if needs_text(spec, profile):
             drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
+            if spec.needs_sensitivities and (profile is None or profile.sensitivities is None):
+                _note_cost(lm, drawn)
         if low_memory:
             variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile, saved_in), target
             seconds["prune"] = watch.lap()
@@ -198,6 +201,13 @@ def measure_norms(
     samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
     seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
+    sensitivities: Annotated[
+        bool,
+        option(
+            "Measure also how much each block's pruning alone harms the output, for `prune --allocation measured`.",
+            "--sensitivities",
+        ),
+    ] = False,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
@@ -208,13 +218,18 @@ def measure_norms(
         from wanda_core.calibration.profile import check_profile_target, save_profile
         from wanda_core.calibration.profile import profile as measure
         from wanda_core.machine import distributed
+        from wanda_core.pruning.sensitivity import sensitivity_steps
 
         check_profile_target(output)
         text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
         lm, seconds = load(model, device, dtype, watch)
         drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
+        if sensitivities:
+            _note_cost(lm, drawn)
         with bar() as on_progress:
             profile = measure(lm, drawn, on_progress)
+            if sensitivities:
+                profile = finish(sensitivity_steps(lm, drawn, profile), on_progress)
         if not distributed.first():
             return
         path = save_profile(profile, output)
@@ -222,24 +237,24 @@ def measure_norms(
     size = path.stat().st_size
     if as_json:
         print_json(
-            {"output": str(path), "bytes": size, "linears": len(profile.norms), **profile.source, "seconds": seconds}
+            {"output": str(path), "bytes": size, "linears": len(profile.norms), **profile.source}
+            | ({"sensitivities": profile.sensitivities.losses} if profile.sensitivities is not None else {})
+            | {"seconds": seconds}
         )
     else:
-        say(f"saved the norms of {len(profile.norms)} linears to {path} ({size / 1e6:.1f} MB)")
+        also = f" and the sensitivities of {len(lm.linears)} blocks" if sensitivities else ""
+        say(f"saved the norms of {len(profile.norms)} linears{also} to {path} ({size / 1e6:.1f} MB)")
 
 
-def _folder_of(model: str) -> Path | None:
-    """Return the folder that a model is read from, None where it is not named by one."""
-    name = normal_name(model)
-    return Path(name) if is_path(name) and os.path.isdir(name) else None
+def _note_cost(lm: Any, drawn: Any) -> None:
+    """Say what measuring the blocks' sensitivities will cost, before it starts."""
+    from wanda_core.pruning.sensitivity import sensitivity_passes
 
-
-def _number(given: str | None) -> Any:
-    """Return the number that a text stands for, else the text itself, which the recipe refuses by name."""
-    try:
-        return None if given is None else float(given)
-    except ValueError:
-        return given
+    passes = sensitivity_passes(len(lm.linears), drawn.samples, drawn.seq_len)
+    say(
+        f"note: each of {len(lm.linears)} blocks is pruned alone to measure its sensitivity, in about the time of "
+        f"{passes:.2g} passes over the calibration text; `profile --sensitivities` keeps it for other sparsities"
+    )
 
 
 def _allocation(given: str | None) -> Any:

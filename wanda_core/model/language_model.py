@@ -1,6 +1,7 @@
 """`LanguageModel`: a model ready to run, with its tokenizer and its linears."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,8 @@ class LanguageModel:
 
     name: in the form of `normal_name` (`builtin`, a folder, a hub id); revision: tells this state of the model from
     others (a hash, a commit, `local`); folder: where its files lie, None for one that was made here; carried: tensors
-    of these files that the model does without, by name, which a save hands on unchanged.
+    of these files that the model does without, by name, which a save hands on unchanged; shrunk: what was removed of
+    the model in that folder, step by step, as plain values for records.
     """
 
     model: nn.Module
@@ -33,6 +35,7 @@ class LanguageModel:
     revision: str
     folder: Path | None = field(default=None, kw_only=True)
     carried: Mapping[str, StoredTensor] = field(default_factory=dict, kw_only=True)
+    shrunk: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
     @property
     def device(self) -> torch.device:
@@ -87,6 +90,10 @@ class LanguageModel:
     def walk(self, role: Role) -> BlockWalk:
         """Start a walk through the decoder blocks, one at a time. role: its purpose."""
         return BlockWalk(self.model)
+
+    def around_blocks(self) -> AbstractContextManager[None]:
+        """Context manager: have what stands before and after the blocks in memory, where it always is here."""
+        return nullcontext()
 
     @property
     def longest(self) -> int | None:

@@ -5,6 +5,7 @@ G = XᵀX: what the norms ‖X_j‖ = √G_jj alone cannot see is how inputs mov
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,11 @@ LOUDEST = 3  # of its columns; the others are drawn, so that the quiet ones are 
 WINDOWS = 4  # of the calibration text, all of whose tokens are read up to the linear
 DIGITS = 4  # of a weight, so that a hand can be checked by hand
 DRAWN = 200  # sets of rows and columns among which the piece is chosen
-METHODS = ("magnitude", "wanda")
+SCORE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "magnitude": lambda W, X_norm: scores.magnitude(W),
+    "wanda": scores.wanda,
+}
+METHODS = tuple(SCORE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def mask_by(piece: Piece, method: str) -> Tensor:
     """What a method removes of each row. -> (R, C) bool. Raises InputError for a method other than METHODS."""
     if method not in METHODS:
         raise InputError(f"method {method!r} is not one of {', '.join(METHODS)}; choose one of them")
-    S = scores.magnitude(piece.W) if method == "magnitude" else scores.wanda(piece.W, norms_of(piece))
+    S = SCORE[method](piece.W, norms_of(piece))
     spec = PruneSpec(method="wanda", sparsity=piece.budget / piece.W.shape[1])  # its rule for both: so many a row
     return removal_mask(S, spec.target, group="row", rule=spec.definition.mask_rule)
 

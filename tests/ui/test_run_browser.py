@@ -277,6 +277,7 @@ def test_an_own_text_is_called_what_the_run_calls_it(blank):
 
 
 def test_the_blocks_that_matter_most_and_least_are_told_of_the_recipe_that_goes_by_it(blank):
+    blank.add_script_tag(content=(ASSETS / "view" / "14-blocks.js").read_text(encoding="utf-8"))
     measured = [[0.1, 0.9], [0.01, 0.02], [0.02, 0.05]]
     blocks = {"blocks": [0, 1, 2], "sparsities": [[0.5, 0.5, 0.5], [0.3, 0.7, 0.6]], "sensitivities": [None, measured]}
     told = "all => window.WandaLab.sensitivity(all)"

@@ -97,6 +97,10 @@ class _Made:
 
 def _plan(lm: LanguageModel, spec: ShrinkSpec) -> _Plan:
     """Check that the model and its configuration can be without what is to be removed."""
+    if len({parameter.device for parameter in lm.model.parameters()}) > 1:
+        raise ModelError(
+            f"{lm.title} is spread over several devices, and a smaller model is made on one; load it on one device"
+        )
     if spec.neurons is not None:
         return _Plan(neuron_settings(lm, spec))
     if spec.heads is not None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
 from wanda_core.explain.mask_agreement import MaskAgreement
@@ -30,7 +31,7 @@ from wanda_ui.engine.loaded import Loaded, Measured, Result
 from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
 from wanda_ui.engine.looked import Look, Looking, only_progress
 from wanda_ui.engine.queue import Engine
-from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
+from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Reading, Recipe
 from wanda_ui.engine.tokens import Place, Told, told_at
 from wanda_ui.engine.work import Job, Models
 from wanda_ui.settings import Settings
@@ -224,7 +225,10 @@ class AppState:
     def expected(self, name: str, recipe: Recipe) -> Expected:
         """Return how long a recipe will take here."""
         loaded = self.loaded(name)
-        return Expected() if loaded is None else expected(self.engine.durations, loaded.name, recipe)
+        if loaded is None:
+            return Expected()
+        unknown = recipe.spec.needs_sensitivities and loaded.sensitivities.get(recipe.reading) is None
+        return expected(self.engine.durations, loaded.name, recipe, len(loaded.lm.linears) if unknown else 0)
 
     def measurement_steps(
         self,
@@ -287,7 +291,7 @@ class AppState:
             seq_len=reading.seq_len,
             seed=reading.seed,
         )
-        if spec.order != "one-shot" and spec.allocation != "owl":
+        if not spec.needs_profile:
             return How(spec, draw)
         if reading == PLAIN:
             loaded = yield from self.open_steps(loaded.name)
@@ -296,7 +300,19 @@ class AppState:
         else:
             make = partial(work.read_profile, draw=draw)
             profile = yield from self.measurement_steps(loaded.name, ("profile", reading), make)
+        if spec.needs_sensitivities:
+            profile = yield from self._sensitive_steps(loaded, reading, draw, profile)
         return How(spec, draw if needs_text(spec, profile) else None, profile)
+
+    def _sensitive_steps(self, loaded: Loaded, reading: Reading, draw: work.Draw, profile: Profile) -> Steps[Profile]:
+        """Return a profile with the blocks' sensitivities on the same text, which are measured once."""
+        known = loaded.sensitivities.get(reading)
+        if known is None:
+            job = partial(work.sensitivities, name=loaded.name, draw=draw, profile=profile)
+            kind = ("sensitivity", loaded.name)
+            known = yield from self._work(loaded, job, kind, shared=(*kind, loaded.state, reading))
+            loaded.sensitivities.put(reading, known)
+        return replace(profile, sensitivities=known)
 
     def _looking(self, loaded: Loaded, job: Job[Seen], key: str, asked: Asked | None, look: Look) -> Looking:
         """Run a look and keep what it finds out, in the engine's thread: an event that listens seldom misses steps."""

@@ -102,8 +102,10 @@ class LessonStep:
 
     def record(self, guess: str, values: list[Any], answer: Answer, name: str) -> Record:
         """Put an answer down for the run. name: of the chosen model."""
-        loaded = self.context.state.loaded(name) if self.step.needs_model else None
-        model = loaded.lm.title if loaded else name if self.step.needs_model else ""
+        model, state = "", self.context.state
+        if self.step.needs_model:
+            loaded, held = state.loaded(name), stored_for(state, name)
+            model = loaded.lm.title if loaded is not None else held["made"]["model"] if held is not None else name
         return Record(guess, answer.right, answer.finding, dict(answer.numbers), model, tuple(values))
 
     def show(self, answer: Answer, run: Run, say: Say) -> Update:

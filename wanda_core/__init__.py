@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from wanda_core.pruning.prune import prune
     from wanda_core.pruning.variant import LinearReport, PruneReport, Variant
     from wanda_core.recipe import PruneSpec, Solver
+    from wanda_core.shrinking.report import ShrinkReport, Shrunk
+    from wanda_core.shrinking.shrink import shrink
+    from wanda_core.shrinking.spec import ShrinkSpec
     from wanda_core.text.documents import read_documents
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
@@ -43,6 +46,9 @@ _HOMES = {
     "pruning.variant": ("LinearReport", "PruneReport", "Variant"),
     "presets": ("preset",),
     "recipe": ("PruneSpec", "Solver"),
+    "shrinking.report": ("Shrunk", "ShrinkReport"),
+    "shrinking.shrink": ("shrink",),
+    "shrinking.spec": ("ShrinkSpec",),
     "text.documents": ("read_documents",),
     "text.files": ("read_text",),
     "text.windows": ("Calibration", "calibrate"),
@@ -66,6 +72,9 @@ __all__ = [
     "Progress",
     "PruneReport",
     "PruneSpec",
+    "ShrinkReport",
+    "ShrinkSpec",
+    "Shrunk",
     "Solver",
     "StorageError",
     "Variant",
@@ -87,6 +96,7 @@ __all__ = [
     "read_text",
     "save",
     "save_profile",
+    "shrink",
 ]
 
 

@@ -24,6 +24,7 @@ Stage = Literal[
     "threshold",
     "embeddings",
     "pruning",
+    "shrinking",
     "analysis",
     "perplexity",
     "dense",

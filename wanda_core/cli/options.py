@@ -1,6 +1,7 @@
 """Options that several commands share, and how a text and a model are found by them."""
 
 import importlib.metadata
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, described, say
 from wanda_core.errors import InputError, ModelError, first_line, shortened
-from wanda_core.model.names import normal_name
+from wanda_core.model.names import is_path, normal_name
 from wanda_core.progress import Progress
 from wanda_core.text import corpora
 from wanda_core.text.files import read_text
@@ -98,6 +99,20 @@ Device = Annotated[
 ]
 HeldIn = Annotated[Dtype | None, option("Number format of the weights. Default: bfloat16 on a CUDA GPU, else float32.")]
 Json = Annotated[bool, option("Print one JSON object on stdout and nothing else there.", "--json")]
+
+
+def folder_of(model: str) -> Path | None:
+    """Return the folder that a model is read from, None where it is not named by one."""
+    name = normal_name(model)
+    return Path(name) if is_path(name) and os.path.isdir(name) else None
+
+
+def number_in(given: str | None) -> Any:
+    """Return the number that a text stands for, else the text itself, which the recipe refuses by name."""
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given
 
 
 def load(

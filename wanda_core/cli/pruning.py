@@ -1,7 +1,6 @@
 """The commands that prune: `prune` writes a checkpoint, `profile` saves the input norms it can be pruned from."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,9 @@ from wanda_core.cli.options import (
     Model,
     Pack,
     drawn_from,
+    folder_of,
     load,
+    number_in,
     option,
     text_of,
     torch_dtype,
@@ -31,7 +32,6 @@ from wanda_core.errors import InputError, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
-from wanda_core.model.names import is_path, normal_name
 from wanda_core.presets import PRESETS, preset
 from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec
 
@@ -121,7 +121,7 @@ def prune(
     """
     given: dict[str, Any] = {
         "method": method,
-        "sparsity": _number(sparsity),
+        "sparsity": number_in(sparsity),
         "pattern": pattern,
         "group": group,
         "order": order,
@@ -134,7 +134,7 @@ def prune(
     usual = PAPER_DRAW if recipe == "paper" else (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN)
     samples, seq_len = samples if samples is not None else usual[0], seq_len if seq_len is not None else usual[1]
     if rank_and_size()[1] == 1:
-        check_target(output, _folder_of(model))  # before torch is imported
+        check_target(output, folder_of(model))  # before torch is imported
     watch = Stopwatch()
     if low_memory:
         check_alone("prune --low-memory")
@@ -145,7 +145,7 @@ def prune(
         from wanda_core.pruning.prune import needs_text
         from wanda_core.pruning.prune import prune as prune_in_memory
 
-        target = check_target(output, _folder_of(model)) if distributed.first() else path_of(output, "output folder")
+        target = check_target(output, folder_of(model)) if distributed.first() else path_of(output, "output folder")
         check_whole("samples", samples, 1, MAX_SAMPLES)
         check_whole("seed", seed, 0, MAX_SEED)
         if calibration is None and recipe == "paper" and norms is None:
@@ -226,20 +226,6 @@ def measure_norms(
         )
     else:
         say(f"saved the norms of {len(profile.norms)} linears to {path} ({size / 1e6:.1f} MB)")
-
-
-def _folder_of(model: str) -> Path | None:
-    """Return the folder that a model is read from, None where it is not named by one."""
-    name = normal_name(model)
-    return Path(name) if is_path(name) and os.path.isdir(name) else None
-
-
-def _number(given: str | None) -> Any:
-    """Return the number that a text stands for, else the text itself, which the recipe refuses by name."""
-    try:
-        return None if given is None else float(given)
-    except ValueError:
-        return given
 
 
 def _allocation(given: str | None) -> Any:

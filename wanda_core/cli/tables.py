@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wanda_core.pruning.count import Count
     from wanda_core.pruning.variant import PruneReport
     from wanda_core.report.run import Run
+    from wanda_core.shrinking.report import ShrinkReport
 
 
 def pruned(report: "PruneReport") -> None:
@@ -37,6 +38,19 @@ def pruned(report: "PruneReport") -> None:
     _print(table)
     if report.by_magnitude:
         say(f"note: {report.by_magnitude} matrices of experts were sent too few tokens and were pruned by magnitude")
+
+
+def shrunk(report: "ShrinkReport") -> None:
+    """Print a table: what the configuration said and says, and the parameters before and after."""
+    table = _table("", ("before", "after", "left"))
+    for name, (before, after) in report.settings.items():
+        left = f"{after / before:.1%}" if isinstance(before, int) and isinstance(after, int) else ""
+        table.add_row(name, str(before), str(after), left)
+    before, after = report.parameters
+    table.add_row("parameters", f"{before:,}", f"{after:,}", f"{after / before:.1%}")
+    _print(table)
+    if report.by_magnitude:
+        say(f"note: {report.by_magnitude} experts were sent too few tokens and were shrunk by magnitude")
 
 
 def _kind(name: str) -> str:

@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from wanda_core.calibration.profile import Profile, load_profile, profile_steps, save_profile
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
-from wanda_core.checkpoint.save import check_free, check_target, not_written, record, write_beside_weights
+from wanda_core.checkpoint.records import record
+from wanda_core.checkpoint.save import check_free, check_target, not_written, write_beside_weights
 from wanda_core.checkpoint.tensor_file import NAMES
 from wanda_core.checkpoint.weights import Written
 from wanda_core.errors import InputError, ModelError, WandaError

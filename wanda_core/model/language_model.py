@@ -24,7 +24,8 @@ class LanguageModel:
 
     name: in the form of `normal_name` (`builtin`, a folder, a hub id); revision: tells this state of the model from
     others (a hash, a commit, `local`); folder: where its files lie, None for one that was made here; carried: tensors
-    of these files that the model does without, by name, which a save hands on unchanged.
+    of these files that the model does without, by name, which a save hands on unchanged; shrunk: what was removed of
+    the model in that folder, step by step, as plain values for records.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class LanguageModel:
     revision: str
     folder: Path | None = field(default=None, kw_only=True)
     carried: Mapping[str, StoredTensor] = field(default_factory=dict, kw_only=True)
+    shrunk: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
     @property
     def device(self) -> torch.device:

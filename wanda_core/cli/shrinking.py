@@ -1,0 +1,119 @@
+"""The command that makes a model smaller."""
+
+from typing import Annotated, Any
+
+from wanda_core.assets import BUILTIN_CALIBRATION
+from wanda_core.checkpoint.manifest import told
+from wanda_core.checkpoint.save import check_room, check_saveable, check_target, save
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, check_whole
+from wanda_core.cli import tables
+from wanda_core.cli.console import Stopwatch, bar, check_alone, print_json, quiet, say, together
+from wanda_core.cli.options import (
+    Bos,
+    CalibrationText,
+    Column,
+    Device,
+    Dtype,
+    HeldIn,
+    Json,
+    Model,
+    Pack,
+    drawn_from,
+    folder_of,
+    load,
+    number_in,
+    option,
+    text_of,
+    torch_dtype,
+)
+from wanda_core.recipe import PruneSpec
+from wanda_core.shrinking.spec import SCORES, UPDATES, ShrinkSpec
+
+
+def shrink(
+    output: Annotated[
+        str, option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
+    ],
+    model: Model = "builtin",
+    neurons: Annotated[
+        str | None, option("Share of every MLP's neurons to remove, above 0 and up to 0.9.", metavar="SHARE")
+    ] = None,
+    score: Annotated[
+        str, option(f"Which go, by their score: {', '.join(SCORES)}. Default: wanda.", metavar="NAME")
+    ] = "wanda",
+    update: Annotated[
+        str,
+        option(
+            f"What becomes of the weights that read the rest: {', '.join(reversed(UPDATES))}. Default: least-squares, "
+            "which solves them anew.",
+            metavar="NAME",
+        ),
+    ] = "least-squares",
+    multiple: Annotated[int, option("The number of neurons that stay is a multiple of it.")] = 8,
+    sparsity: Annotated[
+        str | None,
+        option(
+            "Share of the smaller model's weights that become zero afterwards, by Wanda. Default: none.",
+            metavar="SHARE",
+        ),
+    ] = None,
+    pattern: Annotated[
+        str | None, option("N:M such as 2:4, by which weights become zero afterwards. Default: none.", metavar="N:M")
+    ] = None,
+    calibration: CalibrationText = None,
+    column: Column = None,
+    pack: Pack = None,
+    bos: Bos = False,
+    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
+    seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
+    seed: Annotated[int, option("Seed of the draw of windows, and of the score random.")] = 0,
+    device: Device = None,
+    dtype: HeldIn = None,
+    save_dtype: Annotated[
+        Dtype | None, option("Number format of the saved weights. Default: that of the dense checkpoint.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove parts of a model for good and save it as a Hugging Face folder that is smaller and faster anywhere."""
+    spec = ShrinkSpec(neurons=number_in(neurons), score=score, update=update, multiple=multiple, seed=seed)
+    zeros = None
+    if sparsity is not None or pattern is not None:
+        given = {"sparsity": number_in(sparsity), "pattern": pattern}
+        zeros = PruneSpec("wanda", **{name: value for name, value in given.items() if value is not None})
+    check_alone("shrink")
+    check_whole("samples", samples, 1, MAX_SAMPLES)
+    check_whole("seed", seed, 0, MAX_SEED)
+    target = check_target(output, folder_of(model))  # before torch is imported
+    watch = Stopwatch()
+    with quiet(), together(device) as device:
+        from wanda_core.pruning.prune import prune
+        from wanda_core.shrinking.shrink import shrink as shrink_in_memory
+
+        text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
+        lm, seconds = load(model, device, dtype, watch)
+        saved_in = torch_dtype(save_dtype)
+        check_saveable(lm)
+        check_room(lm, target, saved_in)
+        drawn = None
+        if spec.needs_inputs or zeros is not None:
+            drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
+        with bar() as on_progress:
+            shrunk = shrink_in_memory(lm, spec, drawn, on_progress)
+        seconds["shrink"] = watch.lap()
+        before, after = shrunk.report.parameters
+        say(f"shrunk from {before:,} to {after:,} parameters ({after / before:.1%}) in {seconds['shrink']:.1f} s")
+        made: Any = shrunk
+        if zeros is not None:
+            with bar() as on_progress:
+                made = prune(shrunk.lm, zeros, drawn, on_progress)
+            seconds["prune"] = watch.lap()
+            say(f"pruned to {made.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
+        folder = save(made, target, dtype=saved_in)
+        seconds["save"] = watch.lap()
+        say(f"saved to {folder} in {seconds['save']:.1f} s")
+    if as_json:
+        fields = told(folder)
+        fields.pop("linears", None)
+        print_json({"output": str(folder), **fields, "seconds": seconds})
+    else:
+        tables.shrunk(shrunk.report)

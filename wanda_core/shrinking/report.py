@@ -1,0 +1,56 @@
+"""A shrunk model, and the report of how it came about."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.shrinking.spec import ShrinkSpec
+
+
+@dataclass(frozen=True)
+class ShrinkReport:
+    """Report of a whole shrinking.
+
+    settings: what the configuration says now, by name: value before and after; parameters: of the dense and of the
+    shrunk model, tied ones once; removed: units gone and there before, over all blocks; by_magnitude: of experts that
+    were sent too few tokens to measure; seconds: it took; calibration: which text was read, None if none was.
+    """
+
+    settings: Mapping[str, tuple[Any, Any]]
+    parameters: tuple[int, int]
+    removed: tuple[int, int]
+    by_magnitude: int
+    seconds: float
+    calibration: dict[str, Any] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for JSON."""
+        return {
+            "settings": {name: {"before": before, "after": after} for name, (before, after) in self.settings.items()},
+            "parameters": {"before": self.parameters[0], "after": self.parameters[1]},
+            "removed": {"units": self.removed[0], "of": self.removed[1]},
+            "by_magnitude": self.by_magnitude,
+            "seconds": round(self.seconds, 3),
+            "calibration": self.calibration,
+        }
+
+    @property
+    def share_left(self) -> float:
+        """Share of the parameters that are left, 0 to 1."""
+        return self.parameters[1] / self.parameters[0]
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A shrunk model, an ordinary one of other sizes, which shares with the dense one what has the same size.
+
+    kept: which columns stayed, by the name of the matrix that reads them, int64.
+    """
+
+    lm: LanguageModel
+    spec: ShrinkSpec
+    report: ShrinkReport
+    kept: Mapping[str, Tensor]

@@ -1,0 +1,156 @@
+"""Shrinking a whole model: the dense one is only read, and the smaller one is an ordinary model of its own."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from wanda_core.calibration.batching import Batches, regrouped, singly
+from wanda_core.calibration.input_norms import check_experts_reached
+from wanda_core.errors import ModelError
+from wanda_core.model import experts
+from wanda_core.model.block_calls import BlockCall
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import Linear
+from wanda_core.progress import Progress, Steps, finish
+from wanda_core.shrinking import widths
+from wanda_core.shrinking.column_cutter import ColumnCutter
+from wanda_core.shrinking.column_moments import ColumnMoments
+from wanda_core.shrinking.report import ShrinkReport, Shrunk
+from wanda_core.shrinking.smaller_model import empty_model, share_parameters, without_memory
+from wanda_core.shrinking.spec import ShrinkSpec
+from wanda_core.text.windows import Calibration, calibrate
+
+PROBE_TOKENS = 32
+
+
+def shrink(
+    lm: LanguageModel,
+    spec: ShrinkSpec,
+    calibration: Calibration | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Shrunk:
+    """Shrink a model. `lm` stays as it is; the smaller model that is returned runs beside it, and is an ordinary one:
+    it can be pruned, measured, saved and shrunk again.
+
+    spec: the recipe; calibration: by default 16 windows of the built-in text, where the recipe needs any.
+    Raises InputError for a recipe the model cannot take, ModelError for a model whose configuration cannot say it.
+    """
+    return finish(shrink_steps(lm, spec, calibration), on_progress)
+
+
+@torch.no_grad()
+def shrink_steps(lm: LanguageModel, spec: ShrinkSpec, calibration: Calibration | None = None) -> Steps[Shrunk]:
+    """Shrink as a generator that yields progress; closing it cancels and leaves nothing behind."""
+    started = time.perf_counter()
+    settings = widths.neuron_settings(lm, spec)
+    smaller = empty_model(lm, settings)
+    share_parameters(lm, smaller)
+    if not spec.needs_inputs:
+        calibration = calibrate(lm, samples=1, seq_len=PROBE_TOKENS)  # to see that both models read the same
+    calibration = calibration or calibrate(lm)
+    lm.check_windows(calibration.ids)
+    cutter = ColumnCutter(lm, smaller, spec)
+    with experts.apart(lm.model), experts.apart(smaller):
+        yield from _through_the_blocks(lm, cutter, calibration)
+    left = without_memory(smaller)
+    if left is not None:
+        raise ModelError(f"{type(lm.model).__name__} holds {left} in a way that is not known; choose another model")
+    shrunk = replace(lm, model=smaller, carried={})  # layers that predict further tokens have the old sizes
+    text = lm.model.config.get_text_config().to_dict()  # type: ignore[operator, union-attr]
+    report = ShrinkReport(
+        {name: (text[name], value) for name, value in settings.items()},
+        (lm.n_parameters, shrunk.n_parameters),
+        (cutter.removed, cutter.units),
+        cutter.by_magnitude,
+        time.perf_counter() - started,
+        {
+            "source": calibration.source,
+            "samples": calibration.samples,
+            "seq_len": calibration.seq_len,
+            "seed": calibration.seed,
+            "bos": calibration.bos,
+            "packed": calibration.packed,
+            "fingerprint": calibration.fingerprint,
+        }
+        if spec.needs_inputs
+        else None,
+    )
+    done = {"label": spec.label, "recipe": spec.to_dict(), **report.to_dict()}
+    return Shrunk(replace(shrunk, shrunk=(*lm.shrunk, done)), spec, report, cutter.kept)
+
+
+def _through_the_blocks(lm: LanguageModel, cutter: ColumnCutter, calibration: Calibration) -> Steps[None]:
+    """Cut every block, each by what enters it in the model that is already smaller before it.
+
+    Two streams of hidden states go through, the smaller model's and, where the update asks for it, the dense one's.
+    """
+    solver = cutter.spec.solver
+    beside = cutter.spec.update != "none" and solver.dense_share > 0
+    walk = lm.walk("read")
+    ids = calibration.ids.to(lm.device)
+    yield Progress("reading", 0, len(walk), "blocks")
+    calls, hidden = walk.start(ids)
+    dense_calls, dense_hidden = lm.walk("read").start(ids) if beside else (calls, [])
+    batches = Batches(walk.tried)
+    for index, block, linears in walk:
+        step = Progress("shrinking", index, len(walk), "blocks")
+        yield step
+        call, dense_call = calls[index], dense_calls[index]
+        groups = cutter.groups(index, linears)
+        readers = [group.reader for group in groups]
+        size = batches.size(block, call, linears, singly(hidden))
+        hidden, dense_hidden = regrouped(hidden, size), regrouped(dense_hidden, size) if beside else []
+        measured = {group.reader.name: ColumnMoments(group.units) for group in groups}
+        first: dict[str, Tensor] = {}
+        for number, x in enumerate(hidden):
+            inputs, _ = run_and_record(block, call, readers, x, number)
+            first = first or inputs
+            dense_inputs: dict[str, Tensor] = {}
+            if beside:
+                dense_inputs, dense_hidden[number] = run_and_record(
+                    block, dense_call, readers, dense_hidden[number], number
+                )
+            for reader in readers:
+                if reader.name in inputs:  # the two streams may send tokens to different experts
+                    comparable = None if reader.routed else dense_inputs.get(reader.name)
+                    measured[reader.name].add(inputs[reader.name], cutter.spec.update != "none", comparable)
+            yield step
+        check_experts_reached(readers, {name for name, moments in measured.items() if moments.tokens})
+        smaller = cutter.cut(index, groups, measured, partial(_first_call, call, hidden[0]), first)
+        yield step
+        if index + 1 < len(walk):
+            hidden = walk.carry(call.run(smaller, x, number) for number, x in enumerate(hidden))
+    yield Progress("shrinking", len(walk), len(walk), "blocks")
+
+
+def _first_call(call: BlockCall, x: Tensor, block: nn.Module, readers: list[Linear]) -> dict[str, Tensor]:
+    return run_and_record(block, call, readers, x, 0)[0]
+
+
+def run_and_record(
+    block: nn.Module, call: BlockCall, readers: list[Linear], x: Tensor, number: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Run a block and keep what some of its matrices read. x (B, L, D), number: of the sequence, where it is one alone.
+
+    -> the inputs by name of the matrix, (…, C_in), none of an expert that was sent no token; the block's output.
+    """
+    inputs: dict[str, Tensor] = {}
+
+    def note(linear: Linear) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if linear.name in inputs:
+                raise ModelError(f"{linear.name} is used more than once in a pass; choose another model")
+            inputs[linear.name] = args[0]
+
+        return hook
+
+    handles = [reader.module.register_forward_pre_hook(note(reader)) for reader in readers]
+    try:
+        return inputs, call.run(block, x, number)
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,88 @@
+"""A model like another but for settings of its configuration: which of its weights then have other sizes."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+
+from wanda_core.errors import ModelError
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.loading import skeleton
+
+Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # by parameter: shape before and after
+
+
+def configured(lm: LanguageModel, settings: Mapping[str, Any]) -> Any:
+    """Return the model's configuration with other settings of the part that reads text."""
+    config: Any = copy.deepcopy(lm.model.config)
+    text = config.get_text_config()
+    for name, value in settings.items():
+        setattr(text, name, value)
+    return config
+
+
+def empty_model(lm: LanguageModel, settings: Mapping[str, Any]) -> nn.Module:
+    """Build the model with other settings, all parameters without memory, as transformers will when it loads it.
+
+    Raises ModelError where there is no such model.
+    """
+    config = configured(lm, settings)
+    with init_empty_weights(include_buffers=False):
+        model = skeleton(config, lm.name, dtype=lm.dtype)
+    return model.eval().requires_grad_(False)
+
+
+def other_shapes(dense: nn.Module, smaller: nn.Module) -> Shapes:
+    """List the parameters whose sizes differ. Raises ModelError where one model has parameters that the other lacks."""
+    before, after = _named(dense), _named(smaller)
+    if before.keys() != after.keys():
+        name = min(before.keys() ^ after.keys())
+        raise ModelError(f"{type(dense).__name__} has other parameters in another size, such as {name}")
+    return {
+        name: (tuple(before[name].shape), tuple(after[name].shape))
+        for name in before
+        if before[name].shape != after[name].shape
+    }
+
+
+def share_parameters(dense: LanguageModel, smaller: nn.Module) -> None:
+    """Give a model without memory every parameter and buffer of the dense one that has the same size, to share it."""
+    for name, parameter in _named(dense.model).items():
+        put(smaller, name, parameter)
+    for name, buffer in dense.model.named_buffers():
+        module, own = _holder(smaller, name)
+        if module._buffers[own] is not None and module._buffers[own].shape == buffer.shape:  # type: ignore[union-attr]
+            module._buffers[own] = buffer
+    for module in smaller.modules():  # others are as the class computes them
+        for own, value in module._buffers.items():
+            module._buffers[own] = value.to(dense.device) if value is not None else None
+    generation: Any = getattr(dense.model, "generation_config", None)
+    if generation is not None:
+        smaller.generation_config = copy.deepcopy(generation)
+
+
+def put(model: nn.Module, name: str, value: Tensor) -> None:
+    """Give a model a parameter of that name, unless it has another size there."""
+    module, own = _holder(model, name)
+    held = module._parameters[own]
+    if held is not None and held.shape == value.shape:
+        parameter = value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=False)
+        module._parameters[own] = parameter
+
+
+def without_memory(model: nn.Module) -> str | None:
+    """Return the name of a parameter or buffer that has no memory, None where all have."""
+    held = [*_named(model).items(), *model.named_buffers()]
+    return next((name for name, value in held if value.device == torch.device("meta")), None)
+
+
+def _named(model: nn.Module) -> dict[str, nn.Parameter]:
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
+def _holder(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    return model.get_submodule(path), own

@@ -17,7 +17,7 @@ DEV  := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test quick families lint replay bench device-check soak browser clean FORCE
+.PHONY: help run test quick families lint replay bench device-check soak safe safe-short browser clean FORCE
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,15 @@ soak: $(DEV) ## Random recipes for ten minutes (MINUTES=10), then a server's lon
 	$(PY) -m pytest -m long
 	$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 	$(PY) -m benchmarks.server_soak $(if $(ROUNDS),--rounds $(ROUNDS))
+
+# What they measure is measured one test at a time.
+safe: $(DEV) browser ## Every attack on the table of reliability, whole, its figures beside their targets (an hour)
+	@$(PY) -m wanda_core.model.builtin
+	@export WANDA_SAFE=whole WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m safe tests/safe
+
+safe-short: $(DEV) browser ## A short form of each, below 15 minutes
+	@$(PY) -m wanda_core.model.builtin
+	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m safe tests/safe
 
 clean: ## Remove the environment and caches; the built-in model stays in the user's cache folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .gradio

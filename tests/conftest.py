@@ -32,7 +32,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
-MINUTES = ("families", "long")  # marks of tests that take minutes
+MINUTES = ("families", "long", "safe")  # marks of tests that take minutes
 
 # The same examples on every run: a failure here fails everywhere, and no database is written.
 settings.register_profile("wanda", deadline=None, max_examples=60, derandomize=True, database=None)

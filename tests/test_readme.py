@@ -34,7 +34,8 @@ ELSEWHERE = {
 }
 WITHOUT_MODEL = ("app", "sparsity", "site", "report", "push")  # commands
 # Whose options README names.
-OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", *WITHOUT_MODEL)
+OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", "distil")
+OFFERING += WITHOUT_MODEL
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
 
 
@@ -86,7 +87,7 @@ def test_every_command_line_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
     # Else it never ends.
-    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port, tools: served.append((host, port, tools)))
+    monkeypatch.setattr("wanda_ui.start.serve", lambda host, port, tools, lan: served.append((host, port, tools, lan)))
     pushed = []
 
     def push(folder, repo, private):
@@ -116,7 +117,8 @@ def test_every_command_line_runs(place, monkeypatch):
             )
             code, said = done.returncode, done.stderr
         assert code == 0, f"{shlex.join(command)}: {said}"
-    assert served == [(None, None, False), (None, None, True)]
+    plain, lan, tools = (False, False), (False, True), (True, False)
+    assert served == [(None, None, *wishes) for wishes in (plain, lan, tools)]
     assert pushed == [(True, "me/wanda-50", True)]
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from wanda_core.text.documents import read_documents
     from wanda_core.text.files import read_text
     from wanda_core.text.windows import Calibration, calibrate
+    from wanda_core.training.distil import distil
+    from wanda_core.training.settings import Training
 
 # The module of each public name. Rooms import each other, never this file, so it must not import them either.
 _HOMES = {
@@ -52,6 +54,8 @@ _HOMES = {
     "text.documents": ("read_documents",),
     "text.files": ("read_text",),
     "text.windows": ("Calibration", "calibrate"),
+    "training.distil": ("distil",),
+    "training.settings": ("Training",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -77,11 +81,13 @@ __all__ = [
     "Shrunk",
     "Solver",
     "StorageError",
+    "Training",
     "Variant",
     "WandaError",
     "__version__",
     "agreement",
     "calibrate",
+    "distil",
     "generate",
     "load_located",
     "load_model",

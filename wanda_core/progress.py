@@ -25,6 +25,7 @@ Stage = Literal[
     "embeddings",
     "pruning",
     "shrinking",
+    "training",
     "analysis",
     "perplexity",
     "dense",

@@ -22,11 +22,15 @@ def serve(
         bool,
         option("Let programs and assistants of this machine use the lab too, by gradio_client and at /mcp."),
     ] = False,
+    lan: Annotated[
+        bool,
+        option("Let a class in the same network use the page, within a public server's limits; its address is shown."),
+    ] = False,
 ) -> None:
     """Serve the page in which models are pruned, looked into and compared, until Ctrl-C."""
     from wanda_ui import start
 
-    start.serve(host=host, port=port, tools=tools)
+    start.serve(host=host, port=port, tools=tools, lan=lan)
 
 
 commands.app.command("site")(site)

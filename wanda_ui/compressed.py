@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-PATHS = re.compile(r"/((assets|static|svelte)/.+|config|theme\.css|gradio_api/theme\.css)")
+PATHS = re.compile(r"/((assets|static|svelte)/.+|class|config|theme\.css|gradio_api/theme\.css)")
 TYPES = re.compile(rb"(text/(css|javascript|html|plain)|application/(javascript|json))|image/svg")
 LEAST, MOST = 1_000, 8_000_000  # bytes worth compressing, and bytes that are held at once for it
 MOST_KEPT = 16_000_000  # bytes of what was compressed, kept by path and state of the file; beyond it all are let go

@@ -20,6 +20,9 @@ from wanda_core.model import builtin
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
 from wanda_ui.away.shell import answer as report_shell
+from wanda_ui.classroom import network
+from wanda_ui.classroom.announce import announce
+from wanda_ui.classroom.page import ROUTES as CLASS_ROUTES
 from wanda_ui.compare import tab as compare_tab
 from wanda_ui.compressed import Compressed
 from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
@@ -94,7 +97,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "favicon_path": FAVICON,
         "app_kwargs": {
             "middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
-            "routes": [*ROUTES],
+            "routes": [*ROUTES, *CLASS_ROUTES],
             "lifespan": lifespan,
         },
         "ssr_mode": False,
@@ -152,20 +155,25 @@ def prepared(settings: Settings) -> AppState:
     return state
 
 
-def serve(host: str | None = None, port: int | None = None, tools: bool = False) -> None:
+def serve(host: str | None = None, port: int | None = None, tools: bool = False, lan: bool = False) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
     host, port: where to listen; Gradio's own settings when None; tools: whether programs and assistants of this machine
-    may use it too, as WANDA_TOOLS says. Raises SystemExit, with a sentence, for a setting in
-    the environment that breaks its rule, and on a ZeroGPU Space for a model that cannot be loaded.
+    may use it too, as WANDA_TOOLS says; lan: whether a class in the same network may, within the limits of a public
+    server. Raises SystemExit, with a sentence, for a setting in the environment that breaks its rule, for a machine
+    that is in no network, and on a ZeroGPU Space for a model that cannot be loaded.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # uvicorn would take a visitor's address from a header; WANDA_TRUSTED_HEADER says whether one may be believed.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    wishes = {**({"WANDA_TOOLS": "1"} if tools else {}), **({"WANDA_PUBLIC": "1"} if lan else {})}
     try:
-        settings = Settings.from_environment({**os.environ, **({"WANDA_TOOLS": "1"} if tools else {})})
+        settings = Settings.from_environment({**os.environ, **wishes})
         if settings.tools:
             check_installed()
+        if lan:
+            host = host or network.EVERYWHERE
+            network.class_of(host, 0, "", network.own_addresses())  # known before the model is loaded
     except InputError as error:
         raise SystemExit(str(error)) from None
     keep_freed_memory()
@@ -181,5 +189,8 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False)
         print(
             f"* Tools for programs of this machine: {page.local_url} (gradio_client), {page.local_url}mcp (assistants)"
         )
+    if lan and host is not None:
+        page.joined = network.class_of(host, page.server_port, network.new_code(), network.own_addresses())
+        announce(page.joined, str(page.local_url))
     state.start()
     page.block_thread()

@@ -68,7 +68,7 @@ class Settings:
         if settings.tools and settings.public:
             raise InputError(
                 "WANDA_TOOLS is 1 and this server is public, and tools are for programs of its owner; leave --tools "
-                "and WANDA_TOOLS out, or serve a page of your own without WANDA_PUBLIC"
+                "and WANDA_TOOLS out, or serve a page of your own without WANDA_PUBLIC and --lan"
             )
         return settings
 

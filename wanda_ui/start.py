@@ -13,13 +13,13 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 EXCEPTIONS = ("no_proxy", "NO_PROXY")  # of both the first counts, where it is there
 
 
-def serve(host: str | None = None, port: int | None = None, tools: bool = False) -> None:
-    """Serve the page until stopped, also behind a proxy. host, port, tools: as of `wanda_ui.page.serve`."""
+def serve(host: str | None = None, port: int | None = None, tools: bool = False, lan: bool = False) -> None:
+    """Serve the page until stopped, also behind a proxy. host, port, tools, lan: as of `wanda_ui.page.serve`."""
     except_from_proxy(os.environ, (*THIS_MACHINE, host or os.environ.get("GRADIO_SERVER_NAME") or ""))
     with without_unusable_proxy():
         from wanda_ui import page
 
-    page.serve(host, port, tools)
+    page.serve(host, port, tools, lan)
 
 
 def except_from_proxy(environ: MutableMapping[str, str], hosts: tuple[str, ...]) -> None:

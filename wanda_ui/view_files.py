@@ -1,4 +1,4 @@
-"""The scripts and the style that draw the page, read from `assets/view`, which has no build step."""
+"""The scripts and the style that draw the page, read from `assets/view` and `assets/lesson`; there is no build step."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,13 +7,15 @@ from pathlib import Path
 from wanda_core.assets import ASSETS
 
 FOLDER = ASSETS / "view"
+LESSON = ASSETS / "lesson"
 FAVICON = ASSETS / "favicon.svg"
+SHARED = (1,)  # words, numbers, elements
 FIRST_OF_LEAVES = 50  # numbers from here on are of pages without a server: the report, the static page
 
 
-def scripts_of(needed: Callable[[int], bool]) -> str:
-    """Join the scripts whose numbers are needed, in their order."""
-    files = sorted((_number(path), path) for path in FOLDER.glob("*.js"))
+def scripts_of(needed: Callable[[int], bool], folder: Path = FOLDER) -> str:
+    """Join the scripts of a folder whose numbers are needed, in their order."""
+    files = sorted((_number(path), path) for path in folder.glob("*.js"))
     return "\n".join(path.read_text(encoding="utf-8") for number, path in files if needed(number))
 
 
@@ -33,6 +35,18 @@ def style() -> str:
 def leaf_style() -> str:
     """Read what pages without a server have of style beside that of the view."""
     return (FOLDER / "leaf.css").read_text(encoding="utf-8")
+
+
+@cache
+def class_scripts() -> str:
+    """Read the scripts of the page on which a class finds the lesson and its answers are read."""
+    return scripts_of(lambda number: number in SHARED) + scripts_of(lambda number: number >= FIRST_OF_LEAVES, LESSON)
+
+
+@cache
+def class_style() -> str:
+    """Read what that page has of style beside that of pages without a server."""
+    return (LESSON / "class.css").read_text(encoding="utf-8")
 
 
 def _number(path: Path) -> int:

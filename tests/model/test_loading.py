@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BartConfig, T5Config
 
 from wanda_core.errors import InputError, ModelError, WandaError, shortened_path
+from wanda_core.model import loading
 from wanda_core.model.devices import default_device, default_dtype, free_memory
 from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locate
 from wanda_core.model.names import normal_name
@@ -204,7 +205,7 @@ def test_a_model_that_only_encodes_is_refused(tmp_path):
     from transformers import ViTConfig
 
     ViTConfig().save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").touch()
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert "(vit) is not a causal language model" in refusal(str(tmp_path))
 
 
@@ -249,7 +250,7 @@ def test_a_configuration_of_another_model_is_refused(folder, fields):
 
 
 def test_a_model_larger_than_memory_is_refused_before_its_weights_are_read(folder, monkeypatch):
-    (folder / "model.safetensors").write_bytes(b"")  # would fail at once if it were opened
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", None)  # it would fail if it were called
     monkeypatch.setenv("WANDA_MEMORY_LIMIT", "1000")
     message = refusal(str(folder))
     assert "needs 0.0 GB for its weights and 0.0 GB of memory are free on cpu" in message

@@ -27,13 +27,16 @@ UPDATES = {
 def card(record: dict[str, Any]) -> str:
     """Return README.md for the record in `wanda.json`: YAML front matter, then what was done and what it means."""
     base, shrunk, pruned = record["base"], record.get("shrunk", []), "recipe" in record
+    training = record.get("training")
+    retrained = "**The kept weights were trained.**" if training else "Nothing was retrained."
     lines = [
         *_front_matter(base, pruned),
         f"# {base['title']}, {'pruned' if pruned else 'shrunk'}: {record['label']}",
         "",
         *(line for step in shrunk for line in _what_is_gone(step)),
         *(_what_is_zero(record) if pruned else []),
-        "Nothing was retrained.",
+        retrained,
+        *_training(training),
         "",
         f"- Base model: {_source(base)}",
         *(line for step in shrunk for line in _of_shrinking(step)),
@@ -144,6 +147,23 @@ def _calibration(source: dict[str, Any] | None) -> str:
     joined = ", documents joined" if source.get("packed") else ""
     windows = f"{source['samples']} windows of {source['seq_len']} tokens{begun}"
     return f"{windows}, {source['source']}{joined}, seed {source['seed']}"
+
+
+def _training(training: dict[str, Any] | None) -> list[str]:
+    """Return what was trained, on which text and to what end, as lines; none for a model that was pruned alone."""
+    if training is None:
+        return []
+    settings, (before, after) = training["settings"], training["kl"]
+    read = training["calibration"]
+    windows = f"{read['samples']} windows of {read['seq_len']} tokens, {read['source']}"
+    return [
+        "",
+        "After pruning, every weight that was not zero was trained towards the base model's predictions:",
+        f"{settings['steps']:,} steps of Adam on {windows} ({training['tokens']:,} tokens in all, those",
+        "that came again counted again). This is training, not pruning alone: compare it with trained models.",
+        f"KL divergence from the base model on {training['held_out']}, which training does not read:",
+        f"{before:.4f} nats before, {after:.4f} after.",
+    ]
 
 
 def _perplexities(measured: dict[str, dict[str, Any] | None]) -> list[str]:

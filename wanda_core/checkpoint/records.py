@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 import platform
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from wanda_core.version import __version__
@@ -34,7 +35,7 @@ def record(
     labels = [step["label"] for step in lm.shrunk]
     zeros: dict[str, Any] = {}
     if not isinstance(variant, Shrunk):
-        labels.append(variant.spec.label)
+        labels.append(variant.label)
         zeros = _zeros(variant)
     return {
         "format": FORMAT,
@@ -58,6 +59,7 @@ def _zeros(variant: "Variant") -> dict[str, Any]:
     return {
         "recipe": variant.spec.to_dict(),
         "calibration": report.calibration,
+        "training": None if report.training is None else asdict(report.training),
         "sparsity": report.sparsity,
         "prunable_weights": report.n_prunable,
         "zeros": sum(linear.zeros for linear in report.linears),

@@ -14,6 +14,7 @@ from wanda_core.cli.pruning import measure_norms, prune
 from wanda_core.cli.pushing import push
 from wanda_core.cli.shrinking import shrink
 from wanda_core.cli.sweeping import sweep
+from wanda_core.cli.training import distil
 from wanda_core.machine.process import keep_freed_memory, leave, rank_and_size
 from wanda_core.version import __version__
 
@@ -45,6 +46,7 @@ app.command("prune")(prune)
 app.command("shrink")(shrink)
 app.command("profile")(measure_norms)
 app.command("sweep")(sweep)
+app.command("distil")(distil)
 app.command("perplexity")(perplexity)
 app.command("evaluate")(run_tasks)
 app.command("generate")(generate)

@@ -11,6 +11,7 @@ from torch import Tensor
 from wanda_core.checks import MAX_SEED, check_whole
 from wanda_core.errors import InputError, ModelError, WandaError, first_line, shortened
 from wanda_core.evaluation.next_logits import next_logits
+from wanda_core.model.chat_template import TemplateError, in_template
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
@@ -114,14 +115,12 @@ def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
     check_prompt(prompt)
     if chat and lm.tokenizer.chat_template:
         try:
-            text = lm.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-            )
-        except Exception as error:  # a template is a program of the model's author
+            text = in_template(lm.tokenizer, [{"role": "user", "content": prompt}], answer_follows=True)
+        except (TemplateError, ValueError) as error:  # a template is a program of the model's author
             raise ModelError(
                 f"the model's chat template failed ({first_line(error)}); switch the template off"
             ) from error
-        tokens = lm.tokenizer(str(text), add_special_tokens=False)["input_ids"]
+        tokens = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
         lm.check_tokens(tokens)
     else:
         tokens = lm.encode(prompt)

@@ -19,8 +19,10 @@ from wanda_core.model.blocks import BlockWalk, Role
 from wanda_core.model.causality import check_first_block_causal
 from wanda_core.model.devices import check_memory
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.limits import check_count
 from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.model.loading import locate, skeleton
+from wanda_core.model.stored_tensors import stored_tensors
 from wanda_core.progress import Progress
 
 
@@ -106,8 +108,10 @@ def open_model(
     """
     located = locate(name, device, dtype, on_progress, whole=False)
     name = located.name
+    tensors = stored_tensors(located.folder, name)
     with init_empty_weights(include_buffers=False):
-        model: Any = skeleton(located.config, name, dtype=located.dtype)
+        model: Any = skeleton(located.config, name, len(tensors), dtype=located.dtype)
+    check_count(name, model, tensors)
     tokenizer = located.tokenizer()
     try:
         with contextlib.suppress(OSError):  # there is none

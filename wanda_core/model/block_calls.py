@@ -153,7 +153,7 @@ def _pass(model: nn.Module, blocks: nn.ModuleList, ids: Tensor, output: Any, by:
 
         return note
 
-    with _forwards(blocks, instead):
+    with forwards(blocks, instead):
         _run_until_stopped(model, ids)
     if len(seen.calls) < len(blocks):
         raise ModelError(
@@ -179,7 +179,7 @@ def output_of_first(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> Any
 
         return compute
 
-    with _forwards(blocks[:1], instead):
+    with forwards(blocks[:1], instead):
         _run_until_stopped(model, ids)
     if not outputs:
         raise ModelError("block 0 was never called in a forward pass, so its inputs are unknown; choose another model")
@@ -197,7 +197,7 @@ def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[
 
         return note
 
-    with _forwards(blocks[:1], instead):
+    with forwards(blocks[:1], instead):
         for sample in ids:
             _run_until_stopped(model, sample[None])
     return inputs
@@ -243,7 +243,7 @@ def _holds_state(value: Any) -> bool:
 
 
 @contextmanager
-def _forwards(blocks: Any, make: Any) -> Iterator[None]:
+def forwards(blocks: Any, make: Any) -> Iterator[None]:
     """Context manager: `make(index, forward)` runs in place of each block's forward."""
     before = [block.__dict__.get("forward") for block in blocks]  # accelerate puts its own there
     try:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from transformers import AutoConfig, PreTrainedConfig
 
 from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
-from wanda_core.model import builtin, gguf_file, hub
+from wanda_core.model import builtin, gguf_file, hub, limits
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
 from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
 from wanda_core.progress import Progress
@@ -61,6 +61,8 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
         raise InputError(
             f"{shortened_path(name)} holds no config.json, so it is not a model folder; give one that does"
         )
+    limits.check_files(folder, name)
+    limits.check_config_numbers(folder, name)
     check_no_pointers(folder, name)
     check_weights_there(folder, name)
     try:

@@ -68,7 +68,7 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
                 report(Progress("converting", 0, 1, "parts", file.name))
                 try:
                     convert(file, fresh, file.stem, dtype)
-                except (OSError, MemoryError):
+                except (OSError, MemoryError, ModelError):
                     raise
                 except Exception as error:  # a stranger's file: its readers raise types of their own
                     raise ModelError(
@@ -93,10 +93,12 @@ def _looked_into(file: Path, name: str) -> "tuple[int, torch.dtype]":
     from gguf import GGUFReader
 
     from wanda_core.model.folder_faults import LFS_REMEDY, is_pointer
+    from wanda_core.model.gguf_header import check_header
 
     if is_pointer(file):
         raise ModelError(f"{shortened_path(name)} is only the Git LFS pointer to the file; {LFS_REMEDY}")
     try:
+        check_header(file)
         reader = GGUFReader(file)
         parts = reader.fields.get("split.count")
         of = int(parts.parts[-1][0]) if parts is not None else 1
@@ -144,11 +146,18 @@ def making(folder: Path) -> Iterator[Path]:
 
 def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype") -> None:
     """Dequantise to a type and save as an ordinary checkpoint. title: the name that its configuration gets."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import torch
+    from gguf import GGUFReader
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    from wanda_core.model.limits import check_numbers_of, few_parameters
     from wanda_core.model.stored_tensors import check_complete, check_shapes
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(gguf.parent, **source)
+    check_numbers_of(config.to_dict(), str(gguf))
+    with few_parameters(str(gguf), len(GGUFReader(gguf).tensors)), torch.device("meta"):
+        AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=dtype, output_loading_info=True, **source)
     model, found = read
     check_shapes(str(gguf), found["mismatched_keys"])

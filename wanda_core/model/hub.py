@@ -25,6 +25,7 @@ from huggingface_hub.utils import tqdm
 
 from wanda_core.errors import GatedError, InputError, ModelError, WandaError, first_line, shortened, shortened_path
 from wanda_core.model.hub_files import WEIGHTS, lacking_files, wanted_files
+from wanda_core.model.limits import check_file_sizes
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.model.waiting import NoAnswerError, call_apart
@@ -91,7 +92,9 @@ def download(
         commit = info.sha or revision or DEFAULT_REVISION
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         transfer = _Transfer(name, hub_id, commit, token)
+        check_file_sizes(name, {file: size for file, size in sizes.items() if file == INDEX})  # it is fetched now
         wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
+        check_file_sizes(name, {file: sizes[file] for file in wanted})
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
         if weigh is not None:
             counts = info.safetensors.parameters if info.safetensors is not None else None

@@ -27,9 +27,11 @@ from wanda_core.model.devices import (
 from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.limits import check_count, few_parameters
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.names import normal_name
 from wanda_core.model.stored_tensors import (
+    StoredTensor,
     carried_tensors,
     check_complete,
     check_finite,
@@ -134,8 +136,8 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     name = located.name
     devices = _devices(located.device, located.spread)
     spread = len(devices) > 1
-    _check_fits(located.config, name, devices, located.dtype)
     tensors = stored_tensors(located.folder, name)
+    _check_fits(located.config, name, devices, located.dtype, tensors)
     check_numbers(name, tensors)
     tokenizer = located.tokenizer()
     try:
@@ -194,21 +196,33 @@ def _check_on_gpus(model: Any, name: str) -> None:
         )
 
 
-def _check_fits(config: PreTrainedConfig, name: str, devices: list[torch.device], dtype: torch.dtype) -> None:
-    """Raise ModelError for a model that cannot be built or whose weights do not fit in memory."""
+def _check_fits(
+    config: PreTrainedConfig,
+    name: str,
+    devices: list[torch.device],
+    dtype: torch.dtype,
+    tensors: Mapping[str, StoredTensor],
+) -> None:
+    """Raise ModelError for a model that cannot be built, does not fit in memory, or whose files do not hold it."""
     with torch.device("meta"):
-        model = skeleton(config, name)
-    check_memory(sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize, name, devices)
+        model = skeleton(config, name, len(tensors))
+    weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
+    check_count(name, model, tensors)
 
 
-def skeleton(config: PreTrainedConfig, name: str, **options: Any) -> nn.Module:
-    """Build a model as transformers does, from its configuration alone. options: for transformers.
+def skeleton(config: PreTrainedConfig, name: str, stored: int, **options: Any) -> nn.Module:
+    """Build a model as transformers does, from its configuration alone.
 
-    Call it within a context that keeps the weights out of memory. Raises ModelError for a model that is no decoder, or
-    none that can be pruned.
+    stored: how many tensors its files hold, which bounds what is built; options: for transformers. Call it within a
+    context that keeps the weights out of memory. Raises ModelError for a model that is no decoder, or none that can be
+    pruned.
     """
     try:
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+        with few_parameters(name, stored):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+    except ModelError:
+        raise
     except Exception as error:  # sizes that make no model raise whatever arithmetic they break
         known = why_not_built(config)
         if known:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.errors import ModelError, first_line, shortened, shortened_path
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
@@ -31,6 +31,9 @@ WEIGHT = re.compile(r"(weight|_proj)$")  # integers elsewhere may be tables
 NUMBERS = {"F64", "F32", "F16", "BF16"}  # safetensors' names of what weights may be stored in
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
 MOST_BYTES = 4  # of a weight in any checkpoint that is met
+# Bytes of the lists of tensors at the heads of files, of one and of all: 100,000 tensors take 12 MB. Each byte takes
+# several in memory.
+LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
     """
     try:
         tensors: dict[str, StoredTensor] = {}
-        for file, names in _by_file(folder).items():
+        by_file = _by_file(folder)
+        _check_headers(by_file, name)
+        for file, names in by_file.items():
             with safe_open(file, framework="pt", backend="pread") as opened:
                 for tensor in names if names is not None else opened.keys():
                     piece = opened.get_slice(tensor)
@@ -64,6 +69,21 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         raise ModelError(
             f"the weights of {shortened_path(name)} could not be read: {first_line(error)}; give a complete checkpoint"
         ) from error
+
+
+def _check_headers(files: Iterable[Path], name: str) -> None:
+    """Raise ModelError for files whose lists of tensors, or what says to be one, are too long to be read."""
+    total = 0
+    for file in files:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")  # which the format begins with
+        total += length
+        if length > LONGEST_HEADER or total > LONGEST_HEADERS:
+            raise ModelError(
+                f"{shortened_path(name)} has a list of {total / 1e6:,.0f} MB at the head of {shortened(file.name)}, "
+                f"and at most {LONGEST_HEADER / 1e6:.0f} MB, {LONGEST_HEADERS / 1e6:.0f} MB of all files, are read; "
+                "give an undamaged checkpoint or choose another model"
+            )
 
 
 def _by_file(folder: Path) -> dict[Path, list[str] | None]:

@@ -1,6 +1,7 @@
 """Loading a model's tokenizer; a folder without one is refused, where transformers would make an empty one."""
 
 import importlib.util
+import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.model.chat_template import check_template
 
 # Files that hold a vocabulary, of any kind of tokenizer.
 VOCABULARIES = (
     *("tokenizer.json", "tekken.json", "vocab.*", "merges.txt", "byte_maps.json", "dict.txt", "bpe.codes"),
     *("*.model", "*.spm", "*.tiktoken"),
 )
+MOST_GROWTH = 1000  # times as long as a text may become before it is cut into tokens; 1 to 5 are met
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
@@ -32,6 +35,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
     Raises ModelError for a folder without one, for one that knows no word, and for one that cannot be read.
     """
+    check_expansions(folder, name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
     except Exception as error:  # a stranger's files: their readers raise types of their own
@@ -48,7 +52,39 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
             or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "
             "tokenizer.json of the model it was made from"
         )
+    check_template(tokenizer, name)
     return tokenizer
+
+
+def check_expansions(folder: Path, name: str) -> None:
+    """Raise ModelError for a tokenizer.json whose rules make a long text of a short one: twenty that put ten letters in
+    the place of one fill any memory, and end the process, with the first prompt."""
+    try:
+        rules = json.loads((folder / "tokenizer.json").read_bytes())
+        growth = _growth([rules.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")])
+    except (OSError, ValueError, AttributeError, RecursionError):  # there is none, or what reads it says what is wrong
+        return
+    if growth > MOST_GROWTH:
+        raise ModelError(
+            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
+            f"{MOST_GROWTH} are allowed; take the tokenizer of the model it was made from"
+        )
+
+
+def _growth(rules: object) -> float:
+    """Return how many times as long a text may become by what tokenizer.json calls Replace, in all rules together."""
+    growth, waiting = 1.0, [rules]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+            if part.get("type") == "Replace" and isinstance(content := part.get("content"), str):
+                pattern = part.get("pattern")
+                literal = pattern.get("String") if isinstance(pattern, dict) else None
+                growth *= max(1.0, len(content) / max(1, len(literal) if isinstance(literal, str) else 1))
+    return growth
 
 
 def _why_none(folder: Path, name: str) -> str | None:

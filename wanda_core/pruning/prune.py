@@ -73,7 +73,7 @@ def prune_steps(
     if norms:
         fingerprint = calibration.fingerprint if calibration else profile.calibration if profile else ""
         deciding_norms = Profile(norms, fingerprint, spec.order)
-    source = _calibration_source(calibration, profile if spec.needs_calibration else None)
+    source = calibration_source(calibration, profile if spec.needs_calibration else None)
     seconds = time.perf_counter() - started
     report = PruneReport(
         tuple(pruner.reports),
@@ -163,7 +163,7 @@ def check_pattern(linears: list[Linear], spec: PruneSpec) -> None:
             )
 
 
-def _calibration_source(calibration: Calibration | None, profile: Profile | None) -> dict[str, object] | None:
+def calibration_source(calibration: Calibration | None, profile: Profile | None = None) -> dict[str, object] | None:
     """Describe the text that was read, else the one the profile was measured on, as plain values for reports."""
     if calibration is not None:
         return {

@@ -33,13 +33,34 @@ class LinearReport:
 
 
 @dataclass(frozen=True)
+class TrainingReport:
+    """Report of a training of the kept weights towards the dense model.
+
+    settings: of the training; calibration: the text that was read; tokens: read in all, those that came again counted
+    again; seconds: it took, in all runs; held_out: name of a text that training does not see; windows, seq_len: read of
+    it; kl, top1: how far the pruned model's predictions there are from the dense one's, as in `Agreement`, before and
+    after.
+    """
+
+    settings: dict[str, Any]
+    calibration: dict[str, Any]
+    tokens: int
+    seconds: float
+    held_out: str
+    windows: int
+    seq_len: int
+    kl: tuple[float, float]
+    top1: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class PruneReport:
     """Report of a whole pruning.
 
     linears: one report each, in the order they were pruned; seconds: it took; calibration: which text was read, None
     if none was; blocks: the sparsity asked of every block; outlier_ratios: of every block, measured for allocation
     `owl`; processes: for each of several that worked together, its seconds and how many of them it spent exchanging
-    and waiting.
+    and waiting; training: of the kept weights, None for a model that was pruned alone.
     """
 
     linears: tuple[LinearReport, ...]
@@ -48,6 +69,7 @@ class PruneReport:
     blocks: tuple[float, ...] = ()
     outlier_ratios: tuple[float, ...] | None = None
     processes: tuple[tuple[float, ...], ...] = ()
+    training: TrainingReport | None = None
 
     @property
     def sparsity(self) -> float:
@@ -77,6 +99,11 @@ class Variant:
     spec: PruneSpec
     report: PruneReport
     profile: Profile | None
+
+    @property
+    def label(self) -> str:
+        """The recipe's short name for people, and whether the kept weights were trained."""
+        return self.spec.label + (", then trained" if self.report.training else "")
 
     def pruned_weight(self, name: str) -> Tensor:
         """Return the weight of a linear after pruning, (C_out, C_in). name: the linear's full name."""

@@ -31,7 +31,7 @@ def empty_model(lm: LanguageModel, settings: Mapping[str, Any]) -> nn.Module:
     """
     config = configured(lm, settings)
     with init_empty_weights(include_buffers=False):
-        model = skeleton(config, lm.name, dtype=lm.dtype)
+        model = skeleton(config, lm.name, len(lm.model.state_dict()), dtype=lm.dtype)
     return model.eval().requires_grad_(False)
 
 

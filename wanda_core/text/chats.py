@@ -88,9 +88,11 @@ def in_words(lm: "LanguageModel", given: object) -> str:
             f"the text holds chats, and {lm.title} has no chat template to put them into words; choose a model that "
             "has one, or name a column of text (--column)"
         )
+    from wanda_core.model.chat_template import TemplateError, in_template
+
     try:
-        return str(lm.tokenizer.apply_chat_template(chat, tokenize=False))
-    except Exception as error:  # a template is a program of the model's author
+        return in_template(lm.tokenizer, chat)
+    except (TemplateError, ValueError) as error:  # a template is a program of the model's author
         roles = ", ".join(message["role"] for message in chat[:6])
         raise InputError(
             f"the chat template of {lm.title} does not take a chat of {roles} ({first_line(error)}); leave such chats "

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import gradio as gr
 
 from wanda_core.errors import WandaError
+from wanda_ui.classroom.network import Class
 from wanda_ui.faults import note
 from wanda_ui.gate.download import Download
 from wanda_ui.gate.rules import check_covered
@@ -35,7 +36,7 @@ class GuardedPage(gr.Blocks):
     waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these two, None
     where nothing is kept there. tools: numbers of the events that are tools; assistants: answers a request for them by
     the Model Context Protocol, within `running`. Both are for programs of this machine alone, and empty unless its
-    owner switched them on.
+    owner switched them on. joined: where a class opens the page, None where it is served to this machine alone.
     """
 
     settings = Settings()
@@ -46,6 +47,7 @@ class GuardedPage(gr.Blocks):
         self.downloads: dict[str, Callable[[str, str], Download | None]] = {}
         self.tools: frozenset[int] = frozenset()
         self.assistants: Assistants | None = None
+        self.joined: Class | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -15,6 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.formparsers import MultiPartException
 
 from wanda_core.errors import WandaError
+from wanda_ui.classroom.page import PATHS as CLASS
 from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.download import answer_download
@@ -26,7 +27,7 @@ from wanda_ui.language import choose, say
 
 NAME = body.NAME.pattern
 READ = re.compile(
-    rf"/?|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
+    rf"/?|{CLASS}|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")

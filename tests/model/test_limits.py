@@ -1,0 +1,144 @@
+"""What a stranger's files may ask for: sizes, numbers and names, refused before anything is read or built."""
+
+import json
+import os
+import shutil
+import threading
+
+import pytest
+import torch
+from fake_hub import MODEL, Info, hub_answers
+from fake_hub import refusal as hub_refusal
+from model.test_gguf_file import write
+
+from wanda_core.errors import ModelError
+from wanda_core.model import limits
+from wanda_core.model.gguf_header import HeaderError, check_header
+from wanda_core.model.limits import check_file_sizes, check_inside, few_parameters
+from wanda_core.model.loading import load_model
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of a good model that the test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def configure(folder, **fields):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"num_hidden_layers": 10**6}, "has 'num_hidden_layers' 1000000 in its config.json, and models have 10,000 at"),
+        (
+            {"num_hidden_layers": 2000},
+            "makes more than 1,120 weight tensors, and its files hold 30; repair config.json",
+        ),
+        ({"vision": [{"n_experts": 10**5}]}, "has 'n_experts' 100000 in its config.json"),
+        ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 2,147,483,647"),
+        ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
+    ],
+)
+def test_numbers_that_no_model_has_are_told_with_the_bound(folder, refusal, fields, said):
+    configure(folder, **fields)
+    assert said in refusal(folder)
+
+
+def test_numbers_that_are_no_sizes_may_be_of_any_size(folder):
+    configure(folder, model_max_length=10**30, max_position_embeddings=10**9, num_items=10**15, layers=True)
+    assert load_model(str(folder), device="cpu").revision == "local"
+
+
+def test_other_threads_may_make_what_they_like_meanwhile():
+    with few_parameters("owner/model", 0):
+        many = [torch.nn.Linear(1, 1) for _ in range(limits.MORE_PARAMETERS // 2)]
+        other = threading.Thread(target=lambda: many.extend(torch.nn.Linear(1, 1) for _ in range(10)))
+        other.start()
+        other.join()
+        with pytest.raises(ModelError, match="more than 1,000 weight tensors, and its files hold 0"):
+            torch.nn.Linear(1, 1)
+    assert len(many) == limits.MORE_PARAMETERS // 2 + 10
+    torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "megabytes", "refused"),
+    [
+        *[
+            ("config.json", 8, False),
+            ("config.json", 9, True),
+            ("tokenizer.json", 64, False),
+            ("tokenizer.json", 65, True),
+        ],
+        *[("chat_template.jinja", 2, True), ("additional_chat_templates/a.jinja", 2, True), ("vocab.txt", 33, True)],
+        *[("merges.txt", 32, False), ("model.safetensors.index.json", 33, True), ("model.safetensors", 10**6, False)],
+        *[("trainer_state.json", 500, False), ("LICENSE", 100, False), ("tokenizer.model", 40, True)],
+    ],
+)
+def test_a_file_that_is_read_whole_has_a_bound(file, megabytes, refused):
+    if refused:
+        with pytest.raises(ModelError, match=f"has a '{file}' of {megabytes} MB, and at most"):
+            check_file_sizes("owner/model", {file: megabytes * 10**6})
+    else:
+        check_file_sizes("owner/model", {file: megabytes * 10**6})
+
+
+def test_the_hubs_sizes_are_looked_at_before_the_download(cache, monkeypatch):
+    hub_answers(monkeypatch, Info(model__safetensors=10, tokenizer__json=10**9))
+    assert "has a 'tokenizer.json' of 1,000 MB, and at most 64 MB" in hub_refusal(MODEL, ModelError)
+    assert not (cache / "models--owner--model").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "~/x", "C:/x", "..\\x", "a\0", ""])
+def test_weights_do_not_lie_outside_of_their_folder(name):
+    with pytest.raises(ModelError, match="does not lie in its folder"):
+        check_inside(name, "owner/model")
+    for good in ("model-1.safetensors", "a/b..c.safetensors", "...x"):
+        check_inside(good, "owner/model")
+
+
+def test_a_pipe_or_a_device_is_no_file(folder, refusal):
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "tokenizer_config.json").symlink_to("/dev/zero")
+    assert "holds 'tokenizer_config.json', which is no ordinary file; put the file itself there" in refusal(folder)
+
+
+def test_a_list_of_tensors_has_a_bound(folder, refusal):
+    weights = folder / "model.safetensors"
+    weights.write_bytes((17 * 10**6).to_bytes(8, "little") + b"{}")
+    os.truncate(weights, 18 * 10**6)
+    assert "has a list of 17 MB at the head of 'model.safetensors', and at most 16 MB" in refusal(folder)
+
+
+def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
+    path = folder / "tokenizer.json"
+
+    def put(content, times):
+        grows = {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+        rules = {"type": "Sequence", "normalizers": [grows] * times}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": rules}))
+
+    put("b" * 10, 3)
+    assert load_model(str(folder), device="cpu").tokenizer("aaa")
+    put("b" * 10, 4)
+    assert "has a tokenizer whose rules make a text up to 1e+04 times as long, and 1000 are allowed" in refusal(folder)
+
+
+def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
+    write(tmp_path / "good.gguf", tiny_llama)
+    check_header(tmp_path / "good.gguf")
+    content = (tmp_path / "good.gguf").read_bytes()
+    for at, value, said in (
+        (8, 2**40, "1,099,511,627,776 tensors"),
+        (16, 2**20, "1,048,576 fields"),
+        (24, 2**50, "bytes"),
+    ):
+        (tmp_path / "bad.gguf").write_bytes(content[:at] + value.to_bytes(8, "little") + content[at + 8 :])
+        with pytest.raises(HeaderError, match=said):
+            check_header(tmp_path / "bad.gguf")
+    (tmp_path / "bad.gguf").write_bytes(content[:20])
+    with pytest.raises(HeaderError, match="it has 20 bytes"):
+        check_header(tmp_path / "bad.gguf")

@@ -1,0 +1,291 @@
+"""Models made to do harm: each a copy of a good one, changed in one way. None is stored; tests make them."""
+
+import json
+import os
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+CODE = "import pathlib\npathlib.Path({canary!r}).write_text('ran')\nclass Config: pass\nclass Model: pass\n"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Each takes a folder, and the path that is never to be written.
+MAKERS: dict[str, Callable[[Path, str], None]] = {}
+
+
+def maker(make):
+    MAKERS[make.__name__] = make
+    return make
+
+
+def make_all(good: Path, root: Path, canary: str) -> dict[str, Path]:
+    """Make them all. -> folders, or files, by name"""
+    made = {}
+    for name, make in MAKERS.items():
+        folder = shutil.copytree(good, root / name)
+        made[name] = make(folder, canary) or folder
+    return made
+
+
+def configure(folder, file="config.json", **fields):
+    path = folder / file
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | fields))
+
+
+class Runs:
+    """An object whose pickle writes a file when it is read."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.canary}",))
+
+
+@maker
+def pickle_only(folder, canary):
+    (folder / WEIGHTS).unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Runs(canary)))
+
+
+@maker
+def pickle_called_safetensors(folder, canary):
+    (folder / WEIGHTS).write_bytes(pickle.dumps(Runs(canary)))
+
+
+def own_code(folder, canary):
+    (folder / "own.py").write_text(CODE.format(canary=canary))
+    return {
+        "AutoConfig": "own.Config",
+        "AutoModelForCausalLM": "own.Model",
+        "AutoTokenizer": ["own.Model", "own.Model"],
+    }
+
+
+@maker
+def auto_map(folder, canary):
+    configure(folder, model_type="own", auto_map=own_code(folder, canary))
+
+
+@maker
+def auto_map_of_a_known_kind(folder, canary):
+    configure(folder, auto_map=own_code(folder, canary))
+    configure(folder, "tokenizer_config.json", auto_map=own_code(folder, canary), tokenizer_class="OwnTokenizer")
+
+
+@maker
+def attention_implementation(folder, canary):
+    own_code(folder, canary)
+    names = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+    configure(folder, **dict.fromkeys(names, f"{folder}:own.Model"), use_kernels=True)
+
+
+@maker
+def attention_implementation_of_a_hub(folder, canary):
+    configure(folder, _attn_implementation="owner/kernel@main:Model", experts_implementation="owner/kernel")
+
+
+@maker
+def template_that_escapes(folder, canary):
+    escape = "{{ cycler.__init__.__globals__.os.system('touch " + canary + "') }}"
+    (folder / "chat_template.jinja").write_text(escape)
+
+
+@maker
+def template_that_escapes_by_format(folder, canary):
+    (folder / "chat_template.jinja").write_text("{{ '{0.__class__.__init__.__globals__}'.format(namespace) }}")
+
+
+@maker
+def template_that_loops(folder, canary):
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(loop)
+
+
+@maker
+def template_that_grows(folder, canary):
+    configure(folder, "tokenizer_config.json", chat_template="{{ 'x' * 10 ** 10 }}")
+
+
+@maker
+def header_of_200_megabytes(folder, canary):
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(struct.pack("<Q", 200 * 10**6) + b'{"a":')
+        file.truncate(300 * 10**6)
+
+
+@maker
+def header_of_many_tensors(folder, canary):
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"model.layers.{i}.w": entry for i in range(600_000)}).encode()
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def header_of(path):
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def with_header(path, header, body):
+    head = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + body)
+
+
+@maker
+def overlapping_tensors(folder, canary):
+    header, body = header_of(folder / WEIGHTS)
+    first, second = [name for name, entry in header.items() if name != "__metadata__" and len(entry["shape"]) == 2][:2]
+    header[second] = header[first]
+    with_header(folder / WEIGHTS, header, body)
+
+
+@maker
+def missing_tensors(folder, canary):
+    whole = load_file(folder / WEIGHTS)
+    save_file({name: whole[name] for name in list(whole)[:-3]}, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+@maker
+def shapes_that_disagree(folder, canary):
+    whole = load_file(folder / WEIGHTS)
+    save_file(whole | {"model.norm.weight": torch.ones(63)}, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+@maker
+def shapes_that_lie(folder, canary):
+    header, body = header_of(folder / WEIGHTS)
+    header["model.norm.weight"]["shape"] = [2**40, 2**40]
+    with_header(folder / WEIGHTS, header, body)
+
+
+@maker
+def sizes_that_lie(folder, canary):
+    configure(folder, hidden_size=30_000, intermediate_size=30_000, num_attention_heads=100, head_dim=300)
+
+
+@maker
+def vocabulary_that_lies(folder, canary):
+    configure(folder, vocab_size=2**31 - 1)
+
+
+@maker
+def numbers_without_end(folder, canary):
+    configure(folder, hidden_size=2**62, intermediate_size=2**62)
+
+
+@maker
+def names_that_lead_out(folder, canary):
+    shutil.copy(folder / WEIGHTS, folder.parent / "outside.safetensors")
+    (folder / WEIGHTS).unlink()
+    names = load_file(folder.parent / "outside.safetensors")
+    (folder / INDEX).write_text(
+        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "../outside.safetensors")})
+    )
+
+
+@maker
+def link_to_a_device(folder, canary):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("/dev/zero")
+
+
+@maker
+def configuration_that_never_ends(folder, canary):
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "tokenizer_config.json").symlink_to("/dev/zero")
+
+
+@maker
+def pipe_in_place_of_a_file(folder, canary):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
+@maker
+def million_layers(folder, canary):
+    configure(folder, num_hidden_layers=10**6)
+
+
+@maker
+def billion_layers(folder, canary):
+    configure(folder, num_hidden_layers=10**9)
+
+
+@maker
+def thousands_of_layers(folder, canary):
+    configure(folder, num_hidden_layers=9_999)
+
+
+@maker
+def million_experts(folder, canary):
+    kind = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}
+    configure(folder, **kind, num_local_experts=10**6, num_experts_per_tok=2)
+
+
+@maker
+def deep_configuration(folder, canary):
+    (folder / "config.json").write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+
+
+@maker
+def tokenizer_of_300_megabytes(folder, canary):
+    with (folder / "tokenizer.json").open("r+b") as file:
+        file.truncate(300 * 10**6)
+
+
+@maker
+def tokenizer_bomb(folder, canary):
+    path = folder / "tokenizer.json"
+    grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
+    rules = {"type": "Sequence", "normalizers": [grows] * 20}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": rules}))
+
+
+def gguf(*fields: bytes, tensors: int = 0, of_fields: int | None = None) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, len(fields) if of_fields is None else of_fields) + b"".join(fields)
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def one_file(folder, content, size=None):
+    file = folder / "model.gguf"
+    file.write_bytes(content)
+    if size:
+        os.truncate(file, size)
+    return file
+
+
+@maker
+def gguf_that_lies_about_a_list(folder, canary):
+    return one_file(folder, gguf(text("a") + struct.pack("<IIQ", 9, 0, 2**60)))
+
+
+@maker
+def gguf_with_a_long_list(folder, canary):
+    return one_file(folder, gguf(text("a") + struct.pack("<IIQ", 9, 0, 10**8)), 2 * 10**8)
+
+
+@maker
+def gguf_that_lies_about_a_tensor(folder, canary):
+    architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    tensor = text("token_embd.weight") + struct.pack("<IQQIQ", 2, 2**33, 2**33, 0, 0)
+    return one_file(folder, gguf(architecture, tensor, tensors=1, of_fields=1), 10**4)
+
+
+@maker
+def gguf_with_a_million_blocks(folder, canary):
+    def number(name, value):
+        return text(f"llama.{name}") + struct.pack("<II", 4, value)
+
+    names = {"block_count": 9_999, "embedding_length": 64, "feed_forward_length": 96, "context_length": 256}
+    names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320}
+    architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    return one_file(folder, gguf(architecture, *(number(*pair) for pair in names.items())), 10**4)

@@ -1,0 +1,105 @@
+"""What a GGUF file says of itself, walked through before its own reader, which believes every length it is given.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"GGUF"
+BYTES_OF = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of the types of fixed size
+STRING, ARRAY = 8, 9
+MOST_FIELDS, MOST_TENSORS, MOST_DIMENSIONS = 10_000, 100_000, 8
+MOST_ENTRIES = 3_000_000  # of all lists; the largest vocabularies, with merges, scores and types, have 1,300,000
+NUMBERS_IN_BYTE = 6  # at most; the smallest type that is met has one and a half bits
+
+
+class HeaderError(Exception):
+    """A file that says of itself what cannot be."""
+
+
+def check_header(file: Path) -> None:
+    """Raise HeaderError for a file whose head is none of a GGUF file, or promises more than the file holds."""
+    size = file.stat().st_size
+    if size < 24:
+        raise HeaderError(f"it has {size} bytes")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        _Head(content, size).check()
+
+
+class _Head:
+    """A place in the file that moves on with what is read."""
+
+    def __init__(self, content: mmap.mmap, size: int) -> None:
+        self.content, self.size, self.at, self.entries = content, size, 0, 0
+        self.order = "<"
+
+    def check(self) -> None:
+        """Walk through everything before the weights."""
+        if self.bytes_of(4) != MAGIC:
+            raise HeaderError("it does not begin with GGUF")
+        if self.number("I") & 0xFFFF == 0:  # a version, in the other order of bytes
+            self.order = ">"
+        tensors, fields = self.number("Q"), self.number("Q")
+        self.at_most(fields, MOST_FIELDS, "fields")
+        self.at_most(tensors, MOST_TENSORS, "tensors")
+        for _ in range(fields):
+            self.bytes_of(self.number("Q"))
+            self.skip_value(self.number("I"))
+        for _ in range(tensors):
+            self.check_tensor()
+
+    def check_tensor(self) -> None:
+        """Check that a tensor's numbers can lie in the file."""
+        self.bytes_of(self.number("Q"))
+        dimensions = self.number("I")
+        self.at_most(dimensions, MOST_DIMENSIONS, "dimensions of a tensor")
+        numbers = 1
+        for _ in range(dimensions):
+            numbers *= self.number("Q")
+        self.number("I")
+        offset = self.number("Q")
+        if numbers > NUMBERS_IN_BYTE * self.size or offset > self.size:
+            raise HeaderError(
+                f"it names a tensor of {numbers:,} numbers at byte {offset:,}, and has {self.size:,} bytes"
+            )
+
+    def skip_value(self, kind: int) -> None:
+        """Go behind a value of a type."""
+        if kind == STRING:
+            self.bytes_of(self.number("Q"))
+        elif kind == ARRAY:
+            of, length = self.number("I"), self.number("Q")
+            self.entries += length
+            self.at_most(self.entries, MOST_ENTRIES, "entries of lists")
+            if of == STRING:
+                for _ in range(length):
+                    self.bytes_of(self.number("Q"))
+            elif of in BYTES_OF:
+                self.bytes_of(length * BYTES_OF[of])
+            else:
+                raise HeaderError(f"it has a list of type {of}")
+        elif kind in BYTES_OF:
+            self.bytes_of(BYTES_OF[kind])
+        else:
+            raise HeaderError(f"it has a field of type {kind}")
+
+    def number(self, form: str) -> int:
+        """Read a whole number of a form of `struct`."""
+        value: Any = struct.unpack(self.order + form, self.bytes_of(struct.calcsize("=" + form)))[0]
+        return int(value)
+
+    def bytes_of(self, length: int) -> bytes:
+        """Go on by so many bytes, of which the first eight are returned."""
+        if length > self.size - self.at:
+            raise HeaderError(f"it names {length:,} bytes at byte {self.at:,}, and has {self.size:,}")
+        found = self.content[self.at : self.at + min(length, 8)]
+        self.at += length
+        return found
+
+    def at_most(self, value: int, most: int, what: str) -> None:
+        """Raise HeaderError for more than can be."""
+        if value > most:
+            raise HeaderError(f"it has {value:,} {what}, and at most {most:,} are read")

@@ -1,0 +1,173 @@
+"""How much a stranger's files may ask for, checked before any of them is read: sizes, kinds of files, numbers.
+
+The bounds lie several times above the largest models that are met; what they keep out would fill the memory or never
+end.
+"""
+
+import contextlib
+import json
+import math
+import re
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from wanda_core.errors import ModelError, shortened, shortened_path
+from wanda_core.model.stored_tensors import INDEX, StoredTensor, shards_of
+from wanda_core.model.tokenizer import VOCABULARIES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MB = 10**6
+# Bytes of files that are read whole, by how their names begin; the largest that are met have 35 MB (tokenizer.json).
+LARGEST = {"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64, "": 32}
+READ = re.compile(
+    r"(generation_|adapter_)?config\.json|tokenizer(_config)?\.json|(special_tokens_map|added_tokens)\.json"
+    r"|chat_template\..*|model\.safetensors\.index\.json|additional_chat_templates/.*\.jinja"
+)
+MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of numbers that each make so many modules
+MOST_MANY = 10_000  # blocks, or experts of one; 126 and 2,048 are met
+SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
+MOST_SIZE = 2**31 - 1
+# Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart.
+MORE_PARAMETERS, PARAMETERS_OF_ONE = 1_000, 4
+MOST_PARAMETERS = 60_000  # each takes a millisecond to make
+# A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
+SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
+
+
+def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
+    """Raise ModelError for a file that is read whole and is too large for what it is. sizes: in bytes, by name."""
+    for file, size in sizes.items():
+        most = _largest(file)
+        if most is not None and size > most:
+            raise ModelError(
+                f"{shortened_path(name)} has a {shortened(file)} of {size / MB:,.0f} MB, and at most {most / MB:,.0f} "
+                "MB of such a file are read; choose another model"
+            )
+
+
+def _largest(file: str) -> int | None:
+    """Return how many bytes a file of this name may have, None for one that is not read whole."""
+    if not READ.fullmatch(file) and not any(fnmatchcase(file, pattern) for pattern in VOCABULARIES):
+        return None
+    template = "chat_template" if file.endswith(".jinja") else file
+    return next(most for start, most in LARGEST.items() if template.startswith(start)) * MB
+
+
+def check_files(folder: Path, name: str) -> None:
+    """Raise ModelError for a file that is no ordinary one (a device or a pipe never ends), or too large to be read."""
+    sizes = {}
+    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")]):
+        file = path.relative_to(folder).as_posix()
+        if _largest(file) is None and not file.endswith(".safetensors"):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # a link to nothing is missed where it is needed
+            _check_ordinary(path, name)
+            sizes[file] = path.stat().st_size
+    check_file_sizes(name, sizes)
+    if INDEX in sizes:
+        for shard in shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace")):
+            check_inside(shard, name)
+            with contextlib.suppress(FileNotFoundError):
+                _check_ordinary(folder / shard, name)
+
+
+def _check_ordinary(path: Path, name: str) -> None:
+    try:
+        ordinary = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError):  # a name that is none, or a link to itself
+        ordinary = False
+    if not ordinary:
+        raise ModelError(
+            f"{shortened_path(name)} holds {shortened(path.name)}, which is no ordinary file; put the file itself there"
+        )
+
+
+def check_inside(file: str, name: str) -> None:
+    """Raise ModelError for the name of a file of weights that leads out of the model's folder."""
+    parts = re.split(r"[/\\]", file)
+    if not file or ".." in parts or parts[0] in ("", "~") or ":" in parts[0] or "\0" in file:
+        raise ModelError(
+            f"{shortened_path(name)} has an index of its weights, {INDEX}, that names {shortened(file)}, which does "
+            "not lie in its folder; choose another model"
+        )
+
+
+def check_config_numbers(folder: Path, name: str) -> None:
+    """Raise ModelError for a configuration with a number of blocks, experts or features that no model has.
+
+    It is read as text, for transformers makes lists of so many entries while it reads. What else is wrong with it is
+    said by transformers.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    check_numbers_of(config, name)
+
+
+def check_numbers_of(config: Any, name: str) -> None:
+    """Raise ModelError as `check_config_numbers` does. config: as JSON has it."""
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        if not isinstance(part, dict):
+            continue
+        waiting += part.values()
+        for key, value in part.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            most = MOST_MANY if MANY.search(key) else MOST_SIZE if SIZE.search(key) else math.inf
+            if abs(value) > most:
+                raise ModelError(
+                    f"{shortened_path(name)} has {shortened(key)} {shortened(value)} in its config.json, and models "
+                    f"have {most:,} at most; repair config.json or choose another model"
+                )
+
+
+@contextlib.contextmanager
+def few_parameters(name: str, stored: int) -> Iterator[None]:
+    """Context manager: raise ModelError as soon as this thread has made more parameters than a model of so many stored
+    tensors can have. stored: how many tensors its files hold."""
+    most = min(PARAMETERS_OF_ONE * stored + MORE_PARAMETERS, MOST_PARAMETERS)
+    thread, made = threading.get_ident(), 0
+
+    def count(module: "nn.Module", own: str, parameter: object) -> None:
+        nonlocal made
+        if threading.get_ident() != thread:
+            return
+        made += parameter is not None
+        if made > most:
+            raise ModelError(
+                f"{shortened_path(name)} has a config.json that makes more than {most:,} weight tensors, and its files "
+                f"hold {stored:,}; repair config.json, such as its number of layers, or choose another model"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def check_count(name: str, model: "nn.Module", stored: Mapping[str, StoredTensor]) -> None:
+    """Raise ModelError for a model whose configuration makes far more numbers than its files hold: they would be made
+    up before the lack is found."""
+    made = sum(parameter.numel() for parameter in model.parameters())
+    there = sum(math.prod(tensor.shape) for tensor in stored.values())
+    if made > SHARE_OF_NUMBERS * there + MORE_NUMBERS:
+        raise ModelError(
+            f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "
+            "the files that belong together"
+        )

@@ -2,6 +2,7 @@
 
 import pytest
 from engine_room import ASKED, READING, server, spoken, stages
+from view_alone import Alone
 from view_events import column, event, looked, told, visitor
 
 from wanda_core.errors import InputError
@@ -19,7 +20,7 @@ from wanda_ui.compare import asked
 from wanda_ui.engine import smaller, work
 from wanda_ui.engine.buying import bought_steps
 from wanda_ui.engine.recipe import PLAIN, Recipe
-from wanda_ui.language import ENGLISH
+from wanda_ui.language import ENGLISH, LANGUAGES, words
 from wanda_ui.settings import Settings
 
 WINDOW = 128
@@ -156,3 +157,48 @@ def test_keys_of_smaller_models_say_nothing_of_zeros():
     for wrong in ("neurons,order=faithful", "neurons,pattern=2:4", "wanda,score=flap", "neurons,score=size"):
         with pytest.raises(InputError, match="names no recipe"):
             Key.parse(wrong)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browser, language):
+    told_words = words(language)
+    view = Alone(browser, language=language)
+    page = view.page
+    assert page.locator("#wl-method option[value=neurons]").inner_text() == told_words["view.method.neurons"]
+    page.locator(".wl-segments input[value='2:4']").check(force=True)
+    page.locator("#wl-method").select_option("neurons")
+    page.locator(".wl-more-button").click()
+    assert page.locator("#wl-strip .wl-segments").is_hidden()
+    assert page.locator("#wl-score").is_visible()
+    assert page.locator("#wl-order").is_hidden()
+    assert page.locator("#prune").inner_text() == told_words["view.shrink"]
+    page.locator("#wl-score").select_option("flap")
+    page.locator("#wl-at").fill("20")
+    page.locator("#wl-at").press("Enter")
+    page.locator("#prune").click()
+    sent = [data for name, data in page.evaluate("calls") if name == "look"][-1]
+    first, second = sent["recipes"]
+    assert (first["key"], first["at"], first["pattern"], first["score"]) == (
+        "neurons,score=flap",
+        20,
+        "unstructured",
+        "flap",
+    )
+    assert (second["method"], second["pattern"]) == ("magnitude", "2:4")  # what stands beside it is as it was
+    message = {"run": sent["run"], "model": "builtin", "ended": True, "progress": None, "prompt": "", "settings": {}}
+    point = {"perplexity": 50.0, "windows": 4, "zeros": 0, "seconds": 20.0}
+    seen = {"ended": True, "key": first["key"], "at": 20, "point": point, "measured": "88% left"}
+    page.evaluate("heard.run", {**message, "columns": {str(first["id"]): seen}})
+    page.wait_for_function("document.querySelector('#finding').textContent.includes('50.0')")
+    said = told_words["view.finding.neurons"].split("{")[0]
+    assert page.locator("#finding").inner_text().startswith(said)
+    assert "20%" in page.locator("#finding").inner_text()
+    page.locator("#wl-method").select_option("wanda")
+    assert page.locator("#wl-score").is_hidden()
+    assert page.locator("#wl-order").is_visible()
+    assert page.evaluate("WandaLab.recipeOf('neurons,order=faithful')") is None
+    assert page.evaluate("WandaLab.recipeOf('wanda,score=flap')") is None
+    assert page.evaluate("WandaLab.keyOf(WandaLab.recipeOf('neurons,score=flap'))") == "neurons,score=flap"
+    assert not view.complaints
+    view.context.close()

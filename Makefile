@@ -43,9 +43,10 @@ lint: $(DEV) ## ruff, mypy and the direction of imports
 families: $(DEV) ## Every causal architecture of transformers, tiny: served whole or refused by name (five minutes)
 	$(PY) -m pytest -m families
 
-replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json (half an hour)
+replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json, then the lesson's answers (half an hour)
 	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m wanda_core.report.replay
+	$(PY) -m wanda_core.report.lesson.making
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)
 	@$(PY) -m wanda_core.model.builtin

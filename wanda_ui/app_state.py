@@ -41,6 +41,7 @@ Runner = Callable[[Job[T], Models], Generator[Any, None, T]]
 MAX_MODELS = 2  # kept in memory at once; the one unused longest goes, unless somebody downloads what was made of it
 MAX_MEASUREMENTS = 8  # kept with a model; what is read from one sentence by a large model is 100 MB
 MOST_MEASURED = 5000  # recipes whose numbers are kept, 300 bytes each
+MOST_LESSONS = 500  # measurements of the lesson's kept, twenty kilobytes each at most
 MOST_ANSWERS = 200  # kept, some ten kilobytes each, as many as a hundred at most
 
 
@@ -67,6 +68,7 @@ class AppState:
         self.smaller = SmallerModels()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
+        self.lessons: Kept[tuple[Hashable, ...], dict[str, Any]] = Kept(MOST_LESSONS)
         self._run: Runner[Any] = in_this_process
         self._fetching = Fetching(partial(_located, settings=self.settings, device="cpu" if lends else None))
 
@@ -266,10 +268,12 @@ class AppState:
                 loaded.measurements.popitem(last=False)
         return measurement
 
-    def alone_steps(self, loaded: Loaded, what: str, make: Callable[[Loaded], Steps[T]]) -> Steps[T]:
-        """Run a measurement that is not kept. what: its kind; make: as of `work.measure`."""
+    def alone_steps(
+        self, loaded: Loaded, what: str, make: Callable[[Loaded], Steps[T]], shared: Hashable = None
+    ) -> Steps[T]:
+        """Run a measurement that is not kept. what: its kind; make: as of `work.measure`; shared: as of the engine."""
         job = partial(work.measure, name=loaded.name, make=make)
-        return self.work_steps(loaded, job, (what, loaded.name))
+        return self.work_steps(loaded, job, (what, loaded.name), shared=shared)
 
     def needed_bytes(self, name: str, spec: PruneSpec) -> int | None:
         """Return how many bytes a variant will take; None for a model that is not in memory."""

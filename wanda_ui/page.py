@@ -51,7 +51,7 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
     "learn": lesson_tab.build,
 }
 
-STYLE = ASSETS / "style.css"
+STYLES = [ASSETS / "style.css", ASSETS / "lesson.css"]
 # One blue for all: that of the dense model, and of what can be pressed.
 BLUE = gr.themes.Color(
     c50="#eef6fb",
@@ -85,7 +85,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
     settings = settings or Settings()
     return {
         "theme": theme(),
-        "css_paths": [STYLE],
+        "css_paths": STYLES,
         "max_file_size": settings.upload_bytes,
         "max_threads": MOST_EVENTS,
         "state_session_capacity": 64,

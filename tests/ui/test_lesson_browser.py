@@ -1,28 +1,34 @@
-"""The lesson as a learner does it: eight steps in a real browser, the numbers shown against the engine's."""
+"""The lesson as a learner does it: eight steps in a real browser, and how long each answer takes."""
 
 import base64
 import csv
 import io
+import time
 
 import pytest
-from browser import MINUTE, figure, wait_for, wait_for_address
+from browser import MINUTE, wait_for, wait_for_address
 from playwright.sync_api import expect
 
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.evaluation.perplexity import perplexity
-from wanda_core.explain.mask_comparison import protection
-from wanda_core.explain.toy_example import choose, example_inputs, example_matrix, two_weights
+from wanda_core.explain.toy_example import two_weights
 from wanda_core.outliers.ablation import Ablation, ablated
 from wanda_core.outliers.sentence import read_sentence
-from wanda_core.outliers.sinks import sink_report
-from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec
+from wanda_core.report.lesson.plan import SEQ_LEN, WINDOWS
 from wanda_core.text.files import read_text
-from wanda_ui.lesson.consequences import COST_WINDOWS, SEQ_LEN, SPARSITY
-from wanda_ui.lesson.plan import SENTENCE, STEPS
-from wanda_ui.markup import number
+from wanda_ui.lesson.stored import lesson
+from wanda_ui.lesson.wording import number
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin]
+
+GUESSES = {1: "first", 2: "wanda_row", 3: "thousand", 4: "same", 5: "most", 6: "one", 7: "large", 8: "many"}
+OWN = {
+    3: ("s", "A river carries sand to the sea."),
+    4: ("s", "Emoji 🙂🚀 and שלום עולם, then مرحبا."),
+    5: ("s", "Two trains left."),
+}
+OWN |= {6: ("channel", "12"), 7: ("block", "3"), 8: ("s", "The best way to learn is")}
+DEFAULT_SECONDS, OWN_SECONDS = 1.0, 15.0  # at most, on two idle cores
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +44,28 @@ def learner(page, address, loaded):
     """The visitor, at the first question."""
     page.goto(f"{address}?lesson=1")
     page.wait_for_selector("#lesson-1-see", state="visible")
+    page.wait_for_selector("#lesson-1-map svg")
     return page
 
 
-def guess(page, step, name):
-    page.check(f"#lesson-{step}-guess input[value={name}]")
+def guess(page, step, name=None):
+    page.check(f"#lesson-{step}-guess input[value={name or GUESSES[step]}]")
 
 
 def see(page, step):
-    """Press See; -> finding and explanation."""
+    """Press See; -> finding, explanation, and the seconds until both are there."""
     shown = [f"#lesson-{step}-finding .wl-finding", f"#lesson-{step}-explanation .wl-explained"]
     page.evaluate("shown => document.querySelectorAll(shown).forEach(part => part.remove())", ", ".join(shown))
+    began = time.monotonic()
     page.click(f"#lesson-{step}-see")
     for part in shown:
-        page.wait_for_selector(part)
-    return page.inner_text(f"#lesson-{step}-finding"), page.inner_text(f"#lesson-{step}-explanation")
+        page.wait_for_selector(part, state="attached")
+    seconds = time.monotonic() - began
+    return page.inner_text(f"#lesson-{step}-finding"), page.inner_text(f"#lesson-{step}-explanation"), seconds
+
+
+def fill(page, step, control, text):
+    page.fill(f"#lesson-{step}-{control} input, #lesson-{step}-{control} textarea", text)
 
 
 def onward(page, step):
@@ -63,14 +76,12 @@ def onward(page, step):
 def test_step_1_asks_for_a_guess_first_and_then_answers_at_every_slider(learner):
     learner.click("#lesson-1-see")
     learner.wait_for_selector("#lesson-1-status .wl-problem")
-    guess(learner, 1, "first")
-    finding, explanation = see(learner, 1)
+    guess(learner, 1)
+    finding, explanation, _ = see(learner, 1)
     example = two_weights(0.5, 2, 40, 1)
     assert all(f"{error:.1f}" in finding for error in example.errors)
     assert "You guessed “w₁”; the numbers say “w₂”" in explanation
-    left, right = figure(learner, "lesson-1-picture")
-    assert left["y"] == [0.5, 2]
-    assert right["y"] == list(example.errors)
+    assert learner.locator("#lesson-1-picture .wl-gone").count() == 2
     learner.fill("#lesson-1-x1 input[type=number]", "1")
     learner.press("#lesson-1-x1 input[type=number]", "Tab")
     wait_for(learner, "lesson-1-explanation", "Your guess fits")
@@ -78,111 +89,32 @@ def test_step_1_asks_for_a_guess_first_and_then_answers_at_every_slider(learner)
     wait_for_address(learner, "guess=first")
 
 
-def test_step_2_shows_the_four_ways(learner):
-    onward(learner, 1)
-    guess(learner, 2, "wanda_row")
-    finding, explanation = see(learner, 2)
-    W, X = example_matrix(), example_inputs(8.0)
-    assert f"{choose(W, X, 'wanda', 'row').mean_share:.0%}" in finding
-    assert f"{choose(W, X, 'magnitude', 'matrix').mean_share:.0%}" in finding
-    assert "Your guess fits" in explanation
-    expect(learner.locator("#lesson-2-picture .wl-matrix")).to_have_count(4)
-    expect(learner.locator("#lesson-2-picture .wl-cut")).to_have_count(4 * 12)
+def test_every_default_is_answered_and_only_what_was_answered_is_marked(learner):
+    for step in range(2, 9):
+        onward(learner, step - 1)
+        guess(learner, step)
+        finding, explanation, _ = see(learner, step)
+        assert finding
+        assert ("stored" in explanation) == (step > 2)
+        if step == 6:
+            assert number(lesson()["lean"]["zero"]["all"]) in finding
+        marked = learner.locator("#lesson-steps li.wl-fits, #lesson-steps li.wl-differs")
+        expect(marked).to_have_count(step)
+        wait_for_address(learner, f"lesson={step}")
+    assert learner.locator("#lesson-steps [aria-current]").get_attribute("data-step") == "8"
+    expect(learner.locator("#lesson-8-picture .wl-answers tr")).to_have_count(5)
+    expect(learner.locator("#lesson-3-picture .wl-spike")).to_have_count(1)
 
 
-def test_step_3_meets_the_outlier_of_this_model(learner, loaded):
-    onward(learner, 2)
-    guess(learner, 3, "thousand")
-    finding, _ = see(learner, 3)
-    hidden = read_sentence(loaded.lm, SENTENCE).hidden
-    assert "Channel 507" in finding
-    (line,) = figure(learner, "lesson-3-picture")
-    assert max(line["y"]) == pytest.approx(float(hidden[11, :, 507].abs().max()), rel=1e-3)
-    assert line["x"][line["y"].index(max(line["y"]))] == 507
-
-
-def test_step_4_finds_the_same_channels_in_the_readers_own_sentence(learner):
-    onward(learner, 3)
-    learner.fill("#lesson-4-s textarea", "Emoji 🙂🚀 and שלום עולם, then مرحبا.")
-    guess(learner, 4, "others")
-    finding, explanation = see(learner, 4)
-    assert finding.split()[0] in {"1", "2", "3"}
-    assert "507" in explanation
-    assert len(figure(learner, "lesson-4-picture")) == 2
-
-
-def test_step_5_shows_the_sink_beside_its_cause(learner, loaded):
-    onward(learner, 4)
-    guess(learner, 5, "most")
-    finding, explanation = see(learner, 5)
-    report = sink_report(read_sentence(loaded.lm, SENTENCE))
-    assert f"{float(report.per_block.max()):.0%}" in finding
-    assert f"{report.correlation:.2f}" in explanation
-    attention, _, size = figure(learner, "lesson-5-picture")
-    assert attention["y"] == pytest.approx((100 * report.per_block).tolist(), abs=0.1)
-    assert size["y"][12] > 10_000
-
-
-def test_step_6_switches_the_outlier_off_and_leaves_the_model_as_it_was(learner, loaded):
-    onward(learner, 5)
-    guess(learner, 6, "none")
-    learner.fill("#lesson-6-channel input, #lesson-6-channel textarea", "576")
-    learner.click("#lesson-6-see")
-    learner.wait_for_selector("#lesson-6-status .wl-problem >> text=channels 0 to 575")
-    learner.fill("#lesson-6-channel input, #lesson-6-channel textarea", "")
-    learner.click("#lesson-6-see")
-    learner.wait_for_selector("#lesson-6-status .wl-progress")
-    wait_for(learner, "lesson-6-finding", "Without channel 507")
-    wait_for(learner, "lesson-6-explanation", "the outlier ruins it")
-    (bars,) = figure(learner, "lesson-6-picture")
-    text, settings = read_text(BUILTIN_EVALUATION), {"seq_len": SEQ_LEN, "windows": 2}
-    with ablated(loaded.lm, Ablation((507,))):
-        assert bars["x"][-1] == pytest.approx(perplexity(loaded.lm, text, **settings).perplexity, rel=1e-3)
-    assert bars["x"][0] == pytest.approx(perplexity(loaded.lm, text, **settings).perplexity, rel=1e-3)
-    assert len(bars["x"]) == 7
-
-
-def test_cancel_in_step_6_has_the_last_word_and_keeps_what_was_found(learner):
-    finding = learner.inner_text("#lesson-6-finding")
-    learner.click("#lesson-6-see")
-    learner.wait_for_selector("#lesson-6-status .wl-progress")
-    learner.click("#lesson-6-cancel")
-    learner.wait_for_selector("#lesson-6-status .wl-empty >> text=Cancelled")
-    learner.wait_for_timeout(700)
-    assert "Cancelled" in learner.inner_text("#lesson-6-status")
-    assert learner.inner_text("#lesson-6-finding") == finding
-
-
-def test_step_7_finds_where_the_masks_part(learner, loaded):
-    onward(learner, 6)
-    guess(learner, 7, "large")
-    finding, explanation = see(learner, 7)
-    linear = loaded.lm.linears[15][0]
-    protected = protection(linear.weight, loaded.analysis.profile.norms[linear.name], 0.5)
-    assert f"{protected.parting.top:.0%}" in finding
-    assert f"{protected.parting.overall:.0%}" in finding
-    assert "Your guess fits" in explanation
-    magnitude, wanda = figure(learner, "lesson-7-picture")
-    assert wanda["y"] == pytest.approx((100 * protected.bins.wanda).tolist(), abs=0.01)
-    assert magnitude["y"][-1] > wanda["y"][-1]
-
-
-def test_step_8_measures_both_methods_and_keeps_nothing(learner, loaded, state):
-    onward(learner, 7)
-    guess(learner, 8, "many")
-    before = state.variants.keys
-    learner.click("#lesson-8-see")
-    learner.wait_for_selector("#lesson-8-status .wl-progress")
-    wait_for(learner, "lesson-8-finding", "At 50% zeros")
-    finding = learner.inner_text("#lesson-8-finding")
-    spec = PruneSpec(method="wanda", sparsity=SPARSITY, order="one-shot")
-    variant = prune(loaded.lm, spec, profile=loaded.analysis.profile)
-    settings = {"seq_len": SEQ_LEN, "windows": COST_WINDOWS}
-    text = read_text(BUILTIN_EVALUATION)
-    assert f"Wanda {number(perplexity(variant.lm, text, **settings).perplexity)}" in finding
-    assert f"dense {number(perplexity(loaded.lm, text, **settings).perplexity)}" in finding
-    expect(learner.locator("#lesson-8-table tbody tr")).to_have_count(7)
-    assert state.variants.keys == before
+def test_nothing_is_wider_than_the_page(learner):
+    before = learner.viewport_size
+    for width in (1280, 400):
+        learner.set_viewport_size({"width": width, "height": 900})
+        for step in range(1, 9):
+            learner.click(f"#lesson-steps [data-step='{step}']")
+            learner.wait_for_selector(f"#lesson-{step}-see", state="visible")
+            assert learner.evaluate("() => document.documentElement.scrollWidth") <= width
+    learner.set_viewport_size(before)
 
 
 def test_the_whole_run_can_be_taken_away(browser, learner):
@@ -202,7 +134,89 @@ def test_the_whole_run_can_be_taken_away(browser, learner):
     paper.close()
 
 
+def test_another_language_keeps_every_answer(learner):
+    learner.click("#language-switch")
+    learner.wait_for_selector("#lesson-8-see", state="visible")
+    wait_for(learner, "lesson-run", "8개 단계 중 8개")
+    assert learner.locator("#lesson-steps [aria-current]").get_attribute("data-step") == "8"
+    for step in range(1, 9):
+        learner.click(f"#lesson-steps [data-step='{step}']")
+        learner.wait_for_selector(f"#lesson-{step}-see", state="visible")
+        shown = learner.inner_text(f"#lesson-{step}-explanation")
+        assert any("가" <= letter <= "힣" for letter in shown)
+        assert learner.locator(f"#lesson-{step}-guess input[value={GUESSES[step]}]").is_checked()
+    assert "__i18n__" not in learner.inner_text("#lesson")
+    assert "lesson." not in learner.inner_text("#lesson")
+    learner.click("#language-switch")
+    wait_for(learner, "lesson-run", "8 of 8")
+
+
+def test_cancel_has_the_last_word_and_keeps_what_was_found(learner):
+    learner.click("#lesson-steps [data-step='6']")
+    learner.wait_for_selector("#lesson-6-see", state="visible")
+    finding = learner.inner_text("#lesson-6-finding")
+    fill(learner, 6, "channel", "576")
+    learner.click("#lesson-6-see")
+    learner.wait_for_selector("#lesson-6-status .wl-problem >> text=channels 0 to 575")
+    fill(learner, 6, "channel", "11")
+    learner.click("#lesson-6-see")
+    learner.wait_for_selector("#lesson-6-status .wl-progress")
+    learner.click("#lesson-6-cancel")
+    learner.wait_for_selector("#lesson-6-status .wl-empty >> text=Cancelled")
+    learner.wait_for_timeout(700)
+    assert "Cancelled" in learner.inner_text("#lesson-6-status")
+    assert learner.inner_text("#lesson-6-finding") == finding
+
+
+def test_own_values_are_measured_and_shared(learner, loaded, state):
+    learner.click("#lesson-steps [data-step='3']")
+    learner.wait_for_selector("#lesson-3-see", state="visible")
+    fill(learner, 3, *OWN[3])
+    finding, explanation, _ = see(learner, 3)
+    hidden = read_sentence(loaded.lm, OWN[3][1]).hidden
+    assert "channel 507" in finding
+    assert number(float(hidden[:, :, 507].abs().max())) in explanation
+    assert "stored" not in explanation
+    learner.click("#lesson-steps [data-step='6']")
+    learner.wait_for_selector("#lesson-6-see", state="visible")
+    fill(learner, 6, *OWN[6])
+    _, explanation, _ = see(learner, 6)
+    with ablated(loaded.lm, Ablation((12,))):
+        text = read_text(BUILTIN_EVALUATION)
+        measured = perplexity(loaded.lm, text, seq_len=SEQ_LEN, windows=WINDOWS).perplexity
+    assert f"Your channel 12 at zero: {number(measured)}" in explanation
+    kept = {key[2] for key in (*state.lessons._values,)}
+    assert {"meet", "without"} <= kept
+
+
+@pytest.mark.alone
+def test_seconds_of_every_step(browser, address, loaded, capsys):
+    """Defaults and own values, and a second learner who asks for what the first has measured."""
+    seconds = {}
+    for who in ("first", "second"):
+        visitor = browser.new_page(viewport={"width": 1280, "height": 900})
+        visitor.set_default_timeout(2 * MINUTE)
+        visitor.goto(f"{address}?lesson=1")
+        for step in range(1, 9):
+            visitor.click(f"#lesson-steps [data-step='{step}']")
+            visitor.wait_for_selector(f"#lesson-{step}-see", state="visible")
+            guess(visitor, step)
+            seconds[who, step, "default"] = see(visitor, step)[2]
+            if step in OWN:
+                fill(visitor, step, *OWN[step])
+                seconds[who, step, "own"] = see(visitor, step)[2]
+        visitor.close()
+    with capsys.disabled():
+        for (who, step, what), taken in seconds.items():
+            print(f"\nstep {step}, {what}, {who} learner: {taken:.2f} s", end="")
+    assert all(taken <= 2 * DEFAULT_SECONDS for (_, _, what), taken in seconds.items() if what == "default")
+    assert all(taken <= 2 * DEFAULT_SECONDS for (who, _, _), taken in seconds.items() if who == "second")
+    assert all(taken <= 2 * OWN_SECONDS for taken in seconds.values())
+
+
 def test_free_play_goes_to_the_tab_where_it_can_be_explored(learner):
+    learner.click("#lesson-steps [data-step='8']")
+    learner.wait_for_selector("#lesson-8-see", state="visible")
     learner.click("#lesson-8-free")
     learner.wait_for_selector("#wl-prompt", state="visible")
     wait_for_address(learner, "lesson=", there=False)
@@ -236,27 +250,11 @@ def test_an_address_opens_a_step_with_its_state_and_without_the_rest_of_the_page
     expect(visitor.locator("#lesson-6-channel input, #lesson-6-channel textarea")).to_have_value("12")
     for hidden in ("#prune", "#wl-model-chip", "#nav-compare"):
         assert not visitor.is_visible(hidden)
-    wait_for(visitor, "lesson-6", "하나 끄기")
+    wait_for(visitor, "lesson-6", "채널 하나를")
     assert visitor.evaluate("() => document.documentElement.scrollWidth") <= 400
     visitor.click("#lesson-6-free")
     visitor.wait_for_selector("#nav-compare", state="visible")
     visitor.close()
-
-
-def test_in_korean_every_step_asks_and_answers_in_korean(learner, address):
-    learner.goto(f"{address}?lang=ko&lesson=1")
-    for step, plan in enumerate(STEPS, 1):
-        learner.wait_for_selector(f"#lesson-{step}-see", state="visible")
-        if plan.name in ("two", "matrix", "meet", "change", "sinks", "masks"):
-            guess(learner, step, plan.guesses[0])
-            shown = " ".join(see(learner, step))
-            assert any("가" <= letter <= "힣" for letter in shown)
-        assert "__i18n__" not in learner.inner_text("#lesson")
-        assert "lesson." not in learner.inner_text("#lesson")
-        if step < len(STEPS):
-            onward(learner, step)
-    learner.click("#lesson-8-see")
-    learner.wait_for_selector("#lesson-8-status .wl-problem >> text=예상")
 
 
 def test_the_lesson_raised_no_script_error(learner):

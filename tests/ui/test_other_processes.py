@@ -17,8 +17,7 @@ from wanda_ui.engine import work
 from wanda_ui.engine.fetching import MOST_FETCHES, Fetching
 from wanda_ui.engine.look import How, Made, Seen
 from wanda_ui.engine.tokens import Place, told_at
-from wanda_ui.lesson.consequences import _ablated as lesson_ablated
-from wanda_ui.lesson.consequences import _measured as lesson_measured
+from wanda_ui.lesson import measured
 from wanda_ui.outliers.ablation import _ablated, page_settings
 from wanda_ui.outliers.features import counted
 from wanda_ui.outliers.protection import compared
@@ -52,8 +51,11 @@ def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
         partial(counted, magnitude=2.0),
         partial(read, text="The sky is blue"),
         partial(compared, profile=profile, share=0.5, within="row"),
-        partial(lesson_ablated, channel=3),
-        partial(lesson_measured, prompt="The sky"),
+        partial(measured._source),
+        partial(measured._change, text="The sky is blue"),
+        partial(measured._sinks, text="The sky is blue"),
+        partial(measured._lean),
+        partial(measured._price),
         partial(work.read_profile, draw=own),
         partial(_ablated, chosen=Ablation((3,), "mean"), settings=settings),
     ]

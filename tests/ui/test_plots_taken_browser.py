@@ -9,24 +9,22 @@ from pictures import alone, drawn, opened, parsed, texts
 
 pytestmark = pytest.mark.browser
 
-STEP = "#lesson-1-picture"
+STEP = "#outliers-heatmap"
 CONTROL = f"{STEP} > .wl-take"
-# What Plotly holds, a row a point; -> [[x, y, text]]
-HELD = """id => document.querySelector('#' + id + ' .js-plotly-plot').data.flatMap(trace => Array.from(trace.x,
-    (x, i) => [String(x), String(Array.from(trace.y)[i])]))"""
+# What Plotly holds, a row a cell; -> [x, y, z, ...]
+HELD = """() => document.querySelector('#outliers-heatmap .js-plotly-plot').data.flatMap((trace) =>
+    Array.from(trace.z, (row, j) => Array.from(row, (z, i) =>
+        [trace.x ? trace.x[i] : i, trace.y ? trace.y[j] : j, z].map(String))).flat())"""
 
 
 @pytest.fixture(scope="module")
 def learner(served, browser):
-    """The first step of the lesson, answered; it runs no model."""
+    """The norms of the tiny model, which is read already."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(MINUTE)
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(f"{served[1]}?lesson=1")
-    page.wait_for_selector("#lesson-1-see", state="visible")
-    page.check("#lesson-1-guess input[value=first]")
-    page.click("#lesson-1-see")
+    page.goto(f"{served[1]}?tab=outliers")
     page.wait_for_selector(f"{STEP} .main-svg", state="visible")
     page.wait_for_selector(f"{CONTROL} button")
     ready(page)  # files are named after the model that is looked at
@@ -44,20 +42,23 @@ def rows(page):
     return list(csv.reader(io.StringIO(take(page, "csv")[1].decode("utf-8-sig"), newline="")))
 
 
+def cells(page):
+    """Place and height of every cell of the table that is saved."""
+    return [[row[1], row[2], row[3]] for row in rows(page)[1:]]
+
+
 def test_the_table_is_what_plotly_holds(learner):
     name, _ = take(learner, "csv")
-    assert name == "tiny-lesson-1.csv"
-    head, *points = rows(learner)
-    assert head[0] == "trace"
-    assert [[row[1], row[2]] for row in points] == learner.evaluate(HELD, "lesson-1-picture")
-    assert "text" in head
+    assert name == "tiny-outliers-heatmap.csv"
+    assert rows(learner)[0][0] == "trace"
+    assert cells(learner) == learner.evaluate(HELD)
 
 
 def test_the_picture_stands_by_itself_under_the_finding(learner, browser, tmp_path):
     name, svg = take(learner, "svg")
-    assert name == "tiny-lesson-1.svg"
+    assert name == "tiny-outliers-heatmap.svg"
     root = parsed(svg)
-    title = learner.inner_text("#lesson-1-finding").strip()
+    title = learner.inner_text("#outliers-heatmap-title").strip()
     assert title.split()[0] in texts(root)[0]
     assert drawn(alone(browser, svg, tmp_path)) > 0.02
     _, png = take(learner, "png")
@@ -69,29 +70,27 @@ def test_the_picture_stands_by_itself_under_the_finding(learner, browser, tmp_pa
 def test_it_stays_when_the_figure_is_drawn_anew_and_saves_the_new_one(learner):
     before = rows(learner)
     learner.evaluate("control => { window.kept = document.querySelector(control); }", CONTROL)
-    for value in ("1", "3"):
-        shown = learner.evaluate(HELD, "lesson-1-picture")
-        learner.fill("#lesson-1-x1 input[type=number]", value)
-        learner.press("#lesson-1-x1 input[type=number]", "Tab")
-        learner.wait_for_function(
-            f"shown => JSON.stringify(({HELD})('lesson-1-picture')) !== JSON.stringify(shown)", arg=shown
-        )
+    for place in (1, 2):
+        shown = learner.evaluate(HELD)
+        learner.click("#outliers-where input")
+        learner.locator("#outliers-where [role=option]").nth(place).click()
+        learner.wait_for_function(f"shown => JSON.stringify(({HELD})()) !== JSON.stringify(shown)", arg=shown)
     assert learner.locator(f"{STEP} .wl-take").count() == 1
     assert learner.evaluate("control => window.kept === document.querySelector(control)", CONTROL)
-    after = rows(learner)
-    assert after != before
-    assert [[row[1], row[2]] for row in after[1:]] == learner.evaluate(HELD, "lesson-1-picture")
+    assert rows(learner) != before
+    assert cells(learner) == learner.evaluate(HELD)
 
 
 def test_it_stands_beside_the_title_and_moves_nothing(learner):
     finding, control, plot = (
-        learner.locator(part).bounding_box() for part in ("#lesson-1-finding", CONTROL, f"{STEP} .main-svg >> nth=0")
+        learner.locator(part).bounding_box()
+        for part in ("#outliers-heatmap-title", CONTROL, f"{STEP} .main-svg >> nth=0")
     )
     assert control["y"] + control["height"] <= plot["y"] + 4
     assert control["x"] + control["width"] <= finding["x"] + finding["width"] + 1
     words = learner.evaluate(
         "() => { const range = document.createRange();"
-        " range.selectNodeContents(document.querySelector('#lesson-1-finding h2'));"
+        " range.selectNodeContents(document.querySelector('#outliers-heatmap-title h2'));"
         " return Math.max(...Array.from(range.getClientRects(), box => box.right)); }"
     )
     assert words <= control["x"]

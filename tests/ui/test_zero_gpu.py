@@ -38,7 +38,7 @@ from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.engine.zero_gpu import NotLentError, carried, has_zero_gpu, packed
-from wanda_ui.lesson import consequences, sentences
+from wanda_ui.lesson import measured
 from wanda_ui.outliers import ablation, features, protection, sentence, super_weight
 from wanda_ui.settings import Settings
 
@@ -173,9 +173,10 @@ DRAW = partial(calibrate, text="The sky is blue. " * 99, source="uploaded text",
 MEASUREMENTS = {
     "features": partial(features.counted, magnitude=2.0),
     "a sentence": partial(sentence.read, text="The sky is blue"),
-    "the lesson's sentence": partial(sentences._sentence, text="The sky is blue"),
-    "the lesson's channel": partial(consequences._ablated, channel=3),
-    "the lesson's cost": partial(consequences._measured, prompt="The sky"),
+    "the lesson's sentence": partial(measured._meet, text="The sky is blue"),
+    "the lesson's channel": partial(measured._without, channel=3),
+    "the lesson's masks": partial(measured._masks, block=1),
+    "the lesson's answers": partial(measured._answers, prompt="The sky"),
     "the norms of another text": partial(work.read_profile, draw=DRAW),
     "channels taken away": partial(ablation._ablated, chosen=Ablation((3,), "mean"), settings=SETTINGS),
     "a super weight": partial(super_weight.searched, settings=SETTINGS),

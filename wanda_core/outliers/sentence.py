@@ -3,6 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from wanda_core.errors import InputError, ModelError
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import decoder_blocks
 from wanda_core.outliers.hooks import attention_weights, eager_attention
 from wanda_core.progress import Progress, Steps, finish
 
 MAX_SENTENCE_TOKENS = 256  # a picture has room for no more
 MAX_SENTENCE_CHARACTERS = 10_000  # refused before it is cut into tokens
+Change = Callable[[], AbstractContextManager[None]]
 PIECES = 8  # tokens a single character may be cut into
 
 
@@ -70,6 +73,30 @@ def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
     elif not any(len(look) for look in looks):
         why = f"{lm.title} hands on no attention weights: none of its blocks has softmax attention that can be read."
     return Sentence(text, token_texts(lm, tokens), states, None if why else _rows(looks), why)
+
+
+@torch.no_grad()
+def attention_to_first(lm: LanguageModel, text: str, change: Change = nullcontext) -> Tensor:
+    """Mean share of attention that later tokens give to the first, in one pass of the whole model, changed or not.
+
+    change: makes the context in which it runs. -> (B, H), as in `Sentence`. Raises InputError for a text that cannot be
+    read, or of one token, or for a model without attention that can be read.
+    """
+    tokens = sentence_tokens(lm, text)
+    _, blocks = decoder_blocks(lm.model)
+    ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
+    looks: list[list[Tensor]] = [[] for _ in blocks]
+    with ExitStack() as stack:
+        stack.enter_context(eager_attention(lm.model))
+        for block, seen in zip(blocks, looks, strict=True):
+            stack.enter_context(attention_weights(block, _looks_back(seen, len(tokens))))
+        stack.enter_context(change())
+        lm.model(ids, use_cache=False)
+    if not any(looks):
+        raise InputError(
+            f"{lm.title} hands on no attention weights for this text; choose another model or a longer text"
+        )
+    return _rows([torch.cat(seen) if seen else torch.empty(0) for seen in looks])
 
 
 def sentence_tokens(lm: LanguageModel, text: str) -> list[int]:

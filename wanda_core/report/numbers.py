@@ -4,10 +4,17 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+from wanda_core.report.form import LARGEST
+
 
 def significant(value: float, digits: int = 5) -> float:
     """Round to significant digits."""
     return float(f"{value:.{digits}g}")
+
+
+def finite(value: float) -> float:
+    """Round a perplexity to significant digits; infinity, for which JSON has no word, is LARGEST."""
+    return significant(min(value, LARGEST))
 
 
 def rounded(value: float, places: int = 4) -> float:

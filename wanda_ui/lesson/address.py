@@ -71,6 +71,21 @@ def remember(number: int) -> str:
     }}"""
 
 
+def _remember_all() -> str:
+    """Write the JavaScript of an event with all steps' guesses and controls as inputs: it puts those of the step that
+    the row of steps marks into the address."""
+    scripts = ", ".join(remember(number) for number in range(1, len(STEPS) + 1))
+    counts = json.dumps([1 + len(step.controls) for step in STEPS])
+    return f"""(...values) => requestAnimationFrame(() => {{
+        const now = Number(document.querySelector("#lesson-steps [aria-current]")?.dataset.step || 1);
+        const [all, counts] = [[{scripts}], {counts}];
+        const start = counts.slice(0, now - 1).reduce((sum, count) => sum + count, 0);
+        all[now - 1](...values.slice(start, start + counts[now - 1]));
+    }})"""
+
+
+REMEMBER_ALL = _remember_all()
+
 HIDE = f"""() => {{
     const asked = (new URL(location).searchParams.get("hide") || "").split(",");
     for (const part of {json.dumps(HIDEABLE)}) document.body.classList.toggle("wl-hide-" + part, asked.includes(part));

@@ -1,193 +1,207 @@
-"""Steps 6 to 8: what an outlier channel carries, where two masks part, and what that costs."""
+"""Steps 6 to 8 in words: without the channel, where two masks part, and what that costs."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
-from wanda_core.assets import BUILTIN_EVALUATION
-from wanda_core.errors import InputError
-from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS, Generated, generate
-from wanda_core.evaluation.perplexity import perplexity_steps
-from wanda_core.explain.mask_comparison import protection
-from wanda_core.model.language_model import LanguageModel
-from wanda_core.outliers.ablation import Ablation, AblationReport, ablate_steps
-from wanda_core.outliers.analysis import standing_out
-from wanda_core.progress import Progress, Steps, inside
-from wanda_core.pruning.prune import prune_steps
-from wanda_core.recipe import PruneSpec
-from wanda_core.text.files import read_text
-from wanda_ui.engine.loaded import Loaded
-from wanda_ui.inputs import typed_number
-from wanda_ui.lesson import figures
+from wanda_core.outliers.verdict import Verdict, harms, verdict
+from wanda_core.progress import Steps
+from wanda_core.report.lesson.plan import SPARSITY
+from wanda_ui.language import Say
+from wanda_ui.lesson import measured
 from wanda_ui.lesson.answers import Answer, Asked
-from wanda_ui.lesson.sentences import written
-from wanda_ui.markup import number
+from wanda_ui.lesson.figures import consequences as figures
+from wanda_ui.lesson.measured import Told
+from wanda_ui.lesson.wording import number
+from wanda_ui.lesson.wording import times as times_of
 
-SEQ_LEN = 256  # tokens of a window of every perplexity here
-ABLATION_WINDOWS, COST_WINDOWS = 2, 1  # what two cores measure seven times in ten seconds, pruning and writing between
-HURTS = 2.0  # times the untouched perplexity
-SPARSITY = 0.5  # of step 7, and the one that step 8 asks about
-SPARSITIES = (0.3, SPARSITY, 0.6)
-METHODS = ("magnitude", "wanda")
-LINE_TOKENS = 10  # of a generated line
 PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
-MOST_ECHOED = 40  # characters of what somebody typed, in the answer to it
+# The guess that a verdict on the strongest channel and random ones bears out; none fits where only random ones harm.
+RIGHT: dict[Verdict, tuple[str, ...]] = {"these": ("one",), "any": ("all",), "others": (), "harmless": ("none",)}
 RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
 
 
 def ablate(asked: Asked, channel: object) -> Steps[Answer]:
-    """Step 6: one channel set to zero after every block, against one random channel, five times."""
-    say = asked.say
-    loaded = yield from asked.state.open_steps(asked.model)
-    chosen = _chosen(asked, channel, "channel", loaded.lm.width, strongest(loaded))
-    report = yield from asked.state.alone_steps(loaded, "lesson: ablate", partial(_ablated, channel=chosen))
-    low, high = report.random_range
-    times = report.chosen.perplexity / report.untouched
-    hurts, others = times >= HURTS, high / report.untouched >= HURTS
-    right = "one" if hurts and not others else "all" if hurts else "none" if not others else None
-    values = {
-        "channel": chosen,
-        "untouched": number(report.untouched),
-        "chosen": number(report.chosen.perplexity),
-        "low": number(low),
-        "high": number(high),
-        "times": number(times),
-    }
-    rows = [[say("lesson.ablate.untouched"), "", number(report.untouched)]]
-    rows += [[say("lesson.ablate.random"), str(run.channels[0]), number(run.perplexity)] for run in report.random]
-    rows += [[say("lesson.ablate.chosen"), str(chosen), number(report.chosen.perplexity)]]
-    columns = [say(f"lesson.column.{name}") for name in ("what", "channel", "perplexity")]
-    measured = {"channel": chosen, "untouched": report.untouched, "chosen": report.chosen.perplexity}
-    return Answer(
-        right,
-        say("lesson.ablate.finding" if hurts else "lesson.ablate.finding_none", **values),
-        say("lesson.ablate.why" if right == "one" else "lesson.ablate.why_none", **values, strongest=strongest(loaded)),
-        figures.ablation_bars(report, say),
-        measured | {f"random_{run.channels[0]}": run.perplexity for run in report.random},
-        pd.DataFrame(rows, columns=columns),
-    )
+    """Step 6: the strongest channel set to zero, somewhere and everywhere, against random ones."""
+    return ablated((yield from measured.ablate_steps(asked, channel)), asked.say)
+
+
+def ablated(told: Told, say: Say) -> Answer:
+    """Word step 6. The guess is about the strongest channel and about any, whichever channel was chosen."""
+    data, own = told.data, told.own
+    untouched, zero = data["untouched"], data["zero"]
+    random = [perplexity for _, perplexity in data["random"]]
+    times = {place: zero[place] / untouched for place in zero}
+    hurts, others = harms(untouched, zero["all"]), harms(untouched, max(random))
+    right = RIGHT[verdict(untouched, zero["all"], random)]
+    values = {"channel": data["channel"], "untouched": number(untouched), "chosen": number(zero["all"])}
+    values |= {"times": number(times["all"]), "low": number(min(random)), "high": number(max(random))}
+    places = {name: number(zero[name]) for name in zero} | {f"{name}_times": times_of(times[name]) for name in zero}
+    why = []
+    if own is not None:
+        mine = own["zero"]["all"] / untouched
+        key = "own_hurts" if harms(untouched, own["zero"]["all"]) else "own_none"
+        why.append(
+            say(f"lesson.ablate.{key}", channel=own["channel"], chosen=number(own["zero"]["all"]), times=times_of(mine))
+        )
+    why.append(say("lesson.ablate.why_places" if hurts else "lesson.ablate.why_places_none", **values, **places))
+    why.append(say("lesson.ablate.why_random_hurt" if others else "lesson.ablate.why_random", **values))
+    why.append(_meaning(data, say))
+    why += _reading(data, say)
+    finding = say("lesson.ablate.finding" if hurts else "lesson.ablate.finding_none", **values)
+    picture = figures.without(data, own, say) + figures.spoken(data, say)
+    numbers: dict[str, float | int | str] = {"channel": data["channel"], "untouched": untouched}
+    numbers |= {f"zero_{place}": perplexity for place, perplexity in zero.items()}
+    numbers |= {f"mean_{place}": perplexity for place, perplexity in data["mean"].items()}
+    numbers |= {f"random_{each}": perplexity for each, perplexity in data["random"]}
+    numbers |= {f"unread_{each}": perplexity for each, perplexity in data["readers"]}
+    if own is not None:
+        numbers |= {"own_channel": own["channel"], "own_channel_zero": own["zero"]["all"]}
+    return Answer(right, finding, tuple(why), picture, numbers, _ablation_table(data, own, say), data, own, told.date)
+
+
+def _meaning(data: Mapping[str, Any], say: Say) -> str:
+    """Say what the channel at its mean costs, where the spike stands: whether its value carries news."""
+    first = {name: data[name]["first"] / data["untouched"] for name in ("zero", "mean")}
+    hurts = [harms(data["untouched"], data[name]["first"]) for name in ("zero", "mean")]
+    key = "why_mean_none" if not hurts[0] else "why_mean_hurts" if hurts[1] else "why_mean"
+    places = {name: number(data["mean"][name]) for name in ("first", "others")}
+    times = times_of(data["mean"]["others"] / data["untouched"])
+    shown = {"channel": data["channel"], "first_times": times_of(first["mean"], 2), "others_times": times}
+    return say(f"lesson.ablate.{key}", **places, **shown)
+
+
+def _reading(data: Mapping[str, Any], say: Say) -> list[str]:
+    """Say what the weights that read a channel are worth."""
+    if not data["readers"]:
+        return []
+    (channel, perplexity), *rest = data["readers"]
+    strong = harms(data["untouched"], perplexity)
+    others = ", ".join(f"{each}: {number(value)}" for each, value in rest)
+    key = "why_readers" if strong else "why_readers_none"
+    shown = {"channel": channel, "chosen": number(perplexity), "others": others}
+    return [say(f"lesson.ablate.{key}", **shown, untouched=number(data["untouched"]))]
+
+
+def _ablation_table(data: Mapping[str, Any], own: Mapping[str, Any] | None, say: Say) -> pd.DataFrame:
+    rows = [[say("lesson.untouched"), "", number(data["untouched"])]]
+    rows += [[say("lesson.ablate.one_random"), str(each), number(value)] for each, value in data["random"]]
+    for side in (data, own):
+        if side is not None:
+            rows += [
+                [say(f"lesson.ablate.at_{place}"), str(side["channel"]), number(value)]
+                for place, value in side["zero"].items()
+            ]
+    rows += [
+        [say(f"lesson.ablate.mean_{place}"), str(data["channel"]), number(value)]
+        for place, value in data["mean"].items()
+    ]
+    rows += [[say("lesson.ablate.unread"), str(each), number(value)] for each, value in data["readers"]]
+    return pd.DataFrame(rows, columns=[say(f"lesson.column.{name}") for name in ("what", "channel", "perplexity")])
 
 
 def masks(asked: Asked, block: object) -> Steps[Answer]:
-    """Step 7: where magnitude's and Wanda's masks of one linear differ, from its quietest to its loudest input."""
-    say = asked.say
-    loaded = yield from asked.state.open_steps(asked.model)
-    assert loaded.analysis is not None  # made by open_steps
-    blocks = loaded.lm.linears
-    chosen = _chosen(asked, block, "block", len(blocks), len(blocks) // 2)
-    if not blocks[chosen]:
-        raise InputError(say("lesson.problem.no_linear", block=chosen))
-    linear = blocks[chosen][0]
-    protected = protection(linear.weight, loaded.analysis.profile.norms[linear.name], SPARSITY)
-    parting, bins = protected.parting, protected.bins
-    overall, top = parting.overall, parting.top
+    """Step 7: through the normalisation to the norms, the score and the mask."""
+    return masked((yield from measured.masks_steps(asked, block)), asked.say)
+
+
+def masked(told: Told, say: Say) -> Answer:
+    """Word step 7."""
+    data = told.data
+    overall, top, spike = data["overall"], data["top"], data["spike"]
     right = "large" if top > PARTS * overall else "small" if top * PARTS < overall else "even"
-    values = {"kind": linear.kind, "block": chosen, "overall": overall, "top": top, "columns": parting.columns}
-    loudest = {"magnitude": float(bins.magnitude[-1]), "wanda": float(bins.wanda[-1])}
+    values = {name: data[name] for name in ("kind", "block", "overall", "top", "columns", "width")}
+    cut = {"magnitude": data["runs"][-1][0], "wanda": data["runs"][-1][1]}
+    loudest, norm = data["loudest"][0][0], number(data["loudest"][0][1])
+    why = []
+    if spike is not None:
+        shown = {"channel": spike["channel"], "before": number(spike["before"]), "after": number(spike["after"])}
+        root = number(data["width"] ** 0.5)
+        key = "why_norm_same" if loudest == spike["channel"] else "why_norm"
+        why.append(
+            say(
+                f"lesson.masks.{key}",
+                **shown,
+                rank=spike["rank"],
+                loudest=loudest,
+                norm=norm,
+                root=root,
+                width=data["width"],
+            )
+        )
+    weight = data["weight"]
+    if weight is not None:
+        shown = {name: weight[name] for name in ("row", "column", "by_size", "by_score", "columns")}
+        shown |= {"weight": f"{weight['weight']:.2g}", "norm": number(weight["norm"])}
+        why.append(say("lesson.masks.why_weight", **shown))
+    why.append(say(f"lesson.masks.why_{right}", **values, **cut))
+    why += _features(data, say)
     table = pd.DataFrame(
-        [
-            [column.index, f"{column.norm:.2f}", f"{column.magnitude:.0%}", f"{column.wanda:.0%}"]
-            for column in protected.top[:8]
-        ],
+        [[c, number(n), f"{magnitude:.0%}", f"{wanda:.0%}"] for c, n, magnitude, wanda in data["loudest"]],
         columns=[say(f"lesson.column.{name}") for name in ("column", "norm", "cut_magnitude", "cut_wanda")],
     )
-    return Answer(
-        right,
-        say("lesson.masks.finding", **values),
-        say(f"lesson.masks.why_{right}", **values, **loudest),
-        figures.protection_lines(protected, say),
-        {"linear": linear.name, "differ_overall": overall, "differ_loudest_columns": top, **loudest},
-        table,
-    )
+    picture = figures.norms(data, say) + figures.protection(data, say)
+    numbers: dict[str, float | int | str] = {"linear": data["kind"], "block": data["block"], "differ_overall": overall}
+    numbers |= {"differ_loudest_columns": top, "loudest_column": loudest, **cut}
+    finding = say("lesson.masks.finding", **values)
+    return Answer((right,), finding, tuple(why), picture, numbers, table, data, date=told.date)
+
+
+def _features(data: Mapping[str, Any], say: Say) -> list[str]:
+    """Say which of the loudest channels are outlier features by the definition, and what its authors found."""
+    if not data["features"]:
+        return []
+    meeting = [str(feature["channel"]) for feature in data["features"] if feature["meets"]]
+    key = "feature" if meeting else "feature_none"
+    listed = ", ".join(meeting or [str(feature["channel"]) for feature in data["features"]])
+    return [say(f"lesson.masks.{key}", channels=listed), say("lesson.masks.paper")]
 
 
 def cost(asked: Asked, prompt: object) -> Steps[Answer]:
-    """Step 8: perplexity and a line of text at rising sparsity, by magnitude and by Wanda. Nothing of it is kept."""
-    say = asked.say
-    words = written(asked, prompt, MAX_PROMPT_CHARACTERS)
-    loaded = yield from asked.state.open_steps(asked.model)
-    settings = yield from asked.state.alone_steps(loaded, "lesson: cost", partial(_measured, prompt=words))
-    dense = settings["dense", 0.0]
-    pair = {method: settings[method, SPARSITY][0] for method in METHODS}
-    ratio = pair["magnitude"] / pair["wanda"]
-    values = {
-        "sparsity": SPARSITY,
-        "dense": number(dense[0]),
-        "ratio": number(ratio),
-        **{m: number(p) for m, p in pair.items()},
-    }
+    """Step 8: perplexity of both methods within a matrix and within a row, and how each then goes on."""
+    return priced((yield from measured.cost_steps(asked, prompt)), asked.say)
+
+
+def priced(told: Told, say: Say) -> Answer:
+    """Word step 8."""
+    data = told.data
+    cells = {(method, group): perplexity for method, group, perplexity in data["cells"]}
+    usual = {"magnitude": cells["magnitude", "matrix"], "wanda": cells["wanda", "row"]}  # as published
+    ratio = usual["magnitude"] / usual["wanda"]
+    norm = [cells["magnitude", group] / cells["wanda", group] for group in ("matrix", "row")]
+    row = [cells[method, "matrix"] / cells[method, "row"] for method in ("magnitude", "wanda")]
+    values = {"sparsity": SPARSITY, "dense": number(data["dense"]), "ratio": times_of(ratio)}
+    values |= {method: number(perplexity) for method, perplexity in usual.items()}
+    factors = {"norm_low": times_of(min(norm)), "norm_high": times_of(max(norm))}
+    factors |= {"row_low": times_of(min(row)), "row_high": times_of(max(row))}
     right = next((name for most, name in RATIOS if ratio < most), "many")
-    rows = [
-        ["—" if method == "dense" else f"{share:.0%}", say(f"lesson.cost.{method}"), number(perplexity), line]
-        for (method, share), (perplexity, line) in settings.items()
+    why = [say("lesson.cost.why" if ratio > RATIOS[1][0] else "lesson.cost.why_none", **values)]
+    why.append(say("lesson.cost.why_grid", **factors))
+    why.append(say("lesson.cost.why_group"))
+    rows = [["—", say("lesson.cost.dense"), "", number(data["dense"])]]
+    usual_group = {"magnitude": "matrix", "wanda": "row"}
+    rows += [
+        [f"{share:.0%}", say(f"lesson.cost.{method}"), say(f"lesson.cost.{usual_group[method]}"), number(perplexity)]
+        for method, points in data["along"].items()
+        for share, perplexity in points
     ]
-    columns = [say(f"lesson.column.{name}") for name in ("sparsity", "method", "perplexity", "line")]
-    return Answer(
-        right,
-        say("lesson.cost.finding", **values),
-        say("lesson.cost.why" if ratio > RATIOS[1][0] else "lesson.cost.why_none", **values),
-        figures.cost_lines({key: perplexity for key, (perplexity, _) in settings.items()}, say),
-        {f"perplexity_{method}_{share:.0%}": perplexity for (method, share), (perplexity, _) in settings.items()},
-        pd.DataFrame(rows, columns=columns),
+    rows += [
+        [f"{SPARSITY:.0%}", say(f"lesson.cost.{method}"), say(f"lesson.cost.{group}"), number(perplexity)]
+        for method, group, perplexity in data["cells"]
+        if group != usual_group[method]
+    ]
+    table = pd.DataFrame(
+        rows, columns=[say(f"lesson.column.{name}") for name in ("sparsity", "method", "group", "perplexity")]
     )
-
-
-def strongest(loaded: Loaded) -> int:
-    """Return the channel of the residual stream that rises highest above the median."""
-    assert loaded.analysis is not None  # the caller opened the model
-    return standing_out(loaded.analysis)[0].channel
-
-
-def _ablated(loaded: Loaded, channel: int) -> Steps[AblationReport]:
-    """Measure what a channel at zero does."""
-    text = read_text(BUILTIN_EVALUATION)
-    return ablate_steps(loaded.lm, Ablation((channel,)), text, seq_len=SEQ_LEN, windows=ABLATION_WINDOWS)
-
-
-def _measured(loaded: Loaded, prompt: str) -> Steps[dict[tuple[str, float], tuple[float, str]]]:
-    """Measure every setting: {(method, sparsity): (perplexity, generated line)}, the dense model first."""
-    assert loaded.analysis is not None  # the caller opened the model
-    plans: list[tuple[str, float]] = [("dense", 0.0), *((m, s) for s in SPARSITIES for m in METHODS)]
-    settings: dict[tuple[str, float], tuple[float, str]] = {}
-    for place, (method, share) in enumerate(plans):
-        lm = loaded.lm
-        recipe = Progress("recipes", place, len(plans), "settings")
-        first, second, third = (replace(recipe, inner=Progress("recipes", part, 3, "parts")) for part in range(3))
-        if method != "dense":
-            spec = PruneSpec(method=method, sparsity=share, order="one-shot")
-            pruning = prune_steps(loaded.lm, spec, None, loaded.analysis.profile)
-            lm = (yield from inside(pruning, first)).lm
-        text = read_text(BUILTIN_EVALUATION)
-        measuring = perplexity_steps(lm, text, seq_len=SEQ_LEN, windows=COST_WINDOWS)
-        perplexity = yield from inside(measuring, second)
-        settings[method, share] = perplexity.perplexity, (yield from inside(_line(lm, prompt), third))
-    return settings
-
-
-def _line(lm: LanguageModel, prompt: str) -> Steps[str]:
-    """Continue a prompt by a line."""
-    stream: Iterator[Generated] = generate(lm, prompt, max_new_tokens=LINE_TOKENS)
-    text = ""
-    try:
-        for count, answer in enumerate(stream, 1):
-            text = answer.text
-            yield Progress("line", count, LINE_TOKENS, "tokens")
-    finally:
-        stream.close()  # type: ignore[attr-defined]
-    return " ".join(text.split())
-
-
-def _chosen(asked: Asked, given: object, what: str, count: int, otherwise: int) -> int:
-    """Read a channel or block that exists; `otherwise` where none is typed. Raises InputError for any other.
-
-    what: `channel` or `block`; count: how many the model has.
-    """
-    text = str(given if given is not None else "").strip()
-    if not text:
-        return otherwise
-    place = typed_number(text)
-    if place is None or place >= count:
-        raise InputError(asked.say(f"lesson.problem.{what}", given=text[:MOST_ECHOED], last=count - 1))
-    return place
+    numbers: dict[str, float | int | str] = {"perplexity_dense": data["dense"]}
+    numbers |= {
+        f"perplexity_{method}_{share:.0%}": perplexity
+        for method, points in data["along"].items()
+        for share, perplexity in points
+    }
+    numbers |= {f"perplexity_{method}_{group}_{SPARSITY:.0%}": value for (method, group), value in cells.items()}
+    picture = figures.grid(data, say) + figures.price_lines(data, say)
+    picture += figures.answers(data, told.own, say)
+    finding = say("lesson.cost.finding", **values)
+    return Answer((right,), finding, tuple(why), picture, numbers, table, data, told.own, told.date)

@@ -1,4 +1,4 @@
-"""A step of the lesson on the page: the question, a guess, a control, and the place for what comes of it."""
+"""A step of the lesson on the page: the map, the question, a guess, a control, and the place for what comes of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,20 @@ from gradio.components import Component
 from wanda_ui.jobs import Update
 from wanda_ui.language import label
 from wanda_ui.lesson.plan import STEPS, Control, Slider, Step, Text
-from wanda_ui.picture import figure_place
-
-HTML_PICTURES = ("matrix",)  # steps whose picture is no figure
 
 
 @dataclass(frozen=True)
 class StepParts:
-    """The components of one step. cancel, back and onward: None where there is nothing to cancel or no such step."""
+    """The components of one step. cancel, back and onward: None where there is nothing to cancel or no such step.
 
+    side: the map; terms: the words that are new in this step; beside: an empty place between the guess and the button,
+    for what a step offers besides.
+    """
+
+    side: gr.HTML
+    terms: gr.HTML
     guess: gr.Radio
+    beside: gr.Column
     controls: list[Any]  # gr.Slider or gr.Textbox
     see: gr.Button
     cancel: gr.Button | None
@@ -28,7 +32,7 @@ class StepParts:
     onward: gr.Button | None
     status: gr.HTML
     finding: gr.HTML
-    picture: gr.HTML | gr.Plot
+    picture: gr.HTML
     explanation: gr.HTML
     table: gr.HTML
 
@@ -53,13 +57,21 @@ class StepParts:
 
 def lay_out(number: int, step: Step) -> StepParts:
     """Lay out a step from the question to the way on. number: from 1."""
+    with gr.Row(elem_classes="wl-lesson"):
+        side = gr.HTML("", elem_id=f"lesson-{number}-map", elem_classes="wl-lesson-side")
+        with gr.Column(elem_classes="wl-lesson-main", scale=1, min_width=280):
+            return _main(number, step, side)
+
+
+def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
     words = f"lesson.{step.name}"
     with gr.Column(elem_classes="wl-ask-step"):  # one label a piece: of several in one HTML the browser words one
-        gr.HTML(f"<span>{number} / {len(STEPS)} · {label(words + '.title')}</span>")
         gr.HTML(f"<h2>{label(words + '.question')}</h2>")
         gr.HTML(f"<p>{label(words + '.story')}</p>")
+        terms = gr.HTML("", elem_id=f"lesson-{number}-terms")
     guesses: list[Any] = [(label(f"{words}.guess.{name}"), name) for name in step.guesses]
     guess = gr.Radio(guesses, label=label("lesson.guess"), elem_id=f"lesson-{number}-guess", elem_classes="wl-guess")
+    beside = gr.Column(elem_id=f"lesson-{number}-beside")
     with gr.Row(elem_classes="wl-controls"):
         controls = [_control(number, words, control) for control in step.controls]
     with gr.Row(elem_classes="wl-buttons wl-step-buttons"):
@@ -70,15 +82,18 @@ def lay_out(number: int, step: Step) -> StepParts:
         free = gr.Button(label("lesson.free"), elem_id=f"lesson-{number}-free")
     status = gr.HTML("", elem_id=f"lesson-{number}-status")
     finding = gr.HTML("", elem_id=f"lesson-{number}-finding")
-    place = f"lesson-{number}-picture"
-    picture = gr.HTML("", elem_id=place) if step.name in HTML_PICTURES else figure_place(place, finding)
-    explanation = gr.HTML("", elem_id=f"lesson-{number}-explanation")
+    with gr.Row(elem_classes="wl-told"):
+        picture = gr.HTML("", elem_id=f"lesson-{number}-picture", elem_classes="wl-lesson-picture")
+        explanation = gr.HTML("", elem_id=f"lesson-{number}-explanation", elem_classes="wl-lesson-text")
     table = gr.HTML("", elem_id=f"lesson-{number}-table")
     with gr.Row(elem_classes="wl-buttons wl-onward"):
         back = gr.Button(label("lesson.back"), elem_id=f"lesson-{number}-back") if number > 1 else None
         onward = gr.Button(label("lesson.next"), elem_id=f"lesson-{number}-next") if number < len(STEPS) else None
     return StepParts(
+        side=side,
+        terms=terms,
         guess=guess,
+        beside=beside,
         controls=controls,
         see=see,
         cancel=cancel,

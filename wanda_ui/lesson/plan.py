@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-SENTENCE = "The sky is blue because sunlight is scattered by the air."
-OTHER_SENTENCE = "My grandmother bakes bread on Sundays. It never lasts until Monday."
-PROMPT = "The sky is blue because"
+from wanda_core.report.lesson.plan import OTHER_SENTENCE, PROMPT, SENTENCE
 
 
 @dataclass(frozen=True)

@@ -1,156 +1,156 @@
-"""Steps 3 to 5: the outliers in the reader's own sentence, in another one, and the attention sinks beside them."""
+"""Steps 3 to 5 in words: the spike, where it comes from, and where attention parks."""
 
-from functools import partial
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
-import torch
 
-from wanda_core.errors import InputError
-from wanda_core.outliers.massive import massive, top_and_median, top_channels
-from wanda_core.outliers.sentence import MAX_SENTENCE_CHARACTERS, MAX_SENTENCE_TOKENS, Sentence, read_sentence_steps
-from wanda_core.outliers.sinks import sink_report
+from wanda_core.outliers.verdict import verdict
 from wanda_core.progress import Steps
-from wanda_ui.engine.loaded import Loaded
-from wanda_ui.lesson import figures
+from wanda_ui.language import Say
+from wanda_ui.lesson import measured
 from wanda_ui.lesson.answers import Answer, Asked
-from wanda_ui.lesson.plan import SENTENCE
-from wanda_ui.markup import number
+from wanda_ui.lesson.figures import sentences as figures
+from wanda_ui.lesson.measured import Told
+from wanda_ui.lesson.wording import number
 
-COMPARED = 3  # strongest channels of either sentence
-SIZES = ((30, "ten"), (300, "hundred"), (3_000, "thousand"))  # up to 30 × the median is nearest to ten times, ...
+SIZES = ((30, "ten"), (300, "hundred"), (3_000, "thousand"))  # times the median, up to which a guess holds
 SHARES = ((0.15, "little"), (0.45, "third"))  # of attention
+NEAR = 1.25  # times, within which two attentions are called alike
+MOST_NAMED = 8  # channels listed in a sentence
 
 
 def meet(asked: Asked, text: object) -> Steps[Answer]:
     """Step 3: how far the largest activation of a sentence is above the typical one, and where it sits."""
-    sentence = yield from _read(asked, text)
-    say = asked.say
-    block, token, channel, value, ratio = largest(sentence)
-    massives = massive(sentence.hidden)
-    channels = sorted({activation.channel for activation in massives})
-    shown = {"value": number(abs(value)), "ratio": number(ratio), "block": block, "channel": channel}
-    key = "why" if massives else "why_none"
-    peaks = sentence.hidden[block].abs().amax(dim=0)  # (D,)
-    others = peaks.clone()
-    others[channels or [channel]] = 0
-    why = say(
-        f"lesson.meet.{key}",
-        **shown,
-        next=number(float(others.max())),
-        token=sentence.tokens[token],
-        place=token,
-        width=sentence.hidden.shape[2],
-        channels=", ".join(map(str, channels[:8])),
-        count=len({activation.block for activation in massives}),
-        blocks=len(sentence.hidden),
-    )
-    median = float(top_and_median(sentence.hidden)[1][block])
+    return met((yield from measured.meet_steps(asked, text)), asked.say)
+
+
+def met(told: Told, say: Say) -> Answer:
+    """Word step 3."""
+    data = told.data
+    shown = {name: data[name] for name in ("block", "channel", "width", "blocks")}
+    shown |= {name: number(abs(data[name])) for name in ("value", "ratio", "median", "next")}
+    shown |= {"token": data["tokens"][data["token"]], "place": data["token"] + 1, "count": data["massive_blocks"]}
+    shown["channels"] = ", ".join(map(str, data["massive"][:MOST_NAMED]))
+    why = [say("lesson.meet.why", **shown)]
+    why.append(say("lesson.meet.why_massive" if data["massive"] else "lesson.meet.why_none", **shown))
+    if data["elsewhere"] is not None:
+        times = number(abs(data["value"]) / max(data["elsewhere"], 1e-12))
+        why.append(say("lesson.meet.why_place", **shown, elsewhere=number(data["elsewhere"]), times=times))
     table = pd.DataFrame(
-        [
-            [strong, number(float(peaks[strong])), number(float(peaks[strong]) / max(median, 1e-12))]
-            for strong in top_channels(sentence.hidden[block], 8)
-        ],
+        [[channel, number(peak), number(peak / max(data["median"], 1e-12))] for channel, peak in data["strongest"]],
         columns=[say(f"lesson.column.{name}") for name in ("channel", "largest", "ratio")],
     )
-    right = next((name for most, name in SIZES if ratio < most), "more")
-    numbers: dict[str, float | int | str] = {"sentence": sentence.text, "tokens": len(sentence.tokens)}
-    numbers |= {"block": block, "token": token, "channel": channel, "value": value, "times_median": ratio}
-    numbers["massive_channels"] = " ".join(map(str, channels))
-    return Answer(right, say("lesson.meet.finding", **shown), why, figures.spikes(peaks, channel, say), numbers, table)
+    right = next((name for most, name in SIZES if data["ratio"] < most), "more")
+    numbers = {name: data[name] for name in ("sentence", "block", "token", "channel", "value", "median")}
+    numbers |= {"tokens": len(data["tokens"]), "times_median": data["ratio"]}
+    numbers["massive_channels"] = " ".join(map(str, data["massive"]))
+    finding = say("lesson.meet.finding", **shown)
+    return Answer((right,), finding, tuple(why), figures.token_heatmap(data, say), numbers, table, data, date=told.date)
 
 
 def change(asked: Asked, text: object) -> Steps[Answer]:
-    """Step 4: which channels are strongest in the first sentence and in another, at the same block."""
-    say = asked.say
-    second = yield from _read(asked, text)
-    first = yield from _read(asked, SENTENCE)
-    block = largest(first)[0]
-    pair = [sentence.hidden[block] for sentence in (first, second)]
-    tops = [top_channels(hidden, COMPARED) for hidden in pair]
-    shared = [channel for channel in tops[0] if channel in tops[1]]
-    peaks = [hidden.abs().amax(dim=0) for hidden in pair]
-    listed = list(dict.fromkeys([*tops[0], *tops[1]]))
+    """Step 4: whether another sentence has the same channels, and which weight makes the spike."""
+    return changed((yield from measured.change_steps(asked, text)), asked.say)
+
+
+def changed(told: Told, say: Say) -> Answer:
+    """Word step 4. told.own: of the other sentence."""
+    assert told.own is not None  # a step of two sentences
+    first, second, base = told.data["first"], told.own, told.data
+    shared = [channel for channel in first["strongest"] if channel in second["strongest"]]
+    kind = "same" if len(shared) == len(first["strongest"]) else "some" if shared else "others"
+    values = {"count": len(shared), "of": len(first["strongest"]), "block": first["block"]}
+    lists = {"first": ", ".join(map(str, first["strongest"])), "second": ", ".join(map(str, second["strongest"]))}
+    repeated = first["sentence"] == second["sentence"]
+    why = [say("lesson.change.why_repeated" if repeated else f"lesson.change.why_{kind}", **values, **lists)]
+    picture = figures.two_rows(first, second, say)
+    numbers: dict[str, float | int | str] = {"sentence": second["sentence"], **values, **lists}
+    weight = second["weight"]
+    if weight is not None:
+        picture += figures.source(base, weight, say)
+        why += _source(base, weight, say)
+        numbers |= {f"weight_{name}": weight[name] for name in ("block", "linear", "row", "column", "weight", "share")}
+        numbers |= {"perplexity": base["untouched"], "perplexity_without_weight": base["zeroed"]}
+    peaks = [dict(side["peaks"]) for side in (first, second)]
     table = pd.DataFrame(
-        [[channel, *(number(float(peak[channel])) for peak in peaks)] for channel in listed],
+        [
+            [channel, *(number(peak[channel]) if channel in peak else "" for peak in peaks)]
+            for channel in peaks[0] | peaks[1]
+        ],
         columns=[say(f"lesson.column.{name}") for name in ("channel", "first_sentence", "your_sentence")],
     )
-    right = "same" if len(shared) == COMPARED else "some" if shared else "others"
-    values = {"count": len(shared), "of": COMPARED, "block": block}
-    lists = {"first": ", ".join(map(str, tops[0])), "second": ", ".join(map(str, tops[1]))}
-    repeated = first.text == second.text
-    return Answer(
-        right,
-        say("lesson.change.finding", **values),
-        say("lesson.change.why_repeated" if repeated else f"lesson.change.why_{right}", **values, **lists),
-        figures.two_spikes(peaks[0], peaks[1], listed, say),
-        {"sentence": second.text, **values, **lists},
-        table,
-    )
+    finding = say("lesson.change.finding", **values)
+    return Answer((kind,), finding, tuple(why), picture, numbers, table, base, second, told.date)
+
+
+def _source(base: Mapping[str, Any], weight: Mapping[str, Any], say: Say) -> list[str]:
+    """Say where the spike comes from, and whether the model needs the weight that makes it."""
+    home = base["first"]["weight"]
+    same = all(home[name] == weight[name] for name in ("linear", "row", "column"))
+    shown = {name: weight[name] for name in ("block", "row", "column", "share", "kind")}
+    shown |= {name: number(abs(weight[name])) for name in ("weight", "input", "spike")}
+    told = [say("lesson.change.weight" if same else "lesson.change.weight_other", **shown)]
+    times = base["zeroed"] / base["untouched"]
+    rest = max(base["random"])
+    place = {name: home[name] for name in ("block", "row", "column")}
+    needed = verdict(base["untouched"], base["zeroed"], base["random"]) == "these"
+    key = "needed" if needed else "not_needed"
+    shown = {"untouched": number(base["untouched"]), "zeroed": number(base["zeroed"]), "random": number(rest)}
+    told.append(say(f"lesson.change.{key}", **place, **shown, times=number(times)))
+    return told
 
 
 def sinks(asked: Asked, text: object) -> Steps[Answer]:
-    """Step 5: how much attention the later tokens give to the first, beside how large that token is."""
-    say = asked.say
-    sentence = yield from _read(asked, text)
-    if len(sentence.tokens) < 2:
-        raise InputError(say("lesson.problem.one_token"))
-    report = sink_report(sentence)
-    shares = report.per_block.nan_to_num(0.0)
-    block = int(shares.argmax())
-    share = float(shares[block])
-    even = float((1 / torch.arange(2, len(sentence.tokens) + 1)).mean())  # of query t over its t + 1 keys
-    entering = float(report.entering[block])
-    values = {"block": block, "share": share, "even": even, "token": sentence.tokens[0], "size": number(entering)}
-    related = report.correlation if report.correlation is not None else float("nan")
+    """Step 5: how much attention the later tokens give to the first, and what its spike has to do with it."""
+    return sunk((yield from measured.sinks_steps(asked, text)), asked.say)
+
+
+def sunk(told: Told, say: Say) -> Answer:
+    """Word step 5."""
+    data = told.data
+    block, shares, sizes = data["block"], data["shares"], data["sizes"]
+    share, even = shares[block] or 0.0, data["even"]
+    values = {"block": block, "share": share, "even": even, "token": data["tokens"][0], "channel": data["channel"]}
+    values["size"] = "—" if sizes[block] is None else number(sizes[block])
     strong = share > 2 * even
-    carried = any(place.token == 0 and place.block == block - 1 for place in massive(sentence.hidden))
-    key = "why_none" if not strong else "why" if carried else "why_plain"
+    why = [say("lesson.sinks.why" if strong else "lesson.sinks.why_none", **values), say("lesson.sinks.why_softmax")]
+    size = "why_carried" if data["carried"] else "why_plain"
+    why.append(say(f"lesson.sinks.{size}", **values))
+    tall = tall_blocks(data)
+    means = [_mean(values_of, tall) for values_of in (shares, data["without"])]
+    falls = means[1] * NEAR < means[0]
+    without = {"before": means[0], "after": means[1], "first": tall[0], "last": tall[-1]}
+    why.append(say("lesson.sinks.without_falls" if falls else "lesson.sinks.without_same", **values, **without))
+    if data["correlation"] is not None:
+        why.append(say("lesson.sinks.related", correlation=data["correlation"]))
     table = pd.DataFrame(
         [
-            [index, number(float(size)) if size == size else "", f"{float(to_first):.0%}"]
-            for index, (size, to_first) in enumerate(zip(report.entering, shares, strict=True))
+            [index, "" if size is None else number(size), _percent(to_first), _percent(off)]
+            for index, (size, to_first, off) in enumerate(zip(sizes, shares, data["without"], strict=True))
         ],
-        columns=[say(f"lesson.column.{name}") for name in ("block", "first_size", "to_first")],
+        columns=[say(f"lesson.column.{name}") for name in ("block", "first_size", "to_first", "to_first_without")],
     )
-    return Answer(
-        next((name for most, name in SHARES if share < most), "most"),
-        say("lesson.sinks.finding", **values),
-        say(f"lesson.sinks.{key}", **values, correlation=related),
-        figures.sink_lines(report, even, say),
-        {"sentence": sentence.text, "block": block, "share": share, "even_share": even, "correlation": related},
-        table,
-    )
+    numbers: dict[str, float | int | str] = {"sentence": data["sentence"], "block": block, "share": share}
+    numbers |= {"even_share": even, "channel": data["channel"], "share_tall": means[0], "share_without": means[1]}
+    if data["correlation"] is not None:
+        numbers["correlation_with_log10_size"] = data["correlation"]
+    right = next((name for most, name in SHARES if share < most), "most")
+    finding = say("lesson.sinks.finding", **values)
+    return Answer((right,), finding, tuple(why), figures.sink_lines(data, say), numbers, table, data, date=told.date)
 
 
-def largest(sentence: Sentence) -> tuple[int, int, int, float, float]:
-    """Return block, token, channel, value and multiple of its block's median, where that multiple is largest."""
-    top, median = top_and_median(sentence.hidden)
-    block = int((top[:, 0] / median.clamp_min(1e-12)).argmax())
-    width = sentence.hidden.shape[2]
-    token, channel = divmod(int(sentence.hidden[block].abs().argmax()), width)
-    value = float(sentence.hidden[block, token, channel])
-    return block, token, channel, value, abs(value) / max(float(median[block]), 1e-12)
+def tall_blocks(data: Mapping[str, Any]) -> list[int]:
+    """List the blocks that read the first token at half of its largest size or more; of its attention is known."""
+    most = max((size for size in data["sizes"] if size is not None), default=0.0)
+    tall = [n for n, size in enumerate(data["sizes"]) if size is not None and 2 * size >= most]
+    known = [block for block in tall if data["shares"][block] is not None]
+    return known or [data["block"]]
 
 
-def _read(asked: Asked, text: object) -> Steps[Sentence]:
-    """Read a sentence by the model; refuse it in the reader's language where that can be known before."""
-    given = written(asked, text, MAX_SENTENCE_CHARACTERS)
-    loaded = yield from asked.state.model_steps(asked.model)
-    tokens = len(loaded.lm.encode(given))
-    if tokens > MAX_SENTENCE_TOKENS:
-        raise InputError(asked.say("lesson.problem.tokens", given=tokens, most=MAX_SENTENCE_TOKENS))
-    return (yield from asked.state.alone_steps(loaded, "sentence", partial(_sentence, text=given)))
+def _mean(values: list[float | None], blocks: list[int]) -> float:
+    return sum(values[block] or 0.0 for block in blocks) / len(blocks)
 
 
-def _sentence(loaded: Loaded, text: str) -> Steps[Sentence]:
-    """Read a sentence; a measurement for the engine."""
-    return read_sentence_steps(loaded.lm, text)
-
-
-def written(asked: Asked, text: object, most: int) -> str:
-    """Check that a text is there and not too long. Raises InputError in the reader's language."""
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(asked.say("lesson.problem.empty"))
-    if len(text) > most:
-        raise InputError(asked.say("lesson.problem.long", given=len(text), most=most))
-    return text
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"

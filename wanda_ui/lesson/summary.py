@@ -64,10 +64,6 @@ def to_page(run: Run, say: Say) -> str:
 
 def links(run: Run, say: Say) -> str:
     """Write how far the run is, with links to both files: in the page itself, so that the server keeps none of them."""
-    done = "".join(
-        f"<li class='{_state(run.get(number))}'><span>{number}</span> {escape(say(f'lesson.{step.name}.title'))}</li>"
-        for number, step in enumerate(STEPS, 1)
-    )
     progress = escape(say("lesson.run.none" if not run else "lesson.run.done", done=len(run), of=len(STEPS)))
     if not run:
         return f"<p class='wl-empty'>{progress}</p>"
@@ -80,22 +76,17 @@ def links(run: Run, say: Say) -> str:
         f"{base64.b64encode(content.encode()).decode()}'>{escape(say(f'lesson.run.{name}'))}</a>"
         for name, file, kind, content in files
     )
-    return f"<div class='wl-run'><p>{progress}</p><ol>{done}</ol><div>{buttons}</div></div>"
+    return f"<div class='wl-run'><p>{progress}</p><div>{buttons}</div></div>"
 
 
 def fits(record: Record) -> bool:
     """Whether the guess is what the numbers bear out."""
-    return record.right is not None and record.guess == record.right
-
-
-def _state(record: Record | None) -> str:
-    """Return the style of a step in the list."""
-    return "" if record is None else "wl-fits" if fits(record) else "wl-differs"
+    return record.guess in record.right
 
 
 def _guesses(name: str, record: Record, say: Say) -> tuple[str, str]:
     """Write the guess and the right answer, which is empty where there is none."""
-    right = say(f"lesson.{name}.guess.{record.right}") if record.right else ""
+    right = " / ".join(say(f"lesson.{name}.guess.{each}") for each in record.right)
     return say(f"lesson.{name}.guess.{record.guess}"), right
 
 

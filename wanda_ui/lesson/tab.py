@@ -1,7 +1,8 @@
-"""The lesson's tab: a stepper with eight questions, and below it the run so far."""
+"""The lesson's tab: a row of steps, eight questions, and below them the run so far."""
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from itertools import chain
@@ -10,16 +11,20 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from wanda_core.progress import Steps
+from wanda_core.errors import WandaError
+from wanda_core.progress import Steps, finish
 from wanda_ui import markup
 from wanda_ui.gate.arrivals import arrival_of
+from wanda_ui.inputs import is_number
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
-from wanda_ui.language import Say, label, speaker
-from wanda_ui.lesson import address, consequences, sentences, summary, weights
-from wanda_ui.lesson.answers import Answer, Asked, Record, Run
+from wanda_ui.language import Say, speaker
+from wanda_ui.lesson import address, consequences, kept, sentences, summary, terms, weights
+from wanda_ui.lesson.answers import Answer, Asked, Record, Run, UnknownError
+from wanda_ui.lesson.bar import PRESSED, bar
+from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
 from wanda_ui.lesson.layout import StepParts, lay_out
 from wanda_ui.lesson.plan import STEPS, Step
-from wanda_ui.tab_context import RESIZE, Tab, TabContext
+from wanda_ui.tab_context import Tab, TabContext
 
 ANSWERS: dict[str, Callable[..., Steps[Answer]]] = {
     "two": weights.two,
@@ -32,7 +37,18 @@ ANSWERS: dict[str, Callable[..., Steps[Answer]]] = {
     "cost": consequences.cost,
 }
 # A step begins at its question, also for one who pressed Next at the end of a long step.
-TO_TOP = "() => requestAnimationFrame(() => document.getElementById('lesson')?.scrollIntoView())"
+TO_TOP = "() => requestAnimationFrame(() => document.getElementById('lesson-steps')?.scrollIntoView())"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all steps share: the visitor's run and step, the row of steps, the ledger, and what the browser keeps."""
+
+    run: gr.State
+    now: gr.State
+    steps: gr.HTML
+    ledger: gr.HTML
+    held: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -43,12 +59,11 @@ class LessonStep:
     number: int
     step: Step
     parts: StepParts
-    run: gr.State
-    ledger: gr.HTML
+    shared: Shared
 
     def wire(self) -> None:
         """Answer See, Cancel and Enter; sliders answer at once after the first See."""
-        parts, cancel = self.parts, Cancel()
+        parts, shared, cancel = self.parts, self.shared, Cancel()
 
         def see(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
             say = speaker(request)
@@ -58,19 +73,21 @@ class LessonStep:
                 yield parts.tell(markup.problem(say("lesson.problem.guess")))
                 return
             asked = Asked(say, self.context.state, name)
-            steps = ANSWERS[self.step.name](asked, *parts.values(values))
+            given = parts.values(values)
+            steps = ANSWERS[self.step.name](asked, *given)
             answer = yield from watched(steps, parts.tell, say, stop, arrival_of(request))
             if answer is not None:
-                yield self._show(guess, answer, name, values[self.run], say)
+                run = {**values[shared.run], self.number: self.record(guess, given, answer, name)}
+                yield self.show(answer, run, say) | self.counted(run, name, values[shared.now], say)
 
         def see_again(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
-            if self.number in values[self.run]:
+            if self.number in values[shared.run]:
                 yield from see(request, values)
 
         needs_model = self.step.needs_model
         settings: dict[str, Any] = {
-            "inputs": {self.context.model, self.run, *parts.inputs},
-            "outputs": [*parts.outputs, self.run, self.ledger],
+            "inputs": {self.context.model, shared.run, shared.now, *parts.inputs},
+            "outputs": [*parts.outputs, shared.run, shared.steps, shared.ledger, shared.held],
             **(ENGINE if needs_model else LIGHT),
         }
         parts.see.click(see, **settings)
@@ -82,84 +99,130 @@ class LessonStep:
         if parts.cancel is not None:
             parts.cancel.click(cancel.press, None, None, **AT_ONCE)
 
-    def _show(self, guess: str, answer: Answer, name: str, before: Run, say: Say) -> Update:
-        """Show an answer and add it to the run. name: of the chosen model."""
+    def record(self, guess: str, values: list[Any], answer: Answer, name: str) -> Record:
+        """Put an answer down for the run. name: of the chosen model."""
         loaded = self.context.state.loaded(name) if self.step.needs_model else None
-        model = loaded.lm.title if loaded else ""
-        record = Record(guess, answer.right, answer.finding, dict(answer.numbers), model)
-        run = {**before, self.number: record}
-        opened = self.step.name == "cost"  # there the lines of text are the point
-        table = "" if answer.table.empty else markup.folded_table(say("lesson.table"), answer.table, opened)
+        model = loaded.lm.title if loaded else name if self.step.needs_model else ""
+        return Record(guess, answer.right, answer.finding, dict(answer.numbers), model, tuple(values))
+
+    def show(self, answer: Answer, run: Run, say: Say) -> Update:
+        """Show an answer, and whether the guess fits it."""
+        table = "" if answer.table.empty else markup.folded_table(say("lesson.table"), answer.table)
+        date = markup.sentence(say("lesson.stored", date=answer.date)) if answer.date else ""
         return {
             self.parts.status: "",
             self.parts.finding: markup.figure_title(answer.finding),
-            self.parts.picture: answer.picture,
-            self.parts.explanation: explained(self.step, record, answer.explanation, say),
+            self.parts.picture: f"<div class='wl-lesson-figure'>{answer.picture}</div>",
+            self.parts.explanation: explained(self.step, run[self.number], answer.explanation, say) + date,
             self.parts.table: table,
-            self.run: run,
-            self.ledger: summary.links(run, say),
+        }
+
+    def counted(self, run: Run, name: str, now: int, say: Say) -> Update:
+        """Show how far the run is, and have the browser keep it. name: of the chosen model; now: the step."""
+        shared = self.shared
+        return {
+            shared.run: run,
+            shared.steps: bar(run, now, say),
+            shared.ledger: summary.links(run, say),
+            shared.held: kept.written(run, name),
         }
 
 
 def build(context: TabContext) -> Tab:
     """Lay the lesson out and wire it."""
     page = context.page
-    run = gr.State({})
+    run, now = gr.State({}), gr.State(1)
+    steps_row = gr.HTML("", elem_id="lesson-steps", js_on_load=PRESSED)
     laid: list[StepParts] = []
     with gr.Walkthrough(selected=1, elem_id="lesson") as walkthrough:
         for number, step in enumerate(STEPS, 1):
-            with gr.Step(label(f"lesson.{step.name}.title"), id=number, elem_id=f"lesson-{number}") as side:
+            with gr.Step(str(number), id=number, elem_id=f"lesson-{number}"):
                 parts = lay_out(number, step)
             laid.append(parts)
-            _remember(number, parts, side)
+            for control in parts.inputs:
+                control.change(None, inputs=parts.inputs, js=address.remember(number), **LIGHT)
     ledger = gr.HTML("", elem_id="lesson-run")
-    for number, (step, parts) in enumerate(zip(STEPS, laid, strict=True), 1):
-        LessonStep(context, number, step, parts, run, ledger).wire()
-        for other, button in ((number - 1, parts.back), (number + 1, parts.onward)):
-            if button is not None:
-                going = button.click(lambda other=other: gr.Walkthrough(selected=other), None, walkthrough, **LIGHT)
-                there = laid[other - 1].inputs
-                going.then(None, there, js=address.remember(other), **LIGHT).then(None, js=TO_TOP, **LIGHT)
-                going.then(None, js=RESIZE, **LIGHT)
-        leaving = parts.free.click(None, js=address.UNHIDE, **LIGHT)
-        leaving.then(None, js=f"() => WandaLab.page.go({json.dumps(step.free)})", **LIGHT)
+    held = gr.Textbox("", visible="hidden", max_length=kept.MOST_CHARACTERS, elem_id="lesson-held")
+    held.change(None, held, js=kept.SAVE, **LIGHT)
+    shared = Shared(run, now, steps_row, ledger, held)
+    wired = [
+        LessonStep(context, number, step, parts, shared)
+        for number, (step, parts) in enumerate(zip(STEPS, laid, strict=True), 1)
+    ]
 
-    def enter(request: gr.Request) -> Update:
-        """Go where the address says; nothing is run, the reader presses See."""
-        update: Update = {ledger: summary.links({}, speaker(request))}
+    def going(request: gr.Request, values: dict[Component, Any], number: int) -> Update:
+        """Go to a step."""
+        return {
+            walkthrough: gr.Walkthrough(selected=number),
+            now: number,
+            steps_row: bar(values[run], number, speaker(request)),
+        }
+
+    def gone(request: gr.Request, values: dict[Component, Any], event: gr.EventData) -> Update:
+        number: Any = (event._data or {}).get("step")
+        known = is_number(number) and number in range(1, len(STEPS) + 1)
+        return going(request, values, int(number) if known else values[now])
+
+    there: dict[str, Any] = {"inputs": {run, now}, "outputs": [walkthrough, now, steps_row], **LIGHT}
+    asked = [*chain(*(parts.inputs for parts in laid))]
+    pressed = steps_row.go(gone, **there)  # type: ignore[attr-defined] # an event of the row's own
+    pressed.then(None, asked, js=address.REMEMBER_ALL, **LIGHT)
+    for each in wired:
+        each.wire()
+        for other, button in ((each.number - 1, each.parts.back), (each.number + 1, each.parts.onward)):
+            if button is not None:
+
+                def to_other(request: gr.Request, values: dict[Component, Any], other: int = other) -> Update:
+                    return going(request, values, other)
+
+                to_there = button.click(to_other, **there)
+                to_there.then(None, asked, js=address.REMEMBER_ALL, **LIGHT).then(None, js=TO_TOP, **LIGHT)
+        leaving = each.parts.free.click(None, js=address.UNHIDE, **LIGHT)
+        leaving.then(None, js=f"() => WandaLab.page.go({json.dumps(each.step.free)})", **LIGHT)
+
+    def enter(request: gr.Request, values: dict[Component, Any]) -> Update:
+        """Word the page, show what was answered before, and go where the address says; nothing is measured."""
+        say, name = speaker(request), values[context.model]
+        update: Update = {}
+        answered: Run = {}
+        for each in wired:
+            met = each.number >= next(n for n, step in enumerate(STEPS, 1) if step.name == SPIKE_FROM)
+            update[each.parts.side] = block_map(each.step.name, met, say)
+            update[each.parts.terms] = terms.cards(each.step.name, say)
+        for number, (guess, given) in kept.read(values[held], name).items():
+            each = wired[number - 1]
+            with suppress(UnknownError, WandaError):
+                asking = Asked(say, context.state, name, only_known=True)
+                answer = finish(ANSWERS[each.step.name](asking, *given))
+                answered = {**answered, number: each.record(guess, given, answer, name)}
+                update |= each.show(answer, answered, say)
+                update |= dict(zip(each.parts.inputs, (guess, *given), strict=True))
         entry = address.read(request.query_params)
+        number = entry.step if entry is not None else 1
         if entry is not None:
-            update[walkthrough] = gr.Walkthrough(selected=entry.step)
-            inputs = zip(laid[entry.step - 1].inputs, (entry.guess, *entry.values), strict=True)
+            inputs = zip(laid[number - 1].inputs, (entry.guess, *entry.values), strict=True)
             update |= {component: value for component, value in inputs if value is not None}
-        return update
+        update |= {walkthrough: gr.Walkthrough(selected=number), run: answered, now: number}
+        return update | {steps_row: bar(answered, number, say), ledger: summary.links(answered, say)}
 
     page.load(None, js=address.HIDE, **LIGHT)
-    everything = [walkthrough, ledger, *chain(*(parts.inputs for parts in laid))]
-    page.load(enter, None, everything, **LIGHT)
+    filled = [[p.side, p.terms, *p.outputs, *p.inputs] for p in laid]
+    everything = [walkthrough, run, now, steps_row, ledger, *chain(*filled)]
+    page.load(None, None, held, js=kept.LOAD, **LIGHT).then(enter, {context.model, held}, everything, **LIGHT)
     return Tab()
 
 
-def _remember(number: int, parts: StepParts, side: gr.Step) -> None:
-    """Keep the address at the step that is looked at, with its guess and its controls."""
-    written: dict[str, Any] = {"inputs": parts.inputs, "js": address.remember(number), **LIGHT}
-    for control in parts.inputs:
-        control.change(None, **written)
-    side.select(None, **written)
-    side.select(None, js=RESIZE, **LIGHT)  # a figure drawn while hidden has no width
-
-
-def explained(step: Step, record: Record, explanation: str, say: Say) -> str:
+def explained(step: Step, record: Record, explanation: tuple[str, ...], say: Say) -> str:
     """Write whether the guess fits, and the explanation."""
     guess = say(f"lesson.{step.name}.guess.{record.guess}")
     if summary.fits(record):
         verdict, kind = say("lesson.verdict.fits"), "fits"
-    elif record.right is None:
+    elif not record.right:
         verdict, kind = say("lesson.verdict.open"), "differs"
     else:
-        right = say(f"lesson.{step.name}.guess.{record.right}")
+        right = " / ".join(say(f"lesson.{step.name}.guess.{each}") for each in record.right)
         verdict, kind = say("lesson.verdict.differs", guess=guess, right=right), "differs"
     return (
         f"<div role='status'><p class='wl-verdict wl-{kind}'>{escape(verdict)}</p>"
-        f"<p class='wl-explained'>{escape(explanation)}</p></div>"
+        f"<div class='wl-explained'>{terms.marked(explanation, step.name, say)}</div></div>"
     )

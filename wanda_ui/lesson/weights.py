@@ -1,6 +1,7 @@
 """Steps 1 and 2, which need no model: two weights, then a small matrix."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -9,6 +10,8 @@ from wanda_core.explain.toy_example import (
     GROUPS,
     LOUD_INPUT,
     METRICS,
+    Choice,
+    TwoWeights,
     choose,
     example_inputs,
     example_matrix,
@@ -16,8 +19,9 @@ from wanda_core.explain.toy_example import (
 )
 from wanda_core.progress import Steps
 from wanda_ui.inputs import is_number
-from wanda_ui.lesson import figures
+from wanda_ui.language import Say
 from wanda_ui.lesson.answers import Answer, Asked
+from wanda_ui.lesson.figures import weights as figures
 from wanda_ui.lesson.plan import STEPS, Slider
 
 NAMES = ("w₁", "w₂")
@@ -25,22 +29,21 @@ GUESS = {0: "first", 1: "second", None: "either"}
 
 
 def two(asked: Asked, *values: object) -> Steps[Answer]:
-    """Step 1: which of two weights magnitude and Wanda cut, and what either choice costs."""
+    """Step 1: which of two weights magnitude and Wanda remove, and what either choice costs."""
     w1, w2, x1, x2 = _numbers(asked, 1, values)
     example = two_weights(w1, w2, x1, x2)
     say = asked.say
     errors = example.errors
     costs = {"first": errors[0], "second": errors[1], "y": example.y}
-    if example.cheaper is None:
-        finding = say("lesson.two.finding_tie", cost=errors[0])
-    elif example.magnitude is None or example.magnitude == example.cheaper:
-        finding = say("lesson.two.finding_agree", cut=NAMES[example.cheaper], cost=errors[example.cheaper])
-    else:
-        finding = say("lesson.two.finding_wrong", wrong=errors[example.magnitude], cost=errors[example.cheaper])
     picks = {
         method: say("lesson.two.no_choice") if pick is None else NAMES[pick]
         for method, pick in (("magnitude", example.magnitude), ("wanda", example.wanda))
     }
+    why = [say("lesson.two.why", **picks, **costs), say("lesson.two.why_product")]
+    if example.magnitude == example.wanda:
+        why.append(say("lesson.two.try_apart"))
+    elif example.magnitude is not None and example.wanda is not None:
+        why.append(say("lesson.two.try_together"))
     table = pd.DataFrame(
         [
             [name, f"{w:g}", f"{x:g}", f"{abs(w):.1f}", f"{error:.1f}"]
@@ -50,45 +53,72 @@ def two(asked: Asked, *values: object) -> Steps[Answer]:
     )
     numbers = {"w1": w1, "w2": w2, "x1": x1, "x2": x2, "y": example.y}
     numbers |= {"error_without_w1": errors[0], "error_without_w2": errors[1]}
-    return Answer(
-        GUESS[example.cheaper],
-        finding,
-        say("lesson.two.why", **picks, **costs),
-        figures.two_weights((w1, w2), example, say),
-        numbers,
-        table,
-    )
+    picture = figures.two_weights((w1, w2), example, say)
+    return Answer((GUESS[example.cheaper],), _found(example, say), tuple(why), picture, numbers, table)
     yield  # makes this a generator like the other steps, though it has no progress to show
 
 
+def _found(example: TwoWeights, say: Say) -> str:
+    """Say what both methods choose, and what that costs."""
+    best, errors = example.cheaper, example.errors
+    if best is None:
+        return say("lesson.two.finding_tie", cost=errors[0])
+    shown = {"cut": NAMES[best], "cost": errors[best], "wrong": errors[1 - best], "wrong_name": NAMES[1 - best]}
+    if example.magnitude is None:
+        return say("lesson.two.finding_even", **shown)
+    return say("lesson.two.finding_agree" if example.magnitude == best else "lesson.two.finding_wrong", **shown)
+
+
 def matrix(asked: Asked, *values: object) -> Steps[Answer]:
-    """Step 2: four ways to cut half of a 4 × 6 matrix, with one input as loud as the reader wants it."""
+    """Step 2: four ways to remove half of a 4 × 6 matrix, with one input as loud as the reader wants it.
+
+    What is asked is the mean loss of an output; the total error is another thing, and is told beside it.
+    """
     (size,) = _numbers(asked, 2, values)
     W, X, say = example_matrix(), example_inputs(size), asked.say
     choices = {f"{metric}_{group}": choose(W, X, metric, group) for metric in METRICS for group in GROUPS}
     costs = {name: choice.mean_share for name, choice in choices.items()}
-    best = min(costs, key=lambda name: costs[name])
-    best = next(name for name in reversed(costs) if math.isclose(costs[name], costs[best], rel_tol=1e-6))
-    rows_alike = math.isclose(costs["wanda_row"], costs["magnitude_row"], rel_tol=1e-6)
-    key = "finding_alike" if rows_alike else "finding"
+    totals = {name: choice.error for name, choice in choices.items()}
+    best, least = _least(costs), _least(totals)
     names = {name: say(f"lesson.matrix.guess.{name}") for name in choices}
-    finding = say(f"lesson.matrix.{key}", best=names[best], cost=costs[best], other=costs["magnitude_matrix"])
-    silenced = [names[name] for name, choice in choices.items() if choice.silenced]
-    why = say(
-        "lesson.matrix.why_silenced" if silenced else "lesson.matrix.why",
-        size=size,
-        input=LOUD_INPUT + 1,
-        magnitude=costs["magnitude_row"],
-        wanda=costs["wanda_row"],
-        silenced=", ".join(silenced),
-    )
+    listed = ", ".join(f"“{names[name]}”" for name in best)
+    found = {"best": listed, "cost": costs[best[0]], "other": costs["magnitude_matrix"]}
+    finding = say("lesson.matrix.finding" if len(best) == 1 else "lesson.matrix.finding_tie", **found)
     table = pd.DataFrame(
         [[names[n], int(c.cut.sum()), f"{c.mean_share:.0%}", f"{c.error:.2f}", c.silenced] for n, c in choices.items()],
         columns=[say(f"lesson.column.{name}") for name in ("way", "cut", "mean_share", "total", "silenced")],
     )
+    why = [_by_row(choices, size, say), *_by_matrix(choices, names, say)]
+    if not set(best) & set(least):
+        shown = {"way": names[least[0]], "total": totals[least[0]], "own": totals[best[0]], "best": listed}
+        why.append(say("lesson.matrix.why_total", **shown))
     picture = figures.matrices(W, X.norm(dim=0), choices, best, say)
-    return Answer(best, finding, why, picture, {"size": size, **{f"error_{n}": c for n, c in costs.items()}}, table)
+    numbers = {"size": size, **{f"mean_loss_{n}": c for n, c in costs.items()}}
+    numbers |= {f"total_error_{n}": total for n, total in totals.items()}
+    return Answer(best, finding, tuple(why), picture, numbers, table)
     yield  # see above
+
+
+def _least(costs: Mapping[str, float]) -> tuple[str, ...]:
+    """List the ways that cost least; several where they cost the same."""
+    least = min(costs.values())
+    return tuple(name for name, cost in costs.items() if math.isclose(cost, least, rel_tol=1e-6))
+
+
+def _by_row(choices: Mapping[str, Choice], size: float, say: Say) -> str:
+    """Say what the norm changes where scores are compared inside every row."""
+    magnitude, wanda = choices["magnitude_row"], choices["wanda_row"]
+    shown = {"size": size, "magnitude": magnitude.mean_share, "wanda": wanda.mean_share}
+    if bool((magnitude.cut == wanda.cut).all()):
+        return say("lesson.matrix.why_alike", **shown)
+    kept = [int((~choice.cut[:, LOUD_INPUT]).sum()) for choice in (magnitude, wanda)]
+    return say("lesson.matrix.why_loud", **shown, kept_magnitude=kept[0], kept_wanda=kept[1])
+
+
+def _by_matrix(choices: Mapping[str, Choice], names: Mapping[str, str], say: Say) -> list[str]:
+    """Say which ways silence an output."""
+    silenced = ", ".join(f"“{names[name]}”" for name, choice in choices.items() if choice.silenced)
+    return [say("lesson.matrix.why_silenced", silenced=silenced)] if silenced else [say("lesson.matrix.why_heard")]
 
 
 def _numbers(asked: Asked, number: int, values: tuple[object, ...]) -> list[float]:

@@ -1,0 +1,216 @@
+"""Every statement of the lesson against its numbers: of the built-in model, stored, and of a random one, measured."""
+
+import re
+from functools import partial
+
+import pytest
+
+from wanda_core.progress import finish
+from wanda_ui.app_state import AppState
+from wanda_ui.language import LANGUAGES, say
+from wanda_ui.lesson import kept, terms
+from wanda_ui.lesson.answers import Asked, Record, UnknownError
+from wanda_ui.lesson.bar import bar
+from wanda_ui.lesson.block_map import BOXES, HERE, block_map
+from wanda_ui.lesson.measured import Told
+from wanda_ui.lesson.plan import OTHER_SENTENCE, PROMPT, SENTENCE, STEPS
+from wanda_ui.lesson.stored import lesson
+from wanda_ui.lesson.tab import ANSWERS, explained
+
+DEFAULTS = {"meet": SENTENCE, "change": OTHER_SENTENCE, "sinks": SENTENCE, "ablate": "", "masks": "", "cost": PROMPT}
+ENGLISH = partial(say, "en")
+
+
+def stored(name, value=None, language="en"):
+    """A step's answer where nothing is loaded: what is stored."""
+    asked = Asked(partial(say, language), AppState(), "builtin")
+    return finish(ANSWERS[name](asked, DEFAULTS[name] if value is None else value))
+
+
+@pytest.fixture(scope="module")
+def random_state(tiny_state):
+    """A server whose built-in model is another than the one of the stored answers: random, without outliers."""
+    return tiny_state
+
+
+def measured(state, name, value=None):
+    return finish(ANSWERS[name](Asked(ENGLISH, state, "builtin"), DEFAULTS[name] if value is None else value))
+
+
+def text(answer):
+    return " ".join([answer.finding, *answer.explanation])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_answered_without_a_model_and_say_that_they_are_stored(name, language):
+    shown = stored(name, language=language)
+    assert shown.date == lesson()["made"]["date"]
+    assert shown.right
+    assert shown.picture
+    assert "{" not in text(shown)
+
+
+def test_step_3_stands_at_one_token_and_counts_as_its_guess_says():
+    shown, data = stored("meet"), lesson()["meet"]
+    assert shown.right == ("more",)
+    assert data["ratio"] >= 3_000
+    assert "channel 507" in shown.finding
+    assert "It stands at one token" in text(shown)
+    assert data["value"] > 100 * data["elsewhere"]
+    assert shown.picture.count("wl-spike") == 1
+
+
+def test_step_3_counts_four_thousand_times_as_more_than_three_thousand_and_not_as_ten_thousand():
+    from wanda_ui.lesson.sentences import met
+
+    told = Told({**lesson()["meet"], "ratio": 4_000.0})
+    assert met(told, ENGLISH).right == ("more",)
+    assert say("en", "lesson.meet.guess.more") == "3,000 times or more"
+    assert met(Told({**lesson()["meet"], "ratio": 2_999.0}), ENGLISH).right == ("thousand",)
+
+
+def test_step_4_finds_the_weight_and_says_that_the_model_needs_it():
+    shown = stored("change")
+    assert shown.right == ("same",)
+    assert "[507, 1229]" in text(shown)
+    assert lesson()["source"]["first"]["weight"]["share"] == pytest.approx(0.74, abs=0.02)
+    assert f"makes {lesson()['change']['weight']['share']:.0%} of a spike" in text(shown)
+    assert "emerged in training" in text(shown)
+    assert shown.numbers["perplexity_without_weight"] > 4 * shown.numbers["perplexity"]
+
+
+def test_step_5_shows_that_the_spike_draws_the_attention_and_why_a_sink_exists():
+    shown = stored("sinks")
+    numbers = shown.numbers
+    assert numbers["share_tall"] == pytest.approx(0.70, abs=0.05)
+    assert numbers["share_without"] == pytest.approx(0.19, abs=0.03)
+    assert f"falls from {numbers['share_tall']:.0%} to {numbers['share_without']:.0%}" in text(shown)
+    assert "sum to one" in text(shown)
+    assert "logarithm (log₁₀) of the size" in text(shown)
+
+
+def test_step_6_tells_the_places_apart_and_calls_the_mean_harmless():
+    shown, data = stored("ablate"), lesson()["lean"]
+    assert shown.right == ("one",)
+    for place in ("first", "others", "all"):
+        assert data["zero"][place] > 2 * data["untouched"]
+    assert data["mean"]["first"] < 1.1 * data["untouched"]
+    assert "it is a constant that the model leans on" in text(shown)
+    assert "which channels are changed" not in text(shown)
+    readers = dict(map(tuple, data["readers"]))
+    assert readers[507] > 100 * data["untouched"]
+    assert min(readers.values()) < 1.1 * data["untouched"]
+    assert "must not be removed carelessly" in text(shown)
+
+
+def test_step_6_judges_the_guess_by_the_spike_whichever_channel_is_compared(random_state):
+    from wanda_ui.lesson.consequences import ablated
+
+    own = {"channel": 394, "zero": {"first": 44.3, "others": 44.4, "all": 44.4}}
+    shown = ablated(Told(lesson()["lean"], own), ENGLISH)
+    assert shown.right == ("one",)
+    assert shown.explanation[0].startswith("Your channel 394 at zero")
+    assert "Your guess fits" in explained(STEPS[5], Record("one", shown.right, "", {}), shown.explanation, ENGLISH)
+
+
+def test_step_7_says_that_a_norm_stands_between_and_what_an_outlier_feature_is():
+    shown, data = stored("masks"), lesson()["masks"]
+    assert shown.right == ("large",)
+    assert data["loudest"][0][0] == 247
+    assert data["spike"]["channel"] == data["before"][0][0] == 507
+    assert data["spike"]["after"] < data["loudest"][0][1] / 4
+    assert "RMSNorm" in text(shown)
+    assert "|x| ≥ 6 in at least 25% of the layers and 6% of the positions" in text(shown)
+    assert "holds for: 247" in text(shown)
+    assert "6 and 6.7 billion" in text(shown)
+    assert "not measured here" in text(shown)
+    assert shown.picture.count("wl-hbars") == 2
+
+
+def test_step_8_takes_the_norm_and_the_row_apart():
+    shown = stored("cost")
+    cells = {tuple(cell[:2]): cell[2] for cell in lesson()["price"]["cells"]}
+    norm = [cells["magnitude", group] / cells["wanda", group] for group in ("matrix", "row")]
+    row = [cells[method, "matrix"] / cells[method, "row"] for method in ("magnitude", "wanda")]
+    assert min(norm) > 2 * max(row) > 2
+    assert f"divides perplexity by {min(norm):.1f} to {max(norm):.1f}" in text(shown)
+    assert f"(step 2) by {min(row):.1f} to {max(row):.1f}" in text(shown)
+    assert "In step 7 magnitude was compared per row" in text(shown)
+    assert shown.picture.count("wl-row-") == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "says", "never"),
+    [
+        ("meet", ("ten",), "shows none on this sentence", "Here that holds"),
+        ("change", None, "No single weight carries this model", "Such a weight is needed"),
+        ("sinks", ("little", "third"), "no clear sink", "parks"),
+        ("ablate", ("none",), "is hardly missed", "must not be removed"),
+        ("masks", None, "RMSNorm", "holds for: 247"),
+        ("cost", ("same",), "the input norm gains little", "with equally many weights removed"),
+    ],
+)
+def test_a_random_model_without_outliers_is_told_by_what_it_shows(random_state, name, right, says, never):
+    shown = measured(random_state, name)
+    assert shown.date == ""
+    assert right is None or set(shown.right) <= set(right)
+    assert shown.right
+    assert says in text(shown)
+    assert never not in text(shown)
+    assert "507" not in re.sub(r"[\d,.]*\d", "", shown.finding)
+
+
+def test_what_was_measured_once_is_there_for_everybody(random_state):
+    """A second learner's answer runs nothing: it does not even wait for the engine."""
+    measured(random_state, "meet", "Rivers carry sand.")
+    steps = ANSWERS["meet"](Asked(ENGLISH, random_state, "builtin", only_known=True), "Rivers carry sand.")
+    assert finish(steps).finding
+    with pytest.raises(UnknownError):
+        finish(ANSWERS["meet"](Asked(ENGLISH, random_state, "builtin", only_known=True), "Nobody asked for this."))
+
+
+def test_what_a_browser_keeps_is_read_again_and_nothing_else():
+    run = {
+        1: Record("first", ("second",), "", {}, "", (0.5, 2, 40, 1)),
+        6: Record("one", ("one",), "", {}, "", ("394",)),
+    }
+    assert kept.read(kept.written(run, "builtin"), "builtin") == {1: ("first", [0.5, 2, 40, 1]), 6: ("one", ["394"])}
+    assert kept.read(kept.written(run, "builtin"), "other") == {}
+    for broken in (
+        "",
+        "[",
+        "[]",
+        '{"steps": []}',
+        '{"model": "builtin", "steps": {"1": {"guess": "<b>", "values": []}}}',
+        None,
+    ):
+        assert kept.read(broken, "builtin") == {}
+    long = {3: Record("ten", ("ten",), "", {}, "", ("x" * kept.MOST_CHARACTERS,))}
+    assert kept.written(long, "builtin") == ""
+
+
+def test_the_row_of_steps_marks_what_was_answered_and_not_what_lies_before():
+    row = bar({2: Record("wanda_row", ("wanda_row",), "", {})}, 6, ENGLISH)
+    assert row.count("wl-fits") == 1
+    assert row.count("aria-current='step'") == 1
+    assert "data-step='6' aria-current='step'" in row
+    assert row.count("<button") == len(STEPS)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_step_has_its_place_on_the_map_and_its_new_words(language):
+    speak = partial(say, language)
+    for step in STEPS:
+        assert set(HERE[step.name]) <= {*BOXES, "stream"}
+        drawn = block_map(step.name, True, speak)
+        assert drawn.count("wl-here") == len(HERE[step.name])
+    named = [name for step in STEPS for name in terms.FIRST.get(step.name, ())]
+    assert sorted(named) == sorted(terms.PICTURES) == sorted(terms.ORDER)
+
+
+def test_a_known_word_has_its_meaning_at_its_first_mention_and_texts_stay_escaped():
+    html = terms.marked(("The <b>median</b> of a block.", "The median again."), "meet", ENGLISH)
+    assert html.count("<abbr") == 2
+    assert "<b>" not in html
+    assert "perplexity" not in terms.marked(("Perplexity.",), "two", ENGLISH).lower().replace("perplexity.", "")

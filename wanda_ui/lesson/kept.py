@@ -1,0 +1,48 @@
+"""What a browser keeps of a run, so that a page that is loaded anew, in another language too, has it again.
+
+For as long as its tab is open, and on the server nothing: of each step what was guessed and what was chosen. Answers
+are given anew from what is known already; nothing is measured for that.
+"""
+
+import json
+from typing import Any
+
+from wanda_ui.lesson.answers import Run
+from wanda_ui.lesson.plan import STEPS
+
+KEY = "wanda-lesson"
+MOST_CHARACTERS = 20_000  # of what is kept: eight texts of a sentence's length
+
+SAVE = f"""(kept) => {{
+    try {{ if (kept) sessionStorage.setItem({json.dumps(KEY)}, kept); }} catch {{}}
+}}"""
+LOAD = f"""() => {{
+    try {{ return [sessionStorage.getItem({json.dumps(KEY)}) || ""]; }} catch {{ return [""]; }}
+}}"""
+
+
+def written(run: Run, model: str) -> str:
+    """Write what is kept of a run, nothing where it is too long. model: the name of the one looked at."""
+    steps = {str(number): {"guess": record.guess, "values": list(record.values)} for number, record in run.items()}
+    text = json.dumps({"model": model, "steps": steps}, ensure_ascii=False)
+    return text if len(text) <= MOST_CHARACTERS else ""
+
+
+def read(text: object, model: str) -> dict[int, tuple[str, list[Any]]]:
+    """Read what was kept: by step the guess and the values. A browser may send anything: what is no answer to a step
+    of this model is left out."""
+    try:
+        held = json.loads(text) if isinstance(text, str) and len(text) <= MOST_CHARACTERS else {}
+    except ValueError:
+        return {}
+    if not isinstance(held, dict) or held.get("model") != model or not isinstance(held.get("steps"), dict):
+        return {}
+    found: dict[int, tuple[str, list[Any]]] = {}
+    for number, step in enumerate(STEPS, 1):
+        record = held["steps"].get(str(number))
+        if not isinstance(record, dict) or record.get("guess") not in step.guesses:
+            continue
+        values = record.get("values")
+        if isinstance(values, list) and len(values) == len(step.controls):
+            found[number] = (record["guess"], values)
+    return found

@@ -18,7 +18,7 @@ from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.inputs import is_number
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, speaker
-from wanda_ui.lesson import address, consequences, kept, sentences, summary, terms, weights
+from wanda_ui.lesson import address, buys, consequences, kept, sentences, summary, terms, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run, UnknownError
 from wanda_ui.lesson.bar import PRESSED, bar
 from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
@@ -138,6 +138,8 @@ def build(context: TabContext) -> Tab:
         for number, step in enumerate(STEPS, 1):
             with gr.Step(str(number), id=number, elem_id=f"lesson-{number}"):
                 parts = lay_out(number, step)
+                if number == len(STEPS):
+                    buys.lay_out(context, number)
             laid.append(parts)
             for control in parts.inputs:
                 control.change(None, inputs=parts.inputs, js=address.remember(number), **LIGHT)

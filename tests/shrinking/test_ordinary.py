@@ -13,8 +13,9 @@ from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.loading import load_model
 from wanda_core.outliers.ablation import Ablation, ablate
+from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec, preset
+from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.shrink import shrink, shrink_steps
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import calibrate

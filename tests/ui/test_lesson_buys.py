@@ -1,4 +1,4 @@
-"""What the last step of the lesson offers: zeros buy nothing, parts that are gone do, in numbers of the model at hand."""
+"""What the last step of the lesson offers: zeros buy nothing, parts that are gone do, by the numbers at hand."""
 
 from functools import partial
 

@@ -17,7 +17,7 @@ DEV  := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test quick families lint replay bench device-check soak safe safe-short browser clean FORCE
+.PHONY: help run test quick families lint replay bench device-check soak safe safe-short audit browser clean FORCE
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,10 @@ safe: $(DEV) browser ## Every attack on the table of reliability, whole, its fig
 safe-short: $(DEV) browser ## A short form of each, below 15 minutes
 	@$(PY) -m wanda_core.model.builtin
 	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m safe tests/safe
+
+audit: $(DEV) ## Known faults of the packages (pip-audit, where it can ask), and whether they keep to the floors
+	@$(PY) -c 'import pip_audit' 2>/dev/null || $(PIP) install -q 'pip-audit>=2.9,<3' -c constraints.txt || true
+	@cd tests && ../$(PY) -m safe.audit
 
 clean: ## Remove the environment and caches; the built-in model stays in the user's cache folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .gradio

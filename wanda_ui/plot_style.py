@@ -12,6 +12,8 @@ from torch import Tensor
 # Okabe–Ito. Blue is dense and orange is pruned everywhere; the others stand for nothing but themselves.
 DENSE, PRUNED, VERMILLION, PURPLE, GREEN = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73"
 GREY = "#808790"
+# (colour, dash, mark) of a method that is compared with others, the same in every figure.
+WANDA, MAGNITUDE = (PRUNED, "solid", "circle-open"), (GREY, "dot", "x-thin-open")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 MOST_DECADES = 3  # with ticks between the powers of ten
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}

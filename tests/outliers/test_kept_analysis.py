@@ -181,7 +181,7 @@ def test_what_cannot_be_written_is_left_unwritten(tmp_path, path, analysis, monk
         raise PermissionError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(kept_analysis.os, "replace", fails)
+        patch.setattr(kept_analysis.atomic_file.os, "replace", fails)
         save_analysis(analysis, path, 1.0)
     with monkeypatch.context() as patch:
         patch.setattr(kept_analysis, "save_file", fails)

@@ -190,7 +190,7 @@ def test_refusals_are_in_the_language_of_the_page(served, raw):
     data = [None if slider else usual(control) for control, slider in zip(event.inputs, sliders, strict=True)]
     path = "/gradio_api/queue/join?lang=ko"
     reply = raw.post(path, {"data": data, "fn_index": number, "session_hash": "korean"})
-    assert "비어 있습니다" in reply.sentence
+    assert "비어 있어요" in reply.sentence
 
 
 def test_a_blank_text_is_refused_while_another_job_holds_the_engine(served, raw, tiny_state):

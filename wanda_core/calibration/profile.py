@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from wanda_core.calibration.batching import Batches, regrouped, singly
 from wanda_core.calibration.input_norms import InputNorms
 from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.errors import InputError, StorageError, first_line, shortened_path
-from wanda_core.machine import distributed
+from wanda_core.machine import atomic_file, distributed
 from wanda_core.machine.paths import path_of
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
@@ -100,10 +99,8 @@ def check_profile_target(path: str | Path) -> Path:
     which would be lost.
     """
     target = path_of(path, "profile").absolute()
-    part = _part(target)
     try:
-        part.touch()
-        part.unlink()
+        atomic_file.check_writable(target)
     except (OSError, ValueError) as error:
         raise _not_written(path, error) from error
     if not os.path.lexists(target):
@@ -126,22 +123,14 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
     The file is written under another name beside `path` and then moved, so that it is never there half written.
     """
     target = check_profile_target(path)
-    part = _part(target)
     metadata = {"format": FORMAT, "calibration": profile.calibration, "order": profile.order}
     try:
         metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
-        save_file({name: norm.contiguous() for name, norm in profile.norms.items()}, part, metadata=metadata)
-        part.replace(target)
+        with atomic_file.written(target) as part:
+            save_file({name: norm.contiguous() for name, norm in profile.norms.items()}, part, metadata=metadata)
     except (OSError, SafetensorError, ValueError) as error:
         raise _not_written(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
-
-
-def _part(target: Path) -> Path:
-    """Return a new hidden name beside a file, under which it is written."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
 def _not_written(path: str | Path, error: Exception) -> StorageError:

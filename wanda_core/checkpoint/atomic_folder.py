@@ -13,10 +13,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 from wanda_core.checkpoint import manifest
 from wanda_core.errors import StorageError, first_line, shortened_path
+from wanda_core.machine.atomic_file import is_gone
 from wanda_core.machine.paths import path_of
 
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
@@ -27,7 +27,6 @@ WRITTEN = re.compile(
     r"\.wanda-writing|\.tmp.*|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|README\.md|wanda\.json"
     r"|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\..*|merges\.txt|.*\.(jinja|model|spm|tiktoken)"
 )
-CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
 
 
 def checked_target(folder: str | Path) -> Path:
@@ -238,15 +237,3 @@ def _sweep(target: Path) -> None:
                 manifest.remove(path, [file for file in path.rglob("*") if WRITTEN.fullmatch(file.name)])
             else:
                 manifest.remove(path, [])  # where it is empty
-
-
-def is_gone(pid: int, path: Path) -> bool:
-    """Return whether the process that made `path` has ended; one of the same number that began later is another."""
-    import psutil  # slow to import, and the command line's first answers must not wait
-
-    try:
-        return cast(bool, psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK)
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.Error, OSError):
-        return False

@@ -23,8 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wanda_core.checkpoint import atomic_folder, manifest
-from wanda_core.checkpoint.atomic_folder import is_gone, make_parents
+from wanda_core.checkpoint.atomic_folder import make_parents
 from wanda_core.errors import InputError, ModelError, StorageError, shortened_path
+from wanda_core.machine import atomic_file
+from wanda_core.machine.atomic_file import is_gone
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
@@ -228,6 +230,7 @@ def _clear(folder: Path) -> None:
     for path in own:
         with contextlib.suppress(OSError):
             path.unlink()
+    atomic_file.sweep(folder / "profile.safetensors")
     for inner in (*folder.glob(f"{MODEL}*"), *folder.glob(f"{APART}*")):
         if inner.is_dir() and not inner.is_symlink():
             manifest.remove(inner, [path for path in inner.rglob("*") if atomic_folder.WRITTEN.fullmatch(path.name)])

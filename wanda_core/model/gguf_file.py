@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.machine import atomic_file
 from wanda_core.machine.paths import path_of
 from wanda_core.progress import Progress
 
@@ -140,7 +142,7 @@ def making(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_old_leftovers(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BRINGING) as work:
-        (Path(work) / BRINGING).touch()
+        (Path(work) / BRINGING).write_text(f"{os.getpid()} {platform.node()}")
         yield Path(work) / FRESH
 
 
@@ -216,11 +218,23 @@ def _remove_own(folder: Path) -> None:
         folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
 
 
+def _is_left(folder: Path) -> bool:
+    """Tell whether a folder is one of ours that nobody works on any more."""
+    mark = folder / BRINGING
+    if not mark.is_file():
+        return False
+    pid, _, machine = mark.read_text(encoding="utf-8", errors="replace").partition(" ")
+    if pid.isdigit() and machine == platform.node() and atomic_file.is_gone(int(pid), mark):
+        return True
+    return time.time() - folder.stat().st_mtime > 86400
+
+
 def _remove_old_leftovers(root: Path) -> None:
-    """Remove what killed conversions left in the cache folder, once it is a day old; nothing that is not ours."""
+    """Remove what killed conversions left in the cache folder, of other machines once it is a day old; nothing that is
+    not ours."""
     for leftover in root.glob(f"{BRINGING}*"):
         with contextlib.suppress(OSError):
-            if not (leftover / BRINGING).is_file() or time.time() - leftover.stat().st_mtime <= 86400:
+            if not _is_left(leftover):
                 continue
             for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
                 path.unlink()

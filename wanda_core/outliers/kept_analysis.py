@@ -6,8 +6,6 @@ as none, and one that cannot be written is left unwritten.
 
 import contextlib
 import json
-import os
-import secrets
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wanda_core.calibration.profile import Profile, source_of
+from wanda_core.machine import atomic_file
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FeatureCounts
@@ -34,7 +33,6 @@ def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
 
     seconds: that it took, kept with it.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     profile = analysis.profile
     metadata = {"format": FORMAT, "calibration": profile.calibration, "order": profile.order, "seconds": repr(seconds)}
     metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
@@ -44,12 +42,9 @@ def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
         told = vars(analysis.features)
         tensors |= {FEATURES + name: told[name].contiguous() for name in COUNTED}
         metadata["features"] = json.dumps({name: value for name, value in told.items() if name not in COUNTED})
-    try:
+    # On a full or read-only disk nothing is kept, and the next start measures again.
+    with contextlib.suppress(OSError, SafetensorError), atomic_file.written(path) as part:
         save_file(tensors, part, metadata=metadata)
-        os.replace(part, path)
-    except (OSError, SafetensorError):  # a full or read-only disk; the next start measures again
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tuple[Analysis, float] | None:

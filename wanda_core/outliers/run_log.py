@@ -7,7 +7,6 @@ processes may add rows; a line that cannot be read is told by its number and lef
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError, shortened_path
+from wanda_core.machine import atomic_file
 from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
@@ -138,18 +138,10 @@ def add_run(run: Run, path: str | Path | None = None) -> Path:
     Raises StorageError when it cannot be written, is full, or is a file of another kind.
     """
     target = (path_of(path) if path else runs_path()).absolute()
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock_of(target), timeout=LOCK_SECONDS):
-            try:
-                with part.open("wb") as file:
-                    file.writelines(_raw(line) for line in _with(run, _lines(target), target))
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
+        with FileLock(_lock_of(target), timeout=LOCK_SECONDS), atomic_file.written(target) as part:
+            part.write_bytes(b"".join(_raw(line) for line in _with(run, _lines(target), target)))
     except Timeout as error:
         raise StorageError(
             f"{shortened_path(target)} has been held by another process for {LOCK_SECONDS} s; try again when it has "

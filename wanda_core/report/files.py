@@ -1,20 +1,18 @@
 """Files that are written in one step: they are never there half written."""
 
 import os
-import secrets
 from pathlib import Path
 
 from wanda_core.errors import StorageError, first_line, shortened_path
+from wanda_core.machine import atomic_file
 from wanda_core.machine.paths import path_of
 
 
 def check_writable(path: str | os.PathLike[str], what: str = "run") -> Path:
     """Return the absolute path of a file that `write_text` may write, which is tried. Raises StorageError otherwise."""
     target = path_of(path, what).absolute()
-    part = _part(target)
     try:
-        part.touch()
-        part.unlink()
+        atomic_file.check_writable(target)
     except (OSError, ValueError) as error:
         raise _not_written(path, what, error) from error
     return target
@@ -26,20 +24,12 @@ def write_text(text: str, path: str | os.PathLike[str], what: str = "run") -> Pa
     what: it is called where it cannot be written, which raises StorageError.
     """
     target = path_of(path, what).absolute()
-    part = _part(target)
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
+        with atomic_file.written(target) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise _not_written(path, what, error) from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
-
-
-def _part(target: Path) -> Path:
-    """Return a new hidden name beside a file, under which it is written."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
 def _not_written(path: object, what: str, error: Exception) -> StorageError:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from wanda_core.errors import WandaError
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, outlier_features
+from wanda_core.outliers.published import ROWS, SOURCE
 from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, runs_csv
 from wanda_core.progress import Steps
 from wanda_ui import markup
@@ -21,7 +22,8 @@ from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 100  # of the table; the CSV has them all
-COLUMNS = ("model", "parameters", "times_median", "channel", "at_block", "features", "blocks_share", "text")
+COLUMNS = ("model", "parameters", "times_median", "channel", "at_block", "features", "blocks_share", "text", "when")
+PUBLISHED = ("model", "parameters", "features", "layers_share", "positions_share")
 
 
 def build(context: TabContext, start: Any) -> None:
@@ -80,18 +82,27 @@ def show(runs: Runs, say: Say) -> tuple[Drawing, str, str]:
             row.features,
             f"{row.features_share:.0%}",
             f"{row.text}, {row.samples} × {row.seq_len}",
+            row.when[:10],
         ]
         for row in rows[:MOST_ROWS]
     ]
     drawing = Drawing(title, growth_scatter(rows, say), words)
-    return drawing, section_table(say, "growth", COLUMNS, cells), _link(rows, say)
+    papers: list[list[object]] = [
+        [row.model, f"{row.parameters / 1e6:,.0f} M", row.features, f"{row.layers:.0%}", f"{row.positions:.0%}"]
+        for row in ROWS
+    ]
+    tables = section_table(say, "growth", COLUMNS, cells) + section_table(say, "published", PUBLISHED, papers)
+    return drawing, tables, _link(rows, say)
 
 
 def growth_words(runs: Runs, say: Say) -> tuple[str, str]:
     """Write title and sentence: from the smallest to the largest model, and whether anything can be said yet."""
     rows = sorted(runs.rows, key=lambda row: row.parameters)
     sizes = len({row.parameters for row in rows})
-    words = say("outliers.growth.text", count=len(rows), sizes=sizes)
+    words = " ".join(
+        say(f"outliers.growth.{key}", count=len(rows), sizes=sizes, source=SOURCE)
+        for key in ("text", "emergent", "command")
+    )
     if runs.damaged:
         words += " " + say("outliers.growth.damaged", lines=", ".join(map(str, runs.damaged)))
     if sizes < 2:

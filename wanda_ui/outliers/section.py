@@ -12,7 +12,7 @@ from wanda_core.errors import WandaError
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.gate.arrivals import arrival_of
-from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
+from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, no_change, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.picture import Picture
 from wanda_ui.tab_context import TabContext
@@ -101,7 +101,9 @@ class Section:
                 yield self.tell(markup.problem(str(error)))
 
         def first(request: gr.Request, name: str, shown: str, *given: object) -> Iterator[Update]:
-            if not shown and self.context.state.loaded(name) is not None:
+            if shown or self.context.state.loaded(name) is None:
+                yield no_change()  # a generator that yields nothing would empty what is shown
+            else:
                 yield from work(request, name, *given)
 
         asked: dict[str, Any] = {"outputs": self.outputs, **ENGINE}

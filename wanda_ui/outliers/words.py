@@ -1,8 +1,10 @@
-"""How the lab writes perplexities, channels, weights and generated lines."""
+"""How the lab writes perplexities, channels, weights, generated lines and the names of log axes."""
 
 import math
 import re
 from collections.abc import Sequence
+
+from wanda_ui.language import Say
 
 
 def perplexity(value: float) -> str:
@@ -27,3 +29,8 @@ def channel_list(channels: Sequence[int], most: int = 8) -> str:
 def generated_line(line: str | None) -> str:
     """Write a generated text as one line; a dash for none and for an empty one."""
     return "–" if line is None else " ".join(line.split()) or "–"
+
+
+def on_log_scale(axis: str, say: Say) -> str:
+    """Name an axis of `outliers.axis` and say that its scale is logarithmic."""
+    return say("outliers.axis.log", axis=say(f"outliers.axis.{axis}"))

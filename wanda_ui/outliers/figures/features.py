@@ -4,6 +4,7 @@ import plotly.graph_objects as go
 
 from wanda_core.outliers.features import FeatureCounts, FeatureReport, outlier_features
 from wanda_ui.language import Say
+from wanda_ui.outliers.words import on_log_scale
 from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, VERMILLION, styled
 
 MOST_DOTS = 2000  # channels of the plane; a dot each
@@ -40,6 +41,7 @@ def feature_plane(counts: FeatureCounts, report: FeatureReport, say: Say) -> go.
     if report.position_share > 0:
         figure.add_hline(y=100 * report.position_share, line=edge)
     figure.update_xaxes(title_text=say("outliers.axis.blocks_share"), range=[-3, 106])
-    figure.update_yaxes(title_text=say("outliers.axis.positions_share"), type="log", exponentformat="power", dtick=1)
+    title = on_log_scale("positions_share", say)
+    figure.update_yaxes(title_text=title, type="log", exponentformat="power", dtick=1)
     figure.update_layout(legend=LEGEND_ABOVE)
     return styled(figure, 420)

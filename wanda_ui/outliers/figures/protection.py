@@ -4,9 +4,8 @@ import plotly.graph_objects as go
 
 from wanda_core.explain.mask_comparison import ColumnDetail, ModelProtection, Protection
 from wanda_ui.language import Say
-from wanda_ui.plot_style import DENSE, GREEN, GREY, LEGEND_ABOVE, PURPLE, VERMILLION, bar, decades, rounded, styled
-
-MAGNITUDE, WANDA = PURPLE, GREEN
+from wanda_ui.outliers.words import on_log_scale
+from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, MAGNITUDE, WANDA, bar, decades, rounded, styled
 
 
 def protection_curve(protection: Protection, say: Say) -> go.Figure:
@@ -15,11 +14,8 @@ def protection_curve(protection: Protection, say: Say) -> go.Figure:
     Lines through all columns in runs by norm, and the columns with the largest norms as marks of their own.
     """
     figure = go.Figure()
-    sides = (
-        ("magnitude", MAGNITUDE, "dash", "x-thin-open", protection.bins.magnitude),
-        ("wanda", WANDA, "solid", "circle-open", protection.bins.wanda),
-    )
-    for name, colour, dash, symbol, cut in sides:
+    sides = (("magnitude", MAGNITUDE, protection.bins.magnitude), ("wanda", WANDA, protection.bins.wanda))
+    for name, (colour, dash, symbol), cut in sides:
         figure.add_scatter(
             name=say(f"outliers.protection.{name}"),
             x=_significant(protection.bins.norm.tolist()),
@@ -38,21 +34,21 @@ def protection_curve(protection: Protection, say: Say) -> go.Figure:
             marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colour}},
             hovertemplate=f"{say('outliers.axis.column')} %{{text}}<br>‖X‖ %{{x:.3g}}<br>%{{y:.1f}}%<extra></extra>",
         )
-    figure.add_hline(y=100 * protection.sparsity, line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.add_hline(y=100 * protection.sparsity, line={"color": GREY, "width": 1, "dash": "longdash"})
     figure.update_layout(legend=LEGEND_ABOVE)
     norms = [*protection.bins.norm.clamp_min(1e-6).tolist(), max(column.norm for column in protection.top)]
-    figure.update_xaxes(title_text=say("outliers.axis.norm"), **decades(min(norms), max(norms)))
+    figure.update_xaxes(title_text=on_log_scale("norm", say), **decades(min(norms), max(norms)))
     figure.update_yaxes(title_text=say("outliers.axis.cut"), range=[-3, 103])
     return styled(figure, 420)
 
 
 def column_weights(detail: ColumnDetail, say: Say) -> go.Figure:
-    """Draw |W| of one column from the largest to the smallest, marked by which mask cuts it."""
+    """Draw |W| of one column from the largest to the smallest, marked by which mask keeps it, in its colour."""
     both = detail.magnitude_cuts & detail.wanda_cuts
     kinds = (
         ("kept_by_both", DENSE, "circle", ~detail.magnitude_cuts & ~detail.wanda_cuts),
-        ("cut_by_magnitude", VERMILLION, "diamond", detail.magnitude_cuts & ~both),
-        ("cut_by_wanda", GREEN, "square", detail.wanda_cuts & ~both),
+        ("cut_by_magnitude", WANDA[0], "diamond", detail.magnitude_cuts & ~both),
+        ("cut_by_wanda", MAGNITUDE[0], "square", detail.wanda_cuts & ~both),
         ("cut_by_both", GREY, "x-thin-open", both),
     )
     figure = go.Figure()

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from wanda_core.outliers.massive import MASSIVE_MAGNITUDE, MASSIVE_RATIO, massive_mask, top_channels
 from wanda_core.outliers.sentence import Sentence
 from wanda_ui.language import Say
+from wanda_ui.outliers.words import on_log_scale
 from wanda_ui.plot_style import GREY, LEGEND_ABOVE, VERMILLION, bar, powers, rounded, styled
 
 TOKEN_CHANNELS = 24  # rows of the token × channel picture; what lies below the strongest two dozen is even
@@ -42,7 +43,7 @@ def token_channels(
             x=list(range(len(sentence.tokens))),
             y=[str(channel) for channel in channels],
             colorscale="Viridis",
-            colorbar=bar("|x|", **powers(size)),
+            colorbar=bar(on_log_scale("absolute", say), **powers(size)),
             hovertemplate=f"{say('outliers.axis.token')} %{{x}}<br>{say('outliers.axis.channel')} %{{y}}"
             "<br>%{customdata:,.2f}<extra></extra>",
         )

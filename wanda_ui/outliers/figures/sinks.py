@@ -7,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from wanda_core.outliers.sinks import Sinks
 from wanda_ui.language import Say
+from wanda_ui.outliers.words import on_log_scale
 from wanda_ui.plot_style import DENSE, LEGEND_ABOVE, VERMILLION, bar, rounded, styled
 
 
@@ -39,7 +40,8 @@ def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
         x=blocks,
         y=rounded(sinks.entering, 3),
         mode="lines+markers",
-        line={"color": VERMILLION, "width": 3},
+        line={"color": VERMILLION, "width": 3, "dash": "dot"},
+        marker={"symbol": "diamond"},
         row=2,
         col=1,
     )
@@ -48,8 +50,7 @@ def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
         x=blocks,
         y=rounded(100 * sinks.per_block, 3),
         mode="lines+markers",
-        line={"color": DENSE, "width": 3, "dash": "dot"},
-        marker={"symbol": "diamond"},
+        line={"color": DENSE, "width": 3},
         row=2,
         col=1,
         secondary_y=True,
@@ -61,7 +62,15 @@ def sink_heatmap(sinks: Sinks, say: Say) -> go.Figure:
     figure.update_yaxes(
         title_text=say("outliers.axis.head"), showgrid=False, dtick=_every(sinks.to_first.shape[1]), row=1, col=1
     )
-    figure.update_yaxes(title_text="|x|", type="log", dtick=1, exponentformat="power", row=2, col=1, secondary_y=False)
+    figure.update_yaxes(
+        title_text=on_log_scale("absolute", say),
+        type="log",
+        dtick=1,
+        exponentformat="power",
+        row=2,
+        col=1,
+        secondary_y=False,
+    )
     figure.update_yaxes(title_text="%", range=[0, 100], showgrid=False, row=2, col=1, secondary_y=True)
     return figure
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from wanda_core.outliers.massive import MASSIVE_RATIO
 from wanda_ui.language import Say
-from wanda_ui.plot_style import DENSE, GREY, LEGEND_ABOVE, PRUNED, PURPLE, VERMILLION, bar, powers, rounded, styled
+from wanda_ui.outliers.words import on_log_scale
+from wanda_ui.plot_style import DENSE, GREEN, GREY, LEGEND_ABOVE, PURPLE, VERMILLION, bar, powers, rounded, styled
 
 TOP_CHANNELS = 64  # columns a screen can hold; the others are shown as bands
 BANDS = (0.99, 0.9, 0.5, 0.1)  # quantiles of the channels that have no column of their own
@@ -18,7 +19,7 @@ def magnitude_lines(top: Tensor, median: Tensor, say: Say) -> go.Figure:
     top: (B, K), the largest first, K at most three; median: (B,).
     """
     blocks = list(range(len(median)))
-    shades = [(PRUNED, "solid", 3), (VERMILLION, "dash", 2), (PURPLE, "dot", 2)]
+    shades = [(VERMILLION, "solid", 3), (PURPLE, "dash", 2), (GREEN, "dot", 2)]
     figure = go.Figure()
     for place, (colour, dash, width) in enumerate(shades[: top.shape[1]]):
         figure.add_scatter(
@@ -44,7 +45,7 @@ def magnitude_lines(top: Tensor, median: Tensor, say: Say) -> go.Figure:
         line={"color": GREY, "width": 1, "dash": "longdash"},
     )
     figure.update_layout(legend=LEGEND_ABOVE, hovermode="x unified")
-    figure.update_yaxes(type="log", title_text=say("outliers.axis.size"), dtick=1, exponentformat="power")
+    figure.update_yaxes(type="log", title_text=on_log_scale("size", say), dtick=1, exponentformat="power")
     figure.update_xaxes(title_text=say("outliers.axis.block"))
     return styled(figure, 380)
 
@@ -71,7 +72,7 @@ def norm_heatmap(norms: Tensor, say: Say) -> go.Figure:
             x=names,
             y=list(range(len(norms))),
             colorscale="Viridis",
-            colorbar=bar(say("outliers.axis.times_median"), **powers(z)),
+            colorbar=bar(on_log_scale("times_median", say), **powers(z)),
             hovertemplate=f"{block} %{{y}}, {channel} %{{x}}<br>10^%{{z:.2f}} {say('outliers.axis.times_median')}"
             "<extra></extra>",
         )

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from wanda_core.outliers.ablation import AblationReport, Measured
 from wanda_core.outliers.super_weight import SuperWeightReport
 from wanda_ui.language import Say
-from wanda_ui.outliers.words import channel_list, perplexity, weight_name
+from wanda_ui.outliers.words import channel_list, on_log_scale, perplexity, weight_name
 from wanda_ui.plot_style import DENSE, GREY, PURPLE, VERMILLION, decades, styled
 
 
@@ -82,7 +82,7 @@ def strip(rows: Sequence[tuple[str, str, str, list[tuple[float, str]]]], say: Sa
             xanchor="right" if left else "left",
             xshift=-12 if left else 12,
         )
-    figure.update_xaxes(title_text=say("outliers.axis.perplexity"), **decades(10**low, 10**high))
+    figure.update_xaxes(title_text=on_log_scale("perplexity", say), **decades(10**low, 10**high))
     order = {"categoryorder": "array", "categoryarray": [name for name, *_ in rows]}
     figure.update_yaxes(type="category", autorange="reversed", **order)
     figure.update_layout(showlegend=False)

@@ -1,0 +1,75 @@
+"""Writing a file in one step: at any time, even after a kill, the old one is there whole, or the new one.
+
+It is written in a hidden folder beside its place, for what writes it may make further files there, and then moved. What
+a killed process left is removed when the same file is written again.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
+
+
+@contextlib.contextmanager
+def written(target: Path) -> Iterator[Path]:
+    """Context manager: yield the path under which a file is to be written, which takes the target's place at the end.
+
+    If the block fails, the target is as before and nothing else remains. Raises OSError.
+    """
+    sweep(target)
+    folder = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    folder.mkdir()
+    part = folder / target.name
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    finally:
+        _remove(folder, target.name)
+
+
+def check_writable(target: Path) -> None:
+    """Raise OSError, or ValueError, where no file can be written there, which is tried."""
+    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        (part / target.name).touch()
+    finally:
+        _remove(part, target.name)
+
+
+def sweep(target: Path) -> None:
+    """Remove what killed processes left beside a file that they were writing, and nothing else."""
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.(\d+)-[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError):
+        for path in list(target.parent.iterdir()):
+            match = leftover.fullmatch(path.name)
+            if match and path.is_dir() and not path.is_symlink() and is_gone(int(match[1]), path):
+                _remove(path, target.name)
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Remove a folder with the file in it, and what safetensors writes that into first."""
+    for path in [folder / name, *folder.glob(".tmp*")]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def is_gone(pid: int, path: Path) -> bool:
+    """Return whether the process that made `path` has ended; one of the same number that began later is another."""
+    import psutil  # slow to import, and the command line's first answers must not wait
+
+    try:
+        return cast(bool, psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK)
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, OSError):
+        return False

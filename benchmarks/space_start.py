@@ -36,7 +36,7 @@ START_SECONDS, MODEL_SECONDS = (
 )  # in which the page answers, and in which its model is there, on a busy machine
 RECIPE = {
     **{"id": 0, "key": "wanda", "at": 50, "method": "wanda", "pattern": "unstructured", "order": "default"},
-    **{"group": "default", "allocation": "uniform", "update": "default"},
+    **{"group": "default", "allocation": "default", "update": "default"},
     **{"text": "", "samples": 16, "seq_len": 256, "seed": 0},
 }
 QUESTION = {"what": "linear", "model": "builtin", "kind": "mlp.up_proj", "block": 11, "recipes": [RECIPE]}

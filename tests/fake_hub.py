@@ -29,7 +29,8 @@ class Hub:
     between them; broken: path that is answered with 503 from now on, as a pattern; gated: the token with which alone
     the model's files are given; counts: numbers of each type in the weights, as the hub tells of most models; asked:
     paths that were asked for; room: what is pushed goes there, where there is one; broken_off: set when somebody does
-    not wait for a file's end."""
+    not wait for a file's end; drops: file -> (share of it after which the line is cut, how many times); dropped: how
+    often it was; claimed: sizes that the hub tells of files in place of theirs."""
 
     commits: dict[str, Path]
     refs: dict[str, str]
@@ -41,6 +42,9 @@ class Hub:
     room: Room | None = None
     counts: dict[str, int] | None = None
     asked: list[str] = field(default_factory=list)
+    drops: dict[str, tuple[float, int]] = field(default_factory=dict)
+    dropped: int = 0
+    claimed: dict[str, int] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken_off: threading.Event = field(default_factory=threading.Event)
 
@@ -92,8 +96,27 @@ def serving(hub: Hub):
                 return self.send(401 if token is None else 403, b"", **{"X-Error-Code": "GatedRepo"})
             if file and (content := hub.commits[file[1]] / file[2]).is_file():
                 headers = {"ETag": f'"{file[1][:4]}-{file[2]}"', "X-Repo-Commit": file[1]}
+                if not head and self.drop(file[2], content.read_bytes(), headers):
+                    return None
                 return self.send(200, content.read_bytes(), head, slow=file[2] == hub.slow, **headers)
             return self.send(404, b"", **{"X-Error-Code": "EntryNotFound" if file else "RepoNotFound"})
+
+        def drop(self, name, content, headers):
+            """Send a part of a file and cut the line, where that is to be; whether it was."""
+            share, times = hub.drops.get(name, (0, 0))
+            if not times:
+                return False
+            hub.drops[name], hub.dropped = (share, times - 1), hub.dropped + 1
+            self.send_response(200)
+            for key, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(content[: int(share * len(content))])
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return True
 
         def body(self):
             """Read what was sent, a piece at a time, slowly where the hub is."""
@@ -107,7 +130,7 @@ def serving(hub: Hub):
         def sizes(self, commit):
             folder = hub.commits[commit]
             files = sorted(path for path in folder.rglob("*") if path.is_file())
-            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files} | hub.claimed
 
         def send_info(self, commit):
             if commit is None:

@@ -18,7 +18,7 @@ RECIPE = {
     "pattern": "unstructured",
     "order": "default",
     "group": "default",
-    "allocation": "uniform",
+    "allocation": "default",
     "update": "default",
     "score": "default",
     "text": "",

@@ -21,6 +21,7 @@ Stage = Literal[
     "waiting",
     "reading",
     "profile",
+    "sensitivity",
     "threshold",
     "embeddings",
     "pruning",

@@ -13,7 +13,7 @@ from wanda_core.methods import METHODS, Method
 
 MAX_GROUP_SIZE = 32  # M of N:M; hardware and the literature stop well below
 ORDERS = ("faithful", "in-flight", "one-shot")
-ALLOCATIONS = ("uniform", "owl")
+ALLOCATIONS = ("uniform", "owl", "measured")
 UPDATES = ("none", "obs", "least-squares")
 
 
@@ -64,7 +64,8 @@ class PruneSpec:
         within M.
     order: when inputs are measured: `faithful`, the reference protocol, block by block; `in-flight`, each linear as
         soon as its inputs are known; `one-shot`, once, on the dense model.
-    allocation: `uniform`, `owl` (blocks with more outliers keep more), or the sparsity of every block.
+    allocation: `uniform`, `owl` (blocks with more outliers keep more), `measured` (blocks whose pruning alone harms the
+        model's output more keep more), or the sparsity of every block.
     update: what becomes of the kept weights: `none`, `obs` (SparseGPT's), `least-squares` (see `solver`); by default
         the method's own.
     seed: of the method `random`, 0 to 2⁶³ - 1.
@@ -193,7 +194,18 @@ class PruneSpec:
     @property
     def needs_calibration(self) -> bool:
         """Whether anything needs a text to run through the model."""
-        return self.needs_norms or self.needs_gram or self.allocation == "owl"
+        return self.needs_norms or self.needs_gram or self.allocation == "owl" or self.needs_sensitivities
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether the dense model's norms decide anything, the sparsities of blocks included."""
+        allots = self.allocation == "owl" or self.needs_sensitivities
+        return self.needs_calibration and (self.order == "one-shot" or allots)
+
+    @property
+    def needs_sensitivities(self) -> bool:
+        """Whether it must be known how much each block's pruning harms the model's output: where anything is pruned."""
+        return self.allocation == "measured" and self.target > 0
 
     @property
     def by_row(self) -> bool:
@@ -214,11 +226,11 @@ class PruneSpec:
     def label(self) -> str:
         """A short name for people: `Wanda 50%`, `Magnitude 2:4`, `Wanda 60% + least squares`."""
         amount = f"{self.target:.0%}" if self.n_of_m is None else self.pattern
-        owl = " OWL" if self.allocation == "owl" else ""
+        allotted = {"owl": " OWL", "measured": " measured"}.get(str(self.allocation), "")
         extra = {"obs": " + OBS", "least-squares": " + least squares"}.get(str(self.update), "")
         if self.update == self.definition.default_update:
             extra = ""
-        return f"{self.definition.title} {amount}{owl}{extra}"
+        return f"{self.definition.title} {amount}{allotted}{extra}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""

@@ -30,6 +30,7 @@ from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
 from wanda_ui.engine.looked import Look, Looking, only_progress
 from wanda_ui.engine.queue import Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
+from wanda_ui.engine.sensitive import sensitive_steps
 from wanda_ui.engine.smaller import SmallerModels, base_steps, drawing
 from wanda_ui.engine.tokens import Place, Told, told_at
 from wanda_ui.engine.work import Job, Models
@@ -237,7 +238,10 @@ class AppState:
     def expected(self, name: str, recipe: Recipe) -> Expected:
         """Return how long a recipe will take here."""
         loaded = self.loaded(name)
-        return Expected() if loaded is None else expected(self.engine.durations, loaded.name, recipe)
+        if loaded is None:
+            return Expected()
+        unknown = recipe.spec.needs_sensitivities and loaded.sensitivities.get(recipe.reading) is None
+        return expected(self.engine.durations, loaded.name, recipe, len(loaded.lm.linears) if unknown else 0)
 
     def measurement_steps(
         self,
@@ -292,7 +296,7 @@ class AppState:
             return How(spec)
         loaded.lm.check_length(reading.seq_len)
         draw = drawing(self.texts, reading)
-        if spec.order != "one-shot" and spec.allocation != "owl":
+        if not spec.needs_profile:
             return How(spec, draw)
         if reading == PLAIN:
             loaded = yield from self.open_steps(loaded.name)
@@ -301,6 +305,8 @@ class AppState:
         else:
             make = partial(work.read_profile, draw=draw)
             profile = yield from self.measurement_steps(loaded.name, ("profile", reading), make)
+        if spec.needs_sensitivities:
+            profile = yield from sensitive_steps(self, loaded, reading, draw, profile)
         return How(spec, draw if needs_text(spec, profile) else None, profile)
 
     def _looking(self, both: Both, job: Job[Seen], look: Look) -> Looking:

@@ -65,6 +65,14 @@
     return { factor: 10 ** (high[0] - low[0]), low: low[1], high: high[1], cut: Boolean(cuts) };
   };
 
+  /** Why the first recipe that goes by measured sensitivity takes more of some blocks: the extremes, or null. */
+  W.sensitivity = (all) => {
+    const which = (all.sensitivities || []).findIndex(Boolean);
+    if (which < 0) return null;
+    const of = all.sensitivities[which].map((losses, i) => ({ loss: losses[losses.length - 1], block: all.blocks[i], share: all.sparsities[which][i] })).sort((a, b) => a.loss - b.loss);
+    return { least: of[0], most: of[of.length - 1] };
+  };
+
   /** All blocks as rows of a table: of each the shares of its weights between two values, and where the cut runs. */
   W.blockRows = (all, metric) => {
     const [low, high] = all[metric].edges;

@@ -125,6 +125,11 @@
       return W.say("view.scores.finding", { differ: W.percent(of.differ, 1), a: them[0], b: them[1], first: loud.first, second: loud.second });
     };
 
+    const sensitiveWords = (all) => {
+      const found = W.sensitivity(all);
+      return found ? ` ${W.say("view.scores.sensitive", { most: found.most.block, loss: W.short3(found.most.loss), share: W.percent(found.most.share), least: found.least.block, less: W.short3(found.least.loss), more: W.percent(found.least.share) })}` : "";
+    };
+
     const draw = () => {
       const view = shown();
       const { linear, all, told, recipes } = view;
@@ -172,7 +177,7 @@
       const late = Boolean(state.shown) && state.shown.allOf !== state.key; // of what was looked at before
       blocks.show({
         heading: late ? W.say("view.scores.blocks_wait", { kind: view.kind }) : spread ? W.say(spread.cut ? "view.scores.blocks_cut" : "view.scores.blocks_median", { factor: W.short3(spread.factor) }) : W.say("view.scores.blocks_none"),
-        caption: spread && !late ? W.say(spread.cut ? "view.scores.blocks_text" : "view.scores.blocks_text_whole", { kind: all.kind, low: spread.low, high: spread.high }) : "",
+        caption: spread && !late ? W.say(spread.cut ? "view.scores.blocks_text" : "view.scores.blocks_text_whole", { kind: all.kind, low: spread.low, high: spread.high }) + sensitiveWords(all) : "",
         drawing: W.blocks(all, state.metric, late ? null : state.block, { width: FIGURE[0], height: FIGURE[1], chosen: (block) => choose({ block }) }),
         told: "", data: { ...taken("blocks", all.kind, state.metric, stems.slice(0, 2)), rows: () => W.blockRows(all, state.metric), legend: W.fateLegend(them.slice(0, 1)) },
       });

@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const PLAIN = {
-    method: "wanda", pattern: "unstructured", order: "default", group: "default", allocation: "uniform",
+    method: "wanda", pattern: "unstructured", order: "default", group: "default", allocation: "default",
     update: "default", score: "default", text: "", samples: 16, seq_len: 256, seed: 0,
   };
   const NUMBERS = ["samples", "seq_len", "seed"];
@@ -78,7 +78,7 @@
   /** Whether a recipe prunes so fast that letting go of the handle is enough: from norms that are known. */
   W.isQuick = (recipe) =>
     !["best", "paper", "sparsegpt", ...W.SHRINKS].includes(recipe.method) && ["default", "none"].includes(recipe.update)
-    && ["default", "one-shot"].includes(recipe.order);
+    && ["default", "one-shot"].includes(recipe.order) && recipe.allocation !== "measured";
 
   /** A map of so many entries: the one that was set longest ago goes. */
   W.Latest = class extends Map {

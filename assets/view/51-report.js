@@ -107,7 +107,7 @@
   const recipesPart = (run, measuring) => {
     const lines = W.linesOf(run);
     /** What a recipe was calibrated on, null where it reads no text. */
-    const drawn = ({ recipe, calibration }) => (!recipe || measuring.includes(recipe.method) || recipe.update !== "none" || recipe.allocation !== "uniform" ? calibration || run.made.calibration : null);
+    const drawn = ({ recipe, calibration }) => (!recipe || measuring.includes(recipe.method) || recipe.update !== "none" || !["default", "uniform"].includes(recipe.allocation) ? calibration || run.made.calibration : null);
     /** A field as the table has it; what means nothing of a recipe is left out. */
     const field = (line, recipe, name) => {
       const pair = recipe && W.nOfM(recipe.pattern);
@@ -120,7 +120,7 @@
       const pair = recipe && W.nOfM(recipe.pattern);
       if (pair) said.push(W.say("leaf.report.pattern", { n: pair[0], m: pair[1] }));
       for (const name of recipe ? ["order", "group", "allocation", "update"] : [])
-        if (!["default", "uniform"].includes(recipe[name])) said.push(`${W.say(`view.${name}_title`)}: ${W.say(`view.${name}.${recipe[name]}`)}. ${W.say(`view.${name}_help.${recipe[name]}`)}`);
+        if (recipe[name] !== "default") said.push(`${W.say(`view.${name}_title`)}: ${W.say(`view.${name}.${recipe[name]}`)}. ${W.say(`view.${name}_help.${recipe[name]}`)}`);
       if (line.calibration) said.push(W.say("leaf.calibrated", { source: W.sourceOf(line.calibration), samples: line.calibration.samples, seq_len: line.calibration.seq_len }));
       return said;
     };

@@ -6,7 +6,7 @@
     order: ["default", "one-shot", "in-flight", "faithful"],
     update: ["default", "none", "obs", "least-squares"],
     group: ["default", "row", "matrix", "column", "row:128", "column:128", "model"],
-    allocation: ["uniform", "owl"],
+    allocation: ["default", "uniform", "owl", "measured"],
     score: ["default", "wanda", "flap", "magnitude", "random"],
   };
   const ANOTHER = "\u0000another", KEPT = "\u0000kept", SUMMARY = "\u0000summary";

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from wanda_core.checkpoint import atomic_folder, manifest, weights
 from wanda_core.checkpoint import save as saving
 from wanda_core.checkpoint.manifest import RECORD
+from wanda_core.checkpoint.records import FORMAT
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import InputError, StorageError
 from wanda_core.evaluation.perplexity import Perplexity
@@ -72,7 +73,7 @@ def test_our_own_loader_takes_it_and_it_can_be_pruned_again(variant, tmp_path):
 
 def test_the_record_tells_how_to_make_it_again(variant, tmp_path):
     found = json.loads((save(variant, tmp_path / "out") / RECORD).read_text())
-    assert found["format"] == saving.FORMAT
+    assert found["format"] == FORMAT
     assert PruneSpec(**found["recipe"]) == variant.spec
     assert found["base"] == {"name": "tiny", "title": "tiny", "revision": "local"}
     assert found["calibration"] == {

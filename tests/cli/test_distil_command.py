@@ -69,6 +69,10 @@ def test_distil_writes_a_checkpoint_that_says_it_was_trained(dense, sample, prun
     assert f"pruned: {found['label']}" in card
     assert json.loads(result.stdout)["training"] == told
     assert not state_of(output).exists()
+    measured = run("perplexity", "--model", output, "--text", sample, "--seq-len", "32", "--windows", "1")
+    assert "note: trained was trained after pruning, so its figures are not those of pruning alone" in measured.stderr
+    measured = run("perplexity", "--model", pruned, "--text", sample, "--seq-len", "32", "--windows", "1")
+    assert "trained after pruning" not in measured.stderr
 
 
 def test_people_are_told_memory_time_and_what_came_of_it(dense, sample, pruned, tmp_path):

@@ -95,6 +95,7 @@ RECIPES = [
     PruneSpec("wanda", 0.5, order="in-flight"),
     PruneSpec("wanda", 0.5, order="one-shot"),
     PruneSpec("wanda", 0.6, allocation="owl"),
+    PruneSpec("wanda", 0.6, order="in-flight", allocation="measured"),
     PruneSpec("wanda", pattern="2:4", update="obs"),
     PruneSpec("sparsegpt", 0.5),
     PruneSpec("magnitude", 0.5, group="model"),

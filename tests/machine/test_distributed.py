@@ -41,6 +41,7 @@ RECIPES = {
     "in-flight": {"order": "in-flight"},
     "one-shot": {"order": "one-shot", "pattern": "2:4"},
     "owl": {"allocation": "owl", "group": "matrix", "sparsity": 0.6},
+    "measured": {"allocation": "measured", "order": "one-shot", "sparsity": 0.6},
     "columns": {"method": "ria", "group": "column:128"},
     "variant": {"method": "wanda-variant", "order": "in-flight"},
     "sparsegpt": {"method": "sparsegpt"},

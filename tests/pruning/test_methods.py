@@ -11,7 +11,7 @@ from recipes import removal_mask
 from wanda_core.errors import InputError, ModelError
 from wanda_core.maths import scores, updates
 from wanda_core.maths.owl import outlier_ratio, owl
-from wanda_core.pruning.allocation import block_sparsities
+from wanda_core.pruning.allocation import allotted
 from wanda_core.recipe import PruneSpec
 
 
@@ -202,7 +202,7 @@ def test_an_outlier_is_a_score_five_times_the_mean_of_its_block():
 
 def test_a_given_allocation_fits_the_model(tiny_llama):
     spec = PruneSpec(allocation=(0.1, 0.2, 0.3))
-    assert block_sparsities(spec, tiny_llama.walk("read"), None) == ([0.1, 0.2, 0.3], None)
+    assert allotted(spec, tiny_llama.walk("read"), None).sparsities == [0.1, 0.2, 0.3]
     with pytest.raises(InputError, match="lists 2 blocks and the model has 3"):
-        block_sparsities(PruneSpec(allocation=(0.1, 0.2)), tiny_llama.walk("read"), None)
+        allotted(PruneSpec(allocation=(0.1, 0.2)), tiny_llama.walk("read"), None)
     assert math.isclose(sum(owl([0.1, 0.4, 0.2], 0.6)) / 3, 0.6)

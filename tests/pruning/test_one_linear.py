@@ -12,7 +12,7 @@ from wanda_core.calibration.profile import profile
 from wanda_core.errors import InputError, ModelError
 from wanda_core.methods import METHODS
 from wanda_core.presets import preset
-from wanda_core.pruning.allocation import block_sparsities
+from wanda_core.pruning.allocation import allotted
 from wanda_core.pruning.one_linear import is_decided_alone, norms_of, removed_of
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
@@ -113,9 +113,9 @@ def test_every_block_has_the_sparsity_it_is_allotted(models, method):
     shares = [0.1, 0.7, 0.3]
     assert_same_masks(lm, PruneSpec(method, 0.5, allocation=shares, order="one-shot"), taken, shares)
     owl = PruneSpec(method, 0.5, allocation="owl", order="one-shot")
-    shares, ratios = block_sparsities(owl, lm.walk("read"), taken.norms)
-    assert ratios
-    assert_same_masks(lm, owl, taken, shares)
+    allotment = allotted(owl, lm.walk("read"), taken)
+    assert allotment.outlier_ratios
+    assert_same_masks(lm, owl, taken, allotment.sparsities)
 
 
 def test_an_expert_with_too_few_tokens_loses_its_smallest_and_with_enough_its_lowest_scores(models):

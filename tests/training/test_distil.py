@@ -186,6 +186,8 @@ def test_the_state_of_another_training_is_neither_used_nor_lost(tiny_llama, prun
     ):
         with pytest.raises(InputError, match=what):
             distil(tiny_llama, variant, calibration, training, held_out=text, state=state)
+    with pytest.raises(InputError, match="another held-out text"):
+        distil(tiny_llama, pruned, windows, SHORT, held_out=text[9:], state=state)
     assert state.read_bytes() == before
 
 
@@ -299,3 +301,16 @@ def test_other_families_are_trained_and_keep_their_zeros(family, tokenizer, devi
     ours, theirs = weights(pruned.lm), weights(trained.lm)
     assert all(torch.equal(ours[name] == 0, theirs[name] == 0) for name in ours)
     assert not same(pruned.lm, trained.lm)
+
+
+@pytest.mark.builtin
+def test_the_real_models_head_learns_and_keeps_its_zeros(builtin_head):
+    calibration = calibrate(builtin_head, samples=4, seq_len=64)
+    pruned = prune(builtin_head, PruneSpec("wanda", 0.7, order="one-shot"), calibration)
+    trained = distil(builtin_head, pruned, calibration, Training(4, 1, 3e-4))
+    report = trained.report.training
+    assert report.held_out == "built-in evaluation text"
+    assert report.kl[1] < 0.9 * report.kl[0]
+    assert trained.report.sparsity == pruned.report.sparsity
+    ours, theirs = weights(pruned.lm), weights(trained.lm)
+    assert all(torch.equal(ours[name] == 0, theirs[name] == 0) for name in ours)

@@ -138,6 +138,8 @@ def test_step_8_takes_the_norm_and_the_row_apart():
     assert f"(step 2) by {min(row):.1f} to {max(row):.1f}" in text(shown)
     assert "In step 7 magnitude was compared per row" in text(shown)
     assert shown.picture.count("wl-row-") == 5
+    factors = re.findall(r"÷ ([\d.]+)<", shown.picture)
+    assert [float(factor) for factor in factors] == pytest.approx([*row, *norm], abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,22 @@ def test_what_is_allotted_by_outliers_is_told_block_by_block(ask, state, tiny_ll
     assert len(set(shares)) > 1
 
 
+def test_what_is_allotted_by_sensitivity_is_told_with_what_was_measured(ask, state, tiny_llama):
+    measured = {**BOTH[0], "allocation": "measured", "at": 45}
+    assert ask(what="blocks", recipes=[measured])["missing"] == [measured["id"]]
+    recipe = asked.column_of(measured, Settings()).recipe
+    result = finish(state.prune_steps("tiny", recipe))
+    told = ask(what="blocks", recipes=[measured, BOTH[1]])["all"]
+    losses, none = told["sensitivities"]
+    assert none is None
+    assert len(losses) == len(tiny_llama.linears)
+    for loss, exactly in zip(losses, result.variant.report.sensitivities.losses, strict=True):
+        assert loss == pytest.approx(exactly, rel=1e-3)
+    assert told["sparsities"][0] == pytest.approx(list(result.variant.report.blocks), abs=0.02)  # whole weights
+    another = ask(what="blocks", recipes=[{**measured, "at": 30}])["all"]  # for which nothing is measured again
+    assert another["sensitivities"] == [losses]
+
+
 def test_before_the_model_is_read_one_is_told_to_wait(tiny_llama):
     fresh = Answers(server(tiny_llama), Settings)
     assert fresh.answer(GIVEN) == {"wait": True, "loaded": True}

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.errors import InputError, StorageError, first_line, shortened_path
 from wanda_core.machine import atomic_file, distributed
 from wanda_core.machine.paths import path_of
+from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
@@ -26,7 +27,7 @@ from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 from wanda_core.version import __version__
 
-FORMAT = "wanda-profile-1"
+FORMAT = "wanda-profile-2"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Profile:
 
     norms: linear name -> (C_in,) float32 on the CPU, ‖X_j‖₂ / sqrt(N): the root of Σ‖x‖²/N over N sequences.
     calibration: fingerprint of the tokens; order: in which the norms were measured; source: which model and text;
-    tokens: how many each expert was sent, by linear name.
+    tokens: how many each expert was sent, by linear name; sensitivities: of the blocks, for allocation `measured`, None
+    where they were not measured.
     """
 
     norms: Mapping[str, Tensor]
@@ -43,6 +45,7 @@ class Profile:
     order: str
     source: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
+    sensitivities: Sensitivities | None = None
 
 
 def profile(
@@ -126,6 +129,8 @@ def save_profile(profile: Profile, path: str | Path) -> Path:
     metadata = {"format": FORMAT, "calibration": profile.calibration, "order": profile.order}
     try:
         metadata |= {"source": json.dumps(dict(profile.source)), "tokens": json.dumps(dict(profile.tokens))}
+        if profile.sensitivities is not None:
+            metadata["sensitivities"] = json.dumps(asdict(profile.sensitivities))
         with atomic_file.written(target) as part:
             save_file({name: norm.contiguous() for name, norm in profile.norms.items()}, part, metadata=metadata)
     except (OSError, SafetensorError, ValueError) as error:
@@ -149,8 +154,10 @@ def load_profile(path: str | Path) -> Profile:
                 )
             norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             source, tokens = json.loads(metadata["source"]), json.loads(metadata["tokens"])
-            return Profile(norms, metadata["calibration"], metadata["order"], source, tokens)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            told = metadata.get("sensitivities")
+            sensitivities = Sensitivities.read(json.loads(told)) if told is not None else None
+            return Profile(norms, metadata["calibration"], metadata["order"], source, tokens, sensitivities)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"profile {shortened_path(path)} cannot be read ({first_line(error)}); make one with `wanda-lab profile`"
         ) from error
@@ -163,6 +170,12 @@ def check_matches(profile: Profile, lm: LanguageModel) -> None:
         raise InputError(
             f"the profile was taken on {shortened_path(taken_on[0])} and the model is {shortened_path(lm.name)} (or "
             "another state of it); make a profile of this model"
+        )
+    measured, blocks = profile.sensitivities, len(lm.linears)
+    if measured is not None and len(measured.losses) != blocks:
+        raise InputError(
+            f"the profile has the sensitivities of {len(measured.losses)} blocks and the model has {blocks}; make a "
+            "profile of this model"
         )
     for linear in lm.all_linears:
         norm = profile.norms.get(linear.name)

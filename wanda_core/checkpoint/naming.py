@@ -33,7 +33,7 @@ def _recipe(spec: PruneSpec) -> str:
     if spec.n_of_m is None and spec.group != spec.definition.groups[0]:
         parts.append(str(spec.group).replace(":", "-"))
     if spec.allocation != "uniform":
-        parts.append("owl" if spec.allocation == "owl" else "by-block")
+        parts.append(spec.allocation if isinstance(spec.allocation, str) else "by-block")
     if spec.update != spec.definition.default_update:
         parts.append(str(spec.update))
     return "-".join(parts)

@@ -29,6 +29,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def variant_of(lm: "LanguageModel", record: dict[str, Any]) -> "Variant":
     """Return the variant that a checkpoint was saved from. lm: loaded from it; record: of `read_record`."""
+    from wanda_core.maths.sensitivity import Sensitivities
     from wanda_core.pruning.variant import LinearReport, PruneReport, TrainingReport, Variant
 
     linears = [
@@ -42,7 +43,7 @@ def variant_of(lm: "LanguageModel", record: dict[str, Any]) -> "Variant":
         for each in record["linears"]
     ]
     ratios = tuple(block["outlier_ratio"] for block in record["blocks"] if "outlier_ratio" in block)
-    trained = record.get("training")
+    told, trained = record.get("sensitivities"), record.get("training")
     report = PruneReport(
         tuple(linears),
         record["seconds"],
@@ -50,9 +51,18 @@ def variant_of(lm: "LanguageModel", record: dict[str, Any]) -> "Variant":
         tuple(block["sparsity"] for block in record["blocks"]),
         ratios or None,
         tuple((each["seconds"], each["waited"]) for each in record["processes"]),
+        Sensitivities.read(told) if told else None,
         TrainingReport(**trained) if trained else None,
     )
     return Variant(lm, PruneSpec(**record["recipe"]), report, None)
+
+
+def was_trained(folder: Path) -> bool:
+    """Tell whether a folder is a checkpoint that says its kept weights were trained."""
+    try:
+        return bool(manifest.told(folder).get("training"))
+    except (OSError, ValueError, AttributeError):  # a folder of somebody else's
+        return False
 
 
 def dense_name(record: dict[str, Any]) -> str | None:

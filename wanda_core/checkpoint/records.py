@@ -69,6 +69,7 @@ def _zeros(variant: "Variant") -> dict[str, Any]:
             {"sparsity": share, **({"outlier_ratio": ratio} if ratio is not None else {})}
             for share, ratio in zip(report.blocks, report.outlier_ratios or [None] * len(report.blocks), strict=True)
         ],
+        "sensitivities": None if report.sensitivities is None else asdict(report.sensitivities),
         "linears": [
             {
                 "name": linear.name,

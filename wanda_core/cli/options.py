@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wanda_core.checkpoint.read import was_trained
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.cli.console import Stopwatch, described, say
 from wanda_core.errors import InputError, ModelError, first_line, shortened
@@ -131,6 +132,8 @@ def load(
     lm = load_model(name, device=device, dtype=torch_dtype(dtype), on_progress=announce)
     seconds = watch.lap()
     say(f"{'looked at' if on_disk else 'loaded'} {lm.title} on {lm.device.type} in {seconds:.1f} s")
+    if lm.folder is not None and was_trained(lm.folder):
+        say(f"note: {lm.title} was trained after pruning, so its figures are not those of pruning alone")
     return lm, {"load": seconds}
 
 

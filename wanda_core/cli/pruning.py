@@ -33,6 +33,7 @@ from wanda_core.machine.paths import path_of
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
 from wanda_core.presets import PRESETS, preset
+from wanda_core.progress import finish
 from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec
 
 PAPER_TEXT, PAPER_DRAW = "c4", (128, 2048)  # windows and tokens each, as published
@@ -161,6 +162,8 @@ def prune(
         drawn = None
         if needs_text(spec, profile):
             drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
+            if spec.needs_sensitivities and (profile is None or profile.sensitivities is None):
+                _note_cost(lm, drawn)
         if low_memory:
             variant, folder = _from_disk_to_disk(lm, spec, target, drawn, profile, saved_in), target
             seconds["prune"] = watch.lap()
@@ -198,6 +201,13 @@ def measure_norms(
     samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
     seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
+    sensitivities: Annotated[
+        bool,
+        option(
+            "Measure also how much each block's pruning alone harms the output, for `prune --allocation measured`.",
+            "--sensitivities",
+        ),
+    ] = False,
     device: Device = None,
     dtype: HeldIn = None,
     as_json: Json = False,
@@ -208,13 +218,18 @@ def measure_norms(
         from wanda_core.calibration.profile import check_profile_target, save_profile
         from wanda_core.calibration.profile import profile as measure
         from wanda_core.machine import distributed
+        from wanda_core.pruning.sensitivity import sensitivity_steps
 
         check_profile_target(output)
         text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
         lm, seconds = load(model, device, dtype, watch)
         drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
+        if sensitivities:
+            _note_cost(lm, drawn)
         with bar() as on_progress:
             profile = measure(lm, drawn, on_progress)
+            if sensitivities:
+                profile = finish(sensitivity_steps(lm, drawn, profile), on_progress)
         if not distributed.first():
             return
         path = save_profile(profile, output)
@@ -222,10 +237,24 @@ def measure_norms(
     size = path.stat().st_size
     if as_json:
         print_json(
-            {"output": str(path), "bytes": size, "linears": len(profile.norms), **profile.source, "seconds": seconds}
+            {"output": str(path), "bytes": size, "linears": len(profile.norms), **profile.source}
+            | ({"sensitivities": profile.sensitivities.losses} if profile.sensitivities is not None else {})
+            | {"seconds": seconds}
         )
     else:
-        say(f"saved the norms of {len(profile.norms)} linears to {path} ({size / 1e6:.1f} MB)")
+        also = f" and the sensitivities of {len(lm.linears)} blocks" if sensitivities else ""
+        say(f"saved the norms of {len(profile.norms)} linears{also} to {path} ({size / 1e6:.1f} MB)")
+
+
+def _note_cost(lm: Any, drawn: Any) -> None:
+    """Say what measuring the blocks' sensitivities will cost, before it starts."""
+    from wanda_core.pruning.sensitivity import sensitivity_passes
+
+    passes = sensitivity_passes(len(lm.linears), drawn.samples, drawn.seq_len)
+    say(
+        f"note: each of {len(lm.linears)} blocks is pruned alone to measure its sensitivity, in about the time of "
+        f"{passes:.2g} passes over the calibration text; `profile --sensitivities` keeps it for other sparsities"
+    )
 
 
 def _allocation(given: str | None) -> Any:

@@ -54,6 +54,12 @@ class LanguageModelOnDisk(LanguageModel):
         assert self.job is not None  # `prune_steps` starts one
         return _BlockWalkOnDisk(self, self.job, role)
 
+    @contextlib.contextmanager
+    def around_blocks(self) -> Iterator[None]:
+        """Context manager: bring the embeddings and the output head."""
+        with self.loader.at_hand(self.model, REST):
+            yield
+
 
 class _BlockWalkOnDisk(BlockWalk):
     """A walk with one block in memory at a time. Unless it only reads, it goes on where an earlier run was cut off."""
@@ -86,8 +92,8 @@ class _BlockWalkOnDisk(BlockWalk):
         self.stateful = calls[0].stateful
         return calls, self.job.restore(self.role, self.loader.device) if self.first else hidden
 
-    def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        return self.job.carry(self.role, stream, self.count, self.loader.device, keep=self.role != "read")
+    def carry(self, stream: Iterable[Tensor], times: int = 1) -> list[Tensor]:
+        return self.job.carry(self.role, stream, self.count * times, self.loader.device, keep=self.role != "read")
 
 
 def shard_name(number: int, total: int) -> str:

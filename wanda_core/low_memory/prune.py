@@ -22,7 +22,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from wanda_core.calibration.profile import Profile, load_profile, profile_steps, save_profile
+from wanda_core.calibration.profile import Profile, load_profile, save_profile
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
 from wanda_core.checkpoint.records import record
@@ -35,8 +35,9 @@ from wanda_core.low_memory.resume import APART, RunState, open_run
 from wanda_core.low_memory.weight_loader import REST
 from wanda_core.model.devices import check_memory
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.pruning.prune import needs_text
+from wanda_core.pruning.prune import complete_profile_steps, needs_text
 from wanda_core.pruning.prune import prune_steps as prune_blocks
+from wanda_core.pruning.sensitivity import sensitivity_tokens
 from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration, calibrate
@@ -112,8 +113,8 @@ def _pruned(
         yield Progress("embeddings", 0, total - 1, "blocks")
         with lm.loader.at_hand(lm.model, REST):
             job.add_shard(shard_name(0, total), lm.loader.as_saved(lm.model, REST, lm.save_dtype))
-    if profile is None and calibration is not None and (spec.order == "one-shot" or spec.allocation == "owl"):
-        profile = yield from _profiled(lm, job, calibration)
+    if calibration is not None and spec.needs_profile:
+        profile = yield from _profiled(lm, job, spec, calibration, profile)
     variant = yield from prune_blocks(lm, spec, calibration, profile, job.reports)
     variant = replace(variant, profile=None, report=replace(variant.report, seconds=job.lap()))
     _finish_folder(variant, job)
@@ -121,16 +122,20 @@ def _pruned(
     return variant
 
 
-def _profiled(lm: LanguageModelOnDisk, job: RunState, calibration: Calibration) -> Steps[Profile]:
-    """Measure the dense model's norms in a walk of their own, or read them where an earlier run measured them."""
+def _profiled(
+    lm: LanguageModelOnDisk, job: RunState, spec: PruneSpec, calibration: Calibration, profile: Profile | None
+) -> Steps[Profile]:
+    """Measure what the recipe needs to know of the dense model in walks of their own, or read it where an earlier run
+    measured it."""
     path = job.folder / PROFILE
     if PROFILE in job.others:
         return load_profile(path)
-    profile = yield from profile_steps(lm, calibration)
-    save_profile(profile, path)
-    job.add(path)
-    job.commit(0)
-    return profile
+    measured = yield from complete_profile_steps(lm, spec, calibration, profile)
+    if measured is not profile:
+        save_profile(measured, path)
+        job.add(path)
+        job.commit(0)
+    return measured
 
 
 def _finish_folder(variant: Variant, job: RunState) -> None:
@@ -165,12 +170,14 @@ def _about(
     The keys are the words in which a difference is told.
     """
     files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in lm.loader.files]
-    norms = [[name, float(norm.double().sum())] for name, norm in profile.norms.items()] if profile else []
+    known: list[Any] = [[name, float(norm.double().sum())] for name, norm in profile.norms.items()] if profile else []
+    if profile is not None and profile.sensitivities is not None:
+        known.append([list(pair) for pair in profile.sensitivities.losses])
     return {
         "model": [lm.name, lm.revision, files],
         "recipe": spec.to_dict(),
         "calibration": calibration.fingerprint if calibration else None,
-        "profile": norms,
+        "profile": known,
         "dtype or device": [str(lm.dtype), str(lm.save_dtype), lm.place.type],
         "version": [__version__, torch.__version__, transformers.__version__],
     }
@@ -180,10 +187,13 @@ def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibrati
     """Raise ModelError where memory is too small, StorageError where the disk is.
 
     In memory: two blocks, where the dense one runs beside. On the disk: all shards, and the hidden states that enter a
-    block and leave it, of two streams where the dense block runs beside.
+    block and leave it, of two streams where the dense block runs beside, of many where sensitivities are measured.
     """
     streams = 2 * (1 + bool(spec.solver.dense_share))
-    hidden = calibration.ids.numel() * lm.width * lm.dtype.itemsize * streams if calibration else 0
+    tokens = calibration.ids.numel() * streams if calibration else 0
+    if calibration and spec.needs_sensitivities:
+        tokens = max(tokens, 2 * sensitivity_tokens(len(lm.walk("read")), calibration))
+    hidden = tokens * lm.width * lm.dtype.itemsize
     assert lm.job is not None
     if spec.solver.dense_share:
         blocks = [size for part, size in lm.loader.sizes(lm.model).items() if part != REST]

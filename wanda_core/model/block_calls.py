@@ -186,6 +186,28 @@ def output_of_first(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> Any
     return outputs[0]
 
 
+def predictions(model: Any, blocks: nn.ModuleList, ids: Tensor, hidden: Tensor, output: Any, every: int = 1) -> Tensor:
+    """Run what a model does after its blocks, from the hidden states that leave the last.
+
+    ids int64 (1, L), hidden (1, L, D); output: what a block returns, a tensor or a tuple that begins with one; every:
+    predict after each so many-th token alone, where the model has an output head that can be told so.
+    -> logits (L / every rounded up, V), or (L, V).
+    """
+    returned = (hidden, *output[1:]) if isinstance(output, (tuple, list)) else hidden
+
+    def keep(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][:, ::every], *args[1:]) if args and isinstance(args[0], Tensor) else args
+
+    head = model.get_output_embeddings() if every > 1 else None
+    hook = head.register_forward_pre_hook(keep) if isinstance(head, nn.Module) else None
+    try:
+        with torch.no_grad(), forwards(blocks, lambda index, forward: lambda *args, **kwargs: returned):
+            return cast(Tensor, model(ids, use_cache=False).logits[0])
+    finally:
+        if hook is not None:
+            hook.remove()
+
+
 def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Tensor]:
     """Capture what enters the first block, sequence by sequence. ids int64 (N, L) -> N tensors (1, L, D)."""
     inputs: list[Tensor] = []

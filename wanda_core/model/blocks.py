@@ -53,8 +53,9 @@ class BlockWalk:
             check_replay(self.model, self.blocks, ids)
         return block_calls(self.model, self.blocks, ids)
 
-    def carry(self, stream: Iterable[Tensor]) -> list[Tensor]:
-        """Keep the hidden states that go from this block to the next. stream: calls (B, L, D), N sequences in all."""
+    def carry(self, stream: Iterable[Tensor], times: int = 1) -> list[Tensor]:
+        """Keep the hidden states that go from this block to the next. stream: calls (B, L, D), in all so many times
+        the N sequences that `start` was given."""
         return list(stream)
 
 

@@ -1,6 +1,7 @@
 """`LanguageModel`: a model ready to run, with its tokenizer and its linears."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -89,6 +90,10 @@ class LanguageModel:
     def walk(self, role: Role) -> BlockWalk:
         """Start a walk through the decoder blocks, one at a time. role: its purpose."""
         return BlockWalk(self.model)
+
+    def around_blocks(self) -> AbstractContextManager[None]:
+        """Context manager: have what stands before and after the blocks in memory, where it always is here."""
+        return nullcontext()
 
     @property
     def longest(self) -> int | None:

@@ -16,8 +16,9 @@ from wanda_core.model import experts
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.pruning.allocation import block_sparsities
+from wanda_core.pruning.allocation import allotted
 from wanda_core.pruning.linear_pruner import LinearPruner, require_finite
+from wanda_core.pruning.sensitivity import sensitivity_steps
 from wanda_core.pruning.variant import LinearReport, PruneReport, Variant, twin
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration, calibrate
@@ -33,7 +34,8 @@ def prune(
     """Prune a model. `lm` stays dense; the variant that is returned runs beside it.
 
     spec: the recipe, by default Wanda at 50%; calibration: by default 16 windows of the built-in text;
-    profile: the dense model's norms, for order `one-shot` and allocation `owl`, by default measured now.
+    profile: the dense model's norms, for order `one-shot` and the allocations `owl` and `measured`; what it lacks is
+    measured now.
     Raises InputError for a recipe the model cannot take, ModelError for a model that cannot be scored.
     """
     return finish(prune_steps(lm, spec or PruneSpec(), calibration, profile), on_progress)
@@ -63,10 +65,10 @@ def prune_steps(
         lm.check_windows(calibration.ids)
     else:
         calibration = None
-    if calibration is not None and profile is None and (spec.order == "one-shot" or spec.allocation == "owl"):
-        profile = yield from profile_steps(lm, calibration)
-    shares, ratios = block_sparsities(spec, lm.walk("read"), profile.norms if profile else None)
-    pruner = LinearPruner(spec, shares, reports)
+    if calibration is not None and spec.needs_profile:
+        profile = yield from complete_profile_steps(lm, spec, calibration, profile, make_twin)
+    allotment = allotted(spec, lm.walk("read"), profile)
+    pruner = LinearPruner(spec, allotment.sparsities, reports)
     with experts.apart(pruned.model), experts.apart(lm.model):
         norms = yield from _visit_all(lm, pruned, spec, calibration, profile, pruner)
     deciding_norms = None
@@ -79,17 +81,34 @@ def prune_steps(
         tuple(pruner.reports),
         seconds,
         source,
-        tuple(shares),
-        tuple(ratios) if ratios else None,
+        tuple(allotment.sparsities),
+        tuple(allotment.outlier_ratios) if allotment.outlier_ratios else None,
         distributed.each(seconds, distributed.waited()),
+        allotment.sensitivities,
     )
     return Variant(pruned, spec, report, deciding_norms)
+
+
+def complete_profile_steps(
+    lm: LanguageModel,
+    spec: PruneSpec,
+    calibration: Calibration,
+    profile: Profile | None,
+    make_twin: Callable[[LanguageModel], LanguageModel] = twin,
+) -> Steps[Profile]:
+    """Measure what a recipe needs to know of the dense model and a profile does not hold yet, all without one."""
+    if profile is None:
+        profile = yield from profile_steps(lm, calibration)
+    if spec.needs_sensitivities and profile.sensitivities is None:
+        profile = yield from sensitivity_steps(lm, calibration, profile, make_twin)
+    return profile
 
 
 def needs_text(spec: PruneSpec, profile: Profile | None) -> bool:
     """Tell whether calibration text must be read: no if a profile of the dense model holds all the recipe asks for."""
     norms_suffice = not spec.needs_gram and (spec.order == "one-shot" or not spec.needs_norms)
-    return spec.needs_calibration and not (profile is not None and norms_suffice)
+    known = profile is not None and not (spec.needs_sensitivities and profile.sensitivities is None)
+    return spec.needs_calibration and not (known and norms_suffice)
 
 
 def _visit_all(

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wanda_core.calibration.profile import Profile
+from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.recipe import PruneSpec
 
@@ -60,7 +61,8 @@ class PruneReport:
     linears: one report each, in the order they were pruned; seconds: it took; calibration: which text was read, None
     if none was; blocks: the sparsity asked of every block; outlier_ratios: of every block, measured for allocation
     `owl`; processes: for each of several that worked together, its seconds and how many of them it spent exchanging
-    and waiting; training: of the kept weights, None for a model that was pruned alone.
+    and waiting; sensitivities: of the blocks, where allocation `measured` went by them; training: of the kept weights,
+    None for a model that was pruned alone.
     """
 
     linears: tuple[LinearReport, ...]
@@ -69,6 +71,7 @@ class PruneReport:
     blocks: tuple[float, ...] = ()
     outlier_ratios: tuple[float, ...] | None = None
     processes: tuple[tuple[float, ...], ...] = ()
+    sensitivities: Sensitivities | None = None
     training: TrainingReport | None = None
 
     @property

@@ -23,7 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "method": (*METHODS, *PRESETS),
     "order": (OWN, *ORDERS),
     "group": (OWN, *GROUPS),
-    "allocation": ALLOCATIONS,
+    "allocation": (OWN, *ALLOCATIONS),
     "update": (OWN, *UPDATES),
 }
 
@@ -35,7 +35,7 @@ def chosen(
     pattern: str = "unstructured",
     order: str = OWN,
     group: str = OWN,
-    allocation: str = "uniform",
+    allocation: str = OWN,
     update: str = OWN,
 ) -> PruneSpec:
     """Make a recipe of choices. method: or a preset; sparsity: share of zeros, where there is no pattern.
@@ -43,8 +43,9 @@ def chosen(
     What stands at `default` is the recipe's own, but for the order: one-shot, which is fast, wherever the recipe can do
     without the inputs themselves. Raises InputError for what means nothing.
     """
-    given: dict[str, Any] = {"pattern": pattern, "allocation": allocation}
-    given |= {name: value for name, value in (("order", order), ("group", group), ("update", update)) if value != OWN}
+    chosen_fields = {"order": order, "group": group, "allocation": allocation, "update": update}
+    given: dict[str, Any] = {name: value for name, value in chosen_fields.items() if value != OWN}
+    given["pattern"] = pattern
     if pattern == "unstructured":
         given["sparsity"] = sparsity
     if method in PRESETS:
@@ -78,7 +79,7 @@ class Key:
     pattern: str = "unstructured"
     order: str = OWN
     group: str = OWN
-    allocation: str = "uniform"
+    allocation: str = OWN
     update: str = OWN
     score: str = OWN
     text: str = ""

@@ -16,7 +16,7 @@ from wanda_core.errors import InputError, shortened_path
 from wanda_core.evaluation.perplexity import token_windows
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps, inside
-from wanda_core.recipe import PruneSpec
+from wanda_core.pruning.sensitivity import sensitivity_steps
 from wanda_core.report import figures
 from wanda_core.report.plan import DENSE, Cell, Line, Plan
 from wanda_core.report.points import Dense, Point, answers_steps, dense_steps, point_steps
@@ -132,7 +132,8 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
     pictures = [name for name in plan.pictures if name not in run]
     lacks_dense = run["dense"] is None or (bool(plan.prompts) and DENSE not in run["answers"])
     lacks_dense |= bool(cells or pictures) and run["made"]["revision"] == LOCAL  # whose weights may be others by now
-    reading = bool(pictures) or any(_needs_profile(cell.spec) for cell in cells)
+    reading = bool(pictures) or any(cell.spec.needs_profile for cell in cells)
+    sensitive = any(cell.spec.needs_sensitivities for cell in cells)
     names = ["analysis"] * reading + [DENSE] * lacks_dense + [cell.name for cell in cells]
     names += ["ablation"] * ("ablation" in pictures)
     units = iter([Progress("recipes", number, len(names), "settings", name) for number, name in enumerate(names)])
@@ -141,7 +142,7 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
     analysis = None
     if reading:
         started = time.perf_counter()
-        dense, analysis = yield from inside(_read_steps(dense, bool(pictures)), next(units))
+        dense, analysis = yield from inside(_read_steps(dense, bool(pictures), sensitive), next(units))
         calibration = run["made"]["calibration"] | {"seconds": round(time.perf_counter() - started, 2)}
         run = {**run, "made": run["made"] | {"calibration": calibration}}
     if lacks_dense:
@@ -177,18 +178,18 @@ def _begun(about: dict[str, Any], plan: Plan, so_far: Run | None) -> Run:
     return run
 
 
-def _needs_profile(spec: PruneSpec) -> bool:
-    """Whether the dense model's norms decide."""
-    return spec.needs_calibration and (spec.order == "one-shot" or spec.allocation == "owl")
-
-
-def _read_steps(dense: Dense, analysed: bool) -> Steps[tuple[Dense, Analysis | None]]:
-    """Read the calibration text once. analysed: whether the residual stream is looked at too."""
-    if not analysed:
+def _read_steps(dense: Dense, analysed: bool, sensitive: bool) -> Steps[tuple[Dense, Analysis | None]]:
+    """Read the calibration text once. analysed: whether the residual stream is looked at too; sensitive: whether the
+    blocks' sensitivities are measured."""
+    analysis = None
+    if analysed:
+        analysis = yield from analyse_steps(dense.lm, dense.calibration)
+        profile = analysis.profile
+    else:
         profile = yield from profile_steps(dense.lm, dense.calibration)
-        return replace(dense, profile=profile), None
-    analysis = yield from analyse_steps(dense.lm, dense.calibration)
-    return replace(dense, profile=analysis.profile), analysis
+    if sensitive:
+        profile = yield from sensitivity_steps(dense.lm, dense.calibration, profile)
+    return replace(dense, profile=profile), analysis
 
 
 def _dense_steps(run: Run, dense: Dense, plan: Plan) -> Steps[Run]:

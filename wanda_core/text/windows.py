@@ -48,7 +48,12 @@ class Calibration:
     def fingerprint(self) -> str:
         """sha256 of the drawn tokens, begin tokens and all: two calibrations with the same one give the same
         statistics."""
-        return hashlib.sha256(self.ids.numpy().tobytes() + str(tuple(self.ids.shape)).encode()).hexdigest()
+        return fingerprint(self.ids)
+
+
+def fingerprint(ids: Tensor) -> str:
+    """Return the sha256 of windows of tokens, int64 (N, L), on the CPU."""
+    return hashlib.sha256(ids.numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
 
 
 def draw(

@@ -24,7 +24,7 @@ from wanda_core.model.linears import decoder_blocks
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.prune import calibration_source
 from wanda_core.pruning.variant import TrainingReport, Variant, twin
-from wanda_core.text.windows import Calibration, calibrate
+from wanda_core.text.windows import Calibration, calibrate, fingerprint
 from wanda_core.training.kept_weights import KeptWeights, digest
 from wanda_core.training.memory import TrainingMemory, checkpoint_blocks, training_memory
 from wanda_core.training.settings import DEFAULT_WINDOWS, Training
@@ -91,6 +91,7 @@ def distil_steps(
     about = {
         "settings": training.to_dict(),
         "calibration": calibration.fingerprint,
+        "held-out text": fingerprint(token_windows(dense, held_out, seq_len, HELD_OUT_WINDOWS)),
         "dense model": digest(dense),
         "pruned model": digest(variant.lm),
     }

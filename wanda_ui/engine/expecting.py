@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from wanda_core.pruning.sensitivity import sensitivity_passes
 from wanda_ui.engine.durations import Durations
 from wanda_ui.engine.recipe import Recipe
 
@@ -25,10 +26,11 @@ def kind_of(recipe: Recipe | None) -> tuple[Hashable, ...]:
     return kind if recipe.smaller is None else (*kind, recipe.smaller.score, recipe.smaller.update)
 
 
-def expected(durations: Durations, model: str, recipe: Recipe) -> Expected:
+def expected(durations: Durations, model: str, recipe: Recipe, blocks: int = 0) -> Expected:
     """Return what a recipe takes: as long as it took before, else by the pass that analysed the model.
 
-    A point is pruned and then read, which takes about as long as such a pass.
+    blocks: whose sensitivities are to be measured first. A point is pruned and then read, which takes about as long as
+    such a pass.
     """
     one_pass = durations.exactly(("pass", model))
     pruning = durations.exactly(("pruning", model, *kind_of(recipe)))
@@ -37,4 +39,11 @@ def expected(durations: Durations, model: str, recipe: Recipe) -> Expected:
     point = durations.exactly(("point", model, *kind_of(recipe)))
     if point is None and pruning is not None and one_pass is not None:
         point = pruning + one_pass
+    if blocks:
+        first = durations.exactly(("sensitivity", model))
+        if first is None and one_pass is not None:
+            first = one_pass * sensitivity_passes(blocks, recipe.reading.samples, recipe.reading.seq_len)
+        if first is not None:
+            pruning = None if pruning is None else pruning + first
+            point = None if point is None else point + first
     return Expected(pruning, point)

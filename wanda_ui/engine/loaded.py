@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wanda_core.evaluation.perplexity import Agreement, Perplexity
+from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.pruning.packed import PackedVariant
 from wanda_core.shrinking.report import ShrinkReport
 from wanda_core.text.windows import Calibration
-from wanda_ui.engine.recipe import Asked, Recipe
+from wanda_ui.engine.kept import Kept
+from wanda_ui.engine.recipe import Asked, Reading, Recipe
 
+MOST_TEXTS = 100  # on which sensitivities are kept, two numbers a block
 LOCAL = "local"  # the revision of a folder
 
 
@@ -34,8 +37,9 @@ class Loaded:
 
     name: by which the server knows it, `lm.name` unless that is pinned to a commit; runs_on: kind of device that its
     jobs have, empty where it is the one that holds it; measurements: those of the outlier lab, grids: the pictures of
-    all blocks, the one unused longest first; claims: downloads and pushes of what was made
-    of it, for whose time it stays in memory; shrunk: of a smaller model, how it came about.
+    all blocks, the one unused longest first; sensitivities: of the blocks, by the text they were measured on; claims:
+    downloads and pushes of what was made of it, for whose time it stays in memory; shrunk: of a smaller model, how it
+    came about.
     """
 
     lm: LanguageModel
@@ -47,6 +51,7 @@ class Loaded:
     problem: str = ""  # why there is no analysis, where there can be none
     measurements: "OrderedDict[Hashable, object]" = field(default_factory=OrderedDict)
     grids: "OrderedDict[Hashable, dict[str, Any]]" = field(default_factory=OrderedDict)
+    sensitivities: Kept[Reading, Sensitivities] = field(default_factory=lambda: Kept(MOST_TEXTS))
     claims: int = 0
     shrunk: ShrinkReport | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)  # of these three, which several events change

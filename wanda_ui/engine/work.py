@@ -16,12 +16,14 @@ from wanda_core.checks import AGREEMENT_WINDOWS as AGREEMENT_WINDOWS
 from wanda_core.checks import EVAL_SEQ_LEN as EVAL_SEQ_LEN
 from wanda_core.checks import EVAL_WINDOWS as EVAL_WINDOWS
 from wanda_core.explain.mask_agreement import MaskAgreement, mask_agreement_steps
+from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.outliers.kept_analysis import load_analysis, save_analysis
 from wanda_core.progress import Progress, Steps
 from wanda_core.pruning.packed import PackedVariant
+from wanda_core.pruning.sensitivity import sensitivity_steps
 from wanda_core.text.windows import Calibration, calibrate
 from wanda_ui.engine.loaded import Loaded
 
@@ -63,6 +65,14 @@ def masks(models: Models, name: str, variants: Sequence[PackedVariant]) -> Steps
         return [variant.pruned_weight(lm, linear.name) == 0 for variant in variants]
 
     return mask_agreement_steps(lm, len(variants), removed)
+
+
+def sensitivities(models: Models, name: str, draw: Draw, profile: Profile) -> Steps[Sensitivities]:
+    """Measure how sensitive a model's blocks are. profile: the norms on the calibration that is drawn."""
+    lm = models[name].lm
+    with_them = yield from sensitivity_steps(lm, draw(lm), profile)
+    assert with_them.sensitivities is not None
+    return with_them.sensitivities
 
 
 def read_profile(loaded: Loaded, draw: Draw) -> Steps[Profile]:

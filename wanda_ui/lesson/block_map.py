@@ -33,8 +33,9 @@ SPIKE_FROM = "meet"  # the step in which the channel is met; it is marked from t
 STREAM = 26  # x of the line of the hidden state
 
 
-def block_map(step: str, met: bool, say: Say) -> str:
-    """Draw the map. step: of the lesson; met: whether the spike is known by then, so that its channel is marked."""
+def block_map(step: str, met: bool, say: Say, channel: int | None = None) -> str:
+    """Draw the map. step: of the lesson; met: whether the spike is known by then, so that its channel is marked;
+    channel: its number, None where it is not known yet."""
     here = HERE[step]
     words = say(f"lesson.map.{step}")
     lines = "".join(
@@ -58,9 +59,14 @@ def block_map(step: str, met: bool, say: Say) -> str:
         f"<circle cx='{STREAM}' cy='{y}' r='6.5'/><text x='{STREAM}' y='{y + 4}' text-anchor='middle'>+</text>"
         for y in (172, 302)
     )
+    named = ""
+    if met and channel is not None:
+        named = (
+            f"<text class='wl-named' x='{STREAM + 9}' y='336'>{escape(say('lesson.channel', channel=channel))}</text>"
+        )
     stream = "wl-stream" + (" wl-here" if "stream" in here else "") + (" wl-met" if met else "")
     return (
         f"<figure class='wl-map'><svg viewBox='0 0 150 340' role='img' aria-label='{escape(words)}'>"
         f"<g class='{stream}'><path d='M{STREAM} 6V334'/></g><g class='wl-wires'>{lines}</g>{boxes}"
-        f"<g class='wl-plus'>{plus}</g></svg><figcaption>{escape(words)}</figcaption></figure>"
+        f"<g class='wl-plus'>{plus}</g>{named}</svg><figcaption>{escape(words)}</figcaption></figure>"
     )

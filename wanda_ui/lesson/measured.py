@@ -14,7 +14,7 @@ from wanda_core.outliers.sentence import MAX_SENTENCE_CHARACTERS, MAX_SENTENCE_T
 from wanda_core.progress import Steps
 from wanda_core.report.lesson import consequences, sentences
 from wanda_core.report.lesson.making import middle
-from wanda_core.report.lesson.plan import OTHER_SENTENCE, OWN_LINE_TOKENS, PROMPT, SENTENCE
+from wanda_core.report.lesson.plan import OTHER_SENTENCE, OWN_LINE_TOKENS, PROMPT, PUBLISHED, SENTENCE
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.inputs import typed_number
 from wanda_ui.lesson.answers import Asked, UnknownError
@@ -208,4 +208,4 @@ def _price(loaded: Loaded) -> Steps[Json]:
 
 def _answers(loaded: Loaded, prompt: str) -> Steps[Json]:
     assert loaded.analysis is not None  # opened before
-    return consequences.answers_steps(loaded.lm, loaded.analysis, prompt, OWN_LINE_TOKENS)
+    return consequences.answers_steps(loaded.lm, loaded.analysis, prompt, OWN_LINE_TOKENS, PUBLISHED)

@@ -24,6 +24,7 @@ from wanda_ui.lesson.bar import PRESSED, bar
 from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
 from wanda_ui.lesson.layout import StepParts, lay_out
 from wanda_ui.lesson.plan import STEPS, Step
+from wanda_ui.lesson.stored import stored_for
 from wanda_ui.tab_context import Tab, TabContext
 
 ANSWERS: dict[str, Callable[..., Steps[Answer]]] = {
@@ -187,9 +188,11 @@ def build(context: TabContext) -> Tab:
         say, name = speaker(request), values[context.model]
         update: Update = {}
         answered: Run = {}
+        held_answers = stored_for(context.state, name)
+        channel = held_answers["meet"]["channel"] if held_answers is not None else None
         for each in wired:
             met = each.number >= next(n for n, step in enumerate(STEPS, 1) if step.name == SPIKE_FROM)
-            update[each.parts.side] = block_map(each.step.name, met, say)
+            update[each.parts.side] = block_map(each.step.name, met, say, channel)
             update[each.parts.terms] = terms.cards(each.step.name, say)
         for number, (guess, given) in kept.read(values[held], name).items():
             each = wired[number - 1]

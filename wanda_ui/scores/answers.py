@@ -9,6 +9,7 @@ from wanda_core.errors import InputError, shortened
 from wanda_core.explain import asking, tiles
 from wanda_core.explain.masked_linear import MaskedLinear
 from wanda_core.report import linear as report
+from wanda_core.report.numbers import significant
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import asked
 from wanda_ui.engine.loaded import Loaded
@@ -82,12 +83,23 @@ class Answers:
         linears = loaded.lm.of_kind(kind)
         masked = [self.linears.get(loaded, recipes, Place(kind, linear.block)) for linear in linears]
         norms = {linear.name: held.X_norm for linear, held in zip(linears, masked, strict=True)}
-        picture = report.blocks_of(linears, norms, masked)
+        sensitivities = [self._sensitivities(loaded, recipe) for recipe in recipes]
+        picture = {**report.blocks_of(linears, norms, masked), "sensitivities": sensitivities}
         with loaded.lock:
             loaded.grids[key] = picture
             while len(loaded.grids) > MOST_BLOCKS:
                 loaded.grids.popitem(last=False)
         return picture
+
+    def _sensitivities(self, loaded: Loaded, recipe: Recipe) -> list[list[float]] | None:
+        """Return what the output lost when each block was pruned alone, in nats at each of the two sparsities; None for
+        a recipe that does not go by that."""
+        if not recipe.spec.needs_sensitivities:
+            return None
+        made = self.state.variants.get(self.state.key_of(loaded, recipe))
+        known = made.variant.report.sensitivities if made is not None else None
+        known = known or loaded.sensitivities.get(recipe.reading)
+        return None if known is None else [[significant(loss) for loss in losses] for losses in known.losses]
 
 
 def _tiles(linear: MaskedLinear, given: Mapping[str, Any]) -> Json:

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError, shortened
 from wanda_core.explain.masked_linear import Choice, MaskedLinear
 from wanda_core.model.linears import Linear
-from wanda_core.pruning.allocation import block_sparsities
+from wanda_core.pruning.allocation import allotted
 from wanda_core.pruning.one_linear import is_decided_alone, norms_of, removed_of
 from wanda_core.recipe import PruneSpec
 from wanda_ui.app_state import AppState
@@ -92,7 +92,9 @@ class Linears:
             by_magnitude = any(told.by_magnitude for told in variant.report.linears if told.name == linear.name)
             return Choice(spec, removed, _norms(variant.profile, linear), by_magnitude)
         profile = self._profile(loaded, recipe)
-        if not is_decided_alone(spec) or (profile is None and spec.needs_calibration):
+        unread = spec.needs_calibration and profile is None
+        unread |= spec.needs_sensitivities and (profile is None or profile.sensitivities is None)
+        if not is_decided_alone(spec) or unread:
             return None
         share = self._block_shares(loaded, spec, profile)[linear.block]
         used = profile if spec.needs_norms else None
@@ -102,21 +104,25 @@ class Linears:
     def _profile(self, loaded: Loaded, recipe: Recipe) -> Profile | None:
         """Return the dense model's norms on a recipe's text, None where they were not measured yet."""
         if recipe.reading == PLAIN:
-            return None if loaded.analysis is None else loaded.analysis.profile
-        with loaded.lock:
-            measured = loaded.measurements.get(("profile", recipe.reading))
-        return measured if isinstance(measured, Profile) else None
+            profile = None if loaded.analysis is None else loaded.analysis.profile
+        else:
+            with loaded.lock:
+                measured = loaded.measurements.get(("profile", recipe.reading))
+            profile = measured if isinstance(measured, Profile) else None
+        if profile is None or not recipe.spec.needs_sensitivities:
+            return profile
+        return replace(profile, sensitivities=loaded.sensitivities.get(recipe.reading))
 
     def _block_shares(self, loaded: Loaded, spec: PruneSpec, profile: Profile | None) -> list[float]:
         """Return the sparsity of every block; that of outliers goes through all weights, and is kept."""
         if spec.allocation != "owl":
-            return block_sparsities(spec, loaded.lm.walk("read"), None)[0]
+            return allotted(spec, loaded.lm.walk("read"), profile).sparsities
         assert profile is not None  # the recipe needs a calibration
         key = (loaded.name, loaded.state, spec, profile.calibration)
         with self._lock:
             known = self._shares.get(key)
         if known is None:
-            known = block_sparsities(spec, loaded.lm.walk("read"), profile.norms)[0]
+            known = allotted(spec, loaded.lm.walk("read"), profile).sparsities
             with self._lock:
                 self._shares[key] = known
                 while len(self._shares) > MOST_ALLOCATIONS:

@@ -156,7 +156,11 @@ def recipe_fields(settings: Settings) -> tuple[Parameter, ...]:
             choices=("default", *groups),
         ),
         Parameter(
-            "allocation", "text", "owl gives blocks with outliers a lower sparsity", "uniform", choices=ALLOCATIONS
+            "allocation",
+            "text",
+            "sparsity of the blocks: the same, lower where outliers are (owl), or by measured sensitivity",
+            "default",
+            choices=("default", *ALLOCATIONS),
         ),
         Parameter(
             "update",

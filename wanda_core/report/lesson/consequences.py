@@ -1,6 +1,6 @@
 """Steps 6 to 8: what the model is without a channel, where two masks part, and what that costs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -239,18 +239,22 @@ def price_steps(lm: LanguageModel, analysis: Analysis) -> Steps[Json]:
     }
 
 
-def answers_steps(lm: LanguageModel, analysis: Analysis, prompt: str, tokens: int) -> Steps[Json]:
-    """Let the model go on with a prompt, dense and pruned at SPARSITY in four ways. -> prompt; lines: the dense model's
-    first, then one for each of CELLS."""
+def answers_steps(
+    lm: LanguageModel, analysis: Analysis, prompt: str, tokens: int, cells: Sequence[tuple[str, str]] = CELLS
+) -> Steps[Json]:
+    """Let the model go on with a prompt, dense and pruned at SPARSITY. cells: methods, and within what each compares.
+
+    -> prompt; cells; lines: the dense model's first, then one for each cell.
+    """
     lines = []
-    for number, cell in enumerate((None, *CELLS)):
-        place = Progress("recipes", number, len(CELLS) + 1, "settings")
+    for number, cell in enumerate((None, *cells)):
+        place = Progress("recipes", number, len(cells) + 1, "settings")
         variant = lm
         if cell is not None:
             making = _variant(lm, analysis, *cell, SPARSITY)
             variant = yield from inside(making, place)
         lines.append((yield from inside(line_steps(variant, prompt, tokens), place)))
-    return {"prompt": prompt, "lines": lines}
+    return {"prompt": prompt, "cells": [list(cell) for cell in cells], "lines": lines}
 
 
 def _variant(lm: LanguageModel, analysis: Analysis, method: str, group: str, share: float) -> Steps[LanguageModel]:

@@ -16,8 +16,9 @@ CELLS = (
     ("wanda", "matrix"),
     ("wanda", "row"),
 )  # method, compared within
+PUBLISHED = (("magnitude", "matrix"), ("wanda", "row"))  # as in the methods' papers
 LINE_TOKENS = 48  # of an answer: long enough to judge
-OWN_LINE_TOKENS = 20  # of an answer to one's own words, for which somebody waits
+OWN_LINE_TOKENS = 32  # of an answer to one's own words, by the published ways alone: somebody waits
 
 COMPARED = 3  # strongest channels of either sentence
 MAP_TOKENS, MAP_CHANNELS = 14, 36  # rows and columns of the picture of a sentence, at most

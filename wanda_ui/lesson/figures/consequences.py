@@ -26,7 +26,7 @@ def without(data: Json, own: Json | None, say: Say) -> str:
     ]
     if own is not None:
         entries += [Bar(say("lesson.ablate.own", channel=own["channel"]), own["zero"]["all"], "wanda")]
-    parts = [bars(entries, say("lesson.ablate.caption"), log=True)]
+    parts = [bars(entries, say("lesson.ablate.caption", windows=data["windows"], seq_len=data["seq_len"]), log=True)]
     if data["readers"]:
         kinds = ["wanda", *["other"] * len(data["readers"])]
         read = [Bar(say("lesson.untouched"), data["untouched"], "dense")]
@@ -95,16 +95,18 @@ def grid(data: Json, say: Say) -> str:
     rows = "".join(
         f"<tr><th scope='row'>{escape(say(f'lesson.cost.{method}'))}</th>"
         + "".join(f"<td class='wl-cell-{method}'>{number(cells[method, group])}</td>" for group in groups)
-        + f"<td class='wl-factor'>÷ {times(cells[method, 'matrix'], cells[method, 'row'])}</td></tr>"
+        + f"<td class='wl-factor'>÷ {times(cells[method, 'matrix'] / cells[method, 'row'])}</td></tr>"
         for method in methods
     )
     foot = "".join(
-        f"<td class='wl-factor'>÷ {times(cells['magnitude', group], cells['wanda', group])}</td>" for group in groups
+        f"<td class='wl-factor'>÷ {times(cells['magnitude', group] / cells['wanda', group])}</td>" for group in groups
     )
+    windows = {name: data[name] for name in ("windows", "seq_len")}
+    caption = say("lesson.cost.grid", dense=number(data["dense"]), **windows)
     return (
         f"<figure class='wl-grid4'><table><thead><tr><td></td>{head}<td></td></tr></thead><tbody>{rows}"
         f"<tr><td></td>{foot}<td></td></tr></tbody></table>"
-        f"<figcaption>{escape(say('lesson.cost.grid', dense=number(data['dense'])))}</figcaption></figure>"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
@@ -133,12 +135,13 @@ def price_lines(data: Json, say: Say) -> str:
 
 
 def answers(data: Json, own: Json | None, say: Say) -> str:
-    """Write how the dense model and the four pruned ones go on, a row each."""
+    """Write how the dense model and the pruned ones go on, a row each."""
     told = own if own is not None else data["answers"]
+    costs = {(method, group): perplexity for method, group, perplexity in data["cells"]}
     names = [("dense", say("lesson.cost.dense"), data["dense"])]
     names += [
-        (method, f"{say(f'lesson.cost.{method}')}, {say(f'lesson.cost.{group}')}", perplexity)
-        for method, group, perplexity in data["cells"]
+        (method, f"{say(f'lesson.cost.{method}')}, {say(f'lesson.cost.{group}')}", costs[method, group])
+        for method, group in told["cells"]
     ]
     rows = "".join(
         f"<tr class='wl-row-{kind}'><th scope='row'>{escape(words)}<i>{number(perplexity)}</i></th>"

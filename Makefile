@@ -46,6 +46,7 @@ families: $(DEV) ## Every causal architecture of transformers, tiny: served whol
 replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json, then the lesson's answers (half an hour)
 	@$(PY) -m wanda_core.model.builtin
 	$(PY) -m wanda_core.report.replay
+	$(PY) -m wanda_core.report.piece
 	$(PY) -m wanda_core.report.lesson.making
 
 bench: $(DEV) browser ## Time, perplexity and memory against their targets (WIKITEXT=wiki.test.raw CALIBRATION=text)

@@ -8,4 +8,5 @@ ASSETS = _HERE / "assets" if (_HERE / "assets").is_dir() else _HERE.parent / "as
 BUILTIN_CALIBRATION = ASSETS / "text" / "calibration.txt"
 BUILTIN_EVALUATION = ASSETS / "text" / "evaluation.txt"
 REPLAY = ASSETS / "replay.json"  # a stored run of the built-in model, written by `make replay`
+PIECE = ASSETS / "piece.json"  # of the built-in model, to be pruned by hand, written likewise
 LESSON = ASSETS / "lesson.json"  # the stored answers of the lesson, written by `make replay` too

@@ -21,14 +21,16 @@ from wanda_core.model import builtin
 from wanda_core.presets import PRESETS
 from wanda_core.report.keys import SHRINKS
 from wanda_core.runtimes import CHECKED, RUNTIMES
+from wanda_ui.away.shell import as_json
 from wanda_ui.greeting import address_of, greet
 from wanda_ui.language import LANGUAGES, choose, in_language, say, words
+from wanda_ui.lesson.beside import told_to_page
 from wanda_ui.models import models_of
 from wanda_ui.replay import replay
 from wanda_ui.settings import Settings
-from wanda_ui.view_files import scripts, style
+from wanda_ui.view_files import lesson_style, scripts, style
 
-PARTS = ("view", "page")  # of the words, that the view needs
+PARTS = ("view", "page", "try")  # of the words, that the view needs
 COMPRESSION = 5  # of 9: the page is compressed for every visitor
 
 
@@ -70,9 +72,11 @@ def view_data(language: str, settings: Settings) -> dict[str, Any]:
 def first_view(language: str, settings: Settings) -> str:
     """Write the head and the stage with their data and scripts."""
     data = json.dumps(view_data(language, settings), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    lesson = as_json(told_to_page(language))
     return (
-        f"<style>{style()}</style><header id='wl-head'></header><div id='wl-stage'></div>"
-        f"<script type='application/json' id='wl-data'>{data}</script><script>{scripts()}</script>"
+        f"<style>{style()}{lesson_style()}</style><header id='wl-head'></header><div id='wl-stage'></div>"
+        f"<script type='application/json' id='wl-data'>{data}</script>"
+        f"<script type='application/json' id='wl-lesson'>{lesson}</script><script>{scripts()}</script>"
     )
 
 

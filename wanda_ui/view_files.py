@@ -22,7 +22,8 @@ def scripts_of(needed: Callable[[int], bool], folder: Path = FOLDER) -> str:
 @cache
 def scripts() -> str:
     """Read the scripts of the page that a server sends."""
-    return scripts_of(lambda number: number < FIRST_OF_LEAVES)
+    served = scripts_of(lambda number: number < FIRST_OF_LEAVES)
+    return f"{served}\n{scripts_of(lambda number: number < FIRST_OF_LEAVES, LESSON)}"
 
 
 @cache
@@ -35,6 +36,12 @@ def style() -> str:
 def leaf_style() -> str:
     """Read what pages without a server have of style beside that of the view."""
     return (FOLDER / "leaf.css").read_text(encoding="utf-8")
+
+
+@cache
+def lesson_style() -> str:
+    """Read the style of what the lesson's own scripts draw."""
+    return (LESSON / "try.css").read_text(encoding="utf-8")
 
 
 @cache

@@ -40,6 +40,12 @@ def test_zeros_follow_where_they_are_asked_for(dense, sample, tmp_path):
     [
         (("--neurons", "1.5"), "neurons 1.5 is not a share above 0 and up to 0.9"),
         (("--neurons", "many"), "neurons 'many' is not a share"),
+        ((), "nothing is to be removed, and a shrinking removes one of neurons, heads, blocks"),
+        (("--neurons", "0.2", "--blocks", "1"), "neurons and blocks is to be removed"),
+        (("--heads", "0.95"), "heads 0.95 is not a share"),
+        (("--heads", "0.1"), "10% of the attention heads of"),
+        (("--blocks", "3"), "3 of the 3 blocks of"),
+        (("--blocks", "0"), "blocks 0 is not a whole number"),
         (("--neurons", "0.2", "--score", "luck"), "score 'luck' is not offered"),
         (("--neurons", "0.2", "--multiple", "0"), "multiple 0 is not a whole number"),
         (("--neurons", "0.2", "--multiple", "512"), "of the 96 neurons of"),

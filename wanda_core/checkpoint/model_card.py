@@ -80,11 +80,16 @@ SHRUNK_BY = {
     "random": "drawn at random, for comparison only",
 }
 
+BLOCKS_BY = (
+    "block influence (Men et al., 2024), 1 - the cosine of what enters and what leaves a block, measured again after "
+    "every removal"
+)
+
 
 def _what_is_gone(step: dict[str, Any]) -> list[str]:
     before, after = step["parameters"]["before"], step["parameters"]["after"]
     settings = [f"`{name}` {change['before']} -> {change['after']}" for name, change in step["settings"].items()]
-    anew = step["recipe"]["update"] == "least-squares"
+    anew = step["recipe"]["update"] == "least-squares" and step["recipe"]["blocks"] is None
     return [
         f"{step['label']}: {before:,} parameters became {after:,} ({after / before:.1%}); in the configuration",
         f"{', '.join(settings)}.",
@@ -93,9 +98,11 @@ def _what_is_gone(step: dict[str, Any]) -> list[str]:
 
 
 def _of_shrinking(step: dict[str, Any]) -> list[str]:
+    recipe, gone = step["recipe"], step["removed"]
+    by = BLOCKS_BY if recipe["blocks"] is not None else SHRUNK_BY[recipe["score"]]
     return [
-        f"- Removed: {step['removed']['units']:,} of {step['removed']['of']:,}, those with the lowest score",
-        f"- Score: {SHRUNK_BY[step['recipe']['score']]}",
+        f"- Removed: {gone['units']:,} of {gone['of']:,}, those with the lowest score",
+        f"- Score: {by}",
         f"- Calibration of the shrinking: {_calibration(step['calibration'])}",
     ]
 

@@ -38,8 +38,15 @@ def shrink(
     neurons: Annotated[
         str | None, option("Share of every MLP's neurons to remove, above 0 and up to 0.9.", metavar="SHARE")
     ] = None,
+    heads: Annotated[
+        str | None,
+        option("Share of the attention heads to remove, in groups that share keys and values.", metavar="SHARE"),
+    ] = None,
+    blocks: Annotated[
+        int | None, option("How many whole blocks to remove, those that change the hidden state least.")
+    ] = None,
     score: Annotated[
-        str, option(f"Which go, by their score: {', '.join(SCORES)}. Default: wanda.", metavar="NAME")
+        str, option(f"Which neurons or heads go, by their score: {', '.join(SCORES)}. Default: wanda.", metavar="NAME")
     ] = "wanda",
     update: Annotated[
         str,
@@ -75,11 +82,12 @@ def shrink(
     as_json: Json = False,
 ) -> None:
     """Remove parts of a model for good and save it as a Hugging Face folder that is smaller and faster anywhere."""
-    spec = ShrinkSpec(neurons=number_in(neurons), score=score, update=update, multiple=multiple, seed=seed)
+    given: dict[str, Any] = {"neurons": number_in(neurons), "heads": number_in(heads), "blocks": blocks}
+    spec = ShrinkSpec(**given, score=score, update=update, multiple=multiple, seed=seed)
     zeros = None
     if sparsity is not None or pattern is not None:
-        given = {"sparsity": number_in(sparsity), "pattern": pattern}
-        zeros = PruneSpec("wanda", **{name: value for name, value in given.items() if value is not None})
+        asked: dict[str, Any] = {"sparsity": number_in(sparsity), "pattern": pattern}
+        zeros = PruneSpec("wanda", **{name: value for name, value in asked.items() if value is not None})
     check_alone("shrink")
     check_whole("samples", samples, 1, MAX_SAMPLES)
     check_whole("seed", seed, 0, MAX_SEED)

@@ -28,24 +28,28 @@ Run = Callable[[nn.Module, list[Linear]], Mapping[str, Tensor]]  # runs a block,
 class ColumnCutter:
     """Cuts the blocks of a model one by one and fills those of the smaller model.
 
-    smaller: the model of the sizes to come, whose parameters of these sizes have no memory yet; kept: the units that
-    stayed, by the name of the matrix that reads them; units, removed: how many there were and are gone; by_magnitude:
-    how many experts were sent too few tokens.
+    smaller: the model of the sizes to come, whose parameters of these sizes have no memory yet; in_all: how many units
+    each matrix reads and how many stay, None where each column is one; kept: the columns that stayed, by the name of
+    the matrix that reads them; units, removed: how many there were and are gone; by_magnitude: how many experts were
+    sent too few tokens.
     """
 
-    def __init__(self, lm: LanguageModel, smaller: nn.Module, spec: ShrinkSpec) -> None:
-        self.dense, self.smaller, self.spec = lm.model, smaller, spec
+    def __init__(
+        self, lm: LanguageModel, smaller: nn.Module, spec: ShrinkSpec, in_all: tuple[int, int] | None = None
+    ) -> None:
+        self.dense, self.smaller, self.spec, self.in_all = lm.model, smaller, spec, in_all
         self.changed = other_shapes(lm.model, smaller)
         self.prefix, _ = decoder_blocks(lm.model)
         _, self.blocks = decoder_blocks(smaller)
         self.linears = {linear.name: linear for block in prunable_linears(smaller) for linear in block}
-        self.layouts = list(LAYOUTS.values())
+        self.layouts = list(LAYOUTS[spec.part])
+        self.units_kept: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
         self.units = self.removed = self.by_magnitude = 0
 
     def groups(self, index: int, linears: list[Linear]) -> list[Group]:
         """Find what belongs together in one block. linears: of the dense block."""
-        return groups_of(self.dense, linears, self.changed, f"{self.prefix}.{index}.")
+        return groups_of(self.dense, linears, self.changed, f"{self.prefix}.{index}.", self.in_all)
 
     def cut(
         self,
@@ -100,8 +104,9 @@ class ColumnCutter:
             raise ModelError(
                 f"{reader.name} has weights or inputs that are not finite, so it cannot be scored; check the model"
             )
-        keep = columns.highest(S, group.units, group.kept)
-        self.kept[reader.name] = keep.cpu()
+        units = columns.highest(S, group.units, group.kept).cpu()
+        self.units_kept[reader.name], self.kept[reader.name] = units, group.columns(units)
+        keep = self.kept[reader.name].to(W.device)
         self.units, self.removed = self.units + group.units, self.removed + group.units - group.kept
         if moments.gram is None or too_few:
             return W[:, keep], None
@@ -111,9 +116,10 @@ class ColumnCutter:
         """Give the smaller model what makes the columns that stay, laid out as it is thought to be."""
         chosen: dict[str, dict[Cut, Tensor]] = {}
         for group in groups:
-            keep = self.kept[group.reader.name]
+            keep = self.units_kept[group.reader.name]
             for cut in group.others:
-                chosen.setdefault(cut.parameter, {})[cut] = self.layouts[0](keep, group.units, cut.size)
+                rows = self.layouts[0](keep, group.units, cut.size, group.own.size)
+                chosen.setdefault(cut.parameter, {})[cut] = rows
         for name, places in chosen.items():
             put(self.smaller, name, cut_parameter(self.dense.get_parameter(name), places))
 

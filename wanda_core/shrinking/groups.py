@@ -6,14 +6,16 @@ configuration; what belongs to which matrix, by where it lies in the block; how 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
 from wanda_core.model import experts
-from wanda_core.model.linears import Linear
-from wanda_core.shrinking.smaller_model import Shapes
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import Linear, decoder_blocks
+from wanda_core.shrinking.smaller_model import Shapes, empty_model, other_shapes
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Cut:
 class Group:
     """One set of units, such as the neurons of one MLP or of one expert.
 
-    reader: the matrix whose columns they are; own: the cut of its columns; others: the cuts of what makes them; units:
-    how many there are; kept: how many stay.
+    reader: the matrix that reads them; own: the cut of its columns, equally many neighbouring ones for each; others:
+    the cuts of what makes them; units: how many there are; kept: how many stay.
     """
 
     reader: Linear
@@ -46,28 +48,72 @@ class Group:
     units: int
     kept: int
 
-
-# How the rows of several parts of a unit follow each other. -> the rows that stay, of `size` in all.
-Layout = Callable[[Tensor, int, int], Tensor]
-
-
-def one_after_the_other(keep: Tensor, units: int, size: int) -> Tensor:
-    """Find the rows that stay where all first parts come first, then all second ones: gate and up of a fused matrix."""
-    return torch.cat([part * units + keep for part in range(size // units)])
+    def columns(self, keep: Tensor) -> Tensor:
+        """Find the reader's columns of some units, int64."""
+        return side_by_side(keep, self.units, self.own.size)
 
 
-def side_by_side(keep: Tensor, units: int, size: int) -> Tensor:
-    """Find the rows that stay where the parts of a unit lie together, as gpt-oss has gate and up."""
+# How the rows of several parts of a unit follow each other. (units that stay, how many there are, rows in all, columns
+# of the reader in all) -> the rows that stay.
+Layout = Callable[[Tensor, int, int, int], Tensor]
+
+
+def side_by_side(keep: Tensor, units: int, size: int, columns: int = 0) -> Tensor:
+    """Find the rows that stay where all rows of a unit lie together, as gpt-oss has gate and up."""
     parts = size // units
     return (keep[:, None] * parts + torch.arange(parts)).flatten()
 
 
-LAYOUTS: dict[str, Layout] = {"one after the other": one_after_the_other, "side by side": side_by_side}
+def one_after_the_other(keep: Tensor, units: int, size: int, columns: int = 0) -> Tensor:
+    """Find the rows that stay where all first parts come first, then all second ones: gate and up of a fused matrix."""
+    return torch.cat([part * units + keep for part in range(size // units)])
 
 
-def groups_of(model: nn.Module, linears: Iterable[Linear], changed: Shapes, prefix: str) -> list[Group]:
+def queries_keys_values(keep: Tensor, units: int, size: int, columns: int) -> Tensor:
+    """Find the rows that stay where all queries come first, then all keys, then all values, as Phi-3 has them."""
+    if size <= columns or (size - columns) % (2 * units):
+        return side_by_side(keep, units, size)
+    shared = (size - columns) // 2
+    parts = [(0, columns), (columns, shared), (columns + shared, shared)]
+    return torch.cat([start + side_by_side(keep, units, rows) for start, rows in parts])
+
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "neurons": (one_after_the_other, side_by_side),
+    "heads": (side_by_side, queries_keys_values),
+}
+
+
+def groups_under(lm: LanguageModel, settings: Mapping[str, Any], units: tuple[int, int] | None = None) -> list[Group]:
+    """List the groups of all blocks that become smaller under other settings, none where there is no such model.
+
+    units: as of `groups_of`. Raises ModelError where it cannot be told what belongs together, or more than blocks
+    would change.
+    """
+    try:
+        smaller = empty_model(lm, settings)
+    except ModelError:  # a setting of another meaning
+        return []
+    changed = other_shapes(lm.model, smaller)
+    prefix, _ = decoder_blocks(lm.model)
+    outside = next((name for name in changed if not name.startswith(f"{prefix}.")), None)
+    if outside is not None:
+        raise ModelError(
+            f"{type(lm.model).__name__} changes {outside}, which lies outside its blocks, with "
+            f"{' and '.join(settings)}; choose another model"
+        )
+    return [
+        group
+        for index, linears in enumerate(lm.linears)
+        for group in groups_of(lm.model, linears, changed, f"{prefix}.{index}.", units)
+    ]
+
+
+def groups_of(
+    model: nn.Module, linears: Iterable[Linear], changed: Shapes, prefix: str, units: tuple[int, int] | None = None
+) -> list[Group]:
     """Find the groups of one block. linears: of the block; changed: all parameters that become smaller; prefix: the
-    block's name, with a dot.
+    block's name, with a dot; units: how many there are and how many stay, None where each column is one.
 
     Raises ModelError where it cannot be told which rows make which columns.
     """
@@ -83,7 +129,7 @@ def groups_of(model: nn.Module, linears: Iterable[Linear], changed: Shapes, pref
             others[_nearest(cut, others, model)].append(cut)
     groups = []
     for own, made_by in others.items():
-        group = Group(readers[own], own, tuple(made_by), own.size, own.left)
+        group = Group(readers[own], own, tuple(made_by), *(units or (own.size, own.left)))
         _check(group, model)
         groups.append(group)
     return groups
@@ -133,11 +179,11 @@ def _nearest(cut: Cut, readers: Mapping[Cut, list[Cut]], model: nn.Module) -> Cu
 
 def _check(group: Group, model: nn.Module) -> None:
     """Raise ModelError for sizes that do not hold whole units."""
-    for cut in group.others:
+    for cut in (group.own, *group.others):
         if cut.size % group.units or cut.size * group.kept != cut.left * group.units:
             raise ModelError(
-                f"{type(model).__name__} makes {cut.size} rows of {cut.parameter} into {cut.left} where the "
-                f"{group.units} columns of {group.reader.name} become {group.kept}, and these do not belong to each "
+                f"{type(model).__name__} would have {cut.left} instead of {cut.size} rows or columns of "
+                f"{cut.parameter} where {group.kept} of {group.units} units stay, and these do not belong to each "
                 "other; choose another model"
             )
 

@@ -14,14 +14,18 @@ from wanda_core.shrinking.spec import ShrinkSpec
 class ShrinkReport:
     """Report of a whole shrinking.
 
-    settings: what the configuration says now, by name: value before and after; parameters: of the dense and of the
-    shrunk model, tied ones once; removed: units gone and there before, over all blocks; by_magnitude: of experts that
-    were sent too few tokens to measure; seconds: it took; calibration: which text was read, None if none was.
+    label: a short name for people; settings: what the configuration says now, by name: value before and after;
+    parameters: of the dense and of the shrunk model, tied ones once; removed: neurons, groups of heads or blocks gone,
+    and there before, over all blocks; influences: of the blocks that went, in the order they went, how much each
+    changed the hidden state, from 0 to 2; by_magnitude: of experts that were sent too few tokens to measure; seconds:
+    it took; calibration: which text was read, None if none was.
     """
 
+    label: str
     settings: Mapping[str, tuple[Any, Any]]
     parameters: tuple[int, int]
     removed: tuple[int, int]
+    influences: tuple[float, ...]
     by_magnitude: int
     seconds: float
     calibration: dict[str, Any] | None
@@ -29,9 +33,11 @@ class ShrinkReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
         return {
+            "label": self.label,
             "settings": {name: {"before": before, "after": after} for name, (before, after) in self.settings.items()},
             "parameters": {"before": self.parameters[0], "after": self.parameters[1]},
             "removed": {"units": self.removed[0], "of": self.removed[1]},
+            "influences": list(self.influences),
             "by_magnitude": self.by_magnitude,
             "seconds": round(self.seconds, 3),
             "calibration": self.calibration,
@@ -47,7 +53,7 @@ class ShrinkReport:
 class Shrunk:
     """A shrunk model, an ordinary one of other sizes, which shares with the dense one what has the same size.
 
-    kept: which columns stayed, by the name of the matrix that reads them, int64.
+    kept: which columns stayed, by the name of the matrix that reads them, int64; or under `blocks`, which blocks did.
     """
 
     lm: LanguageModel

@@ -1,9 +1,10 @@
 """Shrinking a whole model: the dense one is only read, and the smaller one is an ordinary model of its own."""
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,16 @@ from wanda_core.errors import ModelError
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import Linear
+from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.shrinking import widths
+from wanda_core.shrinking.blocks import without_blocks
 from wanda_core.shrinking.column_cutter import ColumnCutter
 from wanda_core.shrinking.column_moments import ColumnMoments
+from wanda_core.shrinking.heads import head_settings
 from wanda_core.shrinking.report import ShrinkReport, Shrunk
 from wanda_core.shrinking.smaller_model import empty_model, share_parameters, without_memory
 from wanda_core.shrinking.spec import ShrinkSpec
+from wanda_core.shrinking.widths import neuron_settings
 from wanda_core.text.windows import Calibration, calibrate
 
 PROBE_TOKENS = 32
@@ -46,41 +49,97 @@ def shrink(
 def shrink_steps(lm: LanguageModel, spec: ShrinkSpec, calibration: Calibration | None = None) -> Steps[Shrunk]:
     """Shrink as a generator that yields progress; closing it cancels and leaves nothing behind."""
     started = time.perf_counter()
-    settings = widths.neuron_settings(lm, spec)
-    smaller = empty_model(lm, settings)
-    share_parameters(lm, smaller)
+    plan = _plan(lm, spec)
     if not spec.needs_inputs:
         calibration = calibrate(lm, samples=1, seq_len=PROBE_TOKENS)  # to see that both models read the same
     calibration = calibration or calibrate(lm)
     lm.check_windows(calibration.ids)
-    cutter = ColumnCutter(lm, smaller, spec)
-    with experts.apart(lm.model), experts.apart(smaller):
-        yield from _through_the_blocks(lm, cutter, calibration)
-    left = without_memory(smaller)
+    made = yield from (_without_columns if spec.blocks is None else _without_blocks)(lm, spec, plan, calibration)
+    left = without_memory(made.model)
     if left is not None:
         raise ModelError(f"{type(lm.model).__name__} holds {left} in a way that is not known; choose another model")
-    shrunk = replace(lm, model=smaller, carried={})  # layers that predict further tokens have the old sizes
-    text = lm.model.config.get_text_config().to_dict()  # type: ignore[operator, union-attr]
+    shrunk = replace(lm, model=made.model, carried={})  # layers that predict further tokens have the old sizes
+    text: Any = lm.model.config.get_text_config()  # type: ignore[operator, union-attr]
     report = ShrinkReport(
-        {name: (text[name], value) for name, value in settings.items()},
+        spec.label(*made.removed),
+        {name: (getattr(text, name, None), value) for name, value in made.settings.items()},
         (lm.n_parameters, shrunk.n_parameters),
-        (cutter.removed, cutter.units),
-        cutter.by_magnitude,
+        made.removed,
+        made.influences,
+        made.by_magnitude,
         time.perf_counter() - started,
-        {
-            "source": calibration.source,
-            "samples": calibration.samples,
-            "seq_len": calibration.seq_len,
-            "seed": calibration.seed,
-            "bos": calibration.bos,
-            "packed": calibration.packed,
-            "fingerprint": calibration.fingerprint,
-        }
-        if spec.needs_inputs
-        else None,
+        _source_of(calibration) if spec.needs_inputs else None,
     )
-    done = {"label": spec.label, "recipe": spec.to_dict(), **report.to_dict()}
-    return Shrunk(replace(shrunk, shrunk=(*lm.shrunk, done)), spec, report, cutter.kept)
+    done = {"recipe": spec.to_dict(), **report.to_dict()}
+    return Shrunk(replace(shrunk, shrunk=(*lm.shrunk, done)), spec, report, made.kept)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is known before anything runs. settings: of the smaller model; units: how many there are and stay, None
+    where every column of a matrix is one."""
+
+    settings: Mapping[str, Any]
+    units: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A smaller model, and for its report: what of the settings, `removed`, `influences`, `by_magnitude` and `kept`."""
+
+    model: nn.Module
+    settings: Mapping[str, Any]
+    removed: tuple[int, int]
+    kept: Mapping[str, Tensor]
+    influences: tuple[float, ...] = ()
+    by_magnitude: int = 0
+
+
+def _plan(lm: LanguageModel, spec: ShrinkSpec) -> _Plan:
+    """Check that the model and its configuration can be without what is to be removed."""
+    if len({parameter.device for parameter in lm.model.parameters()}) > 1:
+        raise ModelError(
+            f"{lm.title} is spread over several devices, and a smaller model is made on one; load it on one device"
+        )
+    if spec.neurons is not None:
+        return _Plan(neuron_settings(lm, spec))
+    if spec.heads is not None:
+        return _Plan(*head_settings(lm, spec))
+    spec.kept_blocks(len(decoder_blocks(lm.model)[1]), lm.title)
+    return _Plan({})
+
+
+def _without_columns(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibration: Calibration) -> Steps[_Made]:
+    """Remove neurons or heads, columns of the matrices that read them."""
+    smaller = empty_model(lm, plan.settings)
+    share_parameters(lm, smaller)
+    cutter = ColumnCutter(lm, smaller, spec, plan.units)
+    with experts.apart(lm.model), experts.apart(smaller):
+        yield from _through_the_blocks(lm, cutter, calibration)
+    removed = (cutter.removed, cutter.units)
+    return _Made(smaller, plan.settings, removed, cutter.kept, by_magnitude=cutter.by_magnitude)
+
+
+def _without_blocks(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibration: Calibration) -> Steps[_Made]:
+    """Remove whole blocks."""
+    assert spec.blocks is not None  # the caller checked
+    with experts.apart(lm.model):
+        left = yield from without_blocks(lm, spec.blocks, calibration.ids.to(lm.device))
+    removed = (len(left.influences), len(left.influences) + len(left.kept))
+    return _Made(left.model, left.settings, removed, {"blocks": torch.tensor(left.kept)}, tuple(left.influences))
+
+
+def _source_of(calibration: Calibration) -> dict[str, Any]:
+    """Describe the text that was read, as plain values for reports."""
+    return {
+        "source": calibration.source,
+        "samples": calibration.samples,
+        "seq_len": calibration.seq_len,
+        "seed": calibration.seed,
+        "bos": calibration.bos,
+        "packed": calibration.packed,
+        "fingerprint": calibration.fingerprint,
+    }
 
 
 def _through_the_blocks(lm: LanguageModel, cutter: ColumnCutter, calibration: Calibration) -> Steps[None]:
@@ -104,7 +163,7 @@ def _through_the_blocks(lm: LanguageModel, cutter: ColumnCutter, calibration: Ca
         readers = [group.reader for group in groups]
         size = batches.size(block, call, linears, singly(hidden))
         hidden, dense_hidden = regrouped(hidden, size), regrouped(dense_hidden, size) if beside else []
-        measured = {group.reader.name: ColumnMoments(group.units) for group in groups}
+        measured = {group.reader.name: ColumnMoments(group.own.size) for group in groups}
         first: dict[str, Tensor] = {}
         for number, x in enumerate(hidden):
             inputs, _ = run_and_record(block, call, readers, x, number)

@@ -1,7 +1,7 @@
 """A model like another but for settings of its configuration: which of its weights then have other sizes."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -48,17 +48,22 @@ def other_shapes(dense: nn.Module, smaller: nn.Module) -> Shapes:
     }
 
 
-def share_parameters(dense: LanguageModel, smaller: nn.Module) -> None:
-    """Give a model without memory every parameter and buffer of the dense one that has the same size, to share it."""
-    for name, parameter in _named(dense.model).items():
-        put(smaller, name, parameter)
-    for name, buffer in dense.model.named_buffers():
-        module, own = _holder(smaller, name)
-        if module._buffers[own] is not None and module._buffers[own].shape == buffer.shape:  # type: ignore[union-attr]
-            module._buffers[own] = buffer
-    for module in smaller.modules():  # others are as the class computes them
+def share_parameters(dense: LanguageModel, smaller: nn.Module, origin: Callable[[str], str] = str) -> None:
+    """Give a model without memory every parameter and buffer of the dense one that has the same size, to share it.
+
+    origin: the name in the dense model of what has a name in the smaller one. Raises ModelError where there is none.
+    """
+    parameters, buffers = _named(dense.model), dict(dense.model.named_buffers())
+    for name in _named(smaller):
+        if origin(name) not in parameters:
+            raise ModelError(f"{type(dense.model).__name__} has no {origin(name)}, which the smaller model would have")
+        put(smaller, name, parameters[origin(name)])
+    for module_name, module in smaller.named_modules():
         for own, value in module._buffers.items():
-            module._buffers[own] = value.to(dense.device) if value is not None else None
+            shared = buffers.get(origin(f"{module_name}.{own}".removeprefix(".")))
+            if value is not None:  # one of another size is as the class computes it
+                same = shared is not None and shared.shape == value.shape
+                module._buffers[own] = shared if same else value.to(dense.device)
     generation: Any = getattr(dense.model, "generation_config", None)
     if generation is not None:
         smaller.generation_config = copy.deepcopy(generation)

@@ -18,6 +18,8 @@ SCORES: dict[str, tuple[str, bool]] = {
     "magnitude": ("the size of the weights that read it", False),
     "random": ("at random, for comparison", False),
 }
+PARTS = ("neurons", "heads", "blocks")
+MAX_BLOCKS = 1000
 UPDATES = ("none", "least-squares")
 SOLVER = Solver(damping=0.05, dense_share=0.5)
 
@@ -26,9 +28,13 @@ SOLVER = Solver(damping=0.05, dense_share=0.5)
 class ShrinkSpec:
     """A recipe of a shrinking: what goes, by which score, and what becomes of the weights that read the rest.
 
+    One of the first three:
     neurons: share of every MLP's neurons to remove, above 0 and up to 0.9; as many stay in every block.
-    score: which go: `wanda` (Σᵢ |Wᵢⱼ|·‖Xⱼ‖₂ over the column that reads a neuron), `flap` (Var Xⱼ · ‖W:ⱼ‖²), `magnitude`
-        (Σᵢ |Wᵢⱼ|), `random`.
+    heads: the same of the attention heads, in groups that share their keys and values.
+    blocks: how many whole blocks to remove, those that change the hidden state least.
+
+    score: which neurons or heads go: `wanda` (Σᵢ |Wᵢⱼ|·‖Xⱼ‖₂ over the columns that read one), `flap` (Var Xⱼ · ‖W:ⱼ‖²),
+        `magnitude` (Σᵢ |Wᵢⱼ|), `random`.
     update: what becomes of the columns that stay: `least-squares` solves them anew (see `solver`), `none`.
     multiple: of what the number of neurons that stay is a multiple, 1 to 1024; hardware likes 8 and more.
     solver: `damping`, `shrinkage` and `dense_share` of the update; it takes no steps, the minimum is met exactly.
@@ -37,7 +43,9 @@ class ShrinkSpec:
     Raises InputError for any value outside these rules.
     """
 
-    neurons: float
+    neurons: float | None = None
+    heads: float | None = None
+    blocks: int | None = None
     score: str = "wanda"
     update: str = "least-squares"
     multiple: int = 8
@@ -48,36 +56,78 @@ class ShrinkSpec:
         """Check every field."""
         if isinstance(self.solver, Mapping):  # as it comes back from JSON
             object.__setattr__(self, "solver", Solver(**self.solver))
-        object.__setattr__(self, "neurons", _share("neurons", self.neurons))
+        given = [name for name in PARTS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InputError(
+                f"{' and '.join(given) or 'nothing'} is to be removed, and a shrinking removes one of "
+                f"{', '.join(PARTS)}; shrink what comes out once more for another"
+            )
+        for name in ("neurons", "heads"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _share(name, getattr(self, name)))
+        if self.blocks is not None:
+            check_whole("blocks", self.blocks, 1, MAX_BLOCKS)
         for what, value, offered in (("score", self.score, tuple(SCORES)), ("update", self.update, UPDATES)):
             if value not in offered:
                 raise InputError(f"{what} {shortened(value)} is not offered; choose one of {', '.join(offered)}")
+        if self.blocks is not None and self.score != "wanda":
+            raise InputError(
+                f"score {self.score} is of neurons and heads, and blocks go by how little they change; leave it out"
+            )
         check_whole("multiple", self.multiple, 1, MAX_MULTIPLE)
         check_whole("seed", self.seed, 0, MAX_SEED)
 
     @property
-    def needs_inputs(self) -> bool:
-        """Whether the score or the update looks at the inputs of the columns, so that calibration text is read."""
-        return SCORES[self.score][1] or self.update != "none"
+    def part(self) -> str:
+        """What is removed: `neurons`, `heads` or `blocks`."""
+        return next(name for name in PARTS if getattr(self, name) is not None)
 
     @property
-    def label(self) -> str:
-        """A short name for people: `20% of the neurons gone`."""
-        by = "" if self.score == "wanda" else f" by {self.score}"
-        return f"{self.neurons:.0%} of the neurons gone{by}{'' if self.update != 'none' else ', not solved anew'}"
+    def needs_inputs(self) -> bool:
+        """Whether anything depends on what enters the matrices or blocks, so that calibration text is read."""
+        return self.blocks is not None or SCORES[self.score][1] or self.update != "none"
 
-    def kept(self, width: int, what: str) -> int:
-        """Return how many of so many neurons stay. what: has them, for the message.
+    def label(self, gone: int, of: int) -> str:
+        """Name it for people: `20% of the neurons gone`, `2 of 30 blocks gone`. gone, of: how many, and of how many."""
+        if self.blocks is not None:
+            return f"{gone} of {of} blocks gone"
+        by = "" if self.score == "wanda" else f" by {self.score}"
+        return f"{gone / of:.0%} of the {self.part} gone{by}{'' if self.update != 'none' else ', not solved anew'}"
+
+    def kept_neurons(self, width: int, title: str) -> int:
+        """Return how many of so many neurons stay. title: of the model, for the message.
 
         Raises InputError where the share and the multiple leave all of them, or none.
         """
+        assert self.neurons is not None
         stay = round(width * (1 - self.neurons) / self.multiple) * self.multiple
         if not 0 < stay < width:
             raise InputError(
-                f"{self.neurons:.0%} of the {width} neurons of {what} cannot be removed in steps of {self.multiple}; "
+                f"{self.neurons:.0%} of the {width} neurons of {title} cannot be removed in steps of {self.multiple}; "
                 f"choose another share or a smaller multiple than {self.multiple}"
             )
         return stay
+
+    def kept_groups(self, groups: int, title: str) -> int:
+        """Return how many of so many groups of heads stay. Raises InputError where it is all of them, or none."""
+        assert self.heads is not None
+        stay = round(groups * (1 - self.heads))
+        if not 0 < stay < groups:
+            raise InputError(
+                f"{self.heads:.0%} of the attention heads of {title} cannot be removed, since they come in {groups} "
+                f"group{'s' * (groups > 1)} that share keys and values; choose another share or remove neurons"
+            )
+        return stay
+
+    def kept_blocks(self, blocks: int, title: str) -> int:
+        """Return how many of so many blocks stay. Raises InputError for more than nine of ten."""
+        assert self.blocks is not None
+        if self.blocks > blocks * MAX_SHARE:
+            raise InputError(
+                f"{self.blocks} of the {blocks} blocks of {title} are more than {MAX_SHARE:.0%}; choose "
+                f"{int(blocks * MAX_SHARE)} or fewer"
+            )
+        return blocks - self.blocks
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""

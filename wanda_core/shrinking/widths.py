@@ -1,14 +1,11 @@
 """The settings of a configuration that say how many neurons an MLP has, found by trying them."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from wanda_core.errors import InputError, ModelError
+from wanda_core.errors import ModelError
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.linears import decoder_blocks
-from wanda_core.shrinking.groups import Group, groups_of
-from wanda_core.shrinking.smaller_model import empty_model, other_shapes
+from wanda_core.shrinking.groups import groups_under
 from wanda_core.shrinking.spec import ShrinkSpec
 
 # Names that such settings have in transformers; whether one of them is meant is tried.
@@ -28,16 +25,16 @@ def neuron_settings(lm: LanguageModel, spec: ShrinkSpec) -> dict[str, Any]:
         if not NAMES.search(name) or not _is_width(value):
             continue
         try:
-            tried = _groups(lm, {name: [TRIED] * len(value) if isinstance(value, list) else TRIED})
+            tried = groups_under(lm, {name: [TRIED] * len(value) if isinstance(value, list) else TRIED})
         except ModelError as error:
             reason = reason or str(error)
             continue
         if not tried:
             continue
         if isinstance(value, list):
-            settings[name] = [spec.kept(width, lm.title) for width in value]
+            settings[name] = [spec.kept_neurons(width, lm.title) for width in value]
         else:  # None stands for a width that follows from others
-            settings[name] = spec.kept(value or tried[0].units, lm.title)
+            settings[name] = spec.kept_neurons(value or tried[0].units, lm.title)
     if settings:
         return settings
     raise ModelError(
@@ -51,23 +48,3 @@ def _is_width(value: object) -> bool:
     if isinstance(value, list):
         return bool(value) and all(_is_width(width) and width is not None for width in value)
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 1)
-
-
-def _groups(lm: LanguageModel, settings: Mapping[str, Any]) -> list[Group]:
-    """List the groups of all blocks that become smaller under other settings; none where nothing does."""
-    try:
-        smaller = empty_model(lm, settings)
-    except (ModelError, InputError):  # no model: it means something else
-        return []
-    changed = other_shapes(lm.model, smaller)
-    prefix, _ = decoder_blocks(lm.model)
-    found = []
-    for index, linears in enumerate(lm.linears):
-        found += groups_of(lm.model, linears, changed, f"{prefix}.{index}.")
-    outside = [name for name in changed if not name.startswith(f"{prefix}.")]
-    if outside:
-        raise ModelError(
-            f"{type(lm.model).__name__} changes {outside[0]}, which lies outside its blocks, with "
-            f"{' and '.join(settings)}; choose another model"
-        )
-    return found

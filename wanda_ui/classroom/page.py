@@ -19,6 +19,7 @@ from wanda_ui.away.shell import as_json
 from wanda_ui.classroom import qr
 from wanda_ui.classroom.network import LENGTH, LETTERS, Class
 from wanda_ui.language import LANGUAGES, choose, next_language, say, words
+from wanda_ui.lesson.plan import STEPS
 from wanda_ui.view_files import FAVICON, class_scripts, class_style, leaf_style, style
 
 PATH = "/class"
@@ -34,7 +35,9 @@ def write_page(language: str, joined: Class | None, dark: bool | None = None) ->
     dark: what the address asks for, None to follow the browser.
     """
     script, icon = _script(), quote(FAVICON.read_text(encoding="utf-8"))
-    told = as_json({key: text for key, text in words(language).items() if key.split(".")[0] in PARTS})
+    spoken = {key: text for key, text in words(language).items() if key.split(".")[0] in PARTS}
+    titles = [[step.name, say(language, f"lesson.{step.name}.title")] for step in STEPS]
+    told = as_json({"words": spoken, "steps": titles})
     other = next_language(language)
     theme = "" if dark is None else ' data-theme="dark"' if dark else ' data-theme="light"'
     return (

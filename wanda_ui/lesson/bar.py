@@ -29,4 +29,7 @@ def bar(run: Run, now: int, say: Say) -> str:
             f"<li class='{state}'><button type='button' data-step='{number}'{here}>"
             f"<b>{number}</b> {escape(say(f'lesson.{step.name}.title'))}{more}</button></li>"
         )
+    end = len(STEPS) + 1
+    here, test = " aria-current='step'" if now == end else "", escape(say("try.exam.title"))
+    items.append(f"<li><button type='button' data-step='{end}'{here}><b>{end}</b> {test}</button></li>")
     return f"<nav class='wl-steps' aria-label='{escape(say('lesson.run.steps'))}'><ol>{''.join(items)}</ol></nav>"

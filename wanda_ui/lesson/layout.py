@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from wanda_ui.jobs import Update
 from wanda_ui.language import label
-from wanda_ui.lesson.plan import STEPS, Control, Slider, Step, Text
+from wanda_ui.lesson.plan import Control, Slider, Step, Text
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
     table = gr.HTML("", elem_id=f"lesson-{number}-table")
     with gr.Row(elem_classes="wl-buttons wl-onward"):
         back = gr.Button(label("lesson.back"), elem_id=f"lesson-{number}-back") if number > 1 else None
-        onward = gr.Button(label("lesson.next"), elem_id=f"lesson-{number}-next") if number < len(STEPS) else None
+        onward = gr.Button(label("lesson.next"), elem_id=f"lesson-{number}-next")
     return StepParts(
         side=side,
         terms=terms,

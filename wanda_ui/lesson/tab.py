@@ -18,7 +18,7 @@ from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.inputs import is_number
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, speaker
-from wanda_ui.lesson import address, buys, consequences, kept, sentences, summary, terms, weights
+from wanda_ui.lesson import address, beside, buys, consequences, kept, sentences, summary, terms, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run, UnknownError
 from wanda_ui.lesson.bar import PRESSED, bar
 from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
@@ -110,10 +110,11 @@ class LessonStep:
         """Show an answer, and whether the guess fits it."""
         table = "" if answer.table.empty else markup.folded_table(say("lesson.table"), answer.table)
         date = markup.sentence(say("lesson.stored", date=answer.date)) if answer.date else ""
+        picture = f"<div class='wl-lesson-figure'>{answer.picture}</div>{beside.truth(self.step.name, answer)}"
         return {
             self.parts.status: "",
             self.parts.finding: markup.figure_title(answer.finding),
-            self.parts.picture: f"<div class='wl-lesson-figure'>{answer.picture}</div>",
+            self.parts.picture: picture,
             self.parts.explanation: explained(self.step, run[self.number], answer.explanation, say) + date,
             self.parts.table: table,
         }
@@ -139,11 +140,17 @@ def build(context: TabContext) -> Tab:
         for number, step in enumerate(STEPS, 1):
             with gr.Step(str(number), id=number, elem_id=f"lesson-{number}"):
                 parts = lay_out(number, step)
+                with parts.beside:
+                    beside.sketch_place(number, step.name)
+                if step.name == beside.BEAT:
+                    beside.beat_place(context)
                 if number == len(STEPS):
                     buys.lay_out(context, number)
             laid.append(parts)
             for control in parts.inputs:
                 control.change(None, inputs=parts.inputs, js=address.remember(number), **LIGHT)
+        with gr.Step(str(beside.END), id=beside.END, elem_id=f"lesson-{beside.END}"):
+            beside.end(context)
     ledger = gr.HTML("", elem_id="lesson-run")
     held = gr.Textbox("", visible="hidden", max_length=kept.MOST_CHARACTERS, elem_id="lesson-held")
     held.change(None, held, js=kept.SAVE, **LIGHT)
@@ -163,7 +170,7 @@ def build(context: TabContext) -> Tab:
 
     def gone(request: gr.Request, values: dict[Component, Any], event: gr.EventData) -> Update:
         number: Any = (event._data or {}).get("step")
-        known = is_number(number) and number in range(1, len(STEPS) + 1)
+        known = is_number(number) and number in range(1, beside.END + 1)
         return going(request, values, int(number) if known else values[now])
 
     there: dict[str, Any] = {"inputs": {run, now}, "outputs": [walkthrough, now, steps_row], **LIGHT}
@@ -204,7 +211,7 @@ def build(context: TabContext) -> Tab:
                 update |= dict(zip(each.parts.inputs, (guess, *given), strict=True))
         entry = address.read(request.query_params)
         number = entry.step if entry is not None else 1
-        if entry is not None:
+        if entry is not None and number <= len(STEPS):
             inputs = zip(laid[number - 1].inputs, (entry.guess, *entry.values), strict=True)
             update |= {component: value for component, value in inputs if value is not None}
         update |= {walkthrough: gr.Walkthrough(selected=number), run: answered, now: number}

@@ -1,0 +1,87 @@
+/* What stands beside the lesson's steps, mounted where the page has a place for it. */
+"use strict";
+((W) => {
+  const { h } = W;
+  const told = JSON.parse(document.getElementById("wl-lesson").textContent); // {steps, piece, matrix}
+  const slot = (element) => element.querySelector(".wl-slot") || element;
+  const seed = () => Math.floor(Math.random() * 2 ** 31);
+  const subscript = (number) => "₀₁₂₃₄₅₆₇₈₉"[number];
+
+  const SPECS = {
+    matrix: () => ({ kind: "mask", budget: told.matrix.w[0].length / 2, w: told.matrix.w, rows: told.matrix.w.map((_, i) => `y${subscript(i + 1)}`), heads: told.matrix.w[0].map((_, j) => `x${subscript(j + 1)}${j === told.matrix.loud ? " ▲" : ""}`) }),
+    ablate: () => ({ kind: "bars", low: 10, high: 100000, names: ["untouched", "random", "first", "others", "all"].map((name) => W.say(`try.sketch.name.${name}`)) }),
+    cost: () => ({ kind: "curve", low: 10, high: 10000, names: ["0%", "30%", "50%", "60%"] }),
+  };
+  /** What the answer of a step carries for its sketch; null before it is shown. */
+  const truthOf = (number) => {
+    const place = document.querySelector(`#lesson-${number}-picture .wl-truth`);
+    return place ? JSON.parse(place.dataset.truth) : null;
+  };
+  const fits = (number) => {
+    const button = document.querySelector(`#lesson-steps [data-step="${number}"]`);
+    return button?.closest(".wl-fits") ? true : button?.closest(".wl-differs") ? false : null;
+  };
+  /** Copies of what a step shows, for paper; null where it was not answered. */
+  const figures = (number) => {
+    const parts = ["finding", "picture", "explanation"].map((name) => document.querySelector(`#lesson-${number}-${name}`)).filter(Boolean);
+    if (!parts.some((part) => part.textContent.trim())) return null;
+    return parts.map((part) => {
+      const copy = part.cloneNode(true);
+      for (const each of [copy, ...copy.querySelectorAll("[id]")]) each.removeAttribute("id");
+      return copy;
+    });
+  };
+  const go = (number) => document.querySelector(`#lesson-steps [data-step="${number}"]`)?.click();
+
+  W.lesson = {
+    /** A place to sketch in, before the answer of a step is shown. */
+    sketch: (element, step, number) => {
+      const spec = { ...SPECS[step](), ask: W.say(`try.sketch.ask.${step}`), label: W.say("try.sketch.axis") };
+      const pad = W.sketch(slot(element), spec);
+      let shown = null;
+      const look = () => {
+        const truth = truthOf(number);
+        if (!truth || JSON.stringify(truth) === shown) return;
+        shown = JSON.stringify(truth);
+        pad.reveal(truth);
+      };
+      const step_ = document.getElementById(`lesson-${number}`) || document.body;
+      new MutationObserver(look).observe(step_, { childList: true, subtree: true });
+      look();
+    },
+    beat: (element, host) => {
+      const place = h("div", {}), made = h("p", { class: "wl-beat-made" });
+      const other = h("button", { type: "button", class: "wl-beat-live", onclick: () => host.ask({ seed: seed() }) }, W.say("try.beat.live"));
+      slot(element).replaceChildren(place, made, other);
+      const show = (piece, stored) => {
+        W.beat(place, piece, (result) => W.kept.set(W.kept.BEAT, result));
+        W.put(made, W.say(stored ? "try.beat.stored" : "try.beat.measured", piece.made));
+      };
+      show(told.piece, true);
+      host.watch((value) => value && show(JSON.parse(value), false));
+    },
+    exam: (element, host) => {
+      const place = h("div", {});
+      const start = h("button", { type: "button", class: "wl-exam-draw", onclick: () => ask() }, W.say("try.exam.draw"));
+      slot(element).replaceChildren(start, place);
+      const steps = Object.fromEntries(told.steps.map(([name, title], k) => [name, [k + 1, title]]));
+      const ask = () => {
+        place.replaceChildren(h("p", { role: "status" }, W.say("try.exam.drawing")));
+        host.ask({ seed: seed() });
+      };
+      const show = (drawn, answers) => {
+        start.hidden = true;
+        W.exam(place, { items: drawn.items, steps, before: answers }, { again: ask, go, done: (given) => W.kept.set(W.kept.EXAM, { ...drawn, answers: given }) });
+      };
+      const before = W.kept.get(W.kept.EXAM);
+      if (before?.items?.length) show(before, before.answers || []);
+      host.watch((value) => {
+        if (!value) return;
+        const drawn = JSON.parse(value);
+        W.kept.set(W.kept.EXAM, { ...drawn, answers: [] });
+        show(drawn, []);
+      });
+    },
+    handIn: (element) => W.handIn(slot(element), { steps: told.steps, fits, figures }),
+  };
+})(window.WandaLab);

@@ -1,0 +1,176 @@
+"""What stands beside the steps, in a browser without a server: the sketch, the piece, the test, the file handed in."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from wanda_core.explain.small_piece import Piece, best_mask, mask_by, total_error
+from wanda_ui.away.shell import as_json
+from wanda_ui.language import words
+from wanda_ui.lesson.beside import told_to_page
+from wanda_ui.view_files import LESSON, lesson_style, scripts_of, style
+
+pytestmark = pytest.mark.browser
+
+ITEMS = [
+    {
+        "kind": "two",
+        "step": "two",
+        "figures": {"w": [0.08, -0.2], "x": [14, 2]},
+        "options": ["1_right", "1_wrong", "2_right", "2_wrong"],
+        "answer": "1_wrong",
+    },
+    {
+        "kind": "massive",
+        "step": "meet",
+        "figures": {"block": 14, "channel": 507, "value": 3120, "median": 0.9},
+        "options": ["yes", "near", "small", "both"],
+        "answer": "yes",
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def bare(browser, tmp_path_factory):
+    """A page with the scripts and nothing else; none of them fails."""
+    told = {key: text for key, text in words("en").items() if key.startswith(("try.", "view."))}
+    scripts = scripts_of(lambda number: number == 1) + scripts_of(lambda number: number < 50, LESSON)
+    file = tmp_path_factory.mktemp("bare") / "page.html"
+    file.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><style>{style()}{lesson_style()}</style>"
+        f"<body class=gradio-container><div class=wl-try id=a></div><div class=wl-try id=b></div>"
+        f"<script type=application/json id=wl-lesson>{as_json(told_to_page('en'))}</script>"
+        f"<script>{scripts}; WandaLab.words = {as_json(told)};</script>",
+        encoding="utf-8",
+    )
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(20_000)
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(file.as_uri() + "?class=k7qx")
+    yield page
+    assert complaints == []
+    page.close()
+
+
+def piece_of(told):
+    W, gram = torch.tensor(told["w"]), torch.tensor(told["gram"], dtype=torch.float64)
+    return Piece(told["linear"], tuple(told["rows"]), tuple(told["columns"]), W, gram, told["tokens"], told["budget"])
+
+
+def test_the_script_removes_what_the_engine_removes(bare):
+    told = told_to_page("en")["piece"]
+    piece = piece_of(told)
+    found = bare.evaluate("piece => WandaLab.beatMasks(piece)", told)
+    assert found["magnitude"] == mask_by(piece, "magnitude").tolist()
+    assert found["wanda"] == mask_by(piece, "wanda").tolist()
+    assert found["best"] == best_mask(piece).tolist()
+
+
+def test_a_hand_with_the_best_mask_beats_wanda_and_is_told_so(bare):
+    told = told_to_page("en")["piece"]
+    piece = piece_of(told)
+    best = best_mask(piece)
+    bare.evaluate("piece => WandaLab.beat(document.getElementById('a'), piece, told => { window.told = told; })", told)
+    assert bare.locator("#a .wl-beat-bar").count() == 1  # the others are not given away
+    for i, row in enumerate(best.tolist()):
+        for j, gone in enumerate(row):
+            if gone:
+                bare.click(f"#a tbody tr:nth-child({i + 1}) td:nth-child({j + 2}) button")
+    assert bare.locator("#a .wl-beat-bar").count() == 4
+    assert bare.inner_text("#a .wl-beat-said").startswith("You found the best mask there is")
+    kept = bare.evaluate("() => window.told")
+    assert kept["you"] == pytest.approx(total_error(piece, best), rel=1e-6)
+    assert kept["wanda"] == pytest.approx(total_error(piece, mask_by(piece, "wanda")), rel=1e-6)
+    assert kept["beaten"]
+    kept_weight = best.tolist()[0].index(False)
+    bare.click(f"#a tbody tr:nth-child(1) td:nth-child({kept_weight + 2}) button")
+    assert "has lost its" in bare.inner_text("#a .wl-beat-said")
+
+
+def test_weights_are_removed_by_the_keyboard_alone(bare):
+    bare.evaluate("piece => WandaLab.beat(document.getElementById('a'), piece)", told_to_page("en")["piece"])
+    bare.focus("#a tbody button >> nth=0")
+    for key in ("ArrowRight", "ArrowDown", "Space", "End", "Space"):
+        bare.keyboard.press(key)
+    pressed = "#a tbody tr:nth-child(2) td:nth-child({}) button[aria-pressed=true]"
+    assert bare.locator(pressed.format(3)).count() == 1
+    assert bare.locator(pressed.format(9)).count() == 1
+
+
+def test_a_curve_is_drawn_by_mouse_and_keys_and_laid_over(bare):
+    spec = {"kind": "bars", "names": ["a", "b"], "low": 10, "high": 1000, "ask": "?", "label": "x"}
+    bare.evaluate(
+        "spec => { window.drawn = null; window.pad = WandaLab.sketch(document.getElementById('b'), spec,"
+        " d => { window.drawn = [...d]; }); }",
+        spec,
+    )
+    box = bare.locator("#b svg").bounding_box()
+    bare.mouse.click(box["x"] + box["width"] * 0.35, box["y"] + box["height"] * (14 + 196 / 2) / 250)
+    assert bare.evaluate("() => window.drawn")[0] == pytest.approx(100, rel=0.1)
+    bare.focus("#b [role=slider] >> nth=1")
+    bare.keyboard.press("Home")
+    bare.keyboard.press("PageUp")
+    assert bare.evaluate("() => window.drawn")[1] == 100
+    assert bare.get_attribute("#b [role=slider] >> nth=1", "aria-valuetext") == "100"
+    bare.evaluate("() => window.pad.reveal([100, 50000])")
+    assert "50,000, 500 times as much" in bare.inner_text("#b .wl-sketch-said")
+    assert bare.locator("#b .wl-sketch-bar").count() == 2
+    bare.keyboard.press("ArrowUp")  # what was shown is drawn no more
+    assert bare.evaluate("() => window.drawn")[1] == 100
+
+
+def test_a_mask_is_laid_over_the_methods_own(bare):
+    spec = {"kind": "mask", "w": [[1, 2], [3, 4]], "rows": ["y₁", "y₂"], "heads": ["a", "b"], "budget": 1, "ask": "?"}
+    bare.evaluate("spec => { window.pad = WandaLab.sketch(document.getElementById('b'), spec); }", spec)
+    for row in (1, 2):
+        bare.click(f"#b tbody tr:nth-child({row}) td:nth-child(2) button")
+    bare.click("#b tbody tr:nth-child(1) td:nth-child(3) button")
+    assert "has lost its 1 weights" in bare.inner_text("#b .wl-sketch-count")
+    bare.evaluate("() => window.pad.reveal([[true, false], [false, true]])")
+    assert "Of the 2 weights that Wanda removes row by row you chose 1" in bare.inner_text("#b .wl-sketch-said")
+    assert bare.locator("#b .wl-apart").count() == 2
+
+
+def test_the_test_scores_with_reasons_and_names_the_step(bare):
+    bare.evaluate(
+        "items => WandaLab.exam(document.getElementById('b'),"
+        " { items, steps: { two: [1, 'Two'], meet: [3, 'Spike'] } },"
+        " { done: answers => { window.answers = answers; } })",
+        ITEMS,
+    )
+    bare.check("input[name=wl-exam-0][value='1_wrong']")
+    assert "Right: w₁, but y would change less without w₂." in bare.inner_text(".wl-exam-told >> nth=0")
+    assert "Step 1, “Two”, showed how." in bare.inner_text(".wl-exam-told >> nth=0")
+    assert "1 of 2 answered" in bare.inner_text(".wl-exam-score")
+    bare.check("input[name=wl-exam-1][value=both]")
+    assert "Not this one; right is: yes. It has to be above 100, and it is 3120" in bare.inner_text(
+        ".wl-exam-told >> nth=1"
+    )
+    assert "1 of 2 right" in bare.inner_text(".wl-exam-score")
+    assert "3 · Spike" in bare.inner_text(".wl-exam-score li")
+    assert bare.evaluate("() => window.answers") == ["1_wrong", "both"]
+    assert bare.locator("#b input:not(:disabled)").count() == 0
+
+
+def test_one_file_is_handed_in_and_holds_no_more_than_was_answered(bare):
+    bare.evaluate(
+        """items => {
+            WandaLab.kept.set("wanda-lesson", { model: "builtin", steps: { 1: { guess: "first", values: [1] } } });
+            WandaLab.kept.set("wanda-exam", { seed: 5, items, answers: ["1_wrong", null] });
+            WandaLab.handIn(document.getElementById("b"), { steps: [["two", "Two"], ["matrix", "M"]],
+                fits: number => number === 1, figures: () => null });
+        }""",
+        ITEMS,
+    )
+    bare.fill("#b input", "Ann / 김민준 <b>")
+    with bare.expect_download() as download:
+        bare.click(".wl-handin-save")
+    assert download.value.suggested_filename == "wanda-lesson-K7QX-Ann-김민준-b.json"
+    told = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert told["class"] == "K7QX"
+    assert told["name"] == "Ann / 김민준 <b>"
+    assert told["steps"] == [{"step": "two", "guess": "first", "fits": True}]
+    assert told["exam"]["items"] == [{"kind": "two", "step": "two", "answer": "1_wrong", "right": True}]

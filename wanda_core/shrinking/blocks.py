@@ -1,0 +1,145 @@
+"""Removing whole blocks: those that change the hidden state least, measured anew after every removal."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wanda_core.errors import ModelError
+from wanda_core.model.block_calls import hidden_states
+from wanda_core.model.blocks import HALF_TOLERANCE, TOLERANCE
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import decoder_blocks
+from wanda_core.progress import Progress, Steps
+from wanda_core.shrinking.smaller_model import empty_model, share_parameters, without_memory
+
+DEPTH = "num_hidden_layers"
+# Settings that say something of every block: lists with an entry for each, which have names like these; lists of the
+# numbers of some; how many of the first ones are of another kind.
+ENTRY_EACH = re.compile(r"layer|block|pattern|_types$|intermediate_size")
+NUMBERS = re.compile(r"only_layers$|layer_indices$|layer_ids$|attention_layers$|moe_layers$")
+FIRST = ("first_k_dense_replace", "num_dense_layers")
+PROBE_TOKENS = 32
+
+
+def influence(before: Tensor, after: Tensor) -> Tensor:
+    """Return how much a block changes the hidden state of each token, 1 - the cosine of what enters and what leaves
+    (block influence, Men et al. 2024). before, after (…, D) -> (…,) float64, from 0, no change, to 2."""
+    return 1 - torch.nn.functional.cosine_similarity(before.double(), after.double(), dim=-1)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A model of fewer blocks, which shares all its weights. settings: of its configuration; kept: the blocks that
+    stay; influences: of those that went, in the order they went."""
+
+    model: nn.Module
+    settings: Mapping[str, Any]
+    kept: list[int]
+    influences: list[float]
+
+
+def without_blocks(lm: LanguageModel, count: int, ids: Tensor) -> Steps[Left]:
+    """Remove blocks one after the other, each time the one that changes the hidden state least of all that are left.
+
+    What is left changes with every removal, so it is measured again. ids: int64 (N, L), on the model's device. Raises
+    ModelError where the configuration cannot say it of any block.
+    """
+    _, blocks = decoder_blocks(lm.model)
+    left = Left(lm.model, {}, list(range(len(blocks))), [])
+    for number in range(count):
+        measured = yield from _measured(lm, left.kept, ids, Progress("shrinking", number, count, "blocks"))
+        for index in sorted(measured, key=lambda index: measured[index]):
+            kept = [block for block in left.kept if block != index]
+            found = _model_of(lm, kept, ids)
+            if found is not None:
+                left = Left(*found, kept, [*left.influences, measured[index]])
+                break
+        else:
+            raise ModelError(
+                f"{lm.title} ({type(lm.model).__name__}): whichever block is removed, its configuration cannot say "
+                "what the blocks after it are; remove neurons or choose another model"
+            )
+    yield Progress("shrinking", count, count, "blocks")
+    return left
+
+
+def _measured(lm: LanguageModel, kept: Sequence[int], ids: Tensor, step: Progress) -> Steps[dict[int, float]]:
+    """Measure the influence of every block that is left, in the stream that goes through these alone."""
+    _, blocks = decoder_blocks(lm.model)
+    calls, hidden = lm.walk("read").start(ids)
+    measured: dict[int, float] = {}
+    for place, index in enumerate(kept):
+        yield replace(step, inner=Progress("analysis", place, len(kept), "blocks"))
+        changes = []
+        for sequence, x in enumerate(hidden):
+            hidden[sequence] = calls[index].run(blocks[index], x, sequence)
+            changes.append(influence(x, hidden[sequence]).flatten())
+        measured[index] = float(torch.cat(changes).mean())
+    return measured
+
+
+def depth_settings(text: Any, kept: Sequence[int], depth: int) -> dict[str, Any]:
+    """Return the settings of a model of which some blocks stay. text: the configuration of the part that reads text;
+    kept: their numbers, ascending; depth: how many there were."""
+    settings: dict[str, Any] = {}
+    for name, value in text.to_dict().items():
+        if name in FIRST and isinstance(value, int):
+            settings[name] = sum(index < value for index in kept)
+        elif not isinstance(value, (list, tuple)) or not value:
+            continue
+        elif len(value) == depth and ENTRY_EACH.search(name):
+            settings[name] = [value[index] for index in kept]
+        elif NUMBERS.search(name) and all(isinstance(index, int) for index in value):
+            settings[name] = [kept.index(index) for index in value if index in kept]
+    changed = {name: value for name, value in settings.items() if value != getattr(text, name, None)}
+    return {text.attribute_map.get(DEPTH, DEPTH): len(kept), **changed}
+
+
+def _model_of(lm: LanguageModel, kept: list[int], ids: Tensor) -> tuple[nn.Module, dict[str, Any]] | None:
+    """Build the model of some blocks, None where its configuration makes others of them."""
+    prefix, blocks = decoder_blocks(lm.model)
+    config: Any = lm.model.config
+    settings = depth_settings(config.get_text_config(), kept, len(blocks))
+    try:
+        smaller = empty_model(lm, settings)
+        share_parameters(lm, smaller, _renumbered(prefix, kept))
+    except ModelError:
+        return None
+    if without_memory(smaller) is not None or not _same_states(lm, smaller, kept, ids[:1, :PROBE_TOKENS]):
+        return None
+    return smaller, settings
+
+
+def _renumbered(prefix: str, kept: Sequence[int]) -> Callable[[str], str]:
+    """Make a function from a name in the smaller model to the name in the dense one."""
+
+    def name_in_dense(name: str) -> str:
+        if not name.startswith(f"{prefix}."):
+            return name
+        number, _, rest = name.removeprefix(f"{prefix}.").partition(".")
+        return f"{prefix}.{kept[int(number)]}.{rest}"
+
+    return name_in_dense
+
+
+def _same_states(lm: LanguageModel, smaller: nn.Module, kept: Sequence[int], ids: Tensor) -> bool:
+    """Tell whether the smaller model's last hidden state is that of the dense blocks, run without the others."""
+    _, dense_blocks = decoder_blocks(lm.model)
+    calls, (hidden, *_) = lm.walk("read").start(ids)
+    for index in kept:
+        hidden = calls[index].run(dense_blocks[index], hidden)
+    seen: list[Tensor] = []
+    last = decoder_blocks(smaller)[1][-1]
+    handle = last.register_forward_hook(lambda module, args, out: seen.append(hidden_states(out)))
+    try:
+        smaller(ids)  # with its cache, as a user calls it
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError):
+        return False
+    finally:
+        handle.remove()
+    limit = TOLERANCE.get(hidden.dtype, HALF_TOLERANCE) * max(float(hidden.abs().max()), 1e-6)
+    return len(seen) == 1 and float((seen[0] - hidden).abs().max()) <= limit

@@ -57,6 +57,8 @@ RECIPES: dict[str, Make] = {
     "10% of the neurons gone": smaller(neurons=0.1),
     FIFTH: smaller(neurons=0.2),
     "30% of the neurons gone": smaller(neurons=0.3),
+    "2 blocks gone": smaller(blocks=2),
+    "4 blocks gone": smaller(blocks=4),
     f"{FIFTH}, then Wanda 50%": zeros(of=FIFTH),
 }
 

@@ -8,7 +8,7 @@
   const NUMBERS = ["samples", "seq_len", "seed"];
   const IDLE = ["pattern", "order", "group", "allocation", "update"]; // of a smaller model, which has no zeros
   W.DENSE = "dense";
-  W.SHRINKS = ["neurons"]; // methods by which parts go for good
+  W.SHRINKS = ["neurons", "heads"]; // methods by which parts go for good
   W.shrinks = (recipe) => W.SHRINKS.includes(recipe.method);
   /** What becomes of a recipe's choices with another method: those that mean nothing for it are plain. */
   W.withMethod = (method) => ({ method, group: PLAIN.group, score: PLAIN.score, ...(W.SHRINKS.includes(method) ? Object.fromEntries(IDLE.map((name) => [name, PLAIN[name]])) : {}) });

@@ -153,7 +153,7 @@ def test_it_is_taken_away_as_command_and_python_that_make_the_same(state, tmp_pa
 
 def test_keys_of_smaller_models_say_nothing_of_zeros():
     assert Key.parse("neurons,score=flap").score == "flap"
-    assert Key.parse("neurons").label(20) == ShrinkSpec(neurons=0.2).label
+    assert Key.parse("neurons").label(20) == "20% of the neurons gone"
     for wrong in ("neurons,order=faithful", "neurons,pattern=2:4", "wanda,score=flap", "neurons,score=size"):
         with pytest.raises(InputError, match="names no recipe"):
             Key.parse(wrong)

@@ -40,8 +40,9 @@ def _recipe(spec: PruneSpec) -> str:
 
 
 def _smaller(spec: ShrinkSpec) -> str:
-    score = "" if spec.score == ShrinkSpec(spec.neurons).score else f"-{spec.score}"
-    return f"{100 * spec.neurons:.4g}-percent-smaller{score}{'-not-solved' if spec.update == 'none' else ''}"
+    gone = spec.blocks if spec.blocks is not None else f"{100 * getattr(spec, spec.part):.4g}"
+    score = "" if spec.score == "wanda" else f"-{spec.score}"
+    return f"without-{gone}-{spec.part}{score}{'-not-solved' if spec.update == 'none' else ''}"
 
 
 def _is(name: str, spec: PruneSpec) -> bool:

@@ -18,7 +18,7 @@ NUMBERS = ("samples", "seq_len", "seed")
 TEXT = re.compile(r"[0-9a-f]{16}")
 # What can be chosen: a method with one group has no choice.
 GROUPS = dict.fromkeys(group for method in METHODS.values() if len(method.groups) > 1 for group in method.groups)
-SHRINKS = ("neurons",)  # what goes for good and is not set to zero: a share of these
+SHRINKS = ("neurons", "heads")  # what goes for good and is not set to zero: a share of these
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": (*METHODS, *PRESETS),
     "order": (OWN, *ORDERS),
@@ -110,7 +110,9 @@ class Key:
 
     def label(self, percent: float) -> str:
         """Return what people call the recipe at a percent. Raises InputError as what makes it."""
-        return (shrunk(self.method, percent, self.score) if self.shrinks else self.spec(percent)).label
+        if self.shrinks:
+            return shrunk(self.method, percent, self.score).label(round(10 * percent), 1000)
+        return self.spec(percent).label
 
     def spec(self, percent: float) -> PruneSpec:
         """Return the recipe. percent: of weights to remove, where there is no pattern. Raises as `chosen`."""

@@ -82,10 +82,11 @@ def python(recipe: Repeat, output: str) -> str:
 
 def _of_smaller(spec: ShrinkSpec) -> dict[str, Any]:
     """Return what of a shrinking is not as it is by default, and what goes."""
-    usual = ShrinkSpec(neurons=spec.neurons)
+    gone: dict[str, Any] = {spec.part: getattr(spec, spec.part)}
+    usual = ShrinkSpec(**gone)
     changed = {name: getattr(spec, name) for name in ("score", "update", "multiple", "seed")}
     return {
-        "neurons": spec.neurons,
+        **gone,
         **{name: value for name, value in changed.items() if value != getattr(usual, name)},
     }
 

@@ -58,7 +58,7 @@ def repeats(run: Run, at: float) -> list[Json]:
         again = Repeat(run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], text, smaller)
         output = f"out/{file_stem(run['made']['model'], smaller or spec)}"
         texts = {"command": command(again, output), "python": python(again, output)}
-        found.append({"key": line["key"], "title": (smaller or spec).label, **texts})
+        found.append({"key": line["key"], "title": key.label(place) if place else spec.label, **texts})
     return found
 
 

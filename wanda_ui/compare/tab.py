@@ -290,7 +290,7 @@ def recipe_at(column: Column, percent: float) -> Recipe:
     """Return a column's recipe at another sparsity, or with another share of its parts gone."""
     recipe = column.recipe
     if recipe.smaller is not None:
-        return replace(recipe, smaller=replace(recipe.smaller, neurons=as_share(percent)))
+        return replace(recipe, smaller=replace(recipe.smaller, **{recipe.smaller.part: as_share(percent)}))
     spec = recipe.spec
     if spec.n_of_m is not None:
         return recipe

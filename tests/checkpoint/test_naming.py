@@ -19,6 +19,7 @@ from wanda_core.recipe import PruneSpec
         (PruneSpec("wanda", pattern="2:4"), "wanda-2-4"),
         (PruneSpec("wanda", 0.5, group="column:128"), "wanda-50-column-128"),
         (PruneSpec("wanda", 0.6, allocation="owl"), "wanda-60-owl"),
+        (PruneSpec("wanda", 0.6, allocation="measured"), "wanda-60-measured"),
         (PruneSpec("wanda", 0.5, allocation=(0.4, 0.6)), "wanda-50-by-block"),
         (PruneSpec("wanda", 0.5, update="least-squares"), "wanda-50-least-squares"),
         (PruneSpec("sparsegpt", 0.5), "sparsegpt-50"),

@@ -76,6 +76,24 @@ def test_methods_orders_and_updates_reach_the_recipe(dense, sample, tmp_path):
         assert words in result.stderr
 
 
+def test_sensitivities_are_kept_in_a_profile_and_their_cost_is_said_before(dense, sample, tmp_path):
+    kept = tmp_path / "measured.safetensors"
+    draw = ["--calibration", sample, "--samples", "3", "--seq-len", "17"]
+    taken = run("profile", "--model", dense, "--device", "cpu", *draw, "--output", kept, "--sensitivities", "--json")
+    assert "note: each of 3 blocks is pruned alone" in taken.stderr
+    losses = json.loads(taken.stdout)["sensitivities"]
+    command = ["prune", "--model", dense, "--device", "cpu", "--json", "--order", "one-shot"]
+    command += ["--allocation", "measured", "--output", tmp_path / "out"]
+    from_kept = run(*command, "--sparsity", "0.4", "--profile", kept)
+    assert "pruned alone" not in from_kept.stderr
+    found = json.loads(from_kept.stdout)
+    assert found["sensitivities"]["losses"] == losses
+    assert sum(block["sparsity"] for block in found["blocks"]) == pytest.approx(3 * 0.4)
+    anew = run(*command, *draw, "--sparsity", "0.4")
+    assert "pruned alone" in anew.stderr
+    assert json.loads(anew.stdout)["blocks"] == found["blocks"]
+
+
 def test_a_profile_is_taken_once_and_pruned_from(dense, sample, tmp_path):
     norms = tmp_path / "norms.safetensors"
     draw = ["--calibration", sample, "--samples", "3", "--seq-len", "17"]

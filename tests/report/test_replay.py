@@ -233,6 +233,20 @@ def test_the_command_writes_the_file_in_one_step_and_says_its_size(small_model, 
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_what_todays_recipes_made_is_kept_where_that_is_asked(small_model, made, tmp_path, capsys):
+    earlier = json.loads(dumped(made[0]))
+    best = line_of(earlier, "best")
+    best |= {"recipe": best["recipe"] | {"group": "row"}, "perplexity": [1.5]}
+    earlier["answers"]["best@50"] = earlier["answers"]["dense"]
+    target = tmp_path / "replay.json"
+    target.write_text(dumped(earlier), encoding="utf-8")
+    main(["--output", str(target), "--keep"])
+    assert timeless(json.loads(target.read_text(encoding="utf-8"))) == timeless(made[0])
+    said = capsys.readouterr().err
+    assert "best@50" in said
+    assert "wanda@" not in said
+
+
 def test_a_place_that_is_not_there_is_refused_before_the_work(small_model, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .*nowhere' is no folder; make it, or choose another place$"):
         main(["--output", str(tmp_path / "nowhere" / "replay.json")])

@@ -275,3 +275,14 @@ def test_an_own_text_is_called_what_the_run_calls_it(blank):
     assert [recipe.get("textName") for recipe in recipes] == [None, None, None, "mine.txt"]
     assert recipes[1]["pattern"] == "1:3"
     assert (recipes[3]["order"], recipes[3]["samples"]) == ("faithful", 2)
+
+
+def test_the_blocks_that_matter_most_and_least_are_told_of_the_recipe_that_goes_by_it(blank):
+    blank.add_script_tag(content=(ASSETS / "view" / "14-blocks.js").read_text(encoding="utf-8"))
+    measured = [[0.1, 0.9], [0.01, 0.02], [0.02, 0.05]]
+    blocks = {"blocks": [0, 1, 2], "sparsities": [[0.5, 0.5, 0.5], [0.3, 0.7, 0.6]], "sensitivities": [None, measured]}
+    told = "all => window.WandaLab.sensitivity(all)"
+    least, most = {"loss": 0.02, "block": 1, "share": 0.7}, {"loss": 0.9, "block": 0, "share": 0.3}
+    assert blank.evaluate(told, blocks) == {"least": least, "most": most}
+    assert blank.evaluate(told, {**blocks, "sensitivities": [None, None]}) is None
+    assert blank.evaluate(told, {name: blocks[name] for name in ("blocks", "sparsities")}) is None  # as stored

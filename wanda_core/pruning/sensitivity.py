@@ -31,8 +31,8 @@ from wanda_core.pruning.variant import twin
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration
 
-WINDOWS, TOKENS = 4, 256  # that are read: the first windows of a calibration, of each the first so many tokens
-EVERY = 4  # the divergence is measured after each so many-th token
+WINDOWS, TOKENS = 4, 128  # that are read: the first windows of a calibration, of each the first so many tokens
+EVERY = 2  # the divergence is measured after each so many-th token
 PLAIN = PruneSpec("wanda", order="one-shot")
 
 

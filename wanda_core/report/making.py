@@ -142,9 +142,13 @@ def run_steps(dense: Dense, plan: Plan, so_far: Run | None = None, heard: Heard 
     analysis = None
     if reading:
         started = time.perf_counter()
-        dense, analysis = yield from inside(_read_steps(dense, bool(pictures), sensitive), next(units))
+        unit = next(units)
+        dense, analysis = yield from inside(_read_steps(dense, bool(pictures)), unit)
         calibration = run["made"]["calibration"] | {"seconds": round(time.perf_counter() - started, 2)}
         run = {**run, "made": run["made"] | {"calibration": calibration}}
+        if sensitive and dense.profile is not None:
+            measured = yield from inside(sensitivity_steps(dense.lm, dense.calibration, dense.profile), unit)
+            dense = replace(dense, profile=measured)
     if lacks_dense:
         run = yield from inside(_dense_steps(run, dense, plan), next(units))
     heard.grown(run)
@@ -178,18 +182,13 @@ def _begun(about: dict[str, Any], plan: Plan, so_far: Run | None) -> Run:
     return run
 
 
-def _read_steps(dense: Dense, analysed: bool, sensitive: bool) -> Steps[tuple[Dense, Analysis | None]]:
-    """Read the calibration text once. analysed: whether the residual stream is looked at too; sensitive: whether the
-    blocks' sensitivities are measured."""
-    analysis = None
-    if analysed:
-        analysis = yield from analyse_steps(dense.lm, dense.calibration)
-        profile = analysis.profile
-    else:
+def _read_steps(dense: Dense, analysed: bool) -> Steps[tuple[Dense, Analysis | None]]:
+    """Read the calibration text once. analysed: whether the residual stream is looked at too."""
+    if not analysed:
         profile = yield from profile_steps(dense.lm, dense.calibration)
-    if sensitive:
-        profile = yield from sensitivity_steps(dense.lm, dense.calibration, profile)
-    return replace(dense, profile=profile), analysis
+        return replace(dense, profile=profile), None
+    analysis = yield from analyse_steps(dense.lm, dense.calibration)
+    return replace(dense, profile=analysis.profile), analysis
 
 
 def _dense_steps(run: Run, dense: Dense, plan: Plan) -> Steps[Run]:

@@ -19,32 +19,49 @@ from wanda_core.machine.paths import path_of
 from wanda_core.model.builtin import NAME
 from wanda_core.model.loading import load_model
 from wanda_core.progress import Progress, finish
+from wanda_core.report.keys import place_name
 from wanda_core.report.making import run_steps
-from wanda_core.report.plan import WHOLE
+from wanda_core.report.plan import DENSE, WHOLE, Plan
 from wanda_core.report.points import Dense
-from wanda_core.report.run import write_run
+from wanda_core.report.run import Run, read_run, recipe_of, write_run
 from wanda_core.text.windows import calibrate
 
 MOST_BYTES = 400_000  # of the file: a page sends it to every visitor
 
 
-def write(path: str | os.PathLike[str] = REPLAY, on_progress: Callable[[Progress], object] | None = None) -> Path:
+def write(
+    path: str | os.PathLike[str] = REPLAY,
+    on_progress: Callable[[Progress], object] | None = None,
+    keep: Run | None = None,
+) -> Path:
     """Run the built-in model, in float32 on the CPU, and write the replay in one step. -> the file.
 
-    Raises StorageError when it cannot be written, ModelError when there is no built-in model.
+    keep: an earlier replay, of which the lines that today's recipes made stay. Raises StorageError when it cannot be
+    written, ModelError when there is no built-in model, InputError for an earlier one of something else.
     """
     target = path_of(path).absolute()
     if not target.parent.is_dir():
         raise StorageError(f"{shortened_path(target.parent)} is no folder; make it, or choose another place")
     lm = load_model(NAME, device="cpu", dtype=torch.float32)
-    return write_run(finish(run_steps(Dense(lm, calibrate(lm)), WHOLE), on_progress), target)
+    so_far = None if keep is None else unchanged(keep, WHOLE)
+    return write_run(finish(run_steps(Dense(lm, calibrate(lm)), WHOLE, so_far), on_progress), target)
+
+
+def unchanged(run: Run, plan: Plan) -> Run:
+    """Return what of a run a plan would make again: without lines of other recipes and their answers."""
+    recipes = {str(line.key): recipe_of(line.key) for line in plan.lines}
+    lines = [line for line in run["lines"] if recipes.get(line["key"]) == line["recipe"]]
+    kept = {DENSE, *(place_name(line["key"], percent) for line in lines for percent in line["at"])}
+    return {**run, "lines": lines, "answers": {name: told for name, told in run["answers"].items() if name in kept}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the replay, as `python -m wanda_core.report.replay`, and say on stderr how far it is."""
     parser = argparse.ArgumentParser(prog="python -m wanda_core.report.replay", description=__doc__)
     parser.add_argument("--output", default=str(REPLAY), help="the file to write")
-    output = parser.parse_args(arguments).output
+    parser.add_argument("--keep", action="store_true", help="measure only the lines whose recipe has changed since")
+    given = parser.parse_args(arguments)
+    output = given.output
     started, seen = time.perf_counter(), -1
 
     def say(step: Progress) -> None:
@@ -54,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{step.number} of {step.total}: {step.detail}", file=sys.stderr, flush=True)
 
     try:
-        target = write(output, say)
+        target = write(output, say, read_run(Path(output)) if given.keep else None)
     except WandaError as error:
         sys.exit(f"error: {error}")
     print(f"{target}: {target.stat().st_size:,} bytes, {time.perf_counter() - started:.0f} s")

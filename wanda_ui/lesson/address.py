@@ -13,7 +13,7 @@ from wanda_ui.lesson.plan import STEPS, Control, Slider, Text
 
 MOST_CHARACTERS = 400  # of a text; a longer one is not kept in the address
 MOST_DIGITS = 7  # of a channel or block; no model has as many
-HIDEABLE = ("header", "tabs")
+HIDEABLE = ("header", "tabs", "sketch", "beat", "test")
 
 
 @dataclass(frozen=True)

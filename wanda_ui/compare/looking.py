@@ -21,6 +21,7 @@ from wanda_ui.engine.queue import arrived
 from wanda_ui.engine.recipe import Asked, Recipe
 from wanda_ui.jobs import TICK
 from wanda_ui.language import Say
+from wanda_ui.problems import problem_words
 
 T = TypeVar("T")
 Telling = Generator[Message | None, None, T]  # None: nothing new
@@ -100,7 +101,7 @@ def look(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
             whole = yield from watch.through(state.look_steps(asked.model, recipe, asked.asked, wanted), part.tell)
             yield part.tell(whole)
         except WandaError as error:
-            yield part.failed(str(error))
+            yield part.failed(problem_words(error, watch.say))
     done = message["columns"][str(first[0].id)].get("measured") if first else None
     yield {**message, "progress": None, "ended": True, "done": done}
 

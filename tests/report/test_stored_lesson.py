@@ -78,12 +78,14 @@ def cost(lm):
 def test_the_sentences_are_read_the_same_today(builtin_lm, name):
     told, stored = finish(getattr(sentences, f"{name}_steps")(builtin_lm, STORED[name]["sentence"])), STORED[name]
     assert told.keys() == stored.keys(), AGAIN
-    for key in ("tokens", "block", "channel", "strongest"):
-        if key in stored and key != "strongest":
-            assert told[key] == stored[key], AGAIN
-    for key in ("ratio", "value", "shares", "without", "sizes"):
+    for key in ("tokens", "block", "channel"):
+        assert told.get(key) == stored.get(key), AGAIN
+    for key in ("ratio", "value"):
         if key in stored:
-            assert told[key] == pytest.approx(stored[key], rel=0.02, abs=0.01), AGAIN
+            assert told[key] == pytest.approx(stored[key], rel=0.02), AGAIN
+    for key in ("shares", "without", "sizes"):
+        known = [[value for value in side.get(key, ()) if value is not None] for side in (told, stored)]
+        assert known[0] == pytest.approx(known[1], rel=0.02, abs=0.01), AGAIN
     if "weight" in stored:
         place = ("linear", "row", "column")
         assert [told["weight"][key] for key in place] == [stored["weight"][key] for key in place], AGAIN

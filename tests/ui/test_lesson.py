@@ -69,7 +69,9 @@ def test_no_address_breaks_the_page(query):
 
 
 def test_every_part_that_an_address_hides_is_hidden_by_the_style():
-    styles = "".join((ASSETS / path).read_text(encoding="utf-8") for path in ("style.css", "view/view.css"))
+    styles = "".join(
+        (ASSETS / path).read_text(encoding="utf-8") for path in ("style.css", "view/view.css", "lesson/try.css")
+    )
     for part in address.HIDEABLE:
         assert f".wl-hide-{part} " in styles
         assert f'"{part}"' in address.HIDE

@@ -288,11 +288,14 @@ class View:
 
 
 def recipe_at(column: Column, percent: float) -> Recipe:
-    """Return a column's recipe at another sparsity."""
-    spec = column.recipe.spec
+    """Return a column's recipe at another sparsity, or with another share of its parts gone."""
+    recipe = column.recipe
+    if recipe.smaller is not None:
+        return replace(recipe, smaller=replace(recipe.smaller, **{recipe.smaller.part: as_share(percent)}))
+    spec = recipe.spec
     if spec.n_of_m is not None:
-        return column.recipe
-    return Recipe(replace(spec, sparsity=as_share(percent)), column.recipe.reading)
+        return recipe
+    return replace(recipe, spec=replace(spec, sparsity=as_share(percent)))
 
 
 def build(context: TabContext) -> Tab:

@@ -18,7 +18,7 @@ from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.inputs import is_number
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, speaker
-from wanda_ui.lesson import address, beside, consequences, kept, sentences, summary, terms, weights
+from wanda_ui.lesson import address, beside, buys, consequences, kept, sentences, summary, terms, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run, UnknownError
 from wanda_ui.lesson.bar import PRESSED, bar
 from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
@@ -102,8 +102,10 @@ class LessonStep:
 
     def record(self, guess: str, values: list[Any], answer: Answer, name: str) -> Record:
         """Put an answer down for the run. name: of the chosen model."""
-        loaded = self.context.state.loaded(name) if self.step.needs_model else None
-        model = loaded.lm.title if loaded else name if self.step.needs_model else ""
+        model, state = "", self.context.state
+        if self.step.needs_model:
+            loaded, held = state.loaded(name), stored_for(state, name)
+            model = loaded.lm.title if loaded is not None else held["made"]["model"] if held is not None else name
         return Record(guess, answer.right, answer.finding, dict(answer.numbers), model, tuple(values))
 
     def show(self, answer: Answer, run: Run, say: Say) -> Update:
@@ -144,6 +146,8 @@ def build(context: TabContext) -> Tab:
                     beside.sketch_place(number, step.name)
                 if step.name == beside.BEAT:
                     beside.beat_place(context)
+                if number == len(STEPS):
+                    buys.lay_out(context, number)
             laid.append(parts)
             for control in parts.inputs:
                 control.change(None, inputs=parts.inputs, js=address.remember(number), **LIGHT)

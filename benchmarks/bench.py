@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from benchmarks import low_memory, memory, plain, processes, quality
+from benchmarks import buys, low_memory, memory, plain, processes, quality
 from wanda_core.calibration.batching import BATCH_TOKENS, batched
 from wanda_core.calibration.profile import Profile, profile
 from wanda_core.errors import WandaError
@@ -45,7 +45,7 @@ PASSES = {  # through the network that an order cannot avoid
 }
 MOST_PRUNE_GB = 2.0
 MOST_APP_GB = 3.0
-SECTIONS = ("speed", "perplexity", "memory", "low-memory", "processes", "targets")
+SECTIONS = ("speed", "perplexity", "buys", "memory", "low-memory", "processes", "targets")
 
 
 def main() -> None:
@@ -57,20 +57,30 @@ def main() -> None:
     sections = arguments.only or SECTIONS[:-1]
     print(_machine())
     met = []
-    if any(section in sections for section in ("speed", "perplexity", "targets")):
+    if any(section in sections for section in ("speed", "perplexity", "buys", "targets")):
         lm = load_model("builtin", device="cpu", dtype=torch.float32)
-        text = read_text(arguments.calibration) if arguments.calibration else None
-        source = arguments.calibration.name if arguments.calibration else None
-        calibration = calibrate(lm, text, samples=SAMPLES, seq_len=SEQ_LEN, source=source)
+        own = read_text(arguments.calibration) if arguments.calibration else None
+        name = arguments.calibration.name if arguments.calibration else None
+        calibration = calibrate(lm, own, samples=SAMPLES, seq_len=SEQ_LEN, source=name)
         plainly = None
         if "speed" in sections:
             fast, plainly = speed(lm, calibration)
             met.append(fast)
-        if "perplexity" in sections or "targets" in sections:
+        if any(section in sections for section in ("perplexity", "buys", "targets")):
             text, source = quality.evaluation_text(arguments.wikitext)
-            read = f"{source}, first {quality.WINDOWS} windows of {quality.WINDOW_TOKENS} tokens"
-            _heading(f"Perplexity: {read}; calibrated on {SAMPLES} × {SEQ_LEN} tokens of {calibration.source}")
+            read = f"{source}, first {quality.WINDOWS} windows of {quality.WINDOW_TOKENS} tokens; "
+            read += f"calibrated on {SAMPLES} × {SEQ_LEN} tokens of "
+        if "perplexity" in sections or "targets" in sections:
+            _heading(f"Perplexity: {read}{calibration.source}")
             met.append(quality.table(lm, calibration, text, plainly, "perplexity" not in sections))
+        if "buys" in sections:
+            drawn = calibration if own else buys.same_text(lm, calibration, text, source)
+            _heading(f"What pruning buys: {read}{drawn.source}")
+            try:
+                met.append(buys.table(lm, drawn, text))
+            except RuntimeError as error:
+                print(f"FAILED, {error}")
+                met.append(False)
     if "memory" in sections:
         met.append(peaks())
     if "low-memory" in sections:

@@ -1,6 +1,12 @@
 """The benchmark's verdicts, by hand."""
 
+from benchmarks import buys
+from benchmarks.buys import Bought, Loaded
 from benchmarks.quality import AMOUNTS, SPARSEGPT, TARGETS, Row, judged, updated, without_blank_lines
+from wanda_core.evaluation.footprint import Footprint
+from wanda_core.evaluation.perplexity import Agreement
+from wanda_core.evaluation.speed import Speed
+from wanda_core.text.windows import calibrate
 
 
 def rows(least_squares: Row, best: Row) -> dict[str, dict[str, Row]]:
@@ -24,3 +30,41 @@ def test_the_recipes_with_a_target_are_measured_at_every_amount():
     for amount in AMOUNTS.values():
         assert list(updated(amount)) == [SPARSEGPT, *(target.name for target in TARGETS)]
     assert without_blank_lines("a\n \n\nb") == "a\nb\n"
+
+
+def bought(parameters: int, decode: float, perplexity: float, nonzero: int | None = None) -> Bought:
+    held = Footprint(parameters, parameters if nonzero is None else nonzero, 4 * parameters)
+    speed = Speed(300.0, decode, 256, 32, 3)
+    return Bought(held, 4 * parameters + 1000, Loaded(0.5, 1e9), speed, perplexity, Agreement(0.1, 0.75, 512, 2, 1022))
+
+
+def test_what_is_bought_is_told_beside_what_was_promised(capsys):
+    rows = {
+        "dense": bought(100_000_000, 20.0, 36.08),
+        "Wanda 50%": bought(100_000_000, 20.2, 88.0, nonzero=50_000_000),
+        "20% of the neurons gone": bought(80_000_000, 24.0, 53.9),
+    }
+    head, _, dense, zeros, smaller = buys.lines(rows)
+    assert head.count("|") == dense.count("|") == zeros.count("|") == smaller.count("|")
+    assert "| Wanda 50% | 100.0 M | 50.0 M | 400 MB |" in zeros
+    assert "| 20.2 tokens/s | 1.01 | 1.00 | 88.00 | 75.0% |" in zeros
+    assert "| 24.0 tokens/s | 1.20 | 1.25 | 53.90 | 75.0% |" in smaller
+    assert buys.judged(rows)  # 0.20 of 0.25 is 0.8
+    told = capsys.readouterr().out
+    assert "| 20% of the neurons gone | tokens a second, of what is promised | 0.80 | 0.8, met |" in told
+    assert "| 20% of the neurons gone | perplexity | 53.90 | 54, met |" in told
+    assert "Wanda 50%" not in told  # zeros promise nothing
+    rows["20% of the neurons gone"] = bought(80_000_000, 23.9, 54.1)
+    assert not buys.judged(rows)
+    assert capsys.readouterr().out.count("MISSED") == 2
+
+
+def test_the_text_that_is_measured_is_not_calibrated_on(tiny_llama, text, monkeypatch):
+    given = calibrate(tiny_llama, text, samples=2, seq_len=16)
+    monkeypatch.setattr(buys, "WINDOWS", 1)
+    monkeypatch.setattr(buys, "WINDOW_TOKENS", 32)
+    drawn = buys.same_text(tiny_llama, given, text * 2, "a text")
+    assert (drawn.samples, drawn.seq_len) == (2, 16)
+    assert "second half of a text" in drawn.source
+    monkeypatch.setattr(buys, "WINDOWS", 10**6)
+    assert buys.same_text(tiny_llama, given, text, "a text") is given

@@ -20,6 +20,7 @@ RECIPE = {
     "group": "default",
     "allocation": "default",
     "update": "default",
+    "score": "default",
     "text": "",
     "samples": 16,
     "seq_len": 256,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from wanda_core.calibration.profile import Profile
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
 from wanda_core.explain.mask_agreement import MaskAgreement
@@ -19,7 +18,6 @@ from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.packed import PackedVariant, needed_bytes
 from wanda_core.pruning.prune import needs_text
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import calibrate
 from wanda_ui.away.tickets import Tickets
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
@@ -27,11 +25,13 @@ from wanda_ui.engine.expecting import Expected, expected, kind_of
 from wanda_ui.engine.fetching import Fetching
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
-from wanda_ui.engine.loaded import Loaded, Measured, Result
+from wanda_ui.engine.loaded import Both, Loaded, Measured, Result, left_of, seconds_of
 from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
 from wanda_ui.engine.looked import Look, Looking, only_progress
 from wanda_ui.engine.queue import Engine
-from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Reading, Recipe
+from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
+from wanda_ui.engine.sensitive import sensitive_steps
+from wanda_ui.engine.smaller import SmallerModels, base_steps, drawing
 from wanda_ui.engine.tokens import Place, Told, told_at
 from wanda_ui.engine.work import Job, Models
 from wanda_ui.settings import Settings
@@ -66,6 +66,7 @@ class AppState:
         self.variants = KeptVariants(self.settings.variant_bytes)
         self.tickets = Tickets()
         self.texts = KeptTexts()
+        self.smaller = SmallerModels()
         self.measured: Kept[str, Measured] = Kept(MOST_MEASURED)
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
         self.lessons: Kept[tuple[Hashable, ...], dict[str, Any]] = Kept(MOST_LESSONS)
@@ -125,7 +126,7 @@ class AppState:
             kind = ("analyse", loaded.name)
             kept = builtin.analysis_file() if loaded.lm.name == builtin.NAME else None
             job = partial(work.analyse, name=loaded.name, kept=kept)
-            analysing = self._work(loaded, job, kind, quiet=quiet, shared=kind)
+            analysing = self.work_steps(loaded, job, kind, quiet=quiet, shared=kind)
             try:
                 loaded.analysis, loaded.calibration, seconds = yield from analysing
             except WandaError as error:
@@ -136,7 +137,8 @@ class AppState:
 
     def key_of(self, loaded: Loaded, recipe: Recipe) -> str:
         """Return the name that a variant of a model has here: the same recipe, the same name."""
-        return f"{loaded.name}|{loaded.state}|{recipe.spec}|{recipe.reading}"
+        smaller = "" if recipe.smaller is None else f"{recipe.smaller}|"
+        return f"{loaded.name}|{loaded.state}|{smaller}{recipe.spec}|{recipe.reading}"
 
     def prune_steps(self, name: str, recipe: Recipe) -> Steps[Result]:
         """Prune and measure, without an answer."""
@@ -153,12 +155,12 @@ class AppState:
         known is not run again. Yields progress and longer and longer `Look`; what was made is kept, also where the
         rest is given up.
         """
-        loaded = yield from self.model_steps(name)
-        key = "" if recipe is None else self.key_of(loaded, recipe)
+        whole = yield from self.model_steps(name)
+        key = "" if recipe is None else self.key_of(whole, recipe)
         result = self.variants.get(key)
         measured = self.measured.get(key)
-        answer = self.answers.get((loaded.name, loaded.state, key, asked))
-        dense = loaded.dense
+        answer = self.answers.get((whole.name, whole.state, key, asked))
+        dense = whole.dense
         seen = Seen(
             answer,
             measured.perplexity if measured is not None else dense if recipe is None else None,
@@ -173,45 +175,56 @@ class AppState:
         if measured_all and (asked is None or answer is not None):
             return replace(look, seen=replace(seen, ended=True))
         if result is None and recipe is not None:
-            self._check_room(loaded, recipe.spec)
+            self._check_room(whole, recipe.spec)
+        loaded = yield from base_steps(self, whole, recipe)
         how = yield from self._how(loaded, recipe, result)
         variant = result.variant if result is not None else None
         if answer is not None:
             asked = None
         job = partial(looks.look, name=loaded.name, how=how, variant=variant, asked=asked, known=seen, wanted=wanted)
-        kind = ("look", loaded.name, *kind_of(recipe), asked is not None, wanted)
-        shared = ("look", loaded.name, key, asked, wanted)
-        return (yield from self.engine.run(lambda: self._looking(loaded, job, key, asked, look), kind, shared=shared))
+        job = partial(job, whole=whole.name)
+        kind = ("look", whole.name, *kind_of(recipe), asked is not None, wanted)
+        shared = ("look", whole.name, key, asked, wanted)
+        both = Both(whole, loaded, recipe, key, asked)
+        return (yield from self.engine.run(lambda: self._looking(both, job, look), kind, shared=shared))
 
     def point_steps(self, name: str, recipe: Recipe) -> Steps[Point]:
         """Prune and measure one point of a curve; nothing but its numbers is kept."""
-        loaded = yield from self.model_steps(name)
-        key = self.key_of(loaded, recipe)
+        whole = yield from self.model_steps(name)
+        key = self.key_of(whole, recipe)
         measured = self.measured.get(key)
         if measured is not None:
             return Point(measured.sparsity, measured.seconds, measured.perplexity)
+        loaded = yield from base_steps(self, whole, recipe)
         how = yield from self._how(loaded, recipe, None)
         assert how is not None  # there is a recipe
         job = partial(looks.point, name=loaded.name, how=how)
-        kind = ("point", loaded.name, *kind_of(recipe))
-        point: Point = yield from self._work(loaded, job, kind, shared=("point", key))
-        self.measured.put(key, Measured(point.sparsity, point.seconds, point.perplexity))
-        self._learned(loaded, recipe.spec, point.seconds)
+        kind = ("point", whole.name, *kind_of(recipe))
+        point: Point = yield from self.work_steps(loaded, job, kind, shared=("point", key))
+        point = replace(point, seconds=point.seconds + seconds_of(loaded))
+        self.measured.put(key, Measured(point.sparsity, point.seconds, point.perplexity, None, left_of(loaded)))
+        self._learned(whole, recipe, point.seconds)
         return point
 
     def told_steps(self, name: str, recipes: Sequence[Recipe], asked: Asked, place: Place) -> Steps[Told]:
         """Return what a model and some variants of it say at a place of an answer."""
         loaded = yield from self.model_steps(name)
         variants = yield from self.made_steps(name, recipes)
-        job = partial(told_at, name=loaded.name, variants=variants, asked=asked, place=place)
-        return (yield from self._work(loaded, job, ("told", loaded.name)))
+        models, named = {loaded.name: loaded}, []
+        for recipe, variant in zip(recipes, variants, strict=True):
+            base = yield from base_steps(self, loaded, recipe)
+            models[base.name] = base
+            named.append((base.name, variant))
+        job = partial(told_at, name=loaded.name, variants=named, asked=asked, place=place)
+        told: Told = yield from self.engine.run(lambda: self._run(job, models), ("told", loaded.name))
+        return told
 
     def masks_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[MaskAgreement]:
         """Compare the masks of some recipes, which are pruned first where they are not made yet."""
         loaded = yield from self.model_steps(name)
         variants = yield from self.made_steps(name, recipes)
         job = partial(work.masks, name=loaded.name, variants=variants)
-        return (yield from self._work(loaded, job, ("masks", loaded.name)))
+        return (yield from self.work_steps(loaded, job, ("masks", loaded.name)))
 
     def made_steps(self, name: str, recipes: Sequence[Recipe]) -> Steps[list[PackedVariant]]:
         """Return the variants of some recipes, which are made where they are not kept; nothing is measured."""
@@ -251,7 +264,7 @@ class AppState:
             check(loaded)
         job = partial(work.measure, name=loaded.name, make=make)
         kind = (key[0], loaded.name)
-        measurement = yield from self._work(loaded, job, kind, shared=(loaded.name, *key))
+        measurement = yield from self.work_steps(loaded, job, kind, shared=(loaded.name, *key))
         with loaded.lock:
             loaded.measurements[key] = measurement
             loaded.measurements.move_to_end(key)
@@ -264,7 +277,7 @@ class AppState:
     ) -> Steps[T]:
         """Run a measurement that is not kept. what: its kind; make: as of `work.measure`; shared: as of the engine."""
         job = partial(work.measure, name=loaded.name, make=make)
-        return self._work(loaded, job, (what, loaded.name), shared=shared)
+        return self.work_steps(loaded, job, (what, loaded.name), shared=shared)
 
     def needed_bytes(self, name: str, spec: PruneSpec) -> int | None:
         """Return how many bytes a variant will take; None for a model that is not in memory."""
@@ -282,15 +295,7 @@ class AppState:
         if not spec.needs_calibration:
             return How(spec)
         loaded.lm.check_length(reading.seq_len)
-        text = self.texts.get(reading.text)
-        draw = partial(
-            calibrate,
-            text=text,
-            source=None if text is None else "uploaded text",
-            samples=reading.samples,
-            seq_len=reading.seq_len,
-            seed=reading.seed,
-        )
+        draw = drawing(self.texts, reading)
         if not spec.needs_profile:
             return How(spec, draw)
         if reading == PLAIN:
@@ -301,57 +306,49 @@ class AppState:
             make = partial(work.read_profile, draw=draw)
             profile = yield from self.measurement_steps(loaded.name, ("profile", reading), make)
         if spec.needs_sensitivities:
-            profile = yield from self._sensitive_steps(loaded, reading, draw, profile)
+            profile = yield from sensitive_steps(self, loaded, reading, draw, profile)
         return How(spec, draw if needs_text(spec, profile) else None, profile)
 
-    def _sensitive_steps(self, loaded: Loaded, reading: Reading, draw: work.Draw, profile: Profile) -> Steps[Profile]:
-        """Return a profile with the blocks' sensitivities on the same text, which are measured once."""
-        known = loaded.sensitivities.get(reading)
-        if known is None:
-            job = partial(work.sensitivities, name=loaded.name, draw=draw, profile=profile)
-            kind = ("sensitivity", loaded.name)
-            known = yield from self._work(loaded, job, kind, shared=(*kind, loaded.state, reading))
-            loaded.sensitivities.put(reading, known)
-        return replace(profile, sensitivities=known)
-
-    def _looking(self, loaded: Loaded, job: Job[Seen], key: str, asked: Asked | None, look: Look) -> Looking:
+    def _looking(self, both: Both, job: Job[Seen], look: Look) -> Looking:
         """Run a look and keep what it finds out, in the engine's thread: an event that listens seldom misses steps."""
-        steps = self._run(job, {loaded.name: loaded})
+        steps = self._run(job, {both.loaded.name: both.loaded, both.whole.name: both.whole})
         with closing(steps):
             try:
                 while True:
                     step = next(steps)
-                    look = self._noticed(loaded, key, asked, look, step)
+                    look = self._noticed(both, look, step)
                     yield step if isinstance(step, Progress) else look
             except StopIteration as stop:
-                return self._noticed(loaded, key, asked, look, stop.value)
+                return self._noticed(both, look, stop.value)
 
-    def _noticed(self, loaded: Loaded, key: str, asked: Asked | None, look: Look, step: Progress | Made | Seen) -> Look:
+    def _noticed(self, both: Both, look: Look, step: Progress | Made | Seen) -> Look:
         """Keep what a look has found out, and return the longer look."""
+        whole, key, asked = both.whole, both.key, both.asked
         if isinstance(step, Made):
-            result = Result(key, loaded.name, loaded.state, loaded.about, step.variant)
+            result = Result(key, whole.name, whole.state, whole.about, step.variant)
             self.tickets.sweep()  # what they hold of variants that are let go here is not counted
             self.variants.put(result)
-            report = step.variant.report
-            self._learned(loaded, step.variant.spec, report.seconds)
+            if both.recipe is not None:
+                self._learned(whole, both.recipe, step.variant.report.seconds + seconds_of(both.loaded))
             return replace(look, result=result)
         if not isinstance(step, Seen):
             return look
         look = replace(look, seen=step)
         if step.dense is not None:
-            loaded.dense = step.dense
+            whole.dense = step.dense
         if step.ended and step.answer is not None and asked is not None:
-            self.answers.put((loaded.name, loaded.state, key, asked), step.answer)
+            self.answers.put((whole.name, whole.state, key, asked), step.answer)
         if look.result is not None and step.perplexity is not None and step.perplexity.windows >= work.EVAL_WINDOWS:
             report = look.result.variant.report
-            measured = Measured(report.sparsity, report.seconds, step.perplexity, step.agreement)
+            seconds = report.seconds + seconds_of(both.loaded)
+            measured = Measured(report.sparsity, seconds, step.perplexity, step.agreement, left_of(both.loaded))
             self.measured.put(key, measured)
             look = replace(look, measured=measured)
         return look
 
-    def _learned(self, loaded: Loaded, spec: PruneSpec, seconds: float) -> None:
+    def _learned(self, loaded: Loaded, recipe: Recipe, seconds: float) -> None:
         """Remember how long a pruning took."""
-        self.engine.durations.add(("pruning", loaded.name, *kind_of(Recipe(spec))), seconds)
+        self.engine.durations.add(("pruning", loaded.name, *kind_of(recipe)), seconds)
 
     def _check_room(self, loaded: Loaded, spec: PruneSpec) -> None:
         """Raise InputError for a variant that alone would take more than all may take together."""
@@ -362,7 +359,7 @@ class AppState:
                 f"keeps {budget / 1e9:.2f} GB of variants; choose a recipe without an update of the kept weights"
             )
 
-    def _work(
+    def work_steps(
         self, loaded: Loaded, job: Job[T], kind: tuple[Hashable, ...], quiet: bool = False, shared: Hashable = None
     ) -> Generator[Any, None, T]:
         """Run a job on one model in its turn. While it waits the model stays in memory, whatever others load."""

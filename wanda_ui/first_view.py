@@ -19,6 +19,7 @@ from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
 from wanda_core.presets import PRESETS
+from wanda_core.report.keys import SHRINKS
 from wanda_core.runtimes import CHECKED, RUNTIMES
 from wanda_ui.away.shell import as_json
 from wanda_ui.greeting import address_of, greet
@@ -60,6 +61,7 @@ def view_data(language: str, settings: Settings) -> dict[str, Any]:
             "open": settings.models is None,
             "methods": {method.name: list(method.groups) for method in METHODS.values()},
             "presets": list(PRESETS),
+            "shrinks": list(SHRINKS),
             "runtimes": {"checked": CHECKED, "rows": [asdict(runtime) for runtime in RUNTIMES]},
             "upload_bytes": settings.upload_bytes,
             "prompt_characters": min(settings.prompt_characters, MAX_PROMPT_CHARACTERS),

@@ -14,6 +14,7 @@ from wanda_ui import markup
 from wanda_ui.engine.queue import arrived
 from wanda_ui.faults import note
 from wanda_ui.language import Say
+from wanda_ui.problems import problem_words
 
 T = TypeVar("T")
 Update = dict[Block, Any]  # new values for some of an event's outputs, by component; the others stay as they are
@@ -92,7 +93,7 @@ def watched(
         result: T = finished.value
         return result
     except WandaError as error:
-        yield show(markup.problem(str(error)))
+        yield show(markup.problem(problem_words(error, say)))
         return None
     except Exception as error:  # nobody foresaw it
         note("job", error)

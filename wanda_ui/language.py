@@ -17,6 +17,7 @@ from gradio.i18n import I18nData
 
 LOCALES = Path(__file__).resolve().parent / "locales"
 FIRST = "en"  # spoken where none of the languages is asked for
+KEPT_HERE = ("error",)  # parts that are said by the server alone, so no page need carry them
 SWITCH = "page.other_language"  # the label that names the next one
 Say = Callable[..., str]  # say("lesson.two_weights.question", w=0.5) -> words
 
@@ -67,7 +68,11 @@ def label(key: str) -> Any:
 def labels() -> gr.I18n:
     """Collect what the browser needs for every `label`."""
     switch = {language: {SWITCH: LANGUAGES[next_language(language)]} for language in LANGUAGES}
-    return gr.I18n(**{language: words(language) | switch[language] for language in LANGUAGES})
+    shown = {
+        language: {key: text for key, text in words(language).items() if key.split(".")[0] not in KEPT_HERE}
+        for language in LANGUAGES
+    }
+    return gr.I18n(**{language: shown[language] | switch[language] for language in LANGUAGES})
 
 
 def choose(asked: str | None, accepted: str | None) -> str:

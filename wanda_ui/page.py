@@ -5,6 +5,7 @@ a `Tab`; add a line to `TABS` below, and its name to `W.TABS` in `assets/view/9-
 to `page.json` of every language. `tab_context.py` says what a tab is given, and what it may show of the model and when.
 """
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -185,6 +186,7 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False,
     page = build(state)
     with without_unusable_proxy():
         page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_settings(settings))
+    gc.freeze()  # what is imported stays: to look it through after each job would hold up the page for half a second
     if page.tools:
         print(
             f"* Tools for programs of this machine: {page.local_url} (gradio_client), {page.local_url}mcp (assistants)"

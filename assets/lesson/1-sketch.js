@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const { h, s } = W;
-  const [WIDE, HIGH, LEFT, BASE, TOP] = [560, 250, 64, 40, 14]; // pixels of the drawing, and what stands around the plot
+  const [WIDE, HIGH, LEFT, BASE, TOP] = [560, 250, 84, 42, 16]; // pixels of the drawing, and what stands around the plot
   const TICK = 0.1; // powers of ten that an arrow key moves by; page keys a whole one
   const AGREES = 1.6; // times the measured value within which a sketch is called right
 
@@ -53,7 +53,7 @@
         under.append(s("line", { x1: LEFT, x2: WIDE - 12, y1: y(10 ** exponent), y2: y(10 ** exponent), class: "wl-sketch-grid" }),
           s("text", { x: LEFT - 8, y: y(10 ** exponent) + 4, "text-anchor": "end" }, (10 ** exponent).toLocaleString("en")));
       }
-      names.forEach((name, place) => name.split("\n").forEach((line, k) => under.append(s("text", { x: middle(place), y: HIGH - BASE + 17 + 14 * k, "text-anchor": "middle" }, line))));
+      names.forEach((name, place) => name.split("\n").forEach((line, k) => under.append(s("text", { x: middle(place), y: HIGH - BASE + 18 + 17 * k, "text-anchor": "middle" }, line))));
       if (truth && kind === "bars") truth.forEach((value, place) => value !== null && under.append(s("rect", { x: middle(place) - step * 0.28, y: y(value), width: step * 0.56, height: Math.max(1, HIGH - BASE - y(value)), class: "wl-sketch-bar" })));
       if (truth && kind === "curve") under.append(s("polyline", { points: path(truth), class: "wl-sketch-curve" }));
       if (truth) truth.forEach((value, place) => value !== null && under.append(s("text", { x: middle(place), y: y(value) - 6, "text-anchor": "middle", class: "wl-sketch-value" }, W.number(value))));

@@ -195,7 +195,7 @@
       }
       else {
         const added = { ...recipe, id: nextId++ };
-        if (!still && recipe.pattern === "unstructured") added.pattern = state.recipes[0].pattern;
+        if (!still && recipe.pattern === "unstructured" && !W.shrinks(recipe)) added.pattern = state.recipes[0].pattern;
         state.recipes = [...state.recipes, added];
       }
       changed();
@@ -256,7 +256,7 @@
         recipe: (changes) => {
           const [first] = state.recipes;
           const pattern = changes.pattern;
-          setRecipes((recipe) => (recipe === first ? { ...recipe, ...changes } : pattern ? { ...recipe, pattern } : recipe));
+          setRecipes((recipe) => (recipe === first ? { ...recipe, ...changes } : pattern && !W.shrinks(recipe) && !("method" in changes) ? { ...recipe, pattern } : recipe));
           if (pattern && W.nOfM(pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
           changed();
         },

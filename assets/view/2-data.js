@@ -3,10 +3,15 @@
 ((W) => {
   const PLAIN = {
     method: "wanda", pattern: "unstructured", order: "default", group: "default", allocation: "default",
-    update: "default", text: "", samples: 16, seq_len: 256, seed: 0,
+    update: "default", score: "default", text: "", samples: 16, seq_len: 256, seed: 0,
   };
   const NUMBERS = ["samples", "seq_len", "seed"];
+  const IDLE = ["pattern", "order", "group", "allocation", "update"]; // of a smaller model, which has no zeros
   W.DENSE = "dense";
+  W.SHRINKS = ["neurons", "heads"]; // methods by which parts go for good
+  W.shrinks = (recipe) => W.SHRINKS.includes(recipe.method);
+  /** What becomes of a recipe's choices with another method: those that mean nothing for it are plain. */
+  W.withMethod = (method) => ({ method, group: PLAIN.group, score: PLAIN.score, ...(W.SHRINKS.includes(method) ? Object.fromEntries(IDLE.map((name) => [name, PLAIN[name]])) : {}) });
   W.MOST_RECIPES = 3;
   W.VALUES = ["perplexity", "top1", "kl", "seconds"]; // of a point of a run
   W.recipe = (given = {}) => ({ ...PLAIN, ...given });
@@ -39,7 +44,7 @@
         recipe[name] = value;
       }
     }
-    return recipe;
+    return (W.shrinks(recipe) ? IDLE : ["score"]).every((name) => recipe[name] === PLAIN[name]) ? recipe : null;
   };
 
   /** [N, M] of a pattern, null for one that is none. */
@@ -63,7 +68,7 @@
   };
   /** What sets a recipe apart besides method and pattern, in words. */
   W.apart = (recipe) => {
-    const said = ["order", "group", "allocation", "update"]
+    const said = ["order", "group", "allocation", "update", "score"]
       .filter((name) => recipe[name] !== PLAIN[name]).map((name) => W.say(`view.${name}.${recipe[name]}`));
     if (recipe.text) said.push(recipe.textName || W.say("view.own_text"));
     if (NUMBERS.some((name) => recipe[name] !== PLAIN[name]))
@@ -72,7 +77,7 @@
   };
   /** Whether a recipe prunes so fast that letting go of the handle is enough: from norms that are known. */
   W.isQuick = (recipe) =>
-    !["best", "paper", "sparsegpt"].includes(recipe.method) && ["default", "none"].includes(recipe.update)
+    !["best", "paper", "sparsegpt", ...W.SHRINKS].includes(recipe.method) && ["default", "none"].includes(recipe.update)
     && ["default", "one-shot"].includes(recipe.order) && recipe.allocation !== "measured";
 
   /** A map of so many entries: the one that was set longest ago goes. */

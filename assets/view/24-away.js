@@ -72,8 +72,8 @@
       recipe.value = state.chosen;
       recipeBox.hidden = recipes.length < 2 || !ready;
       const { shown } = state;
-      const own = shown?.checkpoint;
       const now = told();
+      const own = now?.why ? { ...shown.checkpoint, offered: false, why: now.why } : shown?.checkpoint;
       const old = Boolean(now) && state.key !== state.shownKey;
       if (own && !(state.dtype in own.bytes)) state.dtype = own.own in own.bytes ? own.own : Object.keys(own.bytes)[0];
       W.put(size, own && !own.offered ? "" : ` · ${own ? W.size(own.bytes[state.dtype]) : "… MB"}`);
@@ -170,7 +170,7 @@
     /** All that the page knows of the model as one run, or of the recipes on the page alone. */
     const runOf = (recipes = null) => {
       const { model, at, prompt, recipes: looked } = page.state();
-      const specs = Object.fromEntries((state.of === model ? state.shown.recipes : []).map(({ id, recipe: { sparsity, ...spec } }) => [looked.find((one) => one.id === id)?.key, spec]));
+      const specs = Object.fromEntries((state.of === model ? state.shown.recipes : []).filter(({ recipe }) => recipe).map(({ id, recipe: { sparsity, ...spec } }) => [looked.find((one) => one.id === id)?.key, spec]));
       const run = W.runOf({ known: page.known, model, recipes, specs, about: aboutOf(), answers: page.answers() });
       const told = state.of === model && state.shownKey === keyOf() ? state.shown.recipes : [];
       const repeat = told.map(({ id, title, command, python }) => ({ key: looked.find((one) => one.id === id)?.key, title, command, python }));

@@ -7,6 +7,7 @@
     update: ["default", "none", "obs", "least-squares"],
     group: ["default", "row", "matrix", "column", "row:128", "column:128", "model"],
     allocation: ["default", "uniform", "owl", "measured"],
+    score: ["default", "wanda", "flap", "magnitude", "random"],
   };
   const ANOTHER = "\u0000another", KEPT = "\u0000kept", SUMMARY = "\u0000summary";
 
@@ -15,12 +16,12 @@
 
   /**
    * Build the strip. models: [[name, title]]; open: whether other models may be typed; methods: the groups of each, by
-   * name; presets: names; on: {recipe(changes), against(recipe), model(name), prune(), upload(file)}.
+   * name; presets, shrinks: names; on: {recipe(changes), against(recipe), model(name), prune(), upload(file)}.
    */
-  W.strip = ({ models, open, methods, presets, on }) => {
+  W.strip = ({ models, open, methods, presets, shrinks, on }) => {
     let state = null;
-    const added = (name) => W.recipe({ method: name, pattern: state?.recipes[0].pattern ?? "unstructured" });
-    const methodOptions = (taken = []) => [["view.methods", Object.keys(methods)], ["view.presets", presets]].map(([words, names]) =>
+    const added = (name) => W.recipe({ method: name, pattern: W.SHRINKS.includes(name) ? "unstructured" : state?.recipes[0].pattern ?? "unstructured" });
+    const methodOptions = (taken = []) => [["view.methods", Object.keys(methods)], ["view.presets", presets], ["view.shrinks", shrinks]].map(([words, names]) =>
       h("optgroup", { label: W.say(words) }, names.filter((name) => !taken.length || !taken.includes(W.keyOf(added(name)))).map((name) => option(name, W.say(`view.method.${name}`)))));
     const typed = h("input", {
       class: "wl-typed", type: "text", "aria-label": W.say("view.model_typed"), placeholder: W.say("view.model_typed"), hidden: true, spellcheck: "false", maxlength: 400,
@@ -31,7 +32,7 @@
       typed.hidden = false;
       typed.focus();
     } });
-    const method = h("select", { id: "wl-method", onchange: () => on.recipe({ method: method.value, group: "default" }) }, methodOptions());
+    const method = h("select", { id: "wl-method", onchange: () => on.recipe(W.withMethod(method.value)) }, methodOptions());
     const against = h("select", { id: "wl-against", onchange: () => {
       const chosen = against.value;
       against.value = SUMMARY;
@@ -67,7 +68,8 @@
       const select = h("select", { id: `wl-${name}`, "aria-describedby": help.id, onchange: () => on.recipe({ [name]: select.value }) },
         values.map((value) => option(value, W.say(`view.${name}.${value}`))));
       fields[name] = { select, help };
-      panel.append(h("div", { class: "wl-field" }, h("label", { for: select.id }, W.say(`view.${name}_title`)), select, help));
+      fields[name].box = h("div", { class: "wl-field" }, h("label", { for: select.id }, W.say(`view.${name}_title`)), select, help);
+      panel.append(fields[name].box);
     }
     const file = h("input", { type: "file", accept: ".txt,.md,.jsonl,.json,.csv,.tsv,.parquet,.gz,.zst,text/plain", id: "wl-text", onchange: () => file.files[0] && on.upload(file.files[0]) });
     const builtin = h("button", { type: "button", class: "wl-quiet", onclick: () => { file.value = ""; on.recipe({ text: "", textName: "" }); } }, W.say("view.text_builtin"));
@@ -99,6 +101,7 @@
       model.value = state.model;
       if (document.activeElement !== typed) typed.hidden = true;
       method.value = recipe.method;
+      W.put(prune, W.say(W.shrinks(recipe) ? "view.shrink" : "view.prune"));
       const summary = others.length ? others.map(W.short).join(", ") : W.say("view.against_nothing");
       const taken = state.recipes.map(W.keyOf); // the very same again would say nothing
       const full = state.recipes.length >= W.MOST_RECIPES;
@@ -108,7 +111,9 @@
       const isOwn = !segments.some((radio) => radio.checked);
       if (document.activeElement !== own) own.value = isOwn ? recipe.pattern : "";
       own.classList.toggle("wl-chosen", isOwn);
-      for (const [name, { select, help }] of Object.entries(fields)) {
+      patterns.hidden = W.shrinks(recipe);
+      for (const [name, { select, help, box }] of Object.entries(fields)) {
+        box.hidden = W.shrinks(recipe) === (name !== "score");
         if (name === "group")
           for (const choice of select.options)
             choice.disabled = choice.value !== "default" && !(methods[recipe.method] || methods.wanda).includes(choice.value);

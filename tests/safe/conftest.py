@@ -1,5 +1,6 @@
 """Attacks on what README's table of reliability promises: `make safe`, or `make safe-short` for a part of each."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def pytest_terminal_summary(terminalreporter):
     if ALL.taken:
         terminalreporter.write_line("")
         terminalreporter.write_line(ALL.table())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen():
+    """What is imported by now is looked at by no collection of garbage any more, as in a server that has started."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

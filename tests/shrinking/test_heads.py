@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import FAMILIES, tiny
+from families import FAMILIES, USUAL, tiny
 from test_neurons import calibration, with_zeros  # noqa: F401
 from transformers import AutoModelForCausalLM
 
@@ -42,3 +42,18 @@ def test_heads_gone_are_the_same_as_zero(device, tokenizer, calibration, tmp_pat
         again = AutoModelForCausalLM.from_pretrained(save(shrunk, tmp_path / "out"), dtype=torch.float32)
         assert torch.equal(again.to(device).eval()(ids).logits, found)
     assert shrunk.lm.n_parameters < lm.n_parameters
+
+
+@pytest.mark.parametrize("part", ["heads", "neurons"])
+def test_norms_over_all_units_are_refused_also_where_the_smaller_block_cannot_run(
+    device,
+    tokenizer,
+    calibration,  # noqa: F811
+    monkeypatch,
+    part,
+):
+    """BitNet has a norm before each matrix that reads heads or neurons; that over heads has the width of the model."""
+    monkeypatch.setitem(FAMILIES, "BitNet", USUAL)
+    lm = tiny("BitNet", tokenizer, device)
+    with pytest.raises(ModelError, match="reads something else than with all of them"):
+        shrink(lm, ShrinkSpec(**{part: 0.5}), calibration)

@@ -69,7 +69,7 @@ def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
         partial(look, how=How(CHANGED.spec, own), variant=None),
         partial(look, how=How(variant.spec), variant=variant),
         partial(looks.point, name=name, how=How(PruneSpec(), draw)),
-        partial(told_at, name=name, variants=[variant], asked=ASKED, place=Place((1, 2))),
+        partial(told_at, name=name, variants=[(name, variant)], asked=ASKED, place=Place((1, 2))),
         partial(work.masks, name=name, variants=[variant, variant]),
         *(partial(work.measure, name=name, make=make) for make in measures),
     ]

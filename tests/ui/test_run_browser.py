@@ -100,8 +100,9 @@ def test_names_of_recipes_are_read_alike(blank):
     names = []
     for order, group, allocation, update in itertools.product(*(list(CHOICES.values())[1:])):
         names.append(str(Key("wanda", "2:4", order, group, allocation, update, samples=2)))
-    names += [str(Key(method)) for method in CHOICES["method"]]
+    names += [str(Key(method)) for method in CHOICES["method"]] + ["neurons", "neurons,score=flap,samples=2"]
     wrong = ["", "wanda,", "Wanda", "wanda,pattern=4:2", "wanda,group=matrix:128", "wanda,text=abc", "wanda,seed=-1"]
+    wrong += ["neurons,order=faithful", "neurons,pattern=2:4", "wanda,score=flap", "neurons,score=size"]
     wrong += ["wanda,seed=0", "wanda,samples=02", "wanda,samples=2,pattern=2:4", "wanda,method=ria", "wanda,order=x"]
     same = (
         "names => names.map(name => { const W = window.WandaLab, r = W.recipeOf(name); return r ? W.keyOf(r) : null; })"

@@ -4,17 +4,19 @@ import re
 
 from wanda_core.presets import PRESETS, preset
 from wanda_core.recipe import PruneSpec
+from wanda_core.shrinking.spec import ShrinkSpec
 
 LONGEST = 100  # characters of the model's part
 PAPER = "paper"  # which is Wanda, and on a text that its name does not tell
 
 
-def file_stem(title: str, spec: PruneSpec) -> str:
+def file_stem(title: str, spec: PruneSpec | ShrinkSpec) -> str:
     """Return a name such as `SmolLM2-135M-Instruct-wanda-45`, which every file system and every address takes.
 
     title: of the dense model. What the recipe leaves at its defaults is not said.
     """
-    return f"{plain(title)[:LONGEST].strip('-.') or 'model'}-{_recipe(spec)}"
+    said = _recipe(spec) if isinstance(spec, PruneSpec) else _smaller(spec)
+    return f"{plain(title)[:LONGEST].strip('-.') or 'model'}-{said}"
 
 
 def plain(text: str) -> str:
@@ -35,6 +37,12 @@ def _recipe(spec: PruneSpec) -> str:
     if spec.update != spec.definition.default_update:
         parts.append(str(spec.update))
     return "-".join(parts)
+
+
+def _smaller(spec: ShrinkSpec) -> str:
+    gone = spec.blocks if spec.blocks is not None else f"{100 * getattr(spec, spec.part):.4g}"
+    score = "" if spec.score == "wanda" else f"-{spec.score}"
+    return f"without-{gone}-{spec.part}{score}{'-not-solved' if spec.update == 'none' else ''}"
 
 
 def _is(name: str, spec: PruneSpec) -> bool:

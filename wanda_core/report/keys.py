@@ -9,6 +9,7 @@ from wanda_core.errors import InputError, shortened
 from wanda_core.methods import METHODS
 from wanda_core.presets import PRESETS, preset
 from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec, parse_pattern
+from wanda_core.shrinking.spec import SCORES, ShrinkSpec
 
 MOST_CHARACTERS = 400  # of a key
 MOST_DIGITS = 9  # of a number in a key
@@ -17,6 +18,7 @@ NUMBERS = ("samples", "seq_len", "seed")
 TEXT = re.compile(r"[0-9a-f]{16}")
 # What can be chosen: a method with one group has no choice.
 GROUPS = dict.fromkeys(group for method in METHODS.values() if len(method.groups) > 1 for group in method.groups)
+SHRINKS = ("neurons", "heads")  # what goes for good and is not set to zero: a share of these
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": (*METHODS, *PRESETS),
     "order": (OWN, *ORDERS),
@@ -55,11 +57,21 @@ def chosen(
     return PruneSpec(method, **given)
 
 
+def shrunk(what: str, percent: float, score: str = OWN) -> ShrinkSpec:
+    """Make a recipe of parts that go for good. what: one of `SHRINKS`; percent: of them; score: which go.
+
+    Raises InputError for what is no such recipe.
+    """
+    share: dict[str, Any] = {what: percent / 100}
+    return ShrinkSpec(**share) if score == OWN else ShrinkSpec(**share, score=score)
+
+
 @dataclass(frozen=True)
 class Key:
     """A recipe without its sparsity, and how its calibration is drawn; its `str` is the page's name for it.
 
-    The fields are those of `chosen`, then text: of the calibration, 16 hexadecimal digits, empty for the built-in one;
+    The fields are those of `chosen`, then score: by which parts go, of a smaller model alone, which has none of the
+    others; text: of the calibration, 16 hexadecimal digits, empty for the built-in one;
     samples, seq_len, seed: of the draw. In the name stand, after the method, those that are not at their defaults.
     """
 
@@ -69,6 +81,7 @@ class Key:
     group: str = OWN
     allocation: str = OWN
     update: str = OWN
+    score: str = OWN
     text: str = ""
     samples: int = DEFAULT_SAMPLES
     seq_len: int = DEFAULT_SEQ_LEN
@@ -89,6 +102,17 @@ class Key:
                 "defaults, such as wanda,order=faithful"
             )
         return key
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether parts go for good, so that `shrunk` makes the recipe and not `spec`."""
+        return self.method in SHRINKS
+
+    def label(self, percent: float) -> str:
+        """Return what people call the recipe at a percent. Raises InputError as what makes it."""
+        if self.shrinks:
+            return shrunk(self.method, percent, self.score).label(round(10 * percent), 1000)
+        return self.spec(percent).label
 
     def spec(self, percent: float) -> PruneSpec:
         """Return the recipe. percent: of weights to remove, where there is no pattern. Raises as `chosen`."""
@@ -125,13 +149,18 @@ def _parsed(name: str) -> Key | None:
     if not {field.name for field in fields(Key)} >= given.keys():
         return None
     key = Key(**given)
-    if any(getattr(key, field) not in choices for field, choices in CHOICES.items()):
+    choices = {**CHOICES, "method": (*CHOICES["method"], *SHRINKS), "score": (OWN, *SCORES)}
+    if any(getattr(key, field) not in offered for field, offered in choices.items()):
         return None
     if any(not isinstance(getattr(key, field), int) for field in NUMBERS):
         return None
     try:
         parse_pattern(key.pattern)
     except InputError:
+        return None
+    zeros = ("pattern", "order", "group", "allocation", "update")
+    idle = zeros if key.shrinks else ("score",)  # what decides nothing of such a recipe
+    if any(getattr(key, field) != getattr(Key(), field) for field in idle):
         return None
     return key if not key.text or TEXT.fullmatch(key.text) else None
 

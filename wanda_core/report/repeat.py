@@ -10,6 +10,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.presets import PRESETS, preset
 from wanda_core.recipe import PruneSpec, Solver
+from wanda_core.shrinking.spec import ShrinkSpec
 
 PROGRAM = "wanda-lab"
 CHOSEN = ("order", "group", "allocation", "update")  # fields of a recipe that an option has each
@@ -20,7 +21,7 @@ class Repeat:
     """A variant to be made again.
 
     model: its name; spec: the recipe; samples, seq_len, seed: of the draw of the calibration; text: file of the
-    calibration text, None for the built-in one.
+    calibration text, None for the built-in one; smaller: parts that go for good, in place of the recipe's zeros.
     """
 
     model: str
@@ -29,6 +30,12 @@ class Repeat:
     seq_len: int = DEFAULT_SEQ_LEN
     seed: int = 0
     text: str | None = None
+    smaller: ShrinkSpec | None = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether calibration text is read."""
+        return self.spec.needs_calibration if self.smaller is None else self.smaller.needs_inputs
 
 
 def command(recipe: Repeat, output: str) -> str:
@@ -37,34 +44,63 @@ def command(recipe: Repeat, output: str) -> str:
     It is empty where options cannot say the recipe: another solver than the presets have, a sparsity of every block,
     or a random mask whose seed is not that of the draw.
     """
+    if recipe.smaller is not None:
+        options = {"model": recipe.model, **_of_smaller(recipe.smaller), **_text(recipe), **_draw(recipe)}
+        return _line("shrink", {**options, "output": output})
     spec = recipe.spec
     said = _said(spec)
     both_seeds = spec.definition.seeded and spec.needs_calibration and spec.seed != recipe.seed
     if said is None or not isinstance(spec.allocation, str) or both_seeds:
         return ""
-    options = {"model": recipe.model, **said}
-    if recipe.text is not None and spec.needs_calibration:  # without a suffix it might be a data set's name
-        options["calibration"] = recipe.text if "." in recipe.text else f"./{recipe.text}"
-    options |= {**_seed(spec), **_draw(recipe), "output": output}
-    return shlex.join([PROGRAM, "prune", *(word for name, value in options.items() for word in _option(name, value))])
+    options = {"model": recipe.model, **said, **_text(recipe), **_seed(spec), **_draw(recipe)}
+    return _line("prune", {**options, "output": output})
 
 
 def python(recipe: Repeat, output: str) -> str:
     """Write the program that prunes the model by a recipe and saves it in the folder `output`."""
     spec, text, drawn = recipe.spec, recipe.text, _draw(recipe)
-    said = _said(spec)
-    given = (said if said is not None else _plainly(spec)) | _seed(spec)
-    name = given.pop("preset", None)
-    made = f"wanda.PruneSpec({_arguments(given)})" if name is None else f"wanda.preset({name!r}, {_arguments(given)})"
+    if recipe.smaller is not None:
+        made = f"wanda.ShrinkSpec({_arguments(_of_smaller(recipe.smaller))})"
+    else:
+        said = _said(spec)
+        given = (said if said is not None else _plainly(spec)) | _seed(spec)
+        name = given.pop("preset", None)
+        arguments = _arguments(given)
+        made = f"wanda.PruneSpec({arguments})" if name is None else f"wanda.preset({name!r}, {arguments})"
     lines = ["import wanda_core as wanda", "", f"dense = wanda.load_model({recipe.model!r})", f"spec = {made}"]
     arguments = "dense, spec"
-    if spec.needs_calibration and (text is not None or drawn):
+    if recipe.reads and (text is not None or drawn):
         path = [] if text is None else [f"Path({text!r})"]
         lines.append(f"calibration = wanda.calibrate({', '.join(['dense', *path, *_all(drawn)])})")
         arguments += ", calibration"
         if path:
             lines = ["from pathlib import Path", "", *lines]
-    return "\n".join([*lines, f"variant = wanda.prune({arguments})", f"wanda.save(variant, {output!r})", ""])
+    call = "variant = wanda.prune" if recipe.smaller is None else "smaller = wanda.shrink"
+    saved = call.partition(" ")[0]
+    return "\n".join([*lines, f"{call}({arguments})", f"wanda.save({saved}, {output!r})", ""])
+
+
+def _of_smaller(spec: ShrinkSpec) -> dict[str, Any]:
+    """Return what of a shrinking is not as it is by default, and what goes."""
+    gone: dict[str, Any] = {spec.part: getattr(spec, spec.part)}
+    usual = ShrinkSpec(**gone)
+    changed = {name: getattr(spec, name) for name in ("score", "update", "multiple", "seed")}
+    return {
+        **gone,
+        **{name: value for name, value in changed.items() if value != getattr(usual, name)},
+    }
+
+
+def _text(recipe: Repeat) -> dict[str, str]:
+    """Return the file of an own calibration text, where one is read; without a suffix it might be a data set's name."""
+    if recipe.text is None or not recipe.reads:
+        return {}
+    return {"calibration": recipe.text if "." in recipe.text else f"./{recipe.text}"}
+
+
+def _line(name: str, options: Mapping[str, Any]) -> str:
+    """Write a command with its options."""
+    return shlex.join([PROGRAM, name, *(word for option, value in options.items() for word in _option(option, value))])
 
 
 def _said(spec: PruneSpec) -> dict[str, Any] | None:
@@ -113,7 +149,7 @@ def _draw(recipe: Repeat) -> dict[str, int]:
     """Return what of the draw is not as it is by default; nothing where no text is read."""
     usual = {"samples": DEFAULT_SAMPLES, "seq_len": DEFAULT_SEQ_LEN, "seed": 0}
     drawn = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
-    return drawn if recipe.spec.needs_calibration else {}
+    return drawn if recipe.reads else {}
 
 
 def _option(name: str, value: Any) -> list[str]:

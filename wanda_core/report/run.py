@@ -118,7 +118,9 @@ def _check_lines(run: Run) -> None:
         where = f"lines[{place}]"
         try:
             key = Key.parse(line["key"])
-            specs = [key.spec(at) for at in line["at"] if at]
+            for at in filter(None, line["at"]):
+                key.label(at)  # there is such a recipe
+            specs = [] if key.shrinks else [key.spec(at) for at in line["at"] if at]
             if line["recipe"] is not None:
                 specs += [_spec(line, at) for at in line["at"] if at]
         except (InputError, TypeError) as error:
@@ -132,6 +134,8 @@ def _check_lines(run: Run) -> None:
             raise WrongError(f"{where}.at is not [{key.percent}], which its pattern removes")
         if len({(spec.method, spec.pattern) for spec in specs}) > 1:
             raise WrongError(f"{where}.recipe is not of its key")
+        if key.shrinks and line["recipe"] is not None:
+            raise WrongError(f"{where}.recipe is not null, which it is where parts of the model go")
 
 
 def _spec(line: dict[str, Any], percent: float) -> PruneSpec:
@@ -210,8 +214,8 @@ def rows_of(run: Run) -> list[dict[str, Any]]:
     for line in run["lines"]:
         key = Key.parse(line["key"])
         for i, at in enumerate(line["at"]):
-            spec = key.spec(at) if line["recipe"] is None else _spec(line, at)
-            about = (made["name"], made["revision"], line["key"], spec.label if at else "Dense", at)
+            label = "Dense" if not at else key.label(at) if line["recipe"] is None else _spec(line, at).label
+            about = (made["name"], made["revision"], line["key"], label, at)
             rows.append(dict(zip(COLUMNS, (*about, *(line[name][i] for name in VALUES)), strict=True)))
     return rows
 

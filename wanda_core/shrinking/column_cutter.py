@@ -80,7 +80,7 @@ class ColumnCutter:
         readers = [self.linears[group.reader.name] for group in groups]
         while True:
             self._put_rows(groups)
-            wrong = self._differing(run(block, readers), first) if groups else None
+            wrong = self._wrong(block, readers, run, first) if groups else None
             if wrong is None:
                 return block
             if len(self.layouts) == 1 or all(cut.size == group.units for group in groups for cut in group.others):
@@ -122,6 +122,15 @@ class ColumnCutter:
                 chosen.setdefault(cut.parameter, {})[cut] = rows
         for name, places in chosen.items():
             put(self.smaller, name, cut_parameter(self.dense.get_parameter(name), places))
+
+    def _wrong(self, block: nn.Module, readers: list[Linear], run: Run, first: Mapping[str, Tensor]) -> str | None:
+        """Name a matrix that reads something else in the smaller block, or that block where it cannot run at all."""
+        try:
+            return self._differing(run(block, readers), first)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError):  # sizes that do not go together
+            return readers[0].name
 
     def _differing(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
         """Name a matrix that reads something else than what it should, None where none does."""

@@ -22,6 +22,7 @@ from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.jobs import Cancel, Update, no_change
 from wanda_ui.language import Say, speaker
+from wanda_ui.problems import problem_words
 
 SAVED, SENT = 0, 1  # the two parts of the work
 PARTS = 2
@@ -68,7 +69,7 @@ class Pushing:
         except RefusedError as error:
             yield self.tell({**last, "problem": error.words(say)})
         except WandaError as error:
-            yield self.tell({**last, "problem": str(error)})
+            yield self.tell({**last, "problem": problem_words(error, say)})
 
     def _told(self, telling: Telling[Pushed]) -> Generator[Update, None, Pushed]:
         """Send messages on, and return what was pushed."""

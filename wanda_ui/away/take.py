@@ -103,6 +103,8 @@ class Take:
         if self.settings().public:
             raise RefusedError(403, "public")
         column = asked.column_of(given.get("recipe"), self.settings())
+        if column.recipe.smaller is not None:
+            raise InputError(say("away.smaller"))
         dtype = given.get("dtype")
         if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
             raise InputError(f"dtype {shortened(dtype)} is not offered; choose one of {', '.join(DTYPES)}")
@@ -137,7 +139,8 @@ class Take:
         raise ModelError(f"the files of {loaded.lm.title} have changed since it was loaded; load the model again")
 
     def _recipe(self, loaded: Loaded, column: Column, text: str, say: Say) -> Json:
-        spec = column.recipe.spec
+        smaller = column.recipe.smaller
+        spec = smaller or column.recipe.spec
         stem = file_stem(loaded.lm.title, spec)
         again, output = _repeat(loaded.lm, column, text), f"{OUTPUT}/{stem}"
         return {
@@ -146,7 +149,8 @@ class Take:
             "title": column.title(say),
             "command": command(again, output),
             "python": python(again, output),
-            "recipe": spec.to_dict(),
+            "recipe": None if smaller is not None else spec.to_dict(),
+            "why": None if smaller is None else say("away.smaller"),
             "made": self.state.key_of(loaded, column.recipe) in self.state.variants.keys,
         }
 
@@ -192,7 +196,7 @@ def _repeat(lm: LanguageModel, column: Column, text: str) -> Repeat:
     if not is_path(name) and COMMIT.fullmatch(lm.revision):
         name = f"{hub_id_and_revision(name)[0]}@{lm.revision}"
     own = None if reading.text is None else text
-    return Repeat(name, column.recipe.spec, reading.samples, reading.seq_len, reading.seed, own)
+    return Repeat(name, column.recipe.spec, reading.samples, reading.seq_len, reading.seed, own, column.recipe.smaller)
 
 
 def _text_name(given: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What the view asks, checked: an event's data may be anything, as requests can be made without the page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.generation import check_prompt, check_settings
 from wanda_core.model.hub import checked_token
 from wanda_core.recipe import PruneSpec
-from wanda_core.report.keys import MOST_CHARACTERS, chosen
+from wanda_core.report.keys import MOST_CHARACTERS, OWN, SHRINKS, chosen, shrunk
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
@@ -136,10 +136,19 @@ def column_of(given: Any, settings: Settings) -> Column:
     at = given.get("at")
     if not is_number(at):
         raise InputError(f"the sparsity {shortened(at)} is no number; it is the percent of weights to remove, try 50")
+    number, reading = whole_number(given.get("id"), "id"), reading_of(given, settings)
+    if given["method"] in SHRINKS:
+        return Column(number, key, at, given["method"], smaller_of(at, given, reading))
     spec = spec_of(at, **{name: given[name] for name in NAMES})
-    return Column(
-        whole_number(given.get("id"), "id"), key, at, given["method"], Recipe(spec, reading_of(given, settings))
-    )
+    return Column(number, key, at, given["method"], Recipe(spec, reading))
+
+
+def smaller_of(percent: float, given: Mapping[str, Any], reading: Reading) -> Recipe:
+    """Make a recipe of parts that go for good: at 0% nothing does. Raises InputError for what is no such recipe."""
+    keep = PruneSpec("magnitude", 0.0)  # no zeros
+    if not percent:
+        return Recipe(keep)
+    return Recipe(keep, reading, shrunk(given["method"], percent, given.get("score", OWN)))
 
 
 def spec_of(
@@ -205,3 +214,13 @@ def place_of(data: Mapping[str, Any], settings: Settings) -> tuple[tuple[Column,
     if not 0 <= at <= len(tokens):
         raise InputError(f"place {shortened(index)} lies outside an answer of {len(tokens)} tokens; ask for it first")
     return columns, asked, Place(tuple(tokens[:at]), tuple(tokens[at:]))
+
+
+def check_whole_size(columns: Iterable[Column]) -> None:
+    """Raise InputError for a recipe of a smaller model where single weights are compared: not all are there."""
+    for column in columns:
+        if column.recipe.smaller is not None:
+            raise InputError(
+                f"with {column.at:g}% of the {column.method} gone the matrices have other sizes, so their weights "
+                "cannot be laid beside each other; choose a method that sets weights to zero, or remove that column"
+            )

@@ -12,7 +12,7 @@ from wanda_core.progress import Progress
 from wanda_core.report.linear import masks_of
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import messages
-from wanda_ui.compare.asked import DENSE, Column, Looked
+from wanda_ui.compare.asked import DENSE, Column, Looked, check_whole_size
 from wanda_ui.compare.messages import Message
 from wanda_ui.engine.buying import bought_steps
 from wanda_ui.engine.look import WHOLE, Wanted
@@ -21,6 +21,7 @@ from wanda_ui.engine.queue import arrived
 from wanda_ui.engine.recipe import Asked, Recipe
 from wanda_ui.jobs import TICK
 from wanda_ui.language import Say
+from wanda_ui.problems import problem_words
 
 T = TypeVar("T")
 Telling = Generator[Message | None, None, T]  # None: nothing new
@@ -100,7 +101,7 @@ def look(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
             whole = yield from watch.through(state.look_steps(asked.model, recipe, asked.asked, wanted), part.tell)
             yield part.tell(whole)
         except WandaError as error:
-            yield part.failed(str(error))
+            yield part.failed(problem_words(error, watch.say))
     done = message["columns"][str(first[0].id)].get("measured") if first else None
     yield {**message, "progress": None, "ended": True, "done": done}
 
@@ -247,6 +248,7 @@ def masks(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
     def tell(step: Any) -> Message | None:
         return {**message, "progress": messages.progress(step, watch.say)} if isinstance(step, Progress) else None
 
+    check_whole_size(asked.columns)
     recipes = [column.recipe for column in asked.columns]
     agreement = yield from watch.through(state.masks_steps(asked.model, recipes), tell)
     yield {**message, "ended": True, "masks": masks_of(agreement)}

@@ -76,8 +76,10 @@ def point(of: Measured | Point) -> Message:
 
 def measured(of: Measured, kept: bool, say: Say) -> str:
     """Say what pruning did, and whether it was done now or before."""
-    key = "view.measured_before" if kept else "view.measured"
-    said = say(key, zeros=f"{of.sparsity:.1%}", seconds=f"{of.seconds:.1f}")
+    kind = "measured" if of.left is None else "smaller"
+    key = f"view.{kind}_before" if kept else f"view.{kind}"
+    share = of.sparsity if of.left is None else of.left
+    said = say(key, zeros=f"{share:.1%}", seconds=f"{of.seconds:.1f}")
     if of.agreement is not None:
         said += " · " + say("view.agreement", top1=f"{of.agreement.top1:.0%}", kl=f"{of.agreement.kl:.2f}")
     return said

@@ -26,6 +26,7 @@ from wanda_ui.gate.rules import check_uploaded
 from wanda_ui.inputs import as_share
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, no_change
 from wanda_ui.language import speaker
+from wanda_ui.problems import problem_words
 from wanda_ui.tab_context import Tab, TabContext
 
 T = TypeVar("T")
@@ -150,7 +151,7 @@ class View:
             told = {"run": run, **messages.told(found, [column.id for column in columns])}
             yield self._tell("told", told)
         except WandaError as error:
-            yield self._tell("told", {"run": run, "problem": str(error)})
+            yield self._tell("told", {"run": run, "problem": problem_words(error, say)})
 
     def open(self, request: gr.Request, event: gr.EventData) -> Iterator[Update]:
         """Load a model; one that fails changes nothing. A `token` of the hub is for this download alone."""
@@ -180,9 +181,9 @@ class View:
             yield self._tell("opened", {"model": name, "problem": say("view.cancelled")})
         except GatedError as error:  # a token may be typed where it stays on this machine
             gated = None if self.settings.public else error.address
-            yield self._tell("opened", {"model": name, "problem": str(error), "gated": gated})
+            yield self._tell("opened", {"model": name, "problem": problem_words(error, say), "gated": gated})
         except WandaError as error:
-            yield self._tell("opened", {"model": name, "problem": str(error)})
+            yield self._tell("opened", {"model": name, "problem": problem_words(error, say)})
 
     def analyse(self, request: gr.Request, model: str) -> Iterator[Update]:
         """Read the activations that the tabs show and fast recipes need, when nobody waits for anything else."""
@@ -200,7 +201,7 @@ class View:
             data = asked.data_of(event)
             model, columns = asked.model_of(data), asked.columns_of(data, self.settings)
         except InputError as error:
-            return self._tell("expected", {"seconds": None, "words": str(error)})
+            return self._tell("expected", {"seconds": None, "words": problem_words(error, say)})
         expected = [state.expected(model, column.recipe) for column in columns]
         needed = [state.needed_bytes(model, column.recipe.spec) for column in columns]
         known = [each.pruning for each in expected if each.pruning is not None]
@@ -222,7 +223,7 @@ class View:
         except RefusedError as error:
             told = {"problem": error.words(say)}
         except WandaError as error:
-            told = {"problem": str(error)}
+            told = {"problem": problem_words(error, say)}
         return self._tell("text", told)
 
     @property
@@ -268,7 +269,7 @@ class View:
         except StoppedError:
             yield self._tell(kind, {**last, "progress": None, "ended": True, "done": say("view.cancelled")})
         except WandaError as error:
-            yield self._tell(kind, {**last, "progress": None, "ended": True, "problem": str(error)})
+            yield self._tell(kind, {**last, "progress": None, "ended": True, "problem": problem_words(error, say)})
 
     def _passing(self, kind: str, telling: Telling[T]) -> Generator[Update, None, T]:
         """Pass messages on, and return the result behind them."""
@@ -287,11 +288,14 @@ class View:
 
 
 def recipe_at(column: Column, percent: float) -> Recipe:
-    """Return a column's recipe at another sparsity."""
-    spec = column.recipe.spec
+    """Return a column's recipe at another sparsity, or with another share of its parts gone."""
+    recipe = column.recipe
+    if recipe.smaller is not None:
+        return replace(recipe, smaller=replace(recipe.smaller, **{recipe.smaller.part: as_share(percent)}))
+    spec = recipe.spec
     if spec.n_of_m is not None:
-        return column.recipe
-    return Recipe(replace(spec, sparsity=as_share(percent)), column.recipe.reading)
+        return recipe
+    return replace(recipe, spec=replace(spec, sparsity=as_share(percent)))
 
 
 def build(context: TabContext) -> Tab:

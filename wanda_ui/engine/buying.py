@@ -15,6 +15,7 @@ from wanda_core.pruning.packed import PackedVariant, fits_a_copy, laid_over
 from wanda_core.text.files import read_text
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Recipe
+from wanda_ui.engine.smaller import base_steps
 
 if TYPE_CHECKING:
     from wanda_ui.app_state import AppState
@@ -33,17 +34,17 @@ class Bought:
     speeds: tuple[Speed, Speed] | None
 
 
-def buys(loaded: Loaded, variant: PackedVariant) -> Steps[Bought]:
-    """Measure what a variant of a model buys."""
-    lm = loaded.lm
+def buys(loaded: Loaded, base: LanguageModel | None, variant: PackedVariant) -> Steps[Bought]:
+    """Measure what a variant buys beside a model. base: the smaller one that it is of, None where it is of the same."""
+    lm, of = loaded.lm, base or loaded.lm
     yield Progress("speed", 0, 1, "parts")
-    dense = footprint(lm.model)
-    footprints = (dense, replace(dense, nonzero=dense.nonzero - _zeroed(lm, variant)))
-    if not fits_a_copy(lm):
+    dense, own = footprint(lm.model), footprint(of.model)
+    footprints = (dense, replace(own, nonzero=own.nonzero - _zeroed(of, variant)))
+    if not fits_a_copy(of):
         return Bought(footprints, None)
     most = PROMPT if lm.longest is None else max(1, min(PROMPT, lm.longest - NEW))
     ids = torch.tensor([lm.encode(read_text(BUILTIN_EVALUATION)[: 20 * PROMPT])[:most]], dtype=torch.int64)
-    with laid_over(lm, variant, copied=True) as pruned:
+    with laid_over(of, variant, copied=True) as pruned:
         first, second = yield from speed_steps([lm, pruned], ids, new=NEW, rounds=ROUNDS)
     return Bought(footprints, (first, second))
 
@@ -59,8 +60,9 @@ def _zeroed(lm: LanguageModel, variant: PackedVariant) -> int:
 
 
 def bought_steps(state: "AppState", name: str, recipe: Recipe) -> Steps[Bought]:
-    """Return what a recipe buys, which is pruned first where it is not made yet. It is kept with the model."""
+    """Return what a recipe buys, which is made first where it is not kept. What was measured is kept with the model."""
     loaded = yield from state.model_steps(name)
     (variant,) = yield from state.made_steps(name, [recipe])
-    key = ("buys", state.key_of(loaded, recipe))
-    return (yield from state.measurement_steps(name, key, partial(buys, variant=variant)))
+    smaller = yield from base_steps(state, loaded, recipe)
+    make = partial(buys, base=None if smaller is loaded else smaller.lm, variant=variant)
+    return (yield from state.measurement_steps(name, ("buys", state.key_of(loaded, recipe)), make))

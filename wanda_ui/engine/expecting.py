@@ -7,6 +7,8 @@ from wanda_core.pruning.sensitivity import sensitivity_passes
 from wanda_ui.engine.durations import Durations
 from wanda_ui.engine.recipe import Recipe
 
+SHRINK_PASSES = 5.0  # of the dense model over the calibration text, that fit into the time of a shrinking
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -18,7 +20,10 @@ class Expected:
 
 def kind_of(recipe: Recipe | None) -> tuple[Hashable, ...]:
     """Return what decides how long a recipe takes."""
-    return () if recipe is None else (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
+    if recipe is None:
+        return ()
+    kind = (recipe.spec.method, recipe.spec.order, recipe.spec.update, recipe.spec.solver)
+    return kind if recipe.smaller is None else (*kind, recipe.smaller.score, recipe.smaller.update)
 
 
 def expected(durations: Durations, model: str, recipe: Recipe, blocks: int = 0) -> Expected:
@@ -30,7 +35,7 @@ def expected(durations: Durations, model: str, recipe: Recipe, blocks: int = 0) 
     one_pass = durations.exactly(("pass", model))
     pruning = durations.exactly(("pruning", model, *kind_of(recipe)))
     if pruning is None and one_pass is not None:
-        pruning = one_pass * recipe.spec.passes
+        pruning = one_pass * (recipe.spec.passes + (0.0 if recipe.smaller is None else SHRINK_PASSES))
     point = durations.exactly(("point", model, *kind_of(recipe)))
     if point is None and pruning is not None and one_pass is not None:
         point = pruning + one_pass

@@ -12,9 +12,10 @@ from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.pruning.packed import PackedVariant
+from wanda_core.shrinking.report import ShrinkReport
 from wanda_core.text.windows import Calibration
 from wanda_ui.engine.kept import Kept
-from wanda_ui.engine.recipe import Reading
+from wanda_ui.engine.recipe import Asked, Reading, Recipe
 
 MOST_TEXTS = 100  # on which sensitivities are kept, two numbers a block
 LOCAL = "local"  # the revision of a folder
@@ -37,7 +38,8 @@ class Loaded:
     name: by which the server knows it, `lm.name` unless that is pinned to a commit; runs_on: kind of device that its
     jobs have, empty where it is the one that holds it; measurements: those of the outlier lab, grids: the pictures of
     all blocks, the one unused longest first; sensitivities: of the blocks, by the text they were measured on; claims:
-    downloads and pushes of what was made of it, for whose time it stays in memory.
+    downloads and pushes of what was made of it, for whose time it stays in memory; shrunk: of a smaller model, how it
+    came about.
     """
 
     lm: LanguageModel
@@ -51,6 +53,7 @@ class Loaded:
     grids: "OrderedDict[Hashable, dict[str, Any]]" = field(default_factory=OrderedDict)
     sensitivities: Kept[Reading, Sensitivities] = field(default_factory=lambda: Kept(MOST_TEXTS))
     claims: int = 0
+    shrunk: ShrinkReport | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)  # of these three, which several events change
     state: str = field(init=False)  # tells this state of the model from others; a folder can be written anew
 
@@ -101,12 +104,13 @@ class Loaded:
 @dataclass(frozen=True)
 class Measured:
     """What a recipe did to a model. sparsity: share of zeros reached; seconds: of the pruning; agreement: how often
-    both predict alike, None until they were compared."""
+    both predict alike, None until they were compared; left: share of the weights that a smaller model has left."""
 
     sparsity: float
     seconds: float
     perplexity: Perplexity
     agreement: Agreement | None = None
+    left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,3 +129,25 @@ class Result:
     def is_of(self, loaded: Loaded) -> bool:
         """Whether it was made from this model as it is now."""
         return (self.model, self.state) == (loaded.name, loaded.state)
+
+
+@dataclass(frozen=True)
+class Both:
+    """What a look is at. whole: the model as it was loaded; loaded: it, or the smaller one that the recipe makes first;
+    recipe: None for the model itself; key: of the variant; asked: None where no answer is wanted."""
+
+    whole: Loaded
+    loaded: Loaded
+    recipe: Recipe | None
+    key: str
+    asked: Asked | None
+
+
+def seconds_of(loaded: Loaded) -> float:
+    """Return the seconds that making a model smaller took, 0 for one that is whole."""
+    return 0.0 if loaded.shrunk is None else loaded.shrunk.seconds
+
+
+def left_of(loaded: Loaded) -> float | None:
+    """Return the share of the weights that a smaller model has left, None for one that is whole."""
+    return None if loaded.shrunk is None else loaded.shrunk.share_left

@@ -86,13 +86,15 @@ def look(
     asked: Asked | None,
     known: Seen,
     wanted: Wanted = WHOLE,
+    whole: str | None = None,
 ) -> Looking:
     """Look at a model, or at a variant of it.
 
+    whole: the model that it is compared with, itself by default.
     how: makes the variant, None for the dense model itself; variant: where it is made already; asked: None where no
     answer is wanted; known: what need not be measured again. Yields `Made` once, and longer and longer `Seen`.
     """
-    lm = models[name].lm
+    lm, whole_lm = models[name].lm, models[name if whole is None else whole].lm
     with ExitStack() as held:
         if how is None:
             model, fresh = lm, None
@@ -127,12 +129,12 @@ def look(
         if how is None:
             known = replace(known, dense=known.perplexity)
         elif wanted.agreement and known.dense is None:
-            dense = yield from _measure_dense(lm)
+            dense = yield from _measure_dense(whole_lm)
             known = replace(known, dense=dense)
         if how is not None and wanted.agreement and known.agreement is None:
             text = read_text(BUILTIN_EVALUATION)
             length, count = work.EVAL_SEQ_LEN, work.AGREEMENT_WINDOWS
-            agreement = yield from agreement_steps(lm, model, text, seq_len=length, windows=count)
+            agreement = yield from agreement_steps(whole_lm, model, text, seq_len=length, windows=count)
             known = replace(known, agreement=agreement)
     return replace(known, ended=True)
 

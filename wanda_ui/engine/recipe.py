@@ -8,6 +8,7 @@ from typing import Any
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.recipe import PruneSpec
+from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.chats import Document, bytes_of, fingerprint_of
 
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
@@ -28,14 +29,18 @@ PLAIN = Reading()  # what the analysis of every model is made on
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with its reading, which is the plain one where no text is read: the same variant has one name."""
+    """A recipe with its reading, which is the plain one where no text is read: the same variant has one name.
+
+    smaller: what is removed for good first; zeros are then those of the smaller model.
+    """
 
     spec: PruneSpec
     reading: Reading = PLAIN
+    smaller: ShrinkSpec | None = None
 
     def __post_init__(self) -> None:
         """Forget a reading that decides nothing."""
-        if not self.spec.needs_calibration:
+        if not self.spec.needs_calibration and (self.smaller is None or not self.smaller.needs_inputs):
             object.__setattr__(self, "reading", PLAIN)
 
 

@@ -48,8 +48,12 @@ class Told:
 
 
 @torch.no_grad()
-def told_at(models: Models, name: str, variants: Sequence[PackedVariant], asked: Asked, place: Place) -> Steps[Told]:
-    """Run the dense model and some variants of it over a prompt and its answer.
+def told_at(
+    models: Models, name: str, variants: Sequence[tuple[str, PackedVariant]], asked: Asked, place: Place
+) -> Steps[Told]:
+    """Run the dense model and some variants over a prompt and its answer.
+
+    variants: with the name of the model that each is of, the dense one or a smaller one of the same tokens.
 
     Raises InputError for a token that the model does not have, and for more than it reads; ModelError for predictions
     that are not finite.
@@ -64,7 +68,8 @@ def told_at(models: Models, name: str, variants: Sequence[PackedVariant], asked:
     dense: Tensor | None = None
     for number, variant in enumerate([None, *variants]):
         yield Progress("answering", number, 1 + len(variants), "parts")
-        with laid_over(lm, variant) if variant is not None else nullcontext(lm) as model:
+        over = laid_over(models[variant[0]].lm, variant[1]) if variant is not None else nullcontext(lm)
+        with over as model:
             logits = cast(Any, model.model)(ids.to(lm.device), use_cache=False).logits[0]
         best = logits[at - 1].float().softmax(-1).topk(min(MOST_LIKELY, logits.shape[-1]))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -15,6 +15,7 @@ from wanda_ui.gate.download import Download
 from wanda_ui.gate.rules import check_covered
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import Say, speaker
+from wanda_ui.problems import problem_words
 from wanda_ui.settings import Settings
 
 
@@ -73,7 +74,7 @@ class GuardedPage(gr.Blocks):
             request = more.get("request")
             say = speaker(request[0] if isinstance(request, list) else request)
             if isinstance(error, WandaError):
-                raise gr.Error(str(error), print_exception=False) from None
+                raise gr.Error(problem_words(error, say), print_exception=False) from None
             note(f"event {getattr(block_fn, 'name', block_fn)}", error)
             words = say("gate.unexpected", kind=type(error).__name__)
             raise gr.Error(words, print_exception=False) from None

@@ -24,6 +24,7 @@ from wanda_ui.gate.origin import check_from_here
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
+from wanda_ui.problems import problem_words
 
 NAME = body.NAME.pattern
 READ = re.compile(
@@ -187,7 +188,7 @@ class Gate:
             question = partial(request.page.questions[name], asked, request.say)
             answer = await to_thread.run_sync(question, limiter=self._limiter(QUESTIONS_AT_ONCE))
         except WandaError as error:
-            await answers.answer(request.send, 400, str(error), False)
+            await answers.answer(request.send, 400, problem_words(error, request.say), False)
             return
         await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
 
@@ -205,7 +206,7 @@ class Gate:
         try:
             await answer_download(request.receive, request.send, request.headers, found, asks, limiter)
         except WandaError as error:
-            await answers.answer(request.send, 429, str(error), request.plain)
+            await answers.answer(request.send, 429, problem_words(error, request.say), request.plain)
 
     def _limiter(self, most: int, what: str = "questions") -> CapacityLimiter:
         """Return what keeps threads of one kind from taking all cores and all memory together."""

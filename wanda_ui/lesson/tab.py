@@ -18,7 +18,7 @@ from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.inputs import is_number
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, speaker
-from wanda_ui.lesson import address, beside, consequences, kept, sentences, summary, terms, weights
+from wanda_ui.lesson import address, beside, buys, consequences, kept, sentences, summary, terms, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run, UnknownError
 from wanda_ui.lesson.bar import PRESSED, bar
 from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
@@ -146,6 +146,8 @@ def build(context: TabContext) -> Tab:
                     beside.sketch_place(number, step.name)
                 if step.name == beside.BEAT:
                     beside.beat_place(context)
+                if number == len(STEPS):
+                    buys.lay_out(context, number)
             laid.append(parts)
             for control in parts.inputs:
                 control.change(None, inputs=parts.inputs, js=address.remember(number), **LIGHT)

@@ -78,7 +78,7 @@ def build(context: TabContext) -> gr.Textbox:
             label=label("outliers.ablation.draws"),
             elem_id="ablation-draws",
             buttons=[],
-            min_width=120,
+            min_width=210,
         )
         windows = gr.Slider(
             1,
@@ -88,7 +88,7 @@ def build(context: TabContext) -> gr.Textbox:
             label=label("outliers.ablation.windows"),
             elem_id="ablation-windows",
             buttons=[],
-            min_width=120,
+            min_width=210,
         )
     prompt = prompt_box("ablation")
     status = gr.HTML("", elem_id="ablation-status")

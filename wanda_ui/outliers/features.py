@@ -47,7 +47,7 @@ def build(context: TabContext, start: Any) -> None:
                 label=label(f"outliers.features.{name}"),
                 elem_id=f"features-{name}",
                 buttons=[],
-                min_width=170,
+                min_width=210,
             )
             for name, share in (("layers", LAYER_SHARE), ("positions", POSITION_SHARE))
         )

@@ -19,6 +19,7 @@ from wanda_ui.outliers.features import counted
 from wanda_ui.outliers.figures.growth import growth_scatter
 from wanda_ui.outliers.section import Section, buttons, question, section_table
 from wanda_ui.picture import Drawing, picture
+from wanda_ui.problems import problem_words
 from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 100  # of the table; the CSV has them all
@@ -63,7 +64,7 @@ def build(context: TabContext, start: Any) -> None:
         try:
             return {**section.tell(""), **fill(all_runs(), speaker(request))}
         except WandaError as error:
-            return section.tell(markup.problem(str(error)))
+            return section.tell(markup.problem(problem_words(error, speaker(request))))
 
     start(first, plane.title, section.outputs, **LIGHT)
 

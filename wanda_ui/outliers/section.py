@@ -15,6 +15,7 @@ from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, no_change, watched
 from wanda_ui.language import Say, label, speaker
 from wanda_ui.picture import Picture
+from wanda_ui.problems import problem_words
 from wanda_ui.tab_context import TabContext
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class Section:
             try:
                 yield {**self.tell(""), **show(result, say, *given)}
             except WandaError as error:
-                yield self.tell(markup.problem(str(error)))
+                yield self.tell(markup.problem(problem_words(error, say)))
 
         def first(request: gr.Request, name: str, shown: str, *given: object) -> Iterator[Update]:
             if shown or self.context.state.loaded(name) is None:

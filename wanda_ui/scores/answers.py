@@ -51,6 +51,7 @@ class Answers:
         columns = asked.columns_of(given, self.settings())
         if not columns:
             raise InputError("no recipe was given; choose a method")
+        asked.check_whole_size(columns)
         recipes = [column.recipe for column in columns]
         kind = some_text(given.get("kind"), "kind")[:MOST_KIND]
         loaded = self.state.loaded(asked.model_of(given))

@@ -1,0 +1,89 @@
+"""The engine's errors in the reader's language: found by how they are worded, whatever is put in, and all of them."""
+
+import ast
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from wanda_core.checks import check_whole
+from wanda_core.errors import InputError
+from wanda_core.recipe import PruneSpec
+from wanda_ui.language import ENGLISH, LANGUAGES, say, words
+from wanda_ui.problems import MOST_CHARACTERS, PART, translated
+
+ROOT = Path(__file__).resolve().parents[2]
+KOREAN = partial(say, "ko")
+SENTENCES = [key for key in words("en") if key.startswith("error.") and not key.startswith(PART)]
+COVERED = """
+    wanda_core/checks.py wanda_core/evaluation/generation.py wanda_core/evaluation/perplexity.py
+    wanda_core/outliers/ablation.py
+    wanda_core/outliers/features.py wanda_core/outliers/interventions.py wanda_core/outliers/massive.py
+    wanda_core/outliers/sentence.py wanda_core/outliers/super_weight.py wanda_core/pruning/linear_pruner.py
+    wanda_core/text/files.py wanda_ui/app_state.py wanda_ui/compare/asked.py wanda_ui/compare/tab.py
+    wanda_ui/engine/recipe.py wanda_ui/engine/tokens.py wanda_ui/inputs.py
+    wanda_ui/outliers/ablation.py wanda_ui/outliers/protection.py wanda_ui/scores/answers.py wanda_ui/scores/linears.py
+"""
+FOR_PROGRAMS = (  # of these files, said to programs and never to a page
+    "take them with channel_means",
+    "is a table, not plain text",
+    "leads from one name to another",
+    "belongs to a routed expert",
+    "does not exist in",
+    "so they cannot be compared; choose models with the same vocabulary",
+)
+
+
+def filled(text: str, value: str = "x7") -> str:
+    return re.sub(r"\{\w*\}", value, text)
+
+
+@pytest.mark.parametrize("key", SENTENCES)
+def test_a_sentence_is_found_whatever_is_put_in_and_is_itself_in_english(key):
+    names = re.findall(r"\{(\w+)\}", words("en")[key])
+    values = {name: f"<{name}>/1;2" for name in names}
+    sentence = words("en")[key].format(**values)
+    assert translated(sentence, ENGLISH) == sentence
+    assert translated(sentence, KOREAN) == words("ko")[key].format(**values)
+
+
+def raised(path: str) -> list[str]:
+    """The sentences of a file's errors, {} for what is put in; those that are put in as a whole are left out."""
+
+    def template(node: ast.expr) -> str:
+        if isinstance(node, ast.Constant):
+            return str(node.value)
+        if isinstance(node, ast.JoinedStr):
+            return "".join(template(part) for part in node.values)
+        return "{}"
+
+    tree = ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    calls = (node for node in tree if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args)
+    texts = [template(call.args[0]) for call in calls if call.func.id in ("InputError", "ModelError", "StorageError")]
+    return [text for text in texts if text != "{}" and not any(words in text for words in FOR_PROGRAMS)]
+
+
+@pytest.mark.parametrize("path", COVERED.split())
+def test_every_error_of_the_files_that_the_page_asks_is_put_into_korean(path):
+    sentences = raised(path)
+    assert sentences
+    left = [text for text in sentences if translated(filled(text), KOREAN) == filled(text)]
+    assert left == []
+
+
+def test_errors_as_the_engine_raises_them_are_read_in_korean():
+    with pytest.raises(InputError) as error:
+        check_whole("draws", 4, 5, 50)
+    assert translated(str(error.value), KOREAN) == (
+        "무작위로 뽑는 횟수: 5부터 50까지의 정수가 아니에요(4). 그 범위에서 골라 주세요."
+    )
+    with pytest.raises(InputError) as error:
+        PruneSpec(sparsity=1.5)
+    assert translated(str(error.value), KOREAN).startswith("희소도: 0부터 0.95까지의 수가 아니에요(1.5)")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_not_known_stays_as_it_is(language):
+    for sentence in ("somebody's own words", "", "the prompt is empty" * MOST_CHARACTERS):
+        assert translated(sentence, partial(say, language)) == sentence

@@ -1,0 +1,204 @@
+"""A smaller model as a recipe of the page: made once, measured against the whole one, and told as what it is."""
+
+import pytest
+from engine_room import ASKED, READING, server, spoken, stages
+from view_alone import Alone
+from view_events import column, event, looked, told, visitor
+
+from wanda_core.errors import InputError
+from wanda_core.evaluation.generation import generate
+from wanda_core.evaluation.perplexity import agreement, perplexity
+from wanda_core.progress import finish
+from wanda_core.recipe import PruneSpec
+from wanda_core.report.keys import Key
+from wanda_core.report.repeat import Repeat, command, python
+from wanda_core.shrinking.shrink import shrink
+from wanda_core.shrinking.spec import ShrinkSpec
+from wanda_core.text.windows import calibrate
+from wanda_ui.away.take import Take
+from wanda_ui.compare import asked
+from wanda_ui.engine import smaller, work
+from wanda_ui.engine.buying import bought_steps
+from wanda_ui.engine.recipe import PLAIN, Recipe
+from wanda_ui.language import ENGLISH, LANGUAGES, words
+from wanda_ui.settings import Settings
+
+WINDOW = 128
+KEEP = PruneSpec("magnitude", 0.0)
+FIFTH = Recipe(KEEP, READING, ShrinkSpec(neurons=0.25))
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    monkeypatch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+
+
+@pytest.fixture
+def state(tiny_llama):
+    state = server(tiny_llama)
+    yield state
+    assert state.engine.settle()
+
+
+@pytest.fixture
+def plainly(tiny_llama):
+    """The smaller model, made without the page."""
+    reading = {"samples": READING.samples, "seq_len": READING.seq_len, "seed": READING.seed}
+    return shrink(tiny_llama, FIFTH.smaller, calibrate(tiny_llama, **reading)).lm
+
+
+def test_a_look_gives_what_the_smaller_model_gives_alone(state, tiny_llama, plainly):
+    name = next(iter(state.models))
+    said, look = spoken(state.look_steps(name, FIFTH, ASKED))
+    assert {"shrinking", "agreement"} <= stages(said)
+    assert look.seen.perplexity == perplexity(plainly, seq_len=WINDOW, windows=work.EVAL_WINDOWS)
+    (*_, answer) = generate(plainly, ASKED.prompt, **ASKED.settings)
+    assert look.seen.answer == answer
+    compared = agreement(tiny_llama, plainly, seq_len=WINDOW, windows=work.AGREEMENT_WINDOWS)
+    assert look.seen.agreement == compared  # with the whole model, not with itself
+    assert look.seen.dense == perplexity(tiny_llama, seq_len=WINDOW, windows=work.EVAL_WINDOWS)
+    assert look.measured.left == plainly.n_parameters / tiny_llama.n_parameters < 1
+    again, before = spoken(state.look_steps(name, FIFTH, ASKED))
+    assert not stages(again)
+    assert before.kept
+
+
+def test_it_is_made_once_and_the_whole_model_stays_as_it_is(state, tiny_llama, monkeypatch):
+    weights = {name: value.clone() for name, value in tiny_llama.model.state_dict().items()}
+    made = []
+    steps = smaller.shrink_steps
+    monkeypatch.setattr(smaller, "shrink_steps", lambda *given: made.append(given[1]) or steps(*given))
+    name = next(iter(state.models))
+    finish(state.prune_steps(name, FIFTH))
+    finish(bought_steps(state, name, FIFTH))
+    then = Recipe(PruneSpec("magnitude", 0.5), READING, FIFTH.smaller)
+    zeros = finish(state.prune_steps(name, then))
+    assert zeros.variant.report.sparsity == pytest.approx(0.5, abs=0.01)
+    assert made == [FIFTH.smaller]
+    for place in range(3):  # the one unused longest goes
+        finish(state.prune_steps(name, Recipe(KEEP, READING, ShrinkSpec(neurons=0.5, score="random", seed=place))))
+    assert len(state.smaller._models) == smaller.MOST_SMALLER
+    after = tiny_llama.model.state_dict()
+    assert all((after[name] == value).all() for name, value in weights.items())
+
+
+def test_what_it_buys_is_counted_on_the_smaller_model(state, tiny_llama, plainly):
+    found = finish(bought_steps(state, next(iter(state.models)), FIFTH))
+    dense, own = found.footprints
+    assert own.parameters == plainly.n_parameters < dense.parameters == tiny_llama.n_parameters
+    assert own.nbytes == 4 * own.parameters
+    assert own.nonzero == sum(int((p != 0).sum()) for p in plainly.model.parameters())
+    assert all(speed.decode > 0 for speed in found.speeds)
+
+
+def test_a_server_that_borrows_its_gpu_says_so(state):
+    state.lends = True
+    with pytest.raises(InputError, match="on your own machine"):
+        finish(state.prune_steps(next(iter(state.models)), FIFTH))
+
+
+def test_the_view_looks_and_is_told_what_is_left(view):
+    small = column(method="neurons", at=25)
+    messages, _ = looked(view, small, column(1))
+    last = messages[-1]
+    assert "weights left" in last["columns"]["0"]["measured"]
+    assert "zeros" in last["columns"]["1"]["measured"]
+    assert not any("problem" in seen for seen in last["columns"].values())
+    swept = told(view, view.sweep(visitor(), event(small, places=[25, 50])), "sweep")
+    assert [at for at, _ in swept[-1]["points"]["0"]] == [50, 25]
+    assert "problem" not in swept[-1]
+
+
+@pytest.mark.parametrize(("at", "why"), [(95, "0.9"), (0.001, "cannot be removed")])
+def test_a_share_that_no_model_has_is_one_sentence(view, at, why):
+    messages, _ = looked(view, column(method="neurons", at=at))
+    told = messages[-1].get("problem") or messages[-1]["columns"]["0"]["problem"]
+    assert why in told
+
+
+def test_single_weights_of_it_are_not_laid_beside_others(view):
+    masks = told(view, view.masks(visitor(), event(column(), column(1, method="neurons", at=25))), "agreed")
+    assert "other sizes" in masks[-1]["problem"]
+
+
+def test_at_nothing_removed_it_is_the_dense_model(tiny_llama):
+    settings = Settings()
+    assert asked.column_of(column(method="neurons", at=0), settings).recipe == Recipe(KEEP, PLAIN)
+    some = asked.column_of(column(method="neurons", at=20, score="flap"), settings)
+    assert some.recipe.smaller == ShrinkSpec(neurons=0.2, score="flap")
+    assert some.title(ENGLISH) == "Neurons 20%"
+
+
+def test_it_is_taken_away_as_command_and_python_that_make_the_same(state, tmp_path, monkeypatch, plainly):
+    name = next(iter(state.models))
+    take = Take(state, Settings)
+    given = column(method="neurons", at=25)
+    told = take.answer({"model": name, "recipes": [given]}, ENGLISH)
+    (recipe,) = told["recipes"]
+    assert recipe["recipe"] is None
+    assert recipe["why"] == ENGLISH("away.smaller")
+    assert "wanda-lab shrink" in recipe["command"]
+    assert "--neurons 0.25 --samples 2 --seq-len 64" in recipe["command"]
+    assert "wanda.ShrinkSpec(neurons=0.25)" in recipe["python"]
+    with pytest.raises(InputError, match="its command or its Python"):
+        take.chosen({"model": name, "recipe": given}, ENGLISH)
+    spec = ShrinkSpec(0.3, score="flap", update="none", multiple=16)
+    repeat = Repeat("builtin", KEEP, seed=3, text="notes", smaller=spec)
+    assert command(repeat, "out/x") == (
+        "wanda-lab shrink --model builtin --neurons 0.3 --score flap --update none --multiple 16 "
+        "--calibration ./notes --seed 3 --output out/x"
+    )
+    assert "wanda.shrink(dense, spec, calibration)" in python(repeat, "out/x")
+
+
+def test_keys_of_smaller_models_say_nothing_of_zeros():
+    assert Key.parse("neurons,score=flap").score == "flap"
+    assert Key.parse("neurons").label(20) == "20% of the neurons gone"
+    for wrong in ("neurons,order=faithful", "neurons,pattern=2:4", "wanda,score=flap", "neurons,score=size"):
+        with pytest.raises(InputError, match="names no recipe"):
+            Key.parse(wrong)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browser, language):
+    told_words = words(language)
+    view = Alone(browser, language=language)
+    page = view.page
+    assert page.locator("#wl-method option[value=neurons]").inner_text() == told_words["view.method.neurons"]
+    page.locator(".wl-segments input[value='2:4']").check(force=True)
+    page.locator("#wl-method").select_option("neurons")
+    page.locator(".wl-more-button").click()
+    assert page.locator("#wl-strip .wl-segments").is_hidden()
+    assert page.locator("#wl-score").is_visible()
+    assert page.locator("#wl-order").is_hidden()
+    assert page.locator("#prune").inner_text() == told_words["view.shrink"]
+    page.locator("#wl-score").select_option("flap")
+    page.locator("#wl-at").fill("20")
+    page.locator("#wl-at").press("Enter")
+    page.locator("#prune").click()
+    sent = [data for name, data in page.evaluate("calls") if name == "look"][-1]
+    first, second = sent["recipes"]
+    assert (first["key"], first["at"], first["pattern"], first["score"]) == (
+        "neurons,score=flap",
+        20,
+        "unstructured",
+        "flap",
+    )
+    assert (second["method"], second["pattern"]) == ("magnitude", "2:4")  # what stands beside it is as it was
+    message = {"run": sent["run"], "model": "builtin", "ended": True, "progress": None, "prompt": "", "settings": {}}
+    point = {"perplexity": 50.0, "windows": 4, "zeros": 0, "seconds": 20.0}
+    seen = {"ended": True, "key": first["key"], "at": 20, "point": point, "measured": "88% left"}
+    page.evaluate("heard.run", {**message, "columns": {str(first["id"]): seen}})
+    page.wait_for_function("document.querySelector('#finding').textContent.includes('50.0')")
+    said = told_words["view.finding.neurons"].split("{")[0]
+    assert page.locator("#finding").inner_text().startswith(said)
+    assert "20%" in page.locator("#finding").inner_text()
+    page.locator("#wl-method").select_option("wanda")
+    assert page.locator("#wl-score").is_hidden()
+    assert page.locator("#wl-order").is_visible()
+    assert page.evaluate("WandaLab.recipeOf('neurons,order=faithful')") is None
+    assert page.evaluate("WandaLab.recipeOf('wanda,score=flap')") is None
+    assert page.evaluate("WandaLab.keyOf(WandaLab.recipeOf('neurons,score=flap'))") == "neurons,score=flap"
+    assert not view.complaints
+    view.context.close()

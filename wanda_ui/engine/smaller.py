@@ -1,0 +1,86 @@
+"""Smaller models, made of the loaded ones: those that recipes are measured on whose parts are gone and not zero."""
+
+from collections import OrderedDict
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from wanda_core.errors import InputError
+from wanda_core.progress import Steps
+from wanda_core.shrinking.report import Shrunk
+from wanda_core.shrinking.shrink import shrink_steps
+from wanda_core.shrinking.spec import ShrinkSpec
+from wanda_core.text.windows import calibrate
+from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.recipe import KeptTexts, Reading, Recipe
+from wanda_ui.engine.work import Draw, Models
+
+if TYPE_CHECKING:
+    from wanda_ui.app_state import AppState
+
+MOST_SMALLER = 2  # kept; each shares with its whole model what has the same size
+
+
+class SmallerModels:
+    """The smaller models that are kept, by the name of what was made of them; the one unused longest goes."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, Loaded] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, name: str) -> Loaded | None:
+        """Return a model, which counts as used now; None where it is not kept."""
+        with self._lock:
+            if name in self._models:
+                self._models.move_to_end(name)
+            return self._models.get(name)
+
+    def put(self, loaded: Loaded) -> None:
+        """Keep a model."""
+        with self._lock:
+            self._models[loaded.name] = loaded
+            self._models.move_to_end(loaded.name)
+            while len(self._models) > MOST_SMALLER:
+                self._models.popitem(last=False)
+
+
+def base_steps(state: "AppState", whole: Loaded, recipe: Recipe | None) -> Steps[Loaded]:
+    """Return the model that a recipe's zeros are those of: the whole one, or a smaller one, which is made if need be.
+
+    Raises InputError where jobs run in other processes, which do not have the smaller model.
+    """
+    if recipe is None or recipe.smaller is None:
+        return whole
+    name = f"{whole.name}|{whole.state}|{recipe.smaller}|{recipe.reading}"
+    kept = state.smaller.get(name)
+    if kept is not None:
+        return kept
+    if state.lends:
+        raise InputError(
+            "smaller models are not made where a GPU is borrowed for each job; run the lab on your own machine"
+        )
+    draw = drawing(state.texts, recipe.reading) if recipe.smaller.needs_inputs else None
+    job = partial(shrunk, name=whole.name, spec=recipe.smaller, draw=draw)
+    made: Shrunk = yield from state.work_steps(whole, job, ("shrink", whole.name), shared=("shrink", name))
+    loaded = Loaded(made.lm, name, whole.runs_on, shrunk=made.report)
+    state.smaller.put(loaded)
+    return loaded
+
+
+def shrunk(models: Models, name: str, spec: ShrinkSpec, draw: Draw | None) -> Steps[Shrunk]:
+    """Make a smaller model, as a job of the engine."""
+    lm = models[name].lm
+    return (yield from shrink_steps(lm, spec, draw(lm) if draw is not None else None))
+
+
+def drawing(texts: KeptTexts, reading: Reading) -> Draw:
+    """Return what draws a calibration. Raises InputError for a text that is not on the server any more."""
+    text = texts.get(reading.text)
+    return partial(
+        calibrate,
+        text=text,
+        source=None if text is None else "uploaded text",
+        samples=reading.samples,
+        seq_len=reading.seq_len,
+        seed=reading.seed,
+    )

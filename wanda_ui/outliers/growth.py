@@ -24,6 +24,7 @@ from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 100  # of the table; the CSV has them all
 COLUMNS = ("model", "parameters", "times_median", "channel", "at_block", "features", "blocks_share", "text", "when")
+BUILTIN = "built-in text"  # as the engine names the text that comes with it
 PUBLISHED = ("model", "parameters", "features", "layers_share", "positions_share")
 
 
@@ -82,7 +83,7 @@ def show(runs: Runs, say: Say) -> tuple[Drawing, str, str]:
             row.block,
             row.features,
             f"{row.features_share:.0%}",
-            f"{row.text}, {row.samples} × {row.seq_len}",
+            f"{say('leaf.builtin_text') if row.text == BUILTIN else row.text}, {row.samples} × {row.seq_len}",
             row.when[:10],
         ]
         for row in rows[:MOST_ROWS]

@@ -34,7 +34,7 @@ ELSEWHERE = {
 }
 WITHOUT_MODEL = ("app", "sparsity", "site", "report", "push")  # commands
 # Whose options README names.
-OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", "distil")
+OFFERING = ("prune", "profile", "perplexity", "generate", "evaluate", "outliers", "ablate", "sweep", "shrink", "distil")
 OFFERING += WITHOUT_MODEL
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
 

@@ -6,7 +6,7 @@ import pytest
 
 from wanda_ui.language import words
 
-PARTS = ("away", "class", "error", "gate", "leaf", "lesson", "outliers", "page", "status", "view")
+PARTS = ("away", "class", "error", "gate", "leaf", "lesson", "outliers", "page", "status", "try", "view")
 PAGES = ("leaf", "lesson", "outliers", "view")  # each read by itself, so each brings its terms in
 # Particles and endings that have another form after a consonant; whatever follows them keeps its own.
 CHANGING = (
@@ -52,7 +52,7 @@ NAMES = """
     Wanda Lab SparseGPT RIA OWL OBS LLaMA SmolLM LLM int Hugging Face Apple GPU MLP KL Pearson Python Enter HTML JSON
     CSV MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json points csv
     FLAP An CUDA QR RMSNorm model gate up down proj builtin outliers Dettmers pip install wanda lab sweep venv bin
-    python core
+    python core RMS Tab Page Up Down
 """
 
 

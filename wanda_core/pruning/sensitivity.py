@@ -64,7 +64,8 @@ def sensitivity_steps(
 
 def sensitivity_passes(blocks: int, samples: int, seq_len: int) -> float:
     """Tell how often a pass over a calibration of so many windows would fit into the time that the measuring takes, as
-    measured on the built-in model: every block is run for each block before it, and for two sparsities."""
+    counted for the built-in model: every block is run for each block before it and for two sparsities, which is once
+    a block and stream, and the output head, a quarter of a pass, for half of the tokens of every stream."""
     tokens = min(samples, WINDOWS) * min(seq_len, TOKENS)
     return 1.3 * (blocks + 1) * tokens / (samples * seq_len)
 

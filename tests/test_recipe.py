@@ -154,6 +154,7 @@ def test_labels_name_what_is_added():
     assert preset("best", pattern="2:4").label == "Wanda 2:4 + least squares"
     assert PruneSpec("magnitude", update="obs").label == "Magnitude 50% + OBS"
     assert PruneSpec("ria", allocation="owl").label == "RIA 50% OWL"
+    assert preset("best", sparsity=0.6).label == "Wanda 60% measured + least squares"
 
 
 def test_only_methods_that_look_at_weights_alone_need_no_calibration():
@@ -162,6 +163,8 @@ def test_only_methods_that_look_at_weights_alone_need_no_calibration():
         assert not PruneSpec(method).needs_calibration
         assert PruneSpec(method, update="least-squares").needs_calibration
         assert PruneSpec(method, allocation="owl").needs_calibration
+        assert PruneSpec(method, allocation="measured").needs_sensitivities
+        assert not PruneSpec(method, 0, allocation="measured").needs_calibration  # there is nothing to allot
 
 
 @pytest.mark.parametrize(
@@ -212,7 +215,9 @@ def test_presets_yield_to_what_is_given():
     assert preset("paper") == PruneSpec()
     best = preset("best", sparsity=0.6)
     assert (best.order, best.update, best.target, best.solver.rounds) == ("in-flight", "least-squares", 0.6, 2)
-    assert (best.group, best.solver.shrinkage) == ("matrix", 0.3)
+    assert (best.group, best.allocation, best.solver.shrinkage) == ("matrix", "measured", 0.3)
+    assert preset("best", allocation="uniform").allocation == "uniform"
+    assert preset("best", pattern="2:4").allocation == "uniform"  # which fixes every block's sparsity
     assert preset("best", group="row").group == "row"
     assert preset("best", pattern="2:4").group == "row"  # within its 4
     assert preset("best", method="wanda-variant").group == "row"

@@ -40,12 +40,14 @@ PRESETS = {
     each.name: each
     for each in (
         Preset("paper"),  # Wanda as published
-        # Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the mask chosen twice more.
+        # Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the mask chosen twice more;
+        # how much a block loses goes by what that does to the output.
         Preset(
             "best",
             order="in-flight",
             update="least-squares",
             group="matrix",
+            allocation="measured",
             solver=Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5),
         ),
     )

@@ -86,7 +86,8 @@ class Bought:
 
 def same_text(lm: LanguageModel, calibration: Calibration, text: str, source: str) -> Calibration:
     """Draw a calibration of the same size from the half of a text that is not measured, where there is one."""
-    half = text.index("\n", len(text) // 2)
+    middle = len(text) // 2
+    half = middle + max(text[middle:].find("\n"), 0)
     if len(lm.encode(text[:half])) < WINDOWS * WINDOW_TOKENS:
         return calibration
     drawn = {"samples": calibration.samples, "seq_len": calibration.seq_len}

@@ -229,7 +229,7 @@ def test_a_bad_prompt_is_refused(dense):
 
 def test_a_missing_or_unknown_command_is_one_line():
     refused(run(), 2, "Missing command")
-    refused(run("shrink"), 2, "No such command 'shrink'")
+    refused(run("grow"), 2, "No such command 'grow'")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def intercepted(line: str) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         for name, stub in (("check_target", check_target), ("text_of", text_of), ("load", load)):
             patch.setattr(pruning, name, stub)
-        for name in ("folder_of", "check_saveable", "check_room"):
+        for name in ("folder_of", "check_saveable", "check_room", "_note_cost"):
             patch.setattr(pruning, name, lambda *given: None)
         patch.setattr(pruning, "drawn_from", lambda lm, text, source, **how: how)
         patch.setattr("wanda_core.pruning.prune.prune", prune)

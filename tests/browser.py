@@ -69,6 +69,18 @@ def figure(page, element):
     return page.evaluate(DATA, element)
 
 
+def grave(page, context=None):
+    """-> what axe-core finds serious or critical, in words; context: a selector of the part to look at"""
+    from axe_playwright_python.sync_playwright import Axe
+
+    return [
+        f"{rule['id']} ({rule['impact']}): {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
+        for rule in Axe().run(page, context).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
 def zeros(note):
     """The share of zeros that a column's note tells, in percent."""
     return float(re.search(r"([\d.]+)% zeros", note)[1])

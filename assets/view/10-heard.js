@@ -58,12 +58,12 @@
         [state.wanted, state.opening, state.status] = [null, null, null];
         state.problem = message.problem;
         state.gated = message.gated ? { model: message.model, address: message.gated } : null;
-        if (state.chip) state.head(state.chip);
+        if (state.chip) state.head(...state.chip);
         draw();
       }
       if (message.ready) {
-        state.chip = message.chip;
-        state.head(message.chip);
+        state.chip = [message.chip, message.windows];
+        state.head(...state.chip);
         [state.opening, state.gated] = [null, null];
         if (state.wanted) [state.status, state.wanted] = [null, null];
         if (message.model !== state.model) {

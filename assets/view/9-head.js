@@ -40,9 +40,10 @@
   /** The lesson's own part of the address stands there only while the lesson is open; it comes back with it. */
   const ofLesson = (name) => !["model", "r", "at", "ask", "tab", "lang", "kind", "block", "weight", "__theme"].includes(name);
 
-  /** Fill the head. languages: {code: name}; on: {tab(name)}. -> {model(text), tab(name), busy(text)} */
+  /** Fill the head. languages: {code: name}; on: {tab(name)}. -> {model(text, its windows), tab(name), busy(text)} */
   W.head = (element, { languages, language, title }, on) => {
-    const chip = h("span", { class: "wl-model", id: "wl-model-chip" });
+    const [model, windows] = [h("span", {}), h("span", { class: "wl-of-perplexity" })]; // the lesson has windows of its own
+    const chip = h("span", { class: "wl-model", id: "wl-model-chip" }, model, windows);
     const tabs = h("div", { class: "wl-tabs", role: "tablist", "aria-label": W.say("view.tabs") });
     const buttons = W.TABS.map((name) => h("button", { type: "button", role: "tab", id: `nav-${name}`, "data-tab": name, "aria-selected": "false", tabindex: -1, onclick: () => on.tab(name) }, W.say(`page.tab.${name}`)));
     tabs.append(...buttons);
@@ -97,6 +98,6 @@
       }
       document.body.dataset.tab = name;
     };
-    return { tab, get now() { return now; }, model: (text) => W.put(chip, text) };
+    return { tab, get now() { return now; }, model: (text, measured) => { W.put(model, text); W.put(windows, measured ? ` · ${measured}` : ""); } };
   };
 })(window.WandaLab);

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from wanda_core.errors import InputError
 from wanda_core.explain.toy_example import choose, example_inputs, example_matrix
 from wanda_core.progress import finish
 from wanda_core.report import piece as stored
@@ -77,12 +78,14 @@ def test_the_page_is_told_the_steps_and_the_piece_from_the_start(language):
 @pytest.mark.parametrize(
     "data", [None, {}, {"seed": -1}, {"seed": 1.5}, {"seed": "1"}, {"seed": 2**40}, [1], {"seed": True}]
 )
-def test_a_seed_that_is_none_is_drawn_here(data):
-    assert 0 <= beside._seed_of(SimpleNamespace(_data=data)) < beside.SEEDS
+def test_a_seed_that_is_none_is_refused(data):
+    with pytest.raises(InputError, match=r"seed .* is not a whole number from 0 to 2147483647; choose one"):
+        beside.told_whole(SimpleNamespace(_data=data), "seed", 0, beside.MOST_SEED)
 
 
 def test_a_seed_that_a_browser_sends_is_taken():
-    assert beside._seed_of(gr.EventData(None, {"seed": 77})) == 77
+    for given in (77, 77.0):  # JavaScript has one kind of number
+        assert beside.told_whole(gr.EventData(None, {"seed": given}), "seed", 0, beside.MOST_SEED) == 77
 
 
 def test_the_test_is_a_ninth_place_in_the_row_and_in_the_address():

@@ -14,6 +14,8 @@ from wanda_core.errors import InputError
 from wanda_core.progress import Progress, finish
 from wanda_ui.engine import queue
 from wanda_ui.engine.queue import BusyError, Engine, arrived
+from wanda_ui.language import ENGLISH
+from wanda_ui.markup import progress_words
 
 SOON = 60.0  # seconds that nothing takes: others use the machine too
 
@@ -223,12 +225,16 @@ def test_quiet_work_lets_others_go_first_and_goes_on_where_it_was(engine, log):
     assert quiet.began.wait(SOON)
     asked = Visitor(engine, Job("asked", log).let())
     until(lambda: engine.waiting == 1)
+    behind = Visitor(engine, Job("behind", log).let())
+    until(lambda: behind.told)
     assert all(step.total == 0 for step in asked.told)  # nobody is before it
+    words = [progress_words(visitor.told[-1], ENGLISH) for visitor in (asked, behind)]
+    assert words == ["you are next", "1 before you"]  # one place is one visitor's
     quiet.let(1)
-    assert asked.ends() == "asked"
+    assert (asked.ends(), behind.ends()) == ("asked", "behind")
     quiet.let(2)
     assert reader.ends() == "quiet"
-    assert log == ["quiet", "asked"]
+    assert log == ["quiet", "asked", "behind"]
     done = [step.done for step in reader.told if step.stage == "pruning"]
     assert done == sorted(done)  # it did not begin again
 

@@ -6,7 +6,7 @@ import io
 import time
 
 import pytest
-from browser import MINUTE, wait_for, wait_for_address
+from browser import MINUTE, grave, wait_for, wait_for_address
 from playwright.sync_api import expect
 
 from wanda_core.assets import BUILTIN_EVALUATION
@@ -53,12 +53,15 @@ def guess(page, step, name=None):
 
 
 def see(page, step):
-    """Press See; -> finding, explanation, and the seconds until both are there."""
-    shown = [f"#lesson-{step}-finding .wl-finding", f"#lesson-{step}-explanation .wl-explained"]
-    page.evaluate("shown => document.querySelectorAll(shown).forEach(part => part.remove())", ", ".join(shown))
+    """Press See; -> finding, explanation, and the seconds until both are there.
+
+    What Gradio is given again it does not draw again: a mark on the explanation goes once another one is drawn.
+    """
+    explained = f"#lesson-{step}-explanation .wl-explained"
+    page.evaluate("shown => document.querySelector(shown)?.setAttribute('data-earlier', '')", explained)
     began = time.monotonic()
     page.click(f"#lesson-{step}-see")
-    for part in shown:
+    for part in (f"{explained}:not([data-earlier])", f"#lesson-{step}-finding .wl-finding"):
         page.wait_for_selector(part, state="attached")
     seconds = time.monotonic() - began
     return page.inner_text(f"#lesson-{step}-finding"), page.inner_text(f"#lesson-{step}-explanation"), seconds
@@ -103,6 +106,7 @@ def test_every_default_is_answered_and_only_what_was_answered_is_marked(learner)
         wait_for_address(learner, f"lesson={step}")
     assert learner.locator("#lesson-steps [aria-current]").get_attribute("data-step") == "8"
     expect(learner.locator("#lesson-8-picture .wl-answers tr")).to_have_count(5)
+    assert "windows" not in learner.inner_text("#wl-model-chip")  # of the curve; the lesson says its own
     expect(learner.locator("#lesson-3-picture .wl-spike")).to_have_count(1)
 
 
@@ -151,6 +155,34 @@ def test_another_language_keeps_every_answer(learner):
     wait_for(learner, "lesson-run", "8 of 8")
 
 
+def go_to(page, step):
+    page.click(f"#lesson-steps [data-step='{step}']")
+    page.wait_for_selector(f"#lesson-{step} .wl-try", state="visible")
+
+
+def test_another_piece_and_six_questions_come_from_the_model(learner):
+    go_to(learner, 7)
+    wait_for(learner, "lesson-beat", "Stored on")
+    learner.click(".wl-beat-live")
+    wait_for(learner, "lesson-beat", "Measured just now")
+    assert learner.locator(".wl-beat tbody button").count() == 32
+    go_to(learner, 9)
+    learner.click(".wl-exam-draw")
+    learner.wait_for_selector("#lesson-exam fieldset >> nth=5")
+    for place in range(6):
+        learner.locator(f"#lesson-exam fieldset >> nth={place}").locator("input").first.check()
+    wait_for(learner, "lesson-exam", "of 6 right")
+    assert learner.locator("#lesson-exam .wl-exam-right").count() == 6
+
+
+def test_axe_finds_nothing_grave_in_what_a_learner_does(learner):
+    for _ in ("light", "dark"):
+        for step in (2, 6, 7, 9):  # a mask and bars to sketch, a piece to prune, the test
+            go_to(learner, step)
+            assert grave(learner, f"#lesson-{step}") == []
+        learner.click("#theme-switch")
+
+
 def test_cancel_has_the_last_word_and_keeps_what_was_found(learner):
     learner.click("#lesson-steps [data-step='6']")
     learner.wait_for_selector("#lesson-6-see", state="visible")
@@ -187,6 +219,20 @@ def test_own_values_are_measured_and_shared(learner, loaded, state):
     assert f"Your channel 12 at zero: {number(measured)}" in explanation
     kept = {key[2] for key in (*state.lessons._values,)}
     assert {"meet", "without"} <= kept
+
+
+def test_a_steps_figure_and_its_table_are_saved(learner):
+    learner.click("#lesson-steps [data-step='6']")
+    taken = {}
+    for kind in ("csv", "svg"):
+        with learner.expect_download() as download:
+            learner.click(f"#lesson-6-take [data-kind={kind}]")
+        taken[kind] = download.value.path().read_text(encoding="utf-8-sig")
+        assert download.value.suggested_filename.endswith(f"lesson-6.{kind}")
+    rows = list(csv.reader(io.StringIO(taken["csv"])))
+    assert rows[0] == ["what", "channel", "perplexity"]
+    assert ["507", str(round(lesson()["lean"]["zero"]["all"]))] in [row[1:] for row in rows]
+    assert learner.inner_text("#lesson-6-finding").split()[0] in taken["svg"]
 
 
 @pytest.mark.alone

@@ -171,6 +171,7 @@ def test_a_model_is_opened_or_it_is_said_why_not(view, state, monkeypatch):
     [message] = told(view, [update], "opened")
     assert (message["ready"], message["title"], message["dense"]) == (True, "tiny", None)
     assert "float32" in message["chip"]
+    assert "windows of" in message["windows"]
     assert update[view.context.model] == "tiny"
 
     def nothing(name, **_):

@@ -6,15 +6,13 @@ and holds numbers and answers, no words about them.
 
 import argparse
 import os
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from wanda_core.assets import REPLAY
-from wanda_core.errors import StorageError, WandaError, shortened_path
+from wanda_core.errors import StorageError, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.model.builtin import NAME
 from wanda_core.model.loading import load_model
@@ -23,6 +21,7 @@ from wanda_core.report.keys import place_name
 from wanda_core.report.making import run_steps
 from wanda_core.report.plan import DENSE, WHOLE, Plan
 from wanda_core.report.points import Dense
+from wanda_core.report.program import write_aloud
 from wanda_core.report.run import Run, read_run, recipe_of, write_run
 from wanda_core.text.windows import calibrate
 
@@ -61,20 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", default=str(REPLAY), help="the file to write")
     parser.add_argument("--keep", action="store_true", help="measure only the lines whose recipe has changed since")
     given = parser.parse_args(arguments)
-    output = given.output
-    started, seen = time.perf_counter(), -1
 
-    def say(step: Progress) -> None:
-        nonlocal seen
-        if step.done != seen:
-            seen = step.done
-            print(f"{step.number} of {step.total}: {step.detail}", file=sys.stderr, flush=True)
+    def write_anew(heard: Callable[[Progress], object]) -> Path:
+        return write(given.output, heard, read_run(Path(given.output)) if given.keep else None)
 
-    try:
-        target = write(output, say, read_run(Path(output)) if given.keep else None)
-    except WandaError as error:
-        sys.exit(f"error: {error}")
-    print(f"{target}: {target.stat().st_size:,} bytes, {time.perf_counter() - started:.0f} s")
+    write_aloud(write_anew, lambda step: f": {step.detail}")
 
 
 if __name__ == "__main__":

@@ -108,12 +108,12 @@ def told(of: Told, ids: Sequence[int]) -> Message:
     }
 
 
-def chip(about: About | None, say: Say, windows: int, seq_len: int) -> str:
-    """Write which model runs where, and what its perplexity is measured on."""
+def chip(about: About | None, say: Say) -> str:
+    """Write which model runs where."""
     if about is None:
         return say("status.loading")
     device = {"cpu": "CPU", "cuda": "GPU", "mps": say("status.apple")}.get(about.device, about.device)
-    return f"{about.title} · {device} {about.dtype} · {say('view.windows', windows=windows, seq_len=seq_len)}"
+    return f"{about.title} · {device} {about.dtype}"
 
 
 def time_of(seconds: float, say: Say) -> str:

@@ -173,7 +173,8 @@ class View:
                 "model": name,
                 "ready": True,
                 "title": loaded.lm.title,
-                "chip": messages.chip(loaded.about, say, work.EVAL_WINDOWS, work.EVAL_SEQ_LEN),
+                "chip": messages.chip(loaded.about, say),
+                "windows": say("view.windows", windows=work.EVAL_WINDOWS, seq_len=work.EVAL_SEQ_LEN),
                 "dense": messages.dense(loaded.dense),
             }
             yield {**self._tell("opened", told), context.model: loaded.name}

@@ -4,7 +4,6 @@ answers; the server draws the test's items, cuts other pieces, and has none of w
 """
 
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache, partial
@@ -14,24 +13,25 @@ from typing import Any
 import gradio as gr
 
 from wanda_core.assets import PIECE
+from wanda_core.checks import check_whole
 from wanda_core.explain.toy_example import LOUD_INPUT, choose, example_inputs, example_matrix
 from wanda_core.progress import Steps
 from wanda_core.report import exam
 from wanda_core.report.piece import stored_steps
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.gate.arrivals import arrival_of
-from wanda_ui.inputs import is_number
+from wanda_ui.inputs import as_int
 from wanda_ui.jobs import ENGINE, Update, watched
 from wanda_ui.language import label, say, speaker
 from wanda_ui.lesson.answers import Answer
+from wanda_ui.lesson.layout import SLOT
 from wanda_ui.lesson.plan import STEPS
 from wanda_ui.tab_context import TabContext
 
 END = len(STEPS) + 1  # number of the test, in the row of steps and in the address
-BEAT = "cost"  # the step below which a piece is pruned by hand
+BEAT = "masks"  # the step at whose end a piece is pruned by hand
 SKETCHED = ("matrix", "ablate", "cost")  # steps whose answer is sketched first
-SEEDS = 2**31
-SLOT = '<div class="wl-slot"></div>'
+MOST_SEED = 2**31 - 1
 Json = dict[str, Any]
 
 
@@ -90,7 +90,7 @@ def beat_place(context: TabContext) -> None:
     beat, status = _place("beat", "cut"), gr.HTML("", elem_id="lesson-beat-status")
 
     def cut(request: gr.Request, name: str, event: gr.EventData) -> Iterator[Update]:
-        steps = context.state.measurement_steps(name, ("piece", seed := _seed_of(event)), partial(_piece, seed=seed))
+        steps = _cut(context, name, event)
         told = yield from watched(steps, lambda html: {status: html}, speaker(request), arrival=arrival_of(request))
         if told is not None:
             yield {status: "", beat: json.dumps(told)}
@@ -105,7 +105,7 @@ def end(context: TabContext) -> None:
     place, status = _place("exam", "draw"), gr.HTML("", elem_id="lesson-exam-status")
 
     def draw(request: gr.Request, name: str, event: gr.EventData) -> Iterator[Update]:
-        steps = _items(context, name, _seed_of(event))
+        steps = _items(context, name, event)
         told = yield from watched(steps, lambda html: {status: html}, speaker(request), arrival=arrival_of(request))
         if told is not None:
             yield {status: "", place: json.dumps(told)}
@@ -121,15 +121,22 @@ def _place(name: str, event: str) -> gr.HTML:
     )
 
 
-def _seed_of(event: gr.EventData) -> int:
-    """Read the seed that a browser asks with; one of ours where it sent none."""
-    given: Any = (event._data or {}).get("seed") if isinstance(event._data, dict) else None
-    whole = is_number(given) and 0 <= given < SEEDS and float(given).is_integer()
-    return int(given) if whole else random.randrange(SEEDS)
+def told_whole(event: gr.EventData, name: str, least: int, most: int) -> int:
+    """Return the whole number that an event of a script carries. Raises InputError for anything else."""
+    given: Any = as_int(event._data.get(name) if isinstance(event._data, dict) else None)
+    check_whole(name, given, least, most)
+    return int(given)
 
 
-def _items(context: TabContext, name: str, seed: int) -> Steps[Json]:
+def _cut(context: TabContext, name: str, event: gr.EventData) -> Steps[Json]:
+    """Cut the piece that an event asks for."""
+    seed = told_whole(event, "seed", 0, MOST_SEED)
+    return (yield from context.state.measurement_steps(name, ("piece", seed), partial(_piece, seed=seed)))
+
+
+def _items(context: TabContext, name: str, event: gr.EventData) -> Steps[Json]:
     """Draw the test's items from a model, which is opened for the first who asks."""
+    seed = told_whole(event, "seed", 0, MOST_SEED)
     loaded = yield from context.state.open_steps(name)
     assert loaded.analysis is not None  # made by open_steps
     items = exam.draw(loaded.lm, loaded.analysis, seed)

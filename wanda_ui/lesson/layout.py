@@ -11,13 +11,15 @@ from wanda_ui.jobs import Update
 from wanda_ui.language import label
 from wanda_ui.lesson.plan import Control, Slider, Step, Text
 
+SLOT = '<div class="wl-slot"></div>'  # where a script of `assets/lesson` draws
+
 
 @dataclass(frozen=True)
 class StepParts:
     """The components of one step. cancel, back and onward: None where there is nothing to cancel or no such step.
 
-    side: the map; terms: the words that are new in this step; beside: an empty place between the guess and the button,
-    for what a step offers besides.
+    side: the map; terms: the words that are new in this step; beside, below: empty places between the guess and the
+    button, and between the answer and the way on, for what a step offers besides.
     """
 
     side: gr.HTML
@@ -35,6 +37,7 @@ class StepParts:
     picture: gr.HTML
     explanation: gr.HTML
     table: gr.HTML
+    below: gr.Column
 
     @property
     def inputs(self) -> list[Any]:
@@ -82,10 +85,13 @@ def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
         free = gr.Button(label("lesson.free"), elem_id=f"lesson-{number}-free")
     status = gr.HTML("", elem_id=f"lesson-{number}-status")
     finding = gr.HTML("", elem_id=f"lesson-{number}-finding")
+    take = f"window.WandaLab?.lesson?.take(element, {number});"
+    gr.HTML("", html_template=SLOT, js_on_load=take, elem_id=f"lesson-{number}-take", elem_classes="wl-step-take")
     with gr.Row(elem_classes="wl-told"):
         picture = gr.HTML("", elem_id=f"lesson-{number}-picture", elem_classes="wl-lesson-picture")
         explanation = gr.HTML("", elem_id=f"lesson-{number}-explanation", elem_classes="wl-lesson-text")
     table = gr.HTML("", elem_id=f"lesson-{number}-table")
+    below = gr.Column(elem_id=f"lesson-{number}-below")
     with gr.Row(elem_classes="wl-buttons wl-onward"):
         back = gr.Button(label("lesson.back"), elem_id=f"lesson-{number}-back") if number > 1 else None
         onward = gr.Button(label("lesson.next"), elem_id=f"lesson-{number}-next")
@@ -105,6 +111,7 @@ def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
         picture=picture,
         explanation=explanation,
         table=table,
+        below=below,
     )
 
 

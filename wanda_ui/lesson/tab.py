@@ -15,7 +15,6 @@ from wanda_core.errors import WandaError
 from wanda_core.progress import Steps, finish
 from wanda_ui import markup
 from wanda_ui.gate.arrivals import arrival_of
-from wanda_ui.inputs import is_number
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, watched
 from wanda_ui.language import Say, speaker
 from wanda_ui.lesson import address, beside, buys, consequences, kept, sentences, summary, terms, weights
@@ -144,10 +143,11 @@ def build(context: TabContext) -> Tab:
                 parts = lay_out(number, step)
                 with parts.beside:
                     beside.sketch_place(number, step.name)
-                if step.name == beside.BEAT:
-                    beside.beat_place(context)
-                if number == len(STEPS):
-                    buys.lay_out(context, number)
+                with parts.below:
+                    if step.name == beside.BEAT:
+                        beside.beat_place(context)
+                    if number == len(STEPS):
+                        buys.lay_out(context, number)
             laid.append(parts)
             for control in parts.inputs:
                 control.change(None, inputs=parts.inputs, js=address.remember(number), **LIGHT)
@@ -171,9 +171,7 @@ def build(context: TabContext) -> Tab:
         }
 
     def gone(request: gr.Request, values: dict[Component, Any], event: gr.EventData) -> Update:
-        number: Any = (event._data or {}).get("step")
-        known = is_number(number) and number in range(1, beside.END + 1)
-        return going(request, values, int(number) if known else values[now])
+        return going(request, values, beside.told_whole(event, "step", 1, beside.END))
 
     there: dict[str, Any] = {"inputs": {run, now}, "outputs": [walkthrough, now, steps_row], **LIGHT}
     asked = [*chain(*(parts.inputs for parts in laid))]

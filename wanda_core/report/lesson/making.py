@@ -6,16 +6,14 @@
 import argparse
 import json
 import os
-import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wanda_core.assets import BUILTIN_EVALUATION, LESSON
-from wanda_core.errors import WandaError
 from wanda_core.machine.paths import path_of
 from wanda_core.model.builtin import NAME
 from wanda_core.model.language_model import LanguageModel
@@ -26,6 +24,7 @@ from wanda_core.report.files import check_writable, write_text
 from wanda_core.report.lesson import consequences, sentences
 from wanda_core.report.lesson.plan import FORMAT, OTHER_SENTENCE, SENTENCE
 from wanda_core.report.making import today
+from wanda_core.report.program import write_aloud
 from wanda_core.text.chats import fingerprint_of
 from wanda_core.text.files import read_text
 from wanda_core.text.windows import calibrate
@@ -87,19 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m wanda_core.report.lesson.making", description=__doc__)
     parser.add_argument("--output", default=str(LESSON), help="the file to write")
     output = parser.parse_args(arguments).output
-    started, seen = time.perf_counter(), -1
-
-    def say(step: Progress) -> None:
-        nonlocal seen
-        if step.done != seen:
-            seen = step.done
-            print(f"lesson: {step.number} of {step.total}", file=sys.stderr, flush=True)
-
-    try:
-        target = write(output, say)
-    except WandaError as error:
-        sys.exit(f"error: {error}")
-    print(f"{target}: {target.stat().st_size:,} bytes, {time.perf_counter() - started:.0f} s")
+    write_aloud(partial(write, output))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ What is let through was checked whole; what is not gets one sentence in the visi
 the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -223,20 +224,28 @@ class Gate:
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
-        size = 0
+        size, stalled = 0, False
 
         async def counted() -> Any:
-            nonlocal size
-            message = await request.receive()
+            nonlocal size, stalled
+            try:
+                async with asyncio.timeout(body.MOST_SECONDS):
+                    message = await request.receive()
+            except TimeoutError:
+                stalled = True
+                raise MultiPartException("it does not go on") from None  # as below
             size += len(message.get("body", b""))
             if size > most + FORM_BYTES:
                 raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
             return message
 
         large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
+        slow = request.say("gate.slow", seconds=body.MOST_SECONDS)
 
         def refuse(status: int) -> tuple[int, str] | None:
-            return None if status < 400 else (413, large) if size > most else (400, wrong)
+            if status < 400:
+                return None
+            return (408, slow) if stalled else (413, large) if size > most else (400, wrong)
 
         try:
             send = answers.replacing(request.send, refuse, request.plain)

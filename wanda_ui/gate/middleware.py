@@ -23,6 +23,7 @@ from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here
 from wanda_ui.gate.refusal import RefusedError, quoted
+from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 from wanda_ui.problems import problem_words
@@ -59,6 +60,7 @@ class Gate:
         self.app = app
         self._rates: dict[int, rate.Rate] = {}
         self._limiters: dict[str, CapacityLimiter] = {}
+        self._visitors = Visitors()
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -124,16 +126,26 @@ class Gate:
     async def _read(self, request: "_Request") -> None:
         """Let a page, a file or a stream be read."""
         path, query = request.scope["path"], request.query
-        if path.startswith("/gradio_api/file=") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", path.partition("=")[2]):
+        file = path.removeprefix("/gradio_api/file=")
+        if file != path and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", file):
             raise RefusedError(404, "path", path=quoted(path))
+        if file != path and rules.is_among_uploads(file) and not self._visitors.has_uploaded(file, request.headers):
+            raise RefusedError(404, "path", path=quoted(path))
+        if path.startswith("/gradio_api/heartbeat/"):
+            self._visitors.check_session(path.rpartition("/")[2], request.headers)
         if path == "/gradio_api/upload_progress" and not body.NAME.fullmatch(query.get("upload_id", "")):
             raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/queue/data":
             session = query.get("session_hash", "")
+            if body.NAME.fullmatch(session):
+                self._visitors.check_session(session, request.headers)
             if session not in request.page._queue.pending_messages_per_session:
                 await answers.lost_session(request.send, request.say("gate.lost"))
                 return
-        await self.app(request.scope, request.receive, request.send)
+        send = request.send
+        if path in ("", "/"):
+            send = with_cookie(send, request.headers, request.scope["scheme"])
+        await self.app(request.scope, request.receive, send)
 
     async def _event(self, request: "_Request", queued: bool) -> None:
         """Check an event: who asks, for what, and every value; then write on it when it came."""
@@ -142,6 +154,7 @@ class Gate:
         event = body.parse(raw, request.headers)
         body.check_keys(event, {"data", "fn_index", "session_hash"}, {"event_data", "trigger_id"})
         session = body.check_name(event, "session_hash")
+        self._visitors.check_session(session, request.headers)
         asked = _event_of(page, event["fn_index"])
         if event["fn_index"] in page.tools:
             check_from_here(request.headers, page.server_name)
@@ -151,6 +164,7 @@ class Gate:
         if trigger is not None and (type(trigger) is not int or trigger not in {page._id, *page.blocks}):
             raise RefusedError(400, "trigger", value=quoted(trigger))
         rules.check_event_data(event.get("event_data"))
+        self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
         state = page.state_holder.session_data.get(session)
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
@@ -249,7 +263,8 @@ class Gate:
 
         try:
             send = answers.replacing(request.send, refuse, request.plain)
-            await self.app(request.scope, counted, send)
+            noted = partial(self._visitors.uploaded, headers=request.headers)
+            await self.app(request.scope, counted, answers.heard(send, noted))
         except Exception as error:  # a form that Gradio cannot read
             log.error("an upload failed: %s", where(error))
             raise RefusedError(400, "form") from None
@@ -263,6 +278,7 @@ class Gate:
         for key in needed - {"fn_index"}:
             body.check_name(ended, key)
         if "fn_index" in needed:
+            self._visitors.check_session(ended["session_hash"], request.headers)
             _event_of(request.page, ended["fn_index"])
         await self.app(request.scope, _again(raw, request.receive), request.send)
 

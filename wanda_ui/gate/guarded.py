@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Any, Protocol
 
 import gradio as gr
+from gradio.components import Component
 
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.network import Class
@@ -60,7 +61,13 @@ class GuardedPage(gr.Blocks):
         """Set what the page allows, once all events are there. Raises LookupError where an input has no rule."""
         check_covered(self)
         self.settings = settings
+        # At every message of any event Gradio's page looks through its whole tree for every component that ever was to
+        # show an event's progress, by default all outputs: a look at two recipes cost a minute of the browser's time.
+        # None of them shows any, so the first one stands for all.
+        components = [block for block in self.blocks.values() if isinstance(block, Component)]
+        place = [component for component in components if not isinstance(component, gr.State)][:1] or None
         for event in self.fns.values():
+            event.show_progress_on = place
             if inspect.isgeneratorfunction(event.fn):
                 event.fn = answered(event.fn)
 

@@ -33,7 +33,7 @@ from wanda_ui.compare import runs
 from wanda_ui.engine import work
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.engine.tokens import Place
-from wanda_ui.gate import body
+from wanda_ui.gate import body, guarded, visitors
 from wanda_ui.outliers.sentence import read
 
 LINE = "Memory and time"
@@ -136,11 +136,12 @@ def test_a_day_of_loading_pruning_and_taking_away_leaves_memory_where_it_was(
 ):
     folders = [shutil.copytree(dense, tmp_path / f"model{number}") for number in range(3)]
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setattr(runs, "MOST_VISITORS", WARM)
+    for where, bound_of in ((runs, "MOST_VISITORS"), (visitors, "MOST_SESSIONS"), (guarded.Sessions, "MOST")):
+        monkeypatch.setattr(where, bound_of, WARM)  # what is bounded is full by then
     state, clock, memory, threads = AppState(), [0.0], [], []
     state.tickets.clock = lambda: clock[0]
     with serving(state) as (page, address), closing(Raw(address)) as raw:
-        page.app.state_holder.capacity = page._queue.ANALYTICS_MAX_EVENTS = WARM  # what is bounded is full by then
+        page.app.state_holder.capacity = page._queue.ANALYTICS_MAX_EVENTS = WARM
         numbers = {event.name: number for number, event in page.fns.items() if event.collects_event_data}
         for cycle in range(WARM + CYCLES[whole]):
             if cycle == WARM:

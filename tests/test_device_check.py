@@ -77,7 +77,13 @@ def test_what_would_not_fit_into_the_budget_is_left_out_and_said():
     small, large = replace(TINY, name="small"), replace(TINY, name="large", blocks=40)
     ran = []
     found = list(
-        each_shape("a check", [small, large], budget, lambda shape: ran.append(shape.name) or [Row("a", "", "", "")])
+        each_shape(
+            "a check",
+            [small, large],
+            budget,
+            lambda shape: ran.append(shape.name) or [Row("a", "", "", "")],
+            lambda shape: shape.weights,
+        )
     )
     assert ran == ["small"]
     assert found[-1].verdict == "left out"
@@ -88,7 +94,7 @@ def test_what_a_device_cannot_do_becomes_a_row_that_is_bad():
     def fails(shape):
         raise RuntimeError("no kernel | here\nmore")
 
-    (row,) = each_shape("a check", [TINY], Budget(3600), fails)
+    (row,) = each_shape("a check", [TINY], Budget(3600), fails, lambda shape: shape.weights)
     assert (row.bad, row.verdict) == (True, "FAILED: no kernel / here")
 
 

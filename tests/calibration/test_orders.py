@@ -1,6 +1,7 @@
 """The three orders of work against oracles that hook a model, and what a cancelled run leaves."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from oracle import catch_first_block, mask_rows, matrices_of, put_back, scaler_r
 
 from wanda_core.calibration import batching, orders
 from wanda_core.calibration.in_flight import in_flight
+from wanda_core.calibration.lockstep import Lockstep
 from wanda_core.calibration.profile import Profile, check_matches, load_profile, profile, save_profile
 from wanda_core.errors import InputError, ModelError
 from wanda_core.methods import METHODS
@@ -207,6 +209,15 @@ def test_cancelled_in_the_middle_nothing_is_left(tiny_llama, calibration, recipe
     assert all(torch.equal(a, b) for a, b in zip(before, tiny_llama.model.parameters(), strict=True))
     assert not any(m._forward_pre_hooks for m in tiny_llama.model.modules())
     assert not any("forward" in vars(m) for m in tiny_llama.model.modules())
+
+
+def test_the_threads_of_the_first_block_serve_the_others(tiny_llama, calibration, monkeypatch):
+    monkeypatch.setattr(batching, "BATCH_TOKENS", 0)
+    seen, run = set(), Lockstep._run
+    monkeypatch.setattr(Lockstep, "_run", lambda self, batch: seen.add(threading.current_thread()) or run(self, batch))
+    prune(tiny_llama, PruneSpec("wanda", 0.5, order="in-flight"), calibration)
+    assert len(seen) == calibration.samples < calibration.samples * len(tiny_llama.linears)
+    assert not any(thread.is_alive() for thread in seen)
 
 
 def test_what_a_visit_raises_comes_out_and_ends_every_thread(own_llama, calibration):

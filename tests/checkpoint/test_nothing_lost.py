@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wanda_core.calibration.profile import profile, save_profile
@@ -131,6 +131,7 @@ def test_after_a_success_or_a_refusal(template, tmp_path_factory, laid, earlier,
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @settings(max_examples=12)
+@example(laid=[], later=["notes.txt", ".out.unfinished/state.json"], earlier=False, kill_at=1)
 @given(places, places, st.booleans(), st.integers(1, 22))
 def test_after_a_kill_and_after_the_run_that_goes_on(template, tmp_path_factory, laid, later, earlier, kill_at):
     root = tmp_path_factory.mktemp("user") / "work"

@@ -54,7 +54,7 @@ def test_what_is_written_is_what_the_model_finds_likeliest_and_nothing_is_left_c
         finish(speed_steps([tiny_llama], IDS, new=3, rounds=1))
     finally:
         handle.remove()
-    ids, expected = IDS, []
+    ids, expected = IDS.to(tiny_llama.device), []
     for _ in range(3):
         ids = torch.cat([ids, tiny_llama.model(ids).logits[:, -1].argmax(-1, keepdim=True)], 1)
         expected.append(int(ids[0, -1]))

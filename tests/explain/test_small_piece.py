@@ -74,7 +74,7 @@ def test_a_piece_of_a_model_loses_what_the_model_loses(tiny_llama):
     inputs = []
     handle = linear.module.register_forward_pre_hook(lambda module, args: inputs.append(args[0].flatten(0, 1)))
     with torch.no_grad():
-        tiny_llama.model(calibration.ids[:4])
+        tiny_llama.model(calibration.ids[:4].to(tiny_llama.device))
     handle.remove()
     X = torch.cat(inputs)[:, list(cut.columns)].double()
     removed = mask_by(cut, "wanda")

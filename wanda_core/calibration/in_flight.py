@@ -4,7 +4,8 @@ All sequences go through a block in one call where they are few, else batch by b
 may run beside, linear by linear.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import repeat
@@ -53,22 +54,25 @@ def in_flight(
     dense_calls, dense_hidden = dense_blocks.start(ids) if dense_blocks else ([], [])
     batches = Batches(blocks.tried)
     arrivals = Arrivals(visit, calibration.samples, gram)
-    # The dense blocks in step with the pruned ones, or None for each without a dense model: `repeat` has no end.
-    for (index, block, linears), dense_step in zip(blocks, dense_blocks or repeat(None)):  # noqa: B905
-        step = Progress("pruning", index, len(blocks), "blocks")
-        yield step
-        size = batches.size(block, calls[index], linears, singly(hidden))
-        pruned_run = BlockRun(block, calls[index], linears, hidden)
-        dense_run = BlockRun(dense_step[1], dense_calls[index], dense_step[2], dense_hidden) if dense_step else None
-        arrivals.begin_block()
-        if distributed.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
-            hidden, dense_hidden = _in_one_call(pruned_run, dense_run, arrivals.arrive)
-        else:
-            hidden, dense_hidden = yield from _in_lockstep(pruned_run, dense_run, size, arrivals.arrive, step)
-        arrivals.finish_block(linears)
-        if index + 1 < len(blocks):
-            hidden = blocks.carry(hidden)
-            dense_hidden = dense_blocks.carry(dense_hidden) if dense_blocks else []
+    with ThreadPoolExecutor(2 * max(1, len(ids)), "lockstep") as threads:  # one starts only when a batch needs it
+        # The dense blocks in step with the pruned ones, or None for each without a dense model: `repeat` has no end.
+        for (index, block, linears), dense_step in zip(blocks, dense_blocks or repeat(None)):  # noqa: B905
+            step = Progress("pruning", index, len(blocks), "blocks")
+            yield step
+            size = batches.size(block, calls[index], linears, singly(hidden))
+            pruned_run = BlockRun(block, calls[index], linears, hidden)
+            dense_run = BlockRun(dense_step[1], dense_calls[index], dense_step[2], dense_hidden) if dense_step else None
+            arrivals.begin_block()
+            if distributed.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
+                hidden, dense_hidden = _in_one_call(pruned_run, dense_run, arrivals.arrive)
+            else:
+                hidden, dense_hidden = yield from _in_lockstep(
+                    pruned_run, dense_run, size, arrivals.arrive, step, threads
+                )
+            arrivals.finish_block(linears)
+            if index + 1 < len(blocks):
+                hidden = blocks.carry(hidden)
+                dense_hidden = dense_blocks.carry(dense_hidden) if dense_blocks else []
     yield Progress("pruning", len(blocks), len(blocks), "blocks")
     return arrivals.norms
 
@@ -87,11 +91,12 @@ def _in_one_call(pruned: BlockRun, dense: BlockRun | None, arrive: Arrive) -> tu
 
 
 def _in_lockstep(
-    pruned: BlockRun, dense: BlockRun | None, size: int, arrive: Arrive, step: Progress
+    pruned: BlockRun, dense: BlockRun | None, size: int, arrive: Arrive, step: Progress, threads: Executor
 ) -> Steps[tuple[list[Tensor], list[Tensor]]]:
     """Run a block over calls of `size` sequences that wait for each other at every linear, both streams together.
 
-    step: the progress of this block. -> outputs of the pruned and the dense stream.
+    step: the progress of this block; threads: room for one a call of both streams. -> outputs of the pruned and the
+    dense stream.
     """
     dense_inputs: dict[str, list[Tensor]] = {}
     dense_hidden: list[Tensor] = []
@@ -101,11 +106,15 @@ def _in_lockstep(
         for sequence, x in enumerate(singly(dense.hidden)):
             dense_hidden += at_once(dense.block, dense.call, comparable, x, _keep_in(dense_inputs), sequence)
         dense = None
-    lockstep = Lockstep(pruned.block, pruned.call, pruned.linears, regrouped(pruned.hidden, size))
-    dense_lockstep = Lockstep(dense.block, dense.call, dense.linears, regrouped(dense.hidden, size)) if dense else None
-    for linear, inputs, from_dense in _paired(lockstep, dense_lockstep):
-        yield Progress(step.stage, step.done, step.total, step.unit, linear.kind)
-        arrive(linear, inputs, from_dense or dense_inputs.get(linear.name))
+    lockstep, dense_lockstep = (
+        Lockstep(run.block, run.call, run.linears, regrouped(run.hidden, size), threads) if run else None
+        for run in (pruned, dense)
+    )
+    assert lockstep is not None
+    with closing(_paired(lockstep, dense_lockstep)) as steps:  # whatever happens, no thread may go on waiting
+        for linear, inputs, from_dense in steps:
+            yield Progress(step.stage, step.done, step.total, step.unit, linear.kind)
+            arrive(linear, inputs, from_dense or dense_inputs.get(linear.name))
     return lockstep.outputs, dense_lockstep.outputs if dense_lockstep else dense_hidden
 
 
@@ -114,15 +123,16 @@ def _keep_in(inputs_by_name: dict[str, list[Tensor]]) -> Callable[[Linear, list[
     return lambda linear, inputs: inputs_by_name.setdefault(linear.name, []).extend(inputs)
 
 
-def _paired(pruned: Lockstep, dense: Lockstep | None) -> Iterator[tuple[Linear, list[Tensor], list[Tensor] | None]]:
+def _paired(pruned: Lockstep, dense: Lockstep | None) -> Generator[tuple[Linear, list[Tensor], list[Tensor] | None]]:
     """Go through two streams linear by linear, or through the pruned one alone.
 
     -> linear of the pruned model, its inputs, the dense stream's or None. Raises ModelError when the streams reach
     different linears, or with inputs of other shapes.
     """
     if dense is None:
-        for linear, inputs in pruned:
-            yield linear, inputs, None
+        with closing(iter(pruned)) as steps:
+            for linear, inputs in steps:
+                yield linear, inputs, None
         return
     with closing(iter(pruned)) as pruned_steps, closing(iter(dense)) as dense_steps:
         for (linear, inputs), (dense_linear, dense_inputs) in zip(pruned_steps, dense_steps, strict=True):

@@ -2,12 +2,13 @@
 
 So a linear can be pruned when its inputs for the whole calibration set are known and before it is used, though the
 set is run in batches that fit in memory. Every batch has a thread of its own, but only one runs at any time. A set
-that fits in one call needs no threads, and is a third faster without: each thread has its own workers on the cores.
+that fits in one call needs no threads, and is a third faster without: each thread has its own workers on the cores. On
+a GPU a new thread costs a handle of the library that multiplies matrices, so threads serve block after block.
 """
 
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, wait
 from typing import Any
 
 import torch
@@ -49,11 +50,13 @@ class Lockstep:
     are reached; a linear is used only when the iteration goes on. `outputs` holds the block's outputs afterwards.
 
     Several processes stop at the same linears: one with no batch waiting there hands out an empty list of inputs.
-    Leaving the iteration early ends all threads; the hooks are gone in any case.
+    threads: has room for one thread a batch. Leaving the iteration early frees them; the hooks are gone in any case.
     """
 
-    def __init__(self, block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor]) -> None:
-        self.block, self.call, self.linears, self.inputs = block, call, linears, inputs
+    def __init__(
+        self, block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor], threads: Executor
+    ) -> None:
+        self.block, self.call, self.linears, self.inputs, self.threads = block, call, linears, inputs, threads
         self.outputs: list[Tensor] = []
         self._own = threading.local()  # of a thread: which batch it runs
         self._turns = [threading.Semaphore(0) for _ in inputs]  # released to let a batch run
@@ -66,31 +69,31 @@ class Lockstep:
         handles = [
             linear.module.register_forward_pre_hook(self._wait_at(place)) for place, linear in enumerate(self.linears)
         ]
-        with ThreadPoolExecutor(len(self.inputs), "lockstep") as threads:
-            jobs = [threads.submit(self._run, batch) for batch in range(len(self.inputs))]
-            try:
-                running = list(range(len(jobs)))
-                while True:
-                    for batch in running:
-                        self._turns[batch].release()
-                        self._paused.acquire()
-                        if batch not in self._waiting:
-                            jobs[batch].result()  # raises what the block raised
-                    finished = len(self.linears)
-                    place = distributed.least(min((at for at, _ in self._waiting.values()), default=finished))
-                    if place == finished:
-                        break
-                    running = [batch for batch, (at, _) in self._waiting.items() if at == place]
-                    yield self.linears[place], [self._waiting[batch][1] for batch in running]
-                    for batch in running:
-                        del self._waiting[batch]
-                self.outputs = [output for job in jobs if (output := job.result()) is not None]
-            finally:
-                self._leaving = True
-                for turn in self._turns:
-                    turn.release()
-                for handle in handles:
-                    handle.remove()
+        jobs = [self.threads.submit(self._run, batch) for batch in range(len(self.inputs))]
+        try:
+            running = list(range(len(jobs)))
+            while True:
+                for batch in running:
+                    self._turns[batch].release()
+                    self._paused.acquire()
+                    if batch not in self._waiting:
+                        jobs[batch].result()  # raises what the block raised
+                finished = len(self.linears)
+                place = distributed.least(min((at for at, _ in self._waiting.values()), default=finished))
+                if place == finished:
+                    break
+                running = [batch for batch, (at, _) in self._waiting.items() if at == place]
+                yield self.linears[place], [self._waiting[batch][1] for batch in running]
+                for batch in running:
+                    del self._waiting[batch]
+            self.outputs = [output for job in jobs if (output := job.result()) is not None]
+        finally:
+            self._leaving = True
+            for turn in self._turns:
+                turn.release()
+            wait(jobs)
+            for handle in handles:
+                handle.remove()
 
     def _run(self, batch: int) -> Tensor | None:
         """Run one batch in a thread of its own, whenever it is its turn. -> the block's output, None when stopped."""

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
 from wanda_core.errors import InputError, ModelError
-from wanda_core.machine.matmul import FasterLinear
+from wanda_core.machine.matmul import faster_linear
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
@@ -204,7 +204,7 @@ def _mean_cross_entropy(lm: LanguageModel, ids: Tensor) -> float:
 
 def _logits(lm: LanguageModel, ids: Tensor) -> Tensor:
     """ids int64 (1, L) -> what is predicted after each token but the last, (L - 1, V)."""
-    with FasterLinear():
+    with faster_linear(ids.device):
         return cast(Tensor, lm.model(ids, use_cache=False).logits[0, :-1])
 
 

@@ -74,7 +74,7 @@ def score_grid(linears: list[Linear], norms: Mapping[str, Tensor] | None) -> Gri
     share = torch.stack(
         [_counts(row, edges) / linear.weight.numel() for row, linear in zip(logs, linears, strict=True)]
     )
-    median = torch.stack([row.median() if len(row) else torch.tensor(float("nan")) for row in logs]).cpu()
+    median = torch.stack([row.median().cpu() if len(row) else torch.tensor(float("nan"), device="cpu") for row in logs])
     return Grid(share, edges, median, tuple(x.block for x in linears))
 
 

@@ -254,8 +254,11 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
     fresh = RunState(folder, json.loads(json.dumps(about)))
     why = ""
     if (folder / STATE).exists():
+        data = (folder / STATE).read_bytes()
+        if data and not data.startswith(b"{"):  # a run's own, even torn, begins so
+            raise StorageError(f"{shortened_path(folder / STATE)} is not what a run wrote there; move it elsewhere")
         try:
-            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            state = json.loads(data)
             why = _difference(state["about"], fresh.about) or _damage(folder, state)
             if not why:
                 reports = [LinearReport(**{**saved, "shape": tuple(saved["shape"])}) for saved in state["reports"]]

@@ -11,7 +11,7 @@ everything to torch.
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -206,6 +206,11 @@ class FasterLinear(TorchFunctionMode):
         if func is nn.functional.linear and not (kwargs or {}).keys() - {"bias"}:
             return linear(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def faster_linear(device: torch.device) -> AbstractContextManager[Any]:
+    """Context manager: `FasterLinear` where it can help, nothing on a GPU, where every operation would pay for it."""
+    return FasterLinear() if device.type == "cpu" else nullcontext()
 
 
 def unwatched() -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
-from wanda_core.machine.matmul import FasterLinear
+from wanda_core.machine.matmul import faster_linear
 from wanda_core.model import experts
 
 
@@ -42,7 +42,7 @@ class BlockCall:
         sequence: which one `hidden` is, from 0, where each has arguments of its own.
         """
         call = self.own[sequence] if self.own else self
-        with FasterLinear(), experts.watched(block):  # the watch sees every product first
+        with faster_linear(hidden.device), experts.watched(block):  # the watch sees every product first
             return hidden_states(block(hidden, *call.args, **call.kwargs))
 
     @property

@@ -18,7 +18,7 @@ from torch import Tensor
 from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.perplexity import Text
-from wanda_core.machine.matmul import FasterLinear
+from wanda_core.machine.matmul import faster_linear
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.outliers.hooks import block_outputs, passes_begin
@@ -128,7 +128,7 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
 
     for number, sample in enumerate(calibration.ids):
         yield Progress("channel-means", number, calibration.samples, "samples")
-        with block_outputs(blocks, add), FasterLinear():
+        with block_outputs(blocks, add), faster_linear(lm.device):
             lm.model(sample[None].to(lm.device), use_cache=False)
     yield Progress("channel-means", calibration.samples, calibration.samples, "samples")
     return torch.stack(sums).div(calibration.samples).float()

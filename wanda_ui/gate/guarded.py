@@ -30,6 +30,21 @@ class Assistants(Protocol):
         """Answer a request."""
 
 
+class Sessions(dict[str, set[str]]):
+    """The events of each session that have not ended. Of sessions without any the latest stay, as many as Gradio keeps
+    messages of; Gradio itself would keep them all."""
+
+    MOST = 2000
+
+    def __setitem__(self, session: str, events: set[str]) -> None:
+        """Add a session, and let the oldest go that wait for nothing."""
+        super().__setitem__(session, events)
+        if len(self) > self.MOST:
+            idle = [name for name, waiting in self.items() if not waiting and name != session]
+            for name in idle[: len(self) - self.MOST]:
+                del self[name]
+
+
 class GuardedPage(gr.Blocks):
     """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises.
 
@@ -50,6 +65,12 @@ class GuardedPage(gr.Blocks):
         self.tools: frozenset[int] = frozenset()
         self.assistants: Assistants | None = None
         self.joined: Class | None = None
+
+    def queue(self, *given: Any, **more: Any) -> "GuardedPage":
+        """Set the queue, as Gradio does, with a bound on what is kept of sessions."""
+        super().queue(*given, **more)
+        self._queue.pending_event_ids_session = Sessions()
+        return self
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -43,7 +43,11 @@ def shrink(
         option("Share of the attention heads to remove, in groups that share keys and values.", metavar="SHARE"),
     ] = None,
     blocks: Annotated[
-        int | None, option("How many whole blocks to remove, those that change the hidden state least.")
+        str | None,
+        option(
+            "How many whole blocks to remove, those that change the hidden state least; below 1 the share of them.",
+            metavar="N|SHARE",
+        ),
     ] = None,
     score: Annotated[
         str, option(f"Which neurons or heads go, by their score: {', '.join(SCORES)}. Default: wanda.", metavar="NAME")
@@ -82,7 +86,7 @@ def shrink(
     as_json: Json = False,
 ) -> None:
     """Remove parts of a model for good and save it as a Hugging Face folder that is smaller and faster anywhere."""
-    given: dict[str, Any] = {"neurons": number_in(neurons), "heads": number_in(heads), "blocks": blocks}
+    given: dict[str, Any] = {"neurons": number_in(neurons), "heads": number_in(heads), "blocks": number_in(blocks)}
     spec = ShrinkSpec(**given, score=score, update=update, multiple=multiple, seed=seed)
     zeros = None
     if sparsity is not None or pattern is not None:

@@ -124,7 +124,7 @@
       status.classList.toggle("wl-running", Boolean(progress));
       bar.style.width = `${progress?.percent ?? 0}%`;
       const [recipe] = state.recipes;
-      const quick = W.isQuick(recipe) ? "view.expected_quick" : "view.expected";
+      const quick = W.isQuick(recipe) ? "view.expected_quick" : W.shrinks(recipe) ? "view.expected_shrink" : "view.expected";
       const expected = state.expected?.seconds && `${W.say(quick, { title: W.title(recipe, state.at), time: W.time(state.expected.seconds) })} ${state.expected.words}`;
       const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);

@@ -220,7 +220,9 @@ def _sizes(loaded: Loaded) -> tuple[str, dict[str, int]]:
 def _stem(lm: LanguageModel, column: Column) -> str:
     """Return the name of a variant's checkpoint."""
     recipe = column.recipe
-    return file_stem(lm.title, recipe.smaller or recipe.spec, recipe.spec if recipe.zeros else None)
+    if recipe.smaller is None:
+        return file_stem(lm.title, recipe.spec)
+    return file_stem(lm.title, recipe.smaller, recipe.spec if recipe.zeros else None)
 
 
 def _repeat(lm: LanguageModel, column: Column, text: str) -> Repeat:

@@ -52,7 +52,7 @@ def repeats(run: Run, at: float) -> list[Json]:
         place = min(line["at"], key=lambda percent: (abs(percent - at), percent))
         key = Key.parse(line["key"])
         smaller = shrunk(key.method, place, key.score) if key.shrinks and place else None
-        spec = _spec(line, place) if smaller is None else zeros_after(key.zeros)
+        spec = zeros_after(key.zeros) if key.shrinks else _spec(line, place)
         drawn = line["calibration"] or run["made"]["calibration"]
         text = None if drawn["source"] == BUILTIN_SOURCE else drawn["source"]
         again = Repeat(run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], text, smaller)

@@ -33,10 +33,13 @@ class Reply:
 
 
 class Raw:
-    """A client of a server on loopback; one connection, made again where the server closed it."""
+    """A client of a server on loopback; one connection, made again where the server closed it.
 
-    def __init__(self, address: str, language: str = "en") -> None:
-        self.address, self.language = urlsplit(address), language
+    headers: of all its requests.
+    """
+
+    def __init__(self, address: str, language: str = "en", **headers: str) -> None:
+        self.address, self.headers = urlsplit(address), {"accept-language": language, **headers}
         self._kept = self.connection()
 
     def connection(self) -> http.client.HTTPConnection:
@@ -44,7 +47,7 @@ class Raw:
 
     def send(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Reply:
         """Send a request; a body that is an iterator of chunks or a file is sent once, over a connection of its own."""
-        headers = {"accept-language": self.language, **(headers or {})}
+        headers = {**self.headers, **(headers or {})}
         if body is None or isinstance(body, (bytes, str)):
             for _ in range(2):  # the server may have closed the connection that was kept
                 try:
@@ -80,7 +83,7 @@ class Raw:
         """Listen until the session's event has ended; -> all messages about it."""
         heard = []
         with closing(self.connection()) as connection:
-            connection.request("GET", f"/gradio_api/queue/data?session_hash={session}")
+            connection.request("GET", f"/gradio_api/queue/data?session_hash={session}", headers=self.headers)
             answer = connection.getresponse()
             began = time.monotonic()
             while line := answer.readline():

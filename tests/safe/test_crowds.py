@@ -23,12 +23,12 @@ from wanda_ui.settings import Settings
 LINE = "Crowds"
 SESSIONS = {True: 50, False: 12}
 MOST_SECONDS = 0.5
-BETWEEN = 0.05  # seconds between looks at the page
+BETWEEN = {True: 0.05, False: 0.5}  # seconds between looks at the page, each of which takes from the visitors' time
 METHODS = ("wanda", "magnitude", "ria", "random")
 
 
 @pytest.fixture(scope="module")
-def crowd(tiny_llama):
+def crowd(tiny_llama, tmp_path_factory):
     """A server of a tiny model that takes many jobs, its page and its address."""
 
     def nothing(name, **_):
@@ -37,6 +37,7 @@ def crowd(tiny_llama):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_state, "locate", nothing)
         patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         state = server(tiny_llama, Settings(jobs_waiting=200))
         state.models["builtin"] = state.models[tiny_llama.name]
         with serving(state) as (page, address):
@@ -97,7 +98,7 @@ def test_no_session_sees_anothers_and_the_page_answers_meanwhile(crowd, figures,
     done = threading.Event()
 
     def visit(mine):
-        raw = Raw(address)
+        raw = Raw(address, **browser_of(mine))
         recipe = column(method=METHODS[mine % 4], at=40 + mine % 20)
         ask = {**ASK, "prompt": marker(mine), "length": 4, "chat": False}
         data = {"run": 1, "model": "builtin", "recipes": [recipe], "ask": ask}
@@ -110,7 +111,7 @@ def test_no_session_sees_anothers_and_the_page_answers_meanwhile(crowd, figures,
 
     def look():
         raw = Raw(address)
-        while not done.wait(BETWEEN):
+        while not done.wait(BETWEEN[whole]):
             begun = time.monotonic()
             assert raw.send("GET", "/").status == 200
             waits.append(time.monotonic() - begun)
@@ -133,11 +134,53 @@ def test_no_session_sees_anothers_and_the_page_answers_meanwhile(crowd, figures,
     figures.exactly(LINE, f"sessions, of {count}, that heard another's prompt", len(strangers), 0)
     late = statistics.quantiles(waits, n=20)[-1]
     with closing(Raw(address)) as raw:
-        told = attacked(raw, page, count)
+        # Who has no cookies has nothing else that could tell him from others, so that is the harder case.
+        told = attacked(raw, page, [1, *range(0, count, 10)] if whole else [1], whole)
     assert not told, told
     figures.exactly(LINE, "answers with a marker to who knows the session hash", len(told), 0)
     if whole:  # on a machine that does nothing else
         figures.at_most(LINE, f"the page while {count} wait, 95 of 100 ({len(waits)} looks)", late, MOST_SECONDS, "s")
+
+
+def test_who_knows_a_session_or_a_files_path_gets_nothing_of_it(crowd, figures):
+    _, page, address = crowd
+    numbers = {event.name: number for number, event in page.fns.items() if event.collects_event_data}
+    secret = b"The sky of one visitor is blue. " * 200
+    with closing(Raw(address, **browser_of(91))) as owner:
+        [path] = json.loads(owner.upload(("mine.txt", secret)).body)
+        brought = {"event_data": {"path": path, "name": "mine.txt"}}
+        assert owner.join("owner", numbers["bring_text"], [], **brought).status == 200
+        assert "digest" in json.dumps(owner.messages("owner"))
+        taken = []
+        for other, strange in (("none", {}), ("another", browser_of(93))):
+            with closing(Raw(address, **strange)) as stranger:
+                for way in ("/gradio_api/file={}", "/gradio_api/file=//{}", "/gradio_api/file={}/.", "/file={}"):
+                    taken += [way] * (secret[:20] in stranger.send("GET", way.format(path)).body)
+                taken += ["path"] * (stranger.join(other, numbers["bring_text"], [], **brought).status != 400)
+                gone = {"event_data": {"path": path + "x", "name": "mine.txt"}}
+                assert stranger.join(other, numbers["bring_text"], [], **gone).status == 400, "it tells what is there"
+                taken += ["session"] * (stranger.join("owner", numbers["look"], [], event_data={}).status != 403)
+                for ask in ("queue/data?session_hash=owner", "heartbeat/owner"):
+                    taken += [ask] * (stranger.send("GET", f"/gradio_api/{ask}").status == 200)
+                ended = {"event_id": "e", "session_hash": "owner", "fn_index": numbers["look"]}
+                taken += ["cancel"] * (stranger.post("/gradio_api/cancel", ended).status != 403)
+        assert owner.join("owner", numbers["bring_text"], [], **brought).status == 200, "its own visitor is kept out"
+        owner.messages("owner")
+    assert not taken, taken
+    figures.exactly(LINE, "sessions and uploads that opened to who knows their name", len(taken), 0)
+
+
+def test_a_browser_is_given_its_cookie_once(crowd):
+    with closing(Raw(crowd[2])) as raw:
+        first, second = (raw.send("GET", "/").headers["set-cookie"] for _ in range(2))
+        assert first != second
+        assert first.endswith("; Path=/; HttpOnly; SameSite=Lax")
+        assert "set-cookie" not in raw.send("GET", "/", headers={"cookie": first.partition(";")[0]}).headers
+
+
+def browser_of(mine: int) -> dict[str, str]:
+    """Headers of a visitor: those with odd numbers keep cookies."""
+    return {"cookie": f"wanda_visitor=visitor-{mine:016d}"} if mine % 2 else {}
 
 
 def marker(mine: int) -> str:
@@ -149,14 +192,19 @@ def markers_in(messages) -> set[str]:
     return {marker(mine) for mine in range(100) if marker(mine) in text}
 
 
-def attacked(raw: Raw, page, count: int) -> list[str]:
-    """Ask for everything there is in the name of others. -> what told of a marker"""
-    told = []
-    for mine in range(0, count, 10):
+def attacked(raw: Raw, page, victims, whole: bool) -> list[str]:
+    """Ask for everything there is in the name of others. -> what told of a marker
+
+    whole: whether by each event, else by one of those that do the same with the same controls.
+    """
+    told, done = [], set()
+    for mine in victims:
         session = f"visitor{mine}"
         for number, event in page.fns.items():
-            if event.fn is None:
+            same = (mine, event.name, *(control._id for control in (*event.inputs, *event.outputs)))
+            if event.fn is None or (same in done and not whole):
                 continue
+            done.add(same)
             data = [None if control.stateful else control.value for control in event.inputs]
             reply = raw.join(session, number, data)
             text = reply.body.decode("utf-8", "replace")

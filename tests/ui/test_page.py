@@ -135,3 +135,10 @@ def test_the_means_of_channels_are_measured_step_by_step_and_can_be_cancelled(ti
     assert next(steps).done > first.done
     steps.close()
     assert not any(module._forward_hooks for module in tiny_llama.model.modules())
+
+
+def test_one_component_stands_for_the_progress_of_every_event(state):
+    config = built_page(state).get_config_file()
+    (shown,) = {tuple(event["show_progress_on"]) for event in config["dependencies"]}
+    (place,) = [component for component in config["components"] if component["id"] == shown[0]]
+    assert place["props"]["elem_id"] == "view"  # the first that is there: Gradio's page searches its tree for it

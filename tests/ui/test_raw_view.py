@@ -152,9 +152,7 @@ def test_an_uploaded_text_is_taken_once_it_is_here_and_no_other_file_is(raw, num
     data = {**LOOK, "recipes": [column(text=digest, order="faithful")]}
     assert asked(raw, "text", numbers["look"], data).status == 200
     assert "problem" not in json.dumps(raw.messages("text"))
-    assert asked(raw, "text", numbers["bring_text"], {"path": path + "x", "name": "mine.txt"}).status == 200
-    assert any("is not kept here" in words for words in told_in(raw.messages("text")))
-    for elsewhere in ("/etc/passwd", "http://127.0.0.1/x", path + "/../../../x"):
+    for elsewhere in (path + "x", "/etc/passwd", "http://127.0.0.1/x", path + "/../../../x"):
         reply = asked(raw, "text", numbers["bring_text"], {"path": elsewhere, "name": "mine.txt"})
         assert reply.status == 400
         assert "is not kept here" in reply.sentence

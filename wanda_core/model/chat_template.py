@@ -109,6 +109,12 @@ class _Worker:
 _worker = _Worker()
 
 
+def end_worker() -> None:
+    """End the process that renders templates, one for all models, so that nothing of theirs stays in it; the next
+    template starts it anew."""
+    _worker.close()
+
+
 def in_template(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]], *, answer_follows: bool = False
 ) -> str:

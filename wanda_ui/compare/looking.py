@@ -46,11 +46,14 @@ class Watch:
     _told: float = 0.0
 
     def through(self, steps: Generator[Any, None, T], tell: Callable[[Any], Message | None]) -> Telling[T]:
-        """Go through a job, and yield what `tell` makes of its steps, None for those that bring nothing to see.
+        """Go through a job, and yield what `tell` makes of its steps, not more often than a person can see.
 
-        Returns the job's result. Raises StoppedError where it is to stop.
+        What comes too soon is held back, told by the next that is in time, or replaced by it. None is yielded where
+        there is nothing to see: only between two yields can the event be closed. Returns the job's result, after which
+        the caller tells the whole. Raises StoppedError where it is to stop.
         """
         last: Any = None
+        held: Message | None = None
         with closing(steps):
             try:
                 while True:
@@ -59,16 +62,14 @@ class Watch:
                     self.placed()
                     if self.stopped():
                         raise StoppedError
-                    if step is last:  # nothing new, but only between two yields can the event be closed
-                        yield None
-                        continue
+                    due = time.monotonic() - self._told >= TICK
+                    if step is not last and (due or not isinstance(step, Progress)):
+                        held = tell(step)
                     last = step
-                    if isinstance(step, Progress):
-                        if time.monotonic() - self._told < TICK:
-                            yield None
-                            continue
+                    if due:
                         self._told = time.monotonic()
-                    yield tell(step)
+                        yield held
+                        held = None
             except StopIteration as stop:
                 self.placed()
                 return stop.value  # type: ignore[no-any-return]

@@ -25,12 +25,16 @@ Looking = Generator[Progress | Look, None, Look]
 
 
 def only_progress(looking: Looking) -> Steps[Look]:
-    """Go through a look, and pass on how far it is."""
+    """Go through a look, and pass on how far it is: again where there is something else to see, since only between
+    two yields can it be given up."""
+    progress: Progress | None = None
     with closing(looking):
         try:
             while True:
                 step = next(looking)
                 if isinstance(step, Progress):
-                    yield step
+                    progress = step
+                if progress is not None:
+                    yield progress
         except StopIteration as stop:
             return cast(Look, stop.value)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Any, Protocol
 
 import gradio as gr
+from gradio.components import Component
 
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.network import Class
@@ -27,6 +28,21 @@ class Assistants(Protocol):
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
+
+
+class Sessions(dict[str, set[str]]):
+    """The events of each session that have not ended. Of sessions without any the latest stay, as many as Gradio keeps
+    messages of; Gradio itself would keep them all."""
+
+    MOST = 2000
+
+    def __setitem__(self, session: str, events: set[str]) -> None:
+        """Add a session, and let the oldest go that wait for nothing."""
+        super().__setitem__(session, events)
+        if len(self) > self.MOST:
+            idle = [name for name, waiting in self.items() if not waiting and name != session]
+            for name in idle[: len(self) - self.MOST]:
+                del self[name]
 
 
 class GuardedPage(gr.Blocks):
@@ -50,6 +66,12 @@ class GuardedPage(gr.Blocks):
         self.assistants: Assistants | None = None
         self.joined: Class | None = None
 
+    def queue(self, *given: Any, **more: Any) -> "GuardedPage":
+        """Set the queue, as Gradio does, with a bound on what is kept of sessions."""
+        super().queue(*given, **more)
+        self._queue.pending_event_ids_session = Sessions()
+        return self
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Async context manager: the page is served inside."""
@@ -60,7 +82,13 @@ class GuardedPage(gr.Blocks):
         """Set what the page allows, once all events are there. Raises LookupError where an input has no rule."""
         check_covered(self)
         self.settings = settings
+        # At every message of any event Gradio's page looks through its whole tree for every component that ever was to
+        # show an event's progress, by default all outputs: a look at two recipes cost a minute of the browser's time.
+        # None of them shows any, so the first one stands for all.
+        components = [block for block in self.blocks.values() if isinstance(block, Component)]
+        place = [component for component in components if not isinstance(component, gr.State)][:1] or None
         for event in self.fns.values():
+            event.show_progress_on = place
             if inspect.isgeneratorfunction(event.fn):
                 event.fn = answered(event.fn)
 

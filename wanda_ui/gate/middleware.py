@@ -4,6 +4,7 @@ What is let through was checked whole; what is not gets one sentence in the visi
 the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here
 from wanda_ui.gate.refusal import RefusedError, quoted
+from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 from wanda_ui.problems import problem_words
@@ -58,6 +60,7 @@ class Gate:
         self.app = app
         self._rates: dict[int, rate.Rate] = {}
         self._limiters: dict[str, CapacityLimiter] = {}
+        self._visitors = Visitors()
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -123,16 +126,26 @@ class Gate:
     async def _read(self, request: "_Request") -> None:
         """Let a page, a file or a stream be read."""
         path, query = request.scope["path"], request.query
-        if path.startswith("/gradio_api/file=") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", path.partition("=")[2]):
+        file = path.removeprefix("/gradio_api/file=")
+        if file != path and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", file):
             raise RefusedError(404, "path", path=quoted(path))
+        if file != path and rules.is_among_uploads(file) and not self._visitors.has_uploaded(file, request.headers):
+            raise RefusedError(404, "path", path=quoted(path))
+        if path.startswith("/gradio_api/heartbeat/"):
+            self._visitors.check_session(path.rpartition("/")[2], request.headers)
         if path == "/gradio_api/upload_progress" and not body.NAME.fullmatch(query.get("upload_id", "")):
             raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/queue/data":
             session = query.get("session_hash", "")
+            if body.NAME.fullmatch(session):
+                self._visitors.check_session(session, request.headers)
             if session not in request.page._queue.pending_messages_per_session:
                 await answers.lost_session(request.send, request.say("gate.lost"))
                 return
-        await self.app(request.scope, request.receive, request.send)
+        send = request.send
+        if path in ("", "/"):
+            send = with_cookie(send, request.headers, request.scope["scheme"])
+        await self.app(request.scope, request.receive, send)
 
     async def _event(self, request: "_Request", queued: bool) -> None:
         """Check an event: who asks, for what, and every value; then write on it when it came."""
@@ -141,6 +154,7 @@ class Gate:
         event = body.parse(raw, request.headers)
         body.check_keys(event, {"data", "fn_index", "session_hash"}, {"event_data", "trigger_id"})
         session = body.check_name(event, "session_hash")
+        self._visitors.check_session(session, request.headers)
         asked = _event_of(page, event["fn_index"])
         if event["fn_index"] in page.tools:
             check_from_here(request.headers, page.server_name)
@@ -150,6 +164,7 @@ class Gate:
         if trigger is not None and (type(trigger) is not int or trigger not in {page._id, *page.blocks}):
             raise RefusedError(400, "trigger", value=quoted(trigger))
         rules.check_event_data(event.get("event_data"))
+        self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
         state = page.state_holder.session_data.get(session)
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
@@ -223,24 +238,33 @@ class Gate:
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
-        size = 0
+        size, stalled = 0, False
 
         async def counted() -> Any:
-            nonlocal size
-            message = await request.receive()
+            nonlocal size, stalled
+            try:
+                async with asyncio.timeout(body.MOST_SECONDS):
+                    message = await request.receive()
+            except TimeoutError:
+                stalled = True
+                raise MultiPartException("it does not go on") from None  # as below
             size += len(message.get("body", b""))
             if size > most + FORM_BYTES:
                 raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
             return message
 
         large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
+        slow = request.say("gate.slow", seconds=body.MOST_SECONDS)
 
         def refuse(status: int) -> tuple[int, str] | None:
-            return None if status < 400 else (413, large) if size > most else (400, wrong)
+            if status < 400:
+                return None
+            return (408, slow) if stalled else (413, large) if size > most else (400, wrong)
 
         try:
             send = answers.replacing(request.send, refuse, request.plain)
-            await self.app(request.scope, counted, send)
+            noted = partial(self._visitors.uploaded, headers=request.headers)
+            await self.app(request.scope, counted, answers.heard(send, noted))
         except Exception as error:  # a form that Gradio cannot read
             log.error("an upload failed: %s", where(error))
             raise RefusedError(400, "form") from None
@@ -254,6 +278,7 @@ class Gate:
         for key in needed - {"fn_index"}:
             body.check_name(ended, key)
         if "fn_index" in needed:
+            self._visitors.check_session(ended["session_hash"], request.headers)
             _event_of(request.page, ended["fn_index"])
         await self.app(request.scope, _again(raw, request.receive), request.send)
 

@@ -170,6 +170,11 @@ def _among_uploads(name: Any, path: object, cache: str) -> Path:
     return real
 
 
+def is_among_uploads(path: str) -> bool:
+    """Whether a path leads into the folder of uploads. path: without NUL."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(get_upload_folder()))
+
+
 def _is_file(value: object) -> bool:
     """Whether a value has the form that Gradio gives a file."""
     if not isinstance(value, dict) or not FILE_KEYS >= set(value) >= {"path", "meta"}:

@@ -1,0 +1,162 @@
+"""Visitors who leave at any step of any job: soon others are served, and nothing of theirs stays."""
+
+import gc
+import json
+import os
+import random
+import socket
+import threading
+import time
+from contextlib import closing
+
+import psutil
+import pytest
+from engine_room import server, serving
+from model_state import assert_same, state_of
+from raw_requests import Raw, is_ended
+from view_events import ASK, WINDOW, column
+
+from wanda_core.errors import ModelError
+from wanda_core.progress import Progress, finish
+from wanda_ui import app_state
+from wanda_ui.engine import work
+
+LINE = "Cancel and leave"
+LEAVES = {True: 100, False: 10}
+MOST_SECONDS = 2.0
+MOST_GROWTH = 1.0  # MB a time
+WAYS = ("cancel", "close", "drop")
+# What is asked, by the name of its event, with the Cancel button that ends it; each reads another text every time.
+ASKED = {
+    "look": ({"recipes": [{"order": "faithful"}]}, "cancel_look"),
+    "look, weights updated": ({"recipes": [{"method": "sparsegpt", "order": "in-flight"}]}, "cancel_look"),
+    "look, smaller": ({"recipes": [{"method": "neurons", "at": 25}]}, "cancel_look"),
+    "sweep": ({"recipes": [{"order": "one-shot"}], "places": [50, 60]}, "cancel_sweep"),
+    "own": ({"recipes": [{"order": "one-shot"}], "prompts": ["The sky", "A weight"]}, "cancel_look"),
+    "masks": ({"recipes": [{"order": "one-shot"}, {"method": "ria", "order": "one-shot"}]}, "cancel_masks"),
+    "buys": ({"recipes": [{"method": "neurons", "at": 25}]}, "cancel_buys"),
+}
+
+
+class Holding:
+    """Runs the jobs of a server and holds one at a step until it is given up. at: number of the step, None for none."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.begin(None)
+
+    def begin(self, at: int | None) -> None:
+        """Count from now on."""
+        self.at, self.steps = at, []
+        self.reached.clear()
+
+    def __call__(self, job, models):
+        with closing(job(models)) as steps:
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as stop:
+                    return stop.value
+                self.steps.append((step.stage, step.done) if isinstance(step, Progress) else type(step).__name__)
+                yield step
+                while len(self.steps) == self.at:
+                    self.reached.set()
+                    time.sleep(0.01)
+                    yield step
+
+
+@pytest.fixture(scope="module")
+def held(tiny_llama):
+    """A server whose jobs can be held. -> what holds them, its state, its page, its address"""
+
+    def nothing(name, **_):
+        raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_state, "locate", nothing)
+        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+        state, holding = server(tiny_llama), Holding()
+        state.models["builtin"] = state.models[tiny_llama.name]
+        finish(state.open_steps("builtin"))
+        state.run_by(holding)
+        with serving(state) as (page, address):
+            yield holding, state, page, address
+
+
+def events(page) -> dict[str, int]:
+    """The numbers of the view's events and buttons, by their names in the browser."""
+    view = next(event.targets[0][0] for event in page.fns.values() if event.name == "look")
+    return {name: number for number, event in page.fns.items() for block, name in event.targets if block == view}
+
+
+def data_of(name: str, seed: int) -> dict:
+    """What an event carries. seed: of the text that is read, so that nothing of it is kept already."""
+    given, _ = ASKED[name]
+    recipes = [column(number, **{"seed": seed, **more}) for number, more in enumerate(given["recipes"])]
+    ask = {**ASK, "length": 4, "chat": False, "seed": seed, "temperature": 0.5}
+    return {"run": seed, "model": "builtin", "ask": ask, **given, "recipes": recipes}
+
+
+def test_who_leaves_at_any_step_leaves_nothing_and_others_are_served_soon(held, tiny_llama, figures, whole):
+    holding, state, page, address = held
+    numbers, draw, seed = events(page), random.Random(2), 0
+    by_event = {"own": "own_prompts"}
+    places: dict[str, list[int]] = {}
+    with closing(Raw(address)) as raw:
+        for name in ASKED:  # to the end, for the steps that there are
+            seed += 1
+            holding.begin(None)
+            event = by_event.get(name, name.partition(",")[0])
+            assert raw.join(f"whole{seed}", numbers[event], [], event_data=data_of(name, seed)).status == 200
+            assert is_ended(raw.messages(f"whole{seed}")[-1])
+            places[name] = [holding.steps.index(step) + 1 for step in dict.fromkeys(holding.steps)]
+        assert state.engine.settle()
+        before = state_of(tiny_llama.model)
+        every = [(name, at) for name, steps in places.items() for at in steps]
+        count = min(LEAVES[whole], len(every))
+        chosen = [(name, draw.choice(steps)) for name, steps in places.items()]
+        chosen += draw.sample(every, count - len(chosen))
+        waited, memory, threads = [], [], []
+        for number, (name, at) in enumerate(chosen):
+            seed, way = seed + 1, WAYS[number % len(WAYS)]
+            session = f"leaves{seed}"
+            holding.begin(at)
+            event = by_event.get(name, name.partition(",")[0])
+            assert raw.join(session, numbers[event], [], event_data=data_of(name, seed)).status == 200
+            with closing(raw.connection()) as tab:
+                tab.request("GET", f"/gradio_api/queue/data?session_hash={session}")
+                answer = tab.getresponse()
+                assert answer.readline()
+                assert holding.reached.wait(60), (name, at, holding.steps)
+                begun = time.monotonic()
+                leave(way, raw, tab, session, numbers[ASKED[name][1]])
+                assert state.engine.settle(30), (name, at, way)
+                waited.append(time.monotonic() - begun)
+            assert_same(before, state_of(tiny_llama.model))
+            gc.collect()
+            memory.append(psutil.Process().memory_info().rss / 1e6)
+            threads.append(sum("AnyIO" not in thread.name for thread in threading.enumerate()))
+        holding.begin(None)
+        seed += 1
+        assert raw.join("after", numbers["look"], [], event_data=data_of("look", seed)).status == 200
+        messages = raw.messages("after")
+        assert is_ended(messages[-1])
+        assert "problem" not in json.dumps(messages)
+    what = f"until others are served, the longest of {len(chosen)} who left at one of {len(every)} steps"
+    figures.at_most(LINE, what, max(waited), MOST_SECONDS, "s")
+    third = max(2, len(chosen) // 3)
+    slope = (min(memory[-third:]) - min(memory[:third])) / (len(chosen) - third)
+    figures.at_most(LINE, "memory that one of them leaves taken", slope, MOST_GROWTH, "MB")
+    figures.at_most(LINE, "threads that they leave", max(threads[-third:]) - max(threads[:third]), 0)
+
+
+def leave(way: str, raw: Raw, tab, session: str, button: int) -> None:
+    """Press Cancel, close the tab, or lose the connection."""
+    if way == "cancel":
+        reply = raw.post("/gradio_api/run/press", {"data": [], "fn_index": button, "session_hash": session})
+        assert reply.status == 200, reply
+    elif way == "drop":
+        tab.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        os.close(tab.sock.detach())  # the answer holds it open otherwise
+    else:
+        tab.sock.shutdown(socket.SHUT_RDWR)

@@ -32,7 +32,7 @@ from wanda_ui.engine.looked import Look, Looking, only_progress
 from wanda_ui.engine.queue import Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
 from wanda_ui.engine.sensitive import sensitive_steps
-from wanda_ui.engine.smaller import SmallerModels, base_steps, drawing, smaller_name
+from wanda_ui.engine.smaller import SmallerModels, base_steps, drawing
 from wanda_ui.engine.tokens import Place, Told, told_at
 from wanda_ui.engine.work import Job, Models
 from wanda_ui.settings import Settings
@@ -173,8 +173,7 @@ class AppState:
         if recipe is not None:
             compared = seen.agreement is not None and dense is not None
             measured_all &= result is not None and (compared or not wanted.agreement)
-            if wanted.at_hand and recipe.smaller is not None:
-                measured_all &= self.smaller.get(smaller_name(whole, recipe)) is not None
+            measured_all &= not wanted.at_hand or self.smaller.at_hand(whole, recipe)
         if measured_all and (asked is None or answer is not None):
             return replace(look, seen=replace(seen, ended=True))
         if result is None and recipe is not None:
@@ -244,8 +243,7 @@ class AppState:
         if loaded is None:
             return Expected()
         unknown = recipe.spec.needs_sensitivities and loaded.sensitivities.get(recipe.reading) is None
-        depth = len(loaded.lm.linears)
-        return expected(self.engine.durations, loaded.name, recipe, depth, depth if unknown else 0)
+        return expected(self.engine.durations, loaded.name, recipe, len(loaded.lm.linears), unknown)
 
     def measurement_steps(
         self,

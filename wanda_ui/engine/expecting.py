@@ -39,11 +39,11 @@ def shrink_passes(recipe: Recipe, depth: int) -> float:
     return blocks if isinstance(blocks, int) else blocks * depth
 
 
-def expected(durations: Durations, model: str, recipe: Recipe, depth: int = 0, blocks: int = 0) -> Expected:
+def expected(durations: Durations, model: str, recipe: Recipe, depth: int = 0, sensitive: bool = False) -> Expected:
     """Return what a recipe takes: as long as it took before, else by the pass that analysed the model.
 
-    depth: blocks that the model has; blocks: whose sensitivities are to be measured first. A point is pruned and then
-    read, which takes about as long as such a pass.
+    depth: blocks that the model has; sensitive: whether their sensitivities are to be measured first. A point is pruned
+    and then read, which takes about as long as such a pass.
     """
     one_pass = durations.exactly(("pass", model))
     pruning = durations.exactly(("pruning", model, *kind_of(recipe)))
@@ -52,10 +52,10 @@ def expected(durations: Durations, model: str, recipe: Recipe, depth: int = 0, b
     point = durations.exactly(("point", model, *kind_of(recipe)))
     if point is None and pruning is not None and one_pass is not None:
         point = pruning + one_pass
-    if blocks:
+    if sensitive:
         first = durations.exactly(("sensitivity", model))
         if first is None and one_pass is not None:
-            first = one_pass * sensitivity_passes(blocks, recipe.reading.samples, recipe.reading.seq_len)
+            first = one_pass * sensitivity_passes(depth, recipe.reading.samples, recipe.reading.seq_len)
         if first is not None:
             pruning = None if pruning is None else pruning + first
             point = None if point is None else point + first

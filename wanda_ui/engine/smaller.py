@@ -35,6 +35,10 @@ class SmallerModels:
                 self._models.move_to_end(name)
             return self._models.get(name)
 
+    def at_hand(self, whole: Loaded, recipe: Recipe) -> bool:
+        """Whether the model that a recipe's zeros are those of is here."""
+        return recipe.smaller is None or self.get(smaller_name(whole, recipe)) is not None
+
     def put(self, loaded: Loaded) -> None:
         """Keep a model."""
         with self._lock:

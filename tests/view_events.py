@@ -21,6 +21,7 @@ RECIPE = {
     "allocation": "default",
     "update": "default",
     "score": "default",
+    "zeros": "default",
     "text": "",
     "samples": 16,
     "seq_len": 256,

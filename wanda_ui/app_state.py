@@ -173,6 +173,7 @@ class AppState:
         if recipe is not None:
             compared = seen.agreement is not None and dense is not None
             measured_all &= result is not None and (compared or not wanted.agreement)
+            measured_all &= not wanted.at_hand or self.smaller.at_hand(whole, recipe)
         if measured_all and (asked is None or answer is not None):
             return replace(look, seen=replace(seen, ended=True))
         if result is None and recipe is not None:
@@ -242,7 +243,7 @@ class AppState:
         if loaded is None:
             return Expected()
         unknown = recipe.spec.needs_sensitivities and loaded.sensitivities.get(recipe.reading) is None
-        return expected(self.engine.durations, loaded.name, recipe, len(loaded.lm.linears) if unknown else 0)
+        return expected(self.engine.durations, loaded.name, recipe, len(loaded.lm.linears), unknown)
 
     def measurement_steps(
         self,

@@ -84,7 +84,7 @@
       const key = W.keyOf(recipe);
       const patterned = Boolean(W.nOfM(recipe.pattern));
       const measured = known.measuredLine(state.model, recipe);
-      return { stored: known.storedLine(state.model, recipe), measured: patterned ? measured : known.withDense(state.model, measured), name: W.short(recipe) + (patterned ? ` ${recipe.pattern}` : ""), patterned, key };
+      return { stored: known.storedLine(state.model, recipe), measured: patterned ? measured : known.withDense(state.model, measured), name: W.short(recipe) + (patterned ? ` ${recipe.pattern}` : "") + W.after(recipe), patterned, key };
     });
     const places = () => state.recipes.map((recipe) => {
       const cost = knownAt(recipe);
@@ -124,7 +124,7 @@
       status.classList.toggle("wl-running", Boolean(progress));
       bar.style.width = `${progress?.percent ?? 0}%`;
       const [recipe] = state.recipes;
-      const quick = W.isQuick(recipe) ? "view.expected_quick" : "view.expected";
+      const quick = W.isQuick(recipe) ? "view.expected_quick" : W.shrinks(recipe) ? "view.expected_shrink" : "view.expected";
       const expected = state.expected?.seconds && `${W.say(quick, { title: W.title(recipe, state.at), time: W.time(state.expected.seconds) })} ${state.expected.words}`;
       const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
       const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
@@ -174,7 +174,8 @@
       changed();
       if (state.recipes.every(W.isQuick)) look();
     };
-    const look = () => {
+    /** at_hand: whether smaller models are wanted in memory, also where all is known of them. */
+    const look = (atHand = false) => {
       if (!host) return;
       state.touched = true;
       state.run += 1;
@@ -183,7 +184,7 @@
       now.clear();
       asked.clear();
       for (const recipe of [W.DENSE, ...state.recipes]) asked.set(recipe === W.DENSE ? recipe : recipe.id, ofNow(recipe));
-      host.look({ ...lookFor(), run: state.run });
+      host.look({ ...lookFor(), run: state.run, ...(atHand ? { at_hand: true } : {}) });
       draw();
     };
     const against = (recipe, removed = null) => {
@@ -227,7 +228,7 @@
     /** What is taken away of the page, and a run that is brought to it. */
     const takeAway = () => {
       away = W.away({
-        known, host: () => host, showRun, open: (name) => open(name), look: () => (look(), new Promise((end) => ends.push(end))),
+        known, host: () => host, showRun, open: (name) => open(name), look: () => (look(true), new Promise((end) => ends.push(end))),
         state: () => ({ model: state.model, title: state.title, at: state.at, prompt: state.prompt, recipes: state.recipes.map((one) => ({ ...sent(one), ...(one.textName ? { textName: one.textName } : {}) })), ask: { prompt: state.prompt, ...state.settings } }),
         answers: () => [[W.DENSE, W.DENSE], ...state.recipes.map((recipe) => [recipe.id, recipe])].map(([id, recipe]) => ({ ...answers.of(id, recipe), prompt: state.prompt, key: recipe === W.DENSE ? recipe : W.keyOf(recipe), at: recipe === W.DENSE ? 0 : W.atOf(recipe, state.at) }))
           .filter(({ kind, whole }) => kind === "live" && whole && answers.plain()),
@@ -295,7 +296,7 @@
         }
       },
       settings: (changes) => { Object.assign(state.settings, changes); draw(); },
-      ask: look,
+      ask: () => look(),
     });
     const own = W.ownPrompts({ run: (given) => {
       if (!host) return;

@@ -3,15 +3,17 @@
 ((W) => {
   const PLAIN = {
     method: "wanda", pattern: "unstructured", order: "default", group: "default", allocation: "default",
-    update: "default", score: "default", text: "", samples: 16, seq_len: 256, seed: 0,
+    update: "default", score: "default", zeros: "default", text: "", samples: 16, seq_len: 256, seed: 0,
   };
   const NUMBERS = ["samples", "seq_len", "seed"];
   const IDLE = ["pattern", "order", "group", "allocation", "update"]; // of a smaller model, which has no zeros
   W.DENSE = "dense";
-  W.SHRINKS = ["neurons", "heads"]; // methods by which parts go for good
+  W.SHRINKS = ["neurons", "heads", "blocks"]; // methods by which parts go for good
   W.shrinks = (recipe) => W.SHRINKS.includes(recipe.method);
   /** What becomes of a recipe's choices with another method: those that mean nothing for it are plain. */
-  W.withMethod = (method) => ({ method, group: PLAIN.group, score: PLAIN.score, ...(W.SHRINKS.includes(method) ? Object.fromEntries(IDLE.map((name) => [name, PLAIN[name]])) : {}) });
+  W.withMethod = (method) => ({ method, group: PLAIN.group, score: PLAIN.score, ...(W.SHRINKS.includes(method) ? Object.fromEntries(IDLE.map((name) => [name, PLAIN[name]])) : { zeros: PLAIN.zeros }) });
+  /** The choices that mean nothing for a recipe: blocks go by what they change, and have no score. */
+  W.idle = (recipe) => (W.shrinks(recipe) ? [...IDLE, ...(recipe.method === "blocks" ? ["score"] : [])] : ["score", "zeros"]);
   W.MOST_RECIPES = 3;
   W.VALUES = ["perplexity", "top1", "kl", "seconds"]; // of a point of a run
   W.recipe = (given = {}) => ({ ...PLAIN, ...given });
@@ -44,7 +46,7 @@
         recipe[name] = value;
       }
     }
-    return (W.shrinks(recipe) ? IDLE : ["score"]).every((name) => recipe[name] === PLAIN[name]) ? recipe : null;
+    return W.idle(recipe).every((name) => recipe[name] === PLAIN[name]) ? recipe : null;
   };
 
   /** [N, M] of a pattern, null for one that is none. */
@@ -62,14 +64,19 @@
 
   W.short = (recipe) => W.say(`view.method.${recipe.method}`);
   W.amount = (recipe, at) => (W.nOfM(recipe.pattern) ? recipe.pattern : `${Math.round(at * 10) / 10}%`);
+  /** The zeros that follow on a smaller model: `50%`, `2:4`, empty where none do. */
+  W.zeros = ({ zeros }) => (zeros === PLAIN.zeros ? "" : W.nOfM(zeros) ? zeros : `${zeros}%`);
+  /** What follows, in a title: ` + Wanda 50%`. */
+  W.after = (recipe) => (W.zeros(recipe) ? ` + ${W.say("view.method.wanda")} ${W.zeros(recipe)}` : "");
   W.title = (recipe, at) => {
     const short = W.short(recipe);
-    return `${short[0].toUpperCase()}${short.slice(1)} ${W.amount(recipe, at)}`;
+    return `${short[0].toUpperCase()}${short.slice(1)} ${W.amount(recipe, at)}${W.after(recipe)}`;
   };
   /** What sets a recipe apart besides method and pattern, in words. */
   W.apart = (recipe) => {
     const said = ["order", "group", "allocation", "update", "score"]
       .filter((name) => recipe[name] !== PLAIN[name]).map((name) => W.say(`view.${name}.${recipe[name]}`));
+    if (W.zeros(recipe)) said.push(W.say("view.zeros_after", { zeros: W.zeros(recipe) }));
     if (recipe.text) said.push(recipe.textName || W.say("view.own_text"));
     if (NUMBERS.some((name) => recipe[name] !== PLAIN[name]))
       said.push(W.say("view.windows_of", { samples: recipe.samples, seq_len: recipe.seq_len }));

@@ -59,6 +59,7 @@
     };
     const aboutOf = () => (state.shown && state.of === page.state().model ? state.shown.about : page.known.isStored(page.state().model) ? page.known.replay.made : null);
     /** What the server tells of the recipe that is chosen, null where it tells nothing yet. */
+    const sizeOf = (bytes) => (bytes ? W.size(bytes) : "… MB"); // of what is not made yet nobody knows it
     const told = () => state.shown?.recipes.find(({ id }) => id === state.chosen) || null;
     const draw = () => {
       const { recipes } = page.state();
@@ -73,10 +74,10 @@
       recipeBox.hidden = recipes.length < 2 || !ready;
       const { shown } = state;
       const now = told();
-      const own = now?.why ? { ...shown.checkpoint, offered: false, why: now.why } : shown?.checkpoint;
+      const own = now?.bytes ? { ...shown.checkpoint, bytes: now.bytes } : shown?.checkpoint; // those of a smaller model
       const old = Boolean(now) && state.key !== state.shownKey;
       if (own && !(state.dtype in own.bytes)) state.dtype = own.own in own.bytes ? own.own : Object.keys(own.bytes)[0];
-      W.put(size, own && !own.offered ? "" : ` · ${own ? W.size(own.bytes[state.dtype]) : "… MB"}`);
+      W.put(size, own && !own.offered ? "" : ` · ${sizeOf(own?.bytes[state.dtype])}`);
       // Options of the command line cannot say every recipe; Python can.
       const opened = state.opened === "command" && now && !now.command ? "python" : state.opened;
       for (const [name, button] of Object.entries(openers)) {
@@ -102,7 +103,7 @@
       instead.show(now.command || now.python);
       W.put(why, own.why || "");
       W.put(about, W.say("view.away.checkpoint_help", { name: now.name }));
-      dtypes.show(Object.entries(own.bytes).map(([dtype, bytes]) => [dtype, W.say(dtype === own.own ? "view.away.dtype_own" : "view.away.dtype_of", { dtype, size: W.size(bytes) })]), state.dtype);
+      dtypes.show(Object.entries(own.bytes).map(([dtype, bytes]) => [dtype, W.say(dtype === own.own ? "view.away.dtype_own" : "view.away.dtype_of", { dtype, size: sizeOf(bytes) })]), state.dtype);
       W.put(download, W.say(state.working ? "view.away.working" : now.made ? "view.away.download" : "view.away.prune_download"));
       download.disabled = state.working || old;
       push.show({ offered: Boolean(page.host()?.push), push: state.push, name: now.name, old });

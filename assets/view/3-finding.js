@@ -19,7 +19,7 @@
     const [first, other] = columns.filter(({ known }) => known);
     const second = other && !W.shrinks(other.recipe) ? other : undefined; // parts that go are not weights that were chosen
     if (dense === null) return W.say("view.finding.waiting", { model });
-    if (!first) return W.say(columns.every(({ recipe }) => W.isQuick(recipe) && !W.nOfM(recipe.pattern)) ? "view.finding.unmeasured" : "view.finding.unpruned", { model, dense: W.number(dense) });
+    if (!first) return W.say(columns.every(({ recipe }) => W.isQuick(recipe) && !W.nOfM(recipe.pattern)) ? "view.finding.unmeasured" : W.shrinks(columns[0].recipe) ? "view.finding.unshrunk" : "view.finding.unpruned", { model, dense: W.number(dense) });
     if (at === 0 && !W.nOfM(first.recipe.pattern)) return W.say("view.finding.whole", { dense: W.number(dense) });
     const named = ({ recipe, known }) => ({
       by: W.short(recipe),
@@ -30,7 +30,10 @@
     const place = W.nOfM(first.recipe.pattern) ? W.say("view.finding.pattern", { at: `${Math.round(10 * W.atOf(first.recipe, at)) / 10}%`, pattern: first.recipe.pattern }) : W.amount(first.recipe, at);
     const values = { at: place, by: a.by, perplexity: a.perplexity, dense: W.number(dense) };
     const knew = word && first.answer ? (holds(first.answer, word) ? "view.finding.knows_one" : "view.finding.forgot_one") : null;
-    if (W.shrinks(first.recipe)) return W.say(`view.finding.${first.recipe.method}`, { ...values, state: W.say(`view.state.${a.state}`) });
+    if (W.shrinks(first.recipe)) {
+      const zeros = W.nOfM(first.recipe.zeros) ? W.say("view.finding.pattern", { at: `${W.atOf({ pattern: first.recipe.zeros })}%`, pattern: first.recipe.zeros }) : W.zeros(first.recipe);
+      return W.say(`view.finding.${first.recipe.method}${zeros ? "_zeros" : ""}`, { ...values, zeros, state: W.say(`view.state.${a.state}`) });
+    }
     if (!b) return W.say(knew || "view.finding.one", { word, ...values, state: W.say(`view.state.${a.state}`) });
     const both = { ...values, other: b.by, others: b.perplexity };
     if (word && first.answer && second.answer) {

@@ -8,6 +8,7 @@
     group: ["default", "row", "matrix", "column", "row:128", "column:128", "model"],
     allocation: ["default", "uniform", "owl", "measured"],
     score: ["default", "wanda", "flap", "magnitude", "random"],
+    zeros: ["default", "30", "50", "2:4", "4:8"],
   };
   const ANOTHER = "\u0000another", KEPT = "\u0000kept", SUMMARY = "\u0000summary";
 
@@ -113,7 +114,7 @@
       own.classList.toggle("wl-chosen", isOwn);
       patterns.hidden = W.shrinks(recipe);
       for (const [name, { select, help, box }] of Object.entries(fields)) {
-        box.hidden = W.shrinks(recipe) === (name !== "score");
+        box.hidden = W.idle(recipe).includes(name);
         if (name === "group")
           for (const choice of select.options)
             choice.disabled = choice.value !== "default" && !(methods[recipe.method] || methods.wanda).includes(choice.value);
@@ -124,7 +125,7 @@
       W.put(textName, recipe.text ? W.say("view.text_own", { name: recipe.textName || recipe.text }) : W.say("view.text_help"));
       builtin.hidden = !recipe.text;
       W.put(more.querySelector("b"), W.apart(recipe).join(", ") || W.say("view.more_plain"));
-      W.put(fold, W.say("view.folded", { recipe: [W.short(recipe), W.nOfM(recipe.pattern) ? recipe.pattern : W.say("view.pattern_free"), ...W.apart(recipe)].join(", "), against: summary }));
+      W.put(fold, W.say("view.folded", { recipe: [W.short(recipe), ...(W.shrinks(recipe) ? [] : [W.nOfM(recipe.pattern) ? recipe.pattern : W.say("view.pattern_free")]), ...W.apart(recipe)].join(", "), against: summary }));
     };
     return { element, show, panel, typedFailed: () => { typed.hidden = false; } };
   };

@@ -5,12 +5,16 @@ import json
 import pytest
 import torch
 from model_state import assert_same, state_of
+from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from wanda_core.calibration.profile import profile
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import InputError, ModelError
+from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import perplexity
+from wanda_core.low_memory.model_on_disk import open_model
+from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model.loading import load_model
 from wanda_core.outliers.ablation import Ablation, ablate
 from wanda_core.presets import preset
@@ -19,6 +23,8 @@ from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.shrink import shrink, shrink_steps
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import calibrate
+from wanda_core.training.distil import distil
+from wanda_core.training.settings import Training
 
 
 @pytest.fixture(scope="module")
@@ -97,22 +103,59 @@ def test_what_it_was_made_from_is_written_down(shrunk, folder, lm):
     assert "Zeros do not" not in card
 
 
-def test_a_shrunk_folder_is_loaded_pruned_profiled_ablated_and_saved_again(folder, text, tmp_path):
+SPECS = (
+    PruneSpec(),
+    PruneSpec(order="in-flight"),
+    PruneSpec(order="one-shot"),
+    PruneSpec("sparsegpt"),
+    PruneSpec(pattern="2:4"),
+    preset("best"),
+)
+
+
+@torch.no_grad()
+def same_outputs(folder, lm, ids):
+    """Whether a folder holds a model, as the lab and as transformers read it."""
+    ours = load_model(str(folder), device="cpu", dtype=torch.float32).model
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return all(torch.equal(model(ids).logits, lm.model(ids).logits) for model in (ours, theirs))
+
+
+def test_a_shrunk_folder_is_loaded_pruned_profiled_ablated_trained_and_saved_again(folder, text, tmp_path):
     again = load_model(str(folder), device="cpu", dtype=torch.float32)
     drawn = calibrate(again, text, samples=4, seq_len=32)
+    (*_, answer) = generate(again, "The sky is", max_new_tokens=4, chat=False)
+    assert len(answer.tokens) == 4
     norms = profile(again, drawn).norms
     assert norms["model.layers.0.mlp.down_proj"].shape == (72,)
     assert perplexity(again, text, seq_len=32, windows=2).perplexity > 0
     assert ablate(again, Ablation((3,)), text, seq_len=32, windows=1) is not None
-    for spec in (PruneSpec(), PruneSpec("sparsegpt"), PruneSpec(pattern="2:4"), preset("best")):
+    for spec in SPECS:
         pruned = prune(again, spec, drawn)
-        out = save(pruned, tmp_path / "out")
-        loaded = load_model(str(out), device="cpu", dtype=torch.float32)
-        with torch.no_grad():
-            assert torch.equal(loaded.model(drawn.ids).logits, pruned.lm.model(drawn.ids).logits)
+        assert same_outputs(save(pruned, tmp_path / "out"), pruned.lm, drawn.ids)
+    trained = distil(again, pruned, drawn, Training(steps=2, batch=2), held_out=text)
+    assert same_outputs(save(trained, tmp_path / "out"), trained.lm, drawn.ids)
+    on_disk = open_model(str(folder), device="cpu", dtype=torch.float32)
+    prune_to_folder(on_disk, PruneSpec(), tmp_path / "low", drawn)
+    assert same_outputs(tmp_path / "low", prune(again, PruneSpec(), drawn).lm, drawn.ids)
     smaller = shrink(again, ShrinkSpec(0.5), drawn)
     assert smaller.lm.model.config.intermediate_size == 32  # 36 is no multiple of 8
-    assert load_model(str(save(smaller, tmp_path / "out")), device="cpu").n_parameters == smaller.lm.n_parameters
+    assert same_outputs(save(smaller, tmp_path / "out"), smaller.lm, drawn.ids)
+
+
+@pytest.mark.builtin
+def test_real_weights_go_the_same_way(builtin_head, tmp_path):
+    drawn = calibrate(builtin_head, samples=2, seq_len=64)
+    shrunk = shrink(builtin_head, ShrinkSpec(0.2), drawn)
+    folder = save(shrunk, tmp_path / "out", dtype=torch.float32)
+    assert same_outputs(folder, shrunk.lm, drawn.ids)
+    again = load_model(str(folder), device="cpu", dtype=torch.float32)
+    width = again.model.config.intermediate_size
+    assert (width, builtin_head.model.config.intermediate_size) == (1232, 1536)
+    (*_, answer) = generate(again, "The capital of France is", max_new_tokens=4, chat=False)
+    assert len(answer.tokens) == 4
+    pruned = prune(again, PruneSpec(pattern="2:4"), drawn)
+    assert same_outputs(save(pruned, tmp_path / "zeros"), pruned.lm, drawn.ids)
 
 
 def test_zeros_may_follow_in_one_go(shrunk, drawn, tmp_path):

@@ -71,7 +71,7 @@ def test_untouched_is_what_the_scripts_call_plain():
 
 
 def test_the_page_offers_every_method_and_every_preset():
-    assert set(names_below("view.method")) == {*METHODS, *PRESETS, "neurons", "heads"}
+    assert set(names_below("view.method")) == {*METHODS, *PRESETS, "neurons", "heads", "blocks"}
     for name in METHODS:
         spec = chosen(method=name).spec
         assert (spec.method, spec.sparsity) == (name, 0.5)

@@ -21,6 +21,8 @@ COVERED = """
     wanda_core/outliers/ablation.py
     wanda_core/outliers/features.py wanda_core/outliers/interventions.py wanda_core/outliers/massive.py
     wanda_core/outliers/sentence.py wanda_core/outliers/super_weight.py wanda_core/pruning/linear_pruner.py
+    wanda_core/shrinking/blocks.py wanda_core/shrinking/column_cutter.py wanda_core/shrinking/groups.py
+    wanda_core/shrinking/heads.py wanda_core/shrinking/spec.py
     wanda_core/text/files.py wanda_ui/app_state.py wanda_ui/compare/asked.py wanda_ui/compare/tab.py
     wanda_ui/engine/recipe.py wanda_ui/engine/tokens.py wanda_ui/inputs.py
     wanda_ui/outliers/ablation.py wanda_ui/outliers/protection.py wanda_ui/scores/answers.py wanda_ui/scores/linears.py
@@ -30,6 +32,7 @@ FOR_PROGRAMS = (  # of these files, said to programs and never to a page
     "is a table, not plain text",
     "leads from one name to another",
     "belongs to a routed expert",
+    "and a shrinking removes one of",
     "does not exist in",
     "so they cannot be compared; choose models with the same vocabulary",
 )

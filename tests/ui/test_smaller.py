@@ -1,14 +1,21 @@
 """A smaller model as a recipe of the page: made once, measured against the whole one, and told as what it is."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from engine_room import ASKED, READING, server, spoken, stages
+from transformers import AutoModelForCausalLM
 from view_alone import Alone
 from view_events import column, event, looked, told, visitor
 
+from wanda_core.checkpoint.save import save
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import agreement, perplexity
+from wanda_core.model.loading import load_model
 from wanda_core.progress import finish
+from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import Key
 from wanda_core.report.repeat import Repeat, command, python
@@ -17,8 +24,11 @@ from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import calibrate
 from wanda_ui.away.take import Take
 from wanda_ui.compare import asked
+from wanda_ui.compare.tab import recipe_at
 from wanda_ui.engine import smaller, work
 from wanda_ui.engine.buying import bought_steps
+from wanda_ui.engine.loaded import Left, Loaded
+from wanda_ui.engine.look import WHOLE
 from wanda_ui.engine.recipe import PLAIN, Recipe
 from wanda_ui.language import ENGLISH, LANGUAGES, words
 from wanda_ui.settings import Settings
@@ -57,7 +67,7 @@ def test_a_look_gives_what_the_smaller_model_gives_alone(state, tiny_llama, plai
     compared = agreement(tiny_llama, plainly, seq_len=WINDOW, windows=work.AGREEMENT_WINDOWS)
     assert look.seen.agreement == compared  # with the whole model, not with itself
     assert look.seen.dense == perplexity(tiny_llama, seq_len=WINDOW, windows=work.EVAL_WINDOWS)
-    assert look.measured.left == plainly.n_parameters / tiny_llama.n_parameters < 1
+    assert look.measured.smaller == Left(plainly.n_parameters / tiny_llama.n_parameters, "neurons", 72, 288)
     again, before = spoken(state.look_steps(name, FIFTH, ASKED))
     assert not stages(again)
     assert before.kept
@@ -99,19 +109,36 @@ def test_a_server_that_borrows_its_gpu_says_so(state):
 
 def test_the_view_looks_and_is_told_what_is_left(view):
     small = column(method="neurons", at=25)
-    messages, _ = looked(view, small, column(1))
+    messages, _ = looked(view, small, column(1), column(2, method="blocks", at=34, zeros="2:4"))
     last = messages[-1]
-    assert "weights left" in last["columns"]["0"]["measured"]
-    assert "zeros" in last["columns"]["1"]["measured"]
+    assert "72 of 288 neurons gone, 89.7% of the weights left, made in" in last["columns"]["0"]["measured"]
+    assert "zeros, pruned in" in last["columns"]["1"]["measured"]
+    both = last["columns"]["2"]["measured"]
+    assert "1 of 3 blocks gone" in both
+    assert "of the weights left, 50.0% zeros, made in" in both
     assert not any("problem" in seen for seen in last["columns"].values())
     swept = told(view, view.sweep(visitor(), event(small, places=[25, 50])), "sweep")
     assert [at for at, _ in swept[-1]["points"]["0"]] == [50, 25]
     assert "problem" not in swept[-1]
 
 
-@pytest.mark.parametrize(("at", "why"), [(95, "0.9"), (0.001, "cannot be removed")])
-def test_a_share_that_no_model_has_is_one_sentence(view, at, why):
-    messages, _ = looked(view, column(method="neurons", at=at))
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        ({"at": 95}, "0.9"),
+        ({"at": -5}, "0.9"),
+        ({"at": 0.001}, "cannot be removed"),
+        ({"method": "heads", "at": 10}, "come in groups"),
+        ({"method": "blocks", "at": 95}, "nor a share above 0 and up to 0.9"),
+        ({"method": "blocks", "at": 10}, "less than half a block"),
+        ({"score": "luck"}, "score 'luck' is not offered"),
+        ({"zeros": "70"}, "zeros '70' is not offered"),
+        ({"zeros": ["2:4"]}, "is not offered"),
+        ({"method": "blocks", "score": "flap"}, "blocks go by how little they change"),
+    ],
+)
+def test_what_no_model_can_be_made_of_is_one_sentence(view, sent, why):
+    messages, _ = looked(view, column(**{"method": "neurons", "at": 25, **sent}))
     told = messages[-1].get("problem") or messages[-1]["columns"]["0"]["problem"]
     assert why in told
 
@@ -127,6 +154,13 @@ def test_at_nothing_removed_it_is_the_dense_model(tiny_llama):
     some = asked.column_of(column(method="neurons", at=20, score="flap"), settings)
     assert some.recipe.smaller == ShrinkSpec(neurons=0.2, score="flap")
     assert some.title(ENGLISH) == "Neurons 20%"
+    both = asked.column_of(column(method="blocks", at=20, zeros="2:4"), settings)
+    assert both.recipe.smaller == ShrinkSpec(blocks=0.2)
+    assert both.recipe.spec == PruneSpec(pattern="2:4")
+    assert both.title(ENGLISH) == "Blocks 20% + Wanda 2:4"
+    assert (both.pattern, recipe_at(both, 40).smaller) == (None, ShrinkSpec(blocks=0.4))  # it is a curve
+    none = asked.column_of(column(method="neurons", at=0, score="flap", zeros="50"), settings)
+    assert recipe_at(none, 40).smaller == ShrinkSpec(neurons=0.4, score="flap")  # also from where nothing is gone
 
 
 def test_it_is_taken_away_as_command_and_python_that_make_the_same(state, tmp_path, monkeypatch, plainly):
@@ -136,12 +170,9 @@ def test_it_is_taken_away_as_command_and_python_that_make_the_same(state, tmp_pa
     told = take.answer({"model": name, "recipes": [given]}, ENGLISH)
     (recipe,) = told["recipes"]
     assert recipe["recipe"] is None
-    assert recipe["why"] == ENGLISH("away.smaller")
     assert "wanda-lab shrink" in recipe["command"]
     assert "--neurons 0.25 --samples 2 --seq-len 64" in recipe["command"]
     assert "wanda.ShrinkSpec(neurons=0.25)" in recipe["python"]
-    with pytest.raises(InputError, match="its command or its Python"):
-        take.chosen({"model": name, "recipe": given}, ENGLISH)
     spec = ShrinkSpec(0.3, score="flap", update="none", multiple=16)
     repeat = Repeat("builtin", KEEP, seed=3, text="notes", smaller=spec)
     assert command(repeat, "out/x") == (
@@ -149,12 +180,61 @@ def test_it_is_taken_away_as_command_and_python_that_make_the_same(state, tmp_pa
         "--calibration ./notes --seed 3 --output out/x"
     )
     assert "wanda.shrink(dense, spec, calibration)" in python(repeat, "out/x")
+    both = Repeat("builtin", PruneSpec(sparsity=0.5), samples=4, smaller=ShrinkSpec(blocks=0.1))
+    assert command(both, "x") == "wanda-lab shrink --model builtin --blocks 0.1 --sparsity 0.5 --samples 4 --output x"
+    assert "variant = wanda.prune(smaller.lm, wanda.PruneSpec(sparsity=0.5), calibration)" in python(both, "x")
+    plain = python(replace(both, samples=16), "x")
+    assert plain.endswith(
+        "smaller = wanda.shrink(dense, spec)\n"
+        "variant = wanda.prune(smaller.lm, wanda.PruneSpec(sparsity=0.5))\nwanda.save(variant, 'x')\n"
+    )
+
+
+@pytest.mark.parametrize("zeros", ["default", "50"])
+def test_its_checkpoint_is_the_folder_that_the_engine_saves(dense, tmp_path, zeros):
+    lm = load_model(dense, device="cpu", dtype=torch.float32)
+    state = server(lm)
+    take, name = Take(state, Settings), next(iter(state.models))
+    given = {"model": name, "recipe": column(method="neurons", at=25, zeros=zeros)}
+    recipe = asked.column_of(given["recipe"], Settings()).recipe
+    (before,) = take.answer({"model": name, "recipes": [given["recipe"]]}, ENGLISH)["recipes"]
+    assert before["bytes"] == {"float32": None, "bfloat16": None, "float16": None}
+    assert take.checkpoint(given, ENGLISH) == {"missing": True}
+    finish(state.prune_steps(name, recipe))
+    state.smaller.put(Loaded(lm, "another"))
+    state.smaller._models.clear()  # as after others have come
+    assert take.checkpoint(given, ENGLISH) == {"missing": True}
+    finish(state.look_steps(name, recipe, None, replace(WHOLE, at_hand=True)))
+    chosen = take.chosen(given, ENGLISH)
+    sent = take.contents(chosen, ENGLISH)
+    (tmp_path / "sent").mkdir()
+    for _ in sent.write(tmp_path / "sent"):
+        pass
+    reading = {"samples": READING.samples, "seq_len": READING.seq_len}
+    made = shrink(lm, recipe.smaller, calibrate(lm, **reading))
+    if zeros != "default":
+        made = prune(made.lm, recipe.spec, calibrate(lm, **reading))
+    saved = save(made, tmp_path / "saved")
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (saved, tmp_path / "sent")]
+    assert weights[0] == weights[1]
+    ids = calibrate(lm, samples=1, seq_len=32).ids
+    with torch.no_grad():
+        found = AutoModelForCausalLM.from_pretrained(tmp_path / "sent", dtype=torch.float32)(ids).logits
+        assert torch.equal(found, made.lm.model(ids).logits)
+    (after,) = take.answer({"model": name, "recipes": [given["recipe"]]}, ENGLISH)["recipes"]
+    ticket = take.checkpoint(given, ENGLISH)
+    assert 0 < ticket["bytes"] - after["bytes"]["float32"] < 20_000
+    assert ticket["name"] == f"dense-without-25-neurons{'' if zeros == 'default' else '-wanda-50'}.zip"
+    assert state.engine.settle()
 
 
 def test_keys_of_smaller_models_say_nothing_of_zeros():
     assert Key.parse("neurons,score=flap").score == "flap"
     assert Key.parse("neurons").label(20) == "20% of the neurons gone"
-    for wrong in ("neurons,order=faithful", "neurons,pattern=2:4", "wanda,score=flap", "neurons,score=size"):
+    assert Key.parse("blocks,zeros=2:4").label(20) == "20% of the blocks gone, Wanda 2:4"
+    wrong_zeros = ("wanda,zeros=50", "neurons,zeros=40", "blocks,score=flap")
+    wrong_others = ("neurons,order=faithful", "neurons,pattern=2:4", "wanda,score=flap", "neurons,score=size")
+    for wrong in (*wrong_zeros, *wrong_others):
         with pytest.raises(InputError, match="names no recipe"):
             Key.parse(wrong)
 
@@ -199,6 +279,16 @@ def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browse
     assert page.locator("#wl-order").is_visible()
     assert page.evaluate("WandaLab.recipeOf('neurons,order=faithful')") is None
     assert page.evaluate("WandaLab.recipeOf('wanda,score=flap')") is None
-    assert page.evaluate("WandaLab.keyOf(WandaLab.recipeOf('neurons,score=flap'))") == "neurons,score=flap"
+    for key in ("wanda,zeros=50", "neurons,zeros=40", "blocks,score=flap"):
+        assert page.evaluate("key => WandaLab.recipeOf(key)", key) is None
+    for key in ("neurons,score=flap", "blocks,zeros=2:4"):
+        assert page.evaluate("key => WandaLab.keyOf(WandaLab.recipeOf(key))", key) == key
+    page.locator("#wl-method").select_option("blocks")
+    assert page.locator("#wl-score").is_hidden()
+    page.locator("#wl-zeros").select_option("2:4")
+    assert "+ Wanda 2:4" in page.locator(".wl-col-0 .wl-col-name").inner_text()
+    page.locator("#prune").click()
+    sent = [data for name, data in page.evaluate("calls") if name == "look"][-1]
+    assert (sent["recipes"][0]["key"], sent["recipes"][0]["zeros"]) == ("blocks,zeros=2:4", "2:4")
     assert not view.complaints
     view.context.close()

@@ -56,7 +56,7 @@ def test_what_can_be_taken_is_told(web, taken, model):
         "python": first["python"],
         "recipe": SPEC.to_dict(),
         "made": True,
-        "why": None,
+        "bytes": None,
     }
     assert compile(first["python"], "program", "exec")
     assert (second["id"], second["name"], second["made"]) == (2, "dense-wanda-60", False)

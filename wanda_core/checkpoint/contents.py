@@ -6,6 +6,7 @@ files that the model was read from stay as they are.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ from wanda_core.checkpoint import manifest
 from wanda_core.checkpoint.beside import CARD, CONFIG, files_beside, told_config
 from wanda_core.checkpoint.model_card import card
 from wanda_core.checkpoint.records import record
-from wanda_core.checkpoint.weights import WeightFiles, written_as_in_source
+from wanda_core.checkpoint.save import write_beside_weights
+from wanda_core.checkpoint.weights import WeightFiles, Written, written_as_in_source
 from wanda_core.errors import StorageError, shortened
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.pruning.variant import Variant
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from wanda_core.evaluation.perplexity import Perplexity
     from wanda_core.model.language_model import LanguageModel
     from wanda_core.pruning.packed import PackedVariant
+    from wanda_core.shrinking.report import Shrunk
 
 Piece = memoryview | bytes
 PIECE_BYTES = 4 * 2**20  # of a file that is handed on as it is
@@ -112,13 +115,44 @@ def contents(
     states = {tensor.file: _state(tensor.file) for tensor in weights.stored.values()}
     for name, size in weights.sizes.items():
         files.append(File(name, size, partial(_weights, weights, name, states)))
+    return _checked(files, about)
+
+
+def contents_anew(
+    made: "Variant | Shrunk",
+    weights: WeightFiles,
+    dense_perplexity: "Perplexity | None" = None,
+    perplexity: "Perplexity | None" = None,
+) -> Contents:
+    """List what `save` writes for a model that no folder holds, such as a shrunk one, or for a variant of it.
+
+    weights: its files; the model stays in memory as long as they are read, the small files beside them are read now;
+    perplexities: as of `save`. Raises StorageError for a name that is no file's name elsewhere.
+    """
+    about = record(made, weights.dtype, dense_perplexity, perplexity)
+    told = str(weights.dtype).removeprefix("torch.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_beside_weights(made.lm, folder, about, Written(weights.dtype, False, told))
+        beside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = [_bytes(path.relative_to(folder).as_posix(), path.read_bytes()) for path in beside]
+    if weights.index is not None:
+        files.append(_text(INDEX, weights.index))
+    files += [File(name, size, partial(weights.bytes_of, name)) for name, size in weights.sizes.items()]
+    return _checked(files, about)
+
+
+def _checked(files: list[File], about: Mapping[str, Any]) -> Contents:
     for file in files:
         _check_name(file.name)
     return Contents(tuple(files), about)
 
 
 def _text(name: str, text: str) -> File:
-    data = text.encode("utf-8")
+    return _bytes(name, text.encode("utf-8"))
+
+
+def _bytes(name: str, data: bytes) -> File:
     return File(name, len(data), lambda: iter((data,)))
 
 

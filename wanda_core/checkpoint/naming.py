@@ -10,12 +10,14 @@ LONGEST = 100  # characters of the model's part
 PAPER = "paper"  # which is Wanda, and on a text that its name does not tell
 
 
-def file_stem(title: str, spec: PruneSpec | ShrinkSpec) -> str:
+def file_stem(title: str, spec: PruneSpec | ShrinkSpec, then: PruneSpec | None = None) -> str:
     """Return a name such as `SmolLM2-135M-Instruct-wanda-45`, which every file system and every address takes.
 
-    title: of the dense model. What the recipe leaves at its defaults is not said.
+    title: of the dense model; then: the recipe of zeros that follow a shrinking. What a recipe leaves at its defaults
+    is not said.
     """
-    said = _recipe(spec) if isinstance(spec, PruneSpec) else _smaller(spec)
+    specs = (spec,) if then is None else (spec, then)
+    said = "-".join(_recipe(each) if isinstance(each, PruneSpec) else _smaller(each) for each in specs)
     return f"{plain(title)[:LONGEST].strip('-.') or 'model'}-{said}"
 
 
@@ -40,7 +42,8 @@ def _recipe(spec: PruneSpec) -> str:
 
 
 def _smaller(spec: ShrinkSpec) -> str:
-    gone = spec.blocks if spec.blocks is not None else f"{100 * getattr(spec, spec.part):.4g}"
+    given = getattr(spec, spec.part)
+    gone = f"{given}" if isinstance(given, int) else f"{100 * given:.4g}{'-percent' * (spec.blocks is not None)}"
     score = "" if spec.score == "wanda" else f"-{spec.score}"
     return f"without-{gone}-{spec.part}{score}{'-not-solved' if spec.update == 'none' else ''}"
 

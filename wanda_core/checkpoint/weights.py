@@ -191,10 +191,18 @@ def write_weights(lm: "LanguageModel", folder: Path, dtype: torch.dtype | None) 
             read = {name: InFile(name, tensor) for name, tensor in theirs.items()}
             files = WeightFiles(stored, read, dtype or FLOATS[main_dtype(stored)])
             return _write_as_in_source(files, folder, dtype)
-        wanted = dtype or (FLOATS[main_dtype(stored)] if stored else lm.dtype)
+        wanted = dtype_anew(lm, dtype)
         _write_as_in_source(WeightFiles(theirs, {}, wanted), folder, None)
     add_carried(folder, lm.carried)
     return Written(wanted, False, str(wanted).removeprefix("torch."))
+
+
+def dtype_anew(lm: "LanguageModel", dtype: torch.dtype | None) -> torch.dtype:
+    """Return what a model's weights are saved in where they are written anew: by default as in the folder it was read
+    from. dtype: as of `save`."""
+    if dtype is not None or lm.folder is None:
+        return dtype or lm.dtype
+    return FLOATS[main_dtype(stored_tensors(lm.folder, lm.name))]
 
 
 def fit(tensors: Mapping[str, Any], stored: Mapping[str, StoredTensor], carried: Collection[str]) -> bool:

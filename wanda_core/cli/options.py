@@ -90,6 +90,12 @@ Bos = Annotated[
         "--bos",
     ),
 ]
+Samples = Annotated[int, option("Windows of calibration text.")]
+SeqLen = Annotated[int, option("Tokens in a window.")]
+OutputFolder = Annotated[
+    str, option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
+]
+SavedIn = Annotated[Dtype | None, option("Number format of the saved weights. Default: that of the dense checkpoint.")]
 Device = Annotated[
     str | None,
     option(

@@ -16,6 +16,8 @@ from wanda_core.cli.options import (
     Json,
     MeasuredText,
     Model,
+    Samples,
+    SeqLen,
     drawn_from,
     load,
     option,
@@ -36,8 +38,8 @@ def outliers(
     ] = SENTENCE,
     calibration: CalibrationText = None,
     column: Column = None,
-    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
-    seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
+    samples: Samples = DEFAULT_SAMPLES,
+    seq_len: SeqLen = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
     keep: Annotated[
         bool, option("Add the model's row to the file of runs (WANDA_RUNS names another).", "--keep")

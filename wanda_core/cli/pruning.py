@@ -15,11 +15,14 @@ from wanda_core.cli.options import (
     CalibrationText,
     Column,
     Device,
-    Dtype,
     HeldIn,
     Json,
     Model,
+    OutputFolder,
     Pack,
+    Samples,
+    SavedIn,
+    SeqLen,
     drawn_from,
     folder_of,
     load,
@@ -42,9 +45,7 @@ _GROUPS = "; ".join(f"{', '.join(method.groups)} for {name}" for name, method in
 
 
 def prune(
-    output: Annotated[
-        str, option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
-    ],
+    output: OutputFolder,
     model: Model = "builtin",
     recipe: Annotated[
         str | None,
@@ -111,9 +112,7 @@ def prune(
     ] = False,
     device: Device = None,
     dtype: HeldIn = None,
-    save_dtype: Annotated[
-        Dtype | None, option("Number format of the saved weights. Default: that of the dense checkpoint.")
-    ] = None,
+    save_dtype: SavedIn = None,
     as_json: Json = False,
 ) -> None:
     """Prune a model and save it as a Hugging Face folder.
@@ -198,8 +197,8 @@ def measure_norms(
     column: Column = None,
     pack: Pack = None,
     bos: Bos = False,
-    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
-    seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
+    samples: Samples = DEFAULT_SAMPLES,
+    seq_len: SeqLen = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows.")] = 0,
     sensitivities: Annotated[
         bool,

@@ -13,11 +13,14 @@ from wanda_core.cli.options import (
     CalibrationText,
     Column,
     Device,
-    Dtype,
     HeldIn,
     Json,
     Model,
+    OutputFolder,
     Pack,
+    Samples,
+    SavedIn,
+    SeqLen,
     drawn_from,
     folder_of,
     load,
@@ -26,14 +29,13 @@ from wanda_core.cli.options import (
     text_of,
     torch_dtype,
 )
+from wanda_core.errors import InputError
 from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.spec import SCORES, UPDATES, ShrinkSpec
 
 
 def shrink(
-    output: Annotated[
-        str, option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
-    ],
+    output: OutputFolder,
     model: Model = "builtin",
     neurons: Annotated[
         str | None, option("Share of every MLP's neurons to remove, above 0 and up to 0.9.", metavar="SHARE")
@@ -43,7 +45,11 @@ def shrink(
         option("Share of the attention heads to remove, in groups that share keys and values.", metavar="SHARE"),
     ] = None,
     blocks: Annotated[
-        int | None, option("How many whole blocks to remove, those that change the hidden state least.")
+        str | None,
+        option(
+            "How many whole blocks to remove, those that change the hidden state least; below 1 the share of them.",
+            metavar="N|SHARE",
+        ),
     ] = None,
     score: Annotated[
         str, option(f"Which neurons or heads go, by their score: {', '.join(SCORES)}. Default: wanda.", metavar="NAME")
@@ -71,18 +77,24 @@ def shrink(
     column: Column = None,
     pack: Pack = None,
     bos: Bos = False,
-    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_SAMPLES,
-    seq_len: Annotated[int, option("Tokens in a window.")] = DEFAULT_SEQ_LEN,
+    samples: Samples = DEFAULT_SAMPLES,
+    seq_len: SeqLen = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows, and of the score random.")] = 0,
+    low_memory: Annotated[
+        bool, option("Not offered: a shrinking holds the whole model in memory. `prune` has it.", "--low-memory")
+    ] = False,
     device: Device = None,
     dtype: HeldIn = None,
-    save_dtype: Annotated[
-        Dtype | None, option("Number format of the saved weights. Default: that of the dense checkpoint.")
-    ] = None,
+    save_dtype: SavedIn = None,
     as_json: Json = False,
 ) -> None:
     """Remove parts of a model for good and save it as a Hugging Face folder that is smaller and faster anywhere."""
-    given: dict[str, Any] = {"neurons": number_in(neurons), "heads": number_in(heads), "blocks": blocks}
+    if low_memory:
+        raise InputError(
+            "shrink --low-memory is not offered, since a shrinking holds the whole model in memory; leave it out, or "
+            "use prune --low-memory, which removes no part"
+        )
+    given: dict[str, Any] = {"neurons": number_in(neurons), "heads": number_in(heads), "blocks": number_in(blocks)}
     spec = ShrinkSpec(**given, score=score, update=update, multiple=multiple, seed=seed)
     zeros = None
     if sparsity is not None or pattern is not None:

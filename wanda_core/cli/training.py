@@ -19,7 +19,11 @@ from wanda_core.cli.options import (
     Device,
     Dtype,
     Json,
+    OutputFolder,
     Pack,
+    Samples,
+    SavedIn,
+    SeqLen,
     drawn_from,
     load,
     option,
@@ -33,9 +37,7 @@ from wanda_core.training.settings import DEFAULT_WINDOWS, SEQ_LEN, Training
 
 def distil(
     model: Annotated[str, option("A folder that `prune` wrote; it stays as it is.", metavar="DIR")],
-    output: Annotated[
-        str, option("Folder to write; a new or empty one, or an earlier checkpoint, which is replaced.", metavar="DIR")
-    ],
+    output: OutputFolder,
     dense: Annotated[
         str | None,
         option(
@@ -51,8 +53,8 @@ def distil(
     column: Column = None,
     pack: Pack = None,
     bos: Bos = False,
-    samples: Annotated[int, option("Windows of calibration text.")] = DEFAULT_WINDOWS,
-    seq_len: Annotated[int, option("Tokens in a window.")] = SEQ_LEN,
+    samples: Samples = DEFAULT_WINDOWS,
+    seq_len: SeqLen = SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows, and of their order.")] = 0,
     held_out: Annotated[
         str | None,
@@ -63,9 +65,7 @@ def distil(
         ),
     ] = None,
     device: Device = None,
-    save_dtype: Annotated[
-        Dtype | None, option("Number format of the saved weights. Default: that of the dense checkpoint.")
-    ] = None,
+    save_dtype: SavedIn = None,
     as_json: Json = False,
 ) -> None:
     """Train the kept weights of a pruned folder towards the dense model's predictions; zeros stay zero.

@@ -18,7 +18,8 @@ NUMBERS = ("samples", "seq_len", "seed")
 TEXT = re.compile(r"[0-9a-f]{16}")
 # What can be chosen: a method with one group has no choice.
 GROUPS = dict.fromkeys(group for method in METHODS.values() if len(method.groups) > 1 for group in method.groups)
-SHRINKS = ("neurons", "heads")  # what goes for good and is not set to zero: a share of these
+SHRINKS = ("neurons", "heads", "blocks")  # what goes for good and is not set to zero: a share of these
+ZEROS = ("30", "50", "2:4", "4:8")  # which may follow on a smaller model, by Wanda: a percent or a pattern
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": (*METHODS, *PRESETS),
     "order": (OWN, *ORDERS),
@@ -66,12 +67,24 @@ def shrunk(what: str, percent: float, score: str = OWN) -> ShrinkSpec:
     return ShrinkSpec(**share) if score == OWN else ShrinkSpec(**share, score=score)
 
 
+def zeros_after(zeros: str = OWN) -> PruneSpec:
+    """Make the recipe of the zeros that follow on a smaller model. zeros: one of `ZEROS`, by default none.
+
+    Raises InputError for anything else.
+    """
+    if zeros == OWN:
+        return PruneSpec("magnitude", 0.0)
+    if zeros not in ZEROS:
+        raise InputError(f"zeros {shortened(zeros)} is not offered; choose one of {', '.join((OWN, *ZEROS))}")
+    return PruneSpec(pattern=zeros) if ":" in zeros else PruneSpec(sparsity=int(zeros) / 100)
+
+
 @dataclass(frozen=True)
 class Key:
     """A recipe without its sparsity, and how its calibration is drawn; its `str` is the page's name for it.
 
-    The fields are those of `chosen`, then score: by which parts go, of a smaller model alone, which has none of the
-    others; text: of the calibration, 16 hexadecimal digits, empty for the built-in one;
+    The fields are those of `chosen`, then score: by which parts go, and zeros: which follow, of a smaller model alone,
+    which has none of the others; text: of the calibration, 16 hexadecimal digits, empty for the built-in one;
     samples, seq_len, seed: of the draw. In the name stand, after the method, those that are not at their defaults.
     """
 
@@ -82,6 +95,7 @@ class Key:
     allocation: str = OWN
     update: str = OWN
     score: str = OWN
+    zeros: str = OWN
     text: str = ""
     samples: int = DEFAULT_SAMPLES
     seq_len: int = DEFAULT_SEQ_LEN
@@ -111,7 +125,9 @@ class Key:
     def label(self, percent: float) -> str:
         """Return what people call the recipe at a percent. Raises InputError as what makes it."""
         if self.shrinks:
-            return shrunk(self.method, percent, self.score).label(round(10 * percent), 1000)
+            spec, after = shrunk(self.method, percent, self.score), zeros_after(self.zeros)
+            gone = spec.label(round(10 * percent), 1000) if spec.blocks is None else f"{percent:g}% of the blocks gone"
+            return gone if self.zeros == OWN else f"{gone}, {after.label}"
         return self.spec(percent).label
 
     def spec(self, percent: float) -> PruneSpec:
@@ -149,7 +165,7 @@ def _parsed(name: str) -> Key | None:
     if not {field.name for field in fields(Key)} >= given.keys():
         return None
     key = Key(**given)
-    choices = {**CHOICES, "method": (*CHOICES["method"], *SHRINKS), "score": (OWN, *SCORES)}
+    choices = {**CHOICES, "method": (*CHOICES["method"], *SHRINKS), "score": (OWN, *SCORES), "zeros": (OWN, *ZEROS)}
     if any(getattr(key, field) not in offered for field, offered in choices.items()):
         return None
     if any(not isinstance(getattr(key, field), int) for field in NUMBERS):
@@ -159,7 +175,8 @@ def _parsed(name: str) -> Key | None:
     except InputError:
         return None
     zeros = ("pattern", "order", "group", "allocation", "update")
-    idle = zeros if key.shrinks else ("score",)  # what decides nothing of such a recipe
+    idle = zeros if key.shrinks else ("score", "zeros")  # what decides nothing of such a recipe
+    idle = (*idle, "score") if key.method == "blocks" else idle
     if any(getattr(key, field) != getattr(Key(), field) for field in idle):
         return None
     return key if not key.text or TEXT.fullmatch(key.text) else None

@@ -21,7 +21,8 @@ class Repeat:
     """A variant to be made again.
 
     model: its name; spec: the recipe; samples, seq_len, seed: of the draw of the calibration; text: file of the
-    calibration text, None for the built-in one; smaller: parts that go for good, in place of the recipe's zeros.
+    calibration text, None for the built-in one; smaller: parts that go for good first; without zeros of the
+    recipe that is all.
     """
 
     model: str
@@ -35,7 +36,8 @@ class Repeat:
     @property
     def reads(self) -> bool:
         """Whether calibration text is read."""
-        return self.spec.needs_calibration if self.smaller is None else self.smaller.needs_inputs
+        smaller = self.smaller is not None and self.smaller.needs_inputs
+        return smaller or self.spec.needs_calibration
 
 
 def command(recipe: Repeat, output: str) -> str:
@@ -45,7 +47,8 @@ def command(recipe: Repeat, output: str) -> str:
     or a random mask whose seed is not that of the draw.
     """
     if recipe.smaller is not None:
-        options = {"model": recipe.model, **_of_smaller(recipe.smaller), **_text(recipe), **_draw(recipe)}
+        zeros = _amount(recipe.spec) if recipe.spec.target else {}
+        options = {"model": recipe.model, **_of_smaller(recipe.smaller), **zeros, **_text(recipe), **_draw(recipe)}
         return _line("shrink", {**options, "output": output})
     spec = recipe.spec
     said = _said(spec)
@@ -75,9 +78,16 @@ def python(recipe: Repeat, output: str) -> str:
         arguments += ", calibration"
         if path:
             lines = ["from pathlib import Path", "", *lines]
-    call = "variant = wanda.prune" if recipe.smaller is None else "smaller = wanda.shrink"
-    saved = call.partition(" ")[0]
-    return "\n".join([*lines, f"{call}({arguments})", f"wanda.save({saved}, {output!r})", ""])
+    if recipe.smaller is None:
+        calls, saved = [f"variant = wanda.prune({arguments})"], "variant"
+    else:
+        calls, saved = [f"smaller = wanda.shrink({arguments})"], "smaller"
+        if spec.target:
+            after = ", ".join(
+                ["smaller.lm", f"wanda.PruneSpec({_arguments(_amount(spec))})", *arguments.split(", ")[2:]]
+            )
+            calls, saved = [*calls, f"variant = wanda.prune({after})"], "variant"
+    return "\n".join([*lines, *calls, f"wanda.save({saved}, {output!r})", ""])
 
 
 def _of_smaller(spec: ShrinkSpec) -> dict[str, Any]:

@@ -122,9 +122,9 @@ def _without_columns(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibrati
 
 def _without_blocks(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibration: Calibration) -> Steps[_Made]:
     """Remove whole blocks."""
-    assert spec.blocks is not None  # the caller checked
+    depth = len(decoder_blocks(lm.model)[1])
     with experts.apart(lm.model):
-        left = yield from without_blocks(lm, spec.blocks, calibration.ids.to(lm.device))
+        left = yield from without_blocks(lm, depth - spec.kept_blocks(depth, lm.title), calibration.ids.to(lm.device))
     removed = (len(left.influences), len(left.influences) + len(left.kept))
     return _Made(left.model, left.settings, removed, {"blocks": torch.tensor(left.kept)}, tuple(left.influences))
 

@@ -31,7 +31,7 @@ class ShrinkSpec:
     One of the first three:
     neurons: share of every MLP's neurons to remove, above 0 and up to 0.9; as many stay in every block.
     heads: the same of the attention heads, in groups that share their keys and values.
-    blocks: how many whole blocks to remove, those that change the hidden state least.
+    blocks: how many whole blocks to remove, those that change the hidden state least; or the share of them, below 1.
 
     score: which neurons or heads go: `wanda` (Σᵢ |Wᵢⱼ|·‖Xⱼ‖₂ over the columns that read one), `flap` (Var Xⱼ · ‖W:ⱼ‖²),
         `magnitude` (Σᵢ |Wᵢⱼ|), `random`.
@@ -45,7 +45,7 @@ class ShrinkSpec:
 
     neurons: float | None = None
     heads: float | None = None
-    blocks: int | None = None
+    blocks: float | None = None
     score: str = "wanda"
     update: str = "least-squares"
     multiple: int = 8
@@ -66,7 +66,7 @@ class ShrinkSpec:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _share(name, getattr(self, name)))
         if self.blocks is not None:
-            check_whole("blocks", self.blocks, 1, MAX_BLOCKS)
+            object.__setattr__(self, "blocks", _blocks(self.blocks))
         for what, value, offered in (("score", self.score, tuple(SCORES)), ("update", self.update, UPDATES)):
             if value not in offered:
                 raise InputError(f"{what} {shortened(value)} is not offered; choose one of {', '.join(offered)}")
@@ -104,7 +104,7 @@ class ShrinkSpec:
         if not 0 < stay < width:
             raise InputError(
                 f"{self.neurons:.0%} of the {width} neurons of {title} cannot be removed in steps of {self.multiple}; "
-                f"choose another share or a smaller multiple than {self.multiple}"
+                "choose another share or a smaller multiple"
             )
         return stay
 
@@ -114,24 +114,43 @@ class ShrinkSpec:
         stay = round(groups * (1 - self.heads))
         if not 0 < stay < groups:
             raise InputError(
-                f"{self.heads:.0%} of the attention heads of {title} cannot be removed, since they come in {groups} "
-                f"group{'s' * (groups > 1)} that share keys and values; choose another share or remove neurons"
+                f"{self.heads:.0%} of the attention heads of {title} cannot be removed, since they come in groups "
+                f"that share keys and values, {groups} in all; choose another share or remove neurons"
             )
         return stay
 
     def kept_blocks(self, blocks: int, title: str) -> int:
-        """Return how many of so many blocks stay. Raises InputError for more than nine of ten."""
+        """Return how many of so many blocks stay. Raises InputError for over nine of ten and for a share of none."""
         assert self.blocks is not None
-        if self.blocks > blocks * MAX_SHARE:
+        gone = self.blocks if isinstance(self.blocks, int) else round(self.blocks * blocks)
+        if not gone:
             raise InputError(
-                f"{self.blocks} of the {blocks} blocks of {title} are more than {MAX_SHARE:.0%}; choose "
+                f"{self.blocks:.1%} of the {blocks} blocks of {title} is less than half a block; choose a larger "
+                "share or a number of blocks"
+            )
+        if gone > blocks * MAX_SHARE:
+            raise InputError(
+                f"{gone} of the {blocks} blocks of {title} are more than {MAX_SHARE:.0%}; choose "
                 f"{int(blocks * MAX_SHARE)} or fewer"
             )
-        return blocks - self.blocks
+        return blocks - gone
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
         return asdict(self)
+
+
+def _blocks(given: Any) -> float:
+    """Return a number of blocks as an int, a share of them as a float. Raises InputError for what is neither."""
+    number = isinstance(given, Real) and not isinstance(given, bool)
+    if number and 1 <= cast(Any, given) <= MAX_BLOCKS and int(given) == given:
+        return int(given)
+    if number and 0 < cast(Any, given) <= MAX_SHARE:
+        return float(given)
+    raise InputError(
+        f"blocks {shortened(given)} is neither a whole number from 1 to {MAX_BLOCKS} nor a share above 0 and up to "
+        f"{MAX_SHARE}; try 2 or 0.1"
+    )
 
 
 def _share(what: str, value: Any) -> float:

@@ -11,15 +11,17 @@ import torch
 
 from wanda_core.checkpoint.archive import Archive
 from wanda_core.checkpoint.beside import bytes_beside
-from wanda_core.checkpoint.contents import Contents, contents
+from wanda_core.checkpoint.contents import Contents, contents, contents_anew
 from wanda_core.checkpoint.naming import file_stem
 from wanda_core.checkpoint.tensor_file import FLOATS
 from wanda_core.checkpoint.weights import main_dtype
 from wanda_core.checks import DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError, ModelError, shortened
-from wanda_core.low_memory.one_by_one import files_one_by_one
+from wanda_core.evaluation.perplexity import Perplexity
+from wanda_core.low_memory.one_by_one import files_anew, files_one_by_one
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.names import COMMIT, hub_id_and_revision, is_path
+from wanda_core.pruning.variant import Variant
 from wanda_core.report.making import made
 from wanda_core.report.plan import Plan
 from wanda_core.report.points import Dense
@@ -31,6 +33,7 @@ from wanda_ui.compare.asked import Column
 from wanda_ui.engine import work
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.loaded import Loaded, Result
+from wanda_ui.engine.smaller import smaller_name
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.language import Say
 from wanda_ui.settings import Settings
@@ -45,9 +48,11 @@ MOST_NAME = 200  # characters of a file's name
 
 @dataclass(frozen=True)
 class Chosen:
-    """A checkpoint that was asked for. dtype: to save in, None for the model's own; stem: its name without a suffix."""
+    """A checkpoint that was asked for. smaller: the model whose variant it is, where that is not the loaded one; dtype:
+    to save in, None for the model's own; stem: its name without a suffix."""
 
     loaded: Loaded
+    smaller: Loaded | None
     column: Column
     result: Result
     dtype: torch.dtype | None
@@ -103,8 +108,6 @@ class Take:
         if self.settings().public:
             raise RefusedError(403, "public")
         column = asked.column_of(given.get("recipe"), self.settings())
-        if column.recipe.smaller is not None:
-            raise InputError(say("away.smaller"))
         dtype = given.get("dtype")
         if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
             raise InputError(f"dtype {shortened(dtype)} is not offered; choose one of {', '.join(DTYPES)}")
@@ -112,36 +115,30 @@ class Take:
         if loaded is None:
             return {"wait": True}
         result = self.state.variants.get(self.state.key_of(loaded, column.recipe))
-        if result is None or not result.is_of(loaded):
+        smaller = self.state.smaller.get(smaller_name(loaded, column.recipe))
+        gone = column.recipe.smaller is not None and smaller is None
+        if result is None or not result.is_of(loaded) or gone:
             return {"missing": True}
-        stem = file_stem(loaded.lm.title, column.recipe.spec)
-        return Chosen(loaded, column, result, None if dtype is None else DTYPES[dtype], stem)
+        stem = _stem(loaded.lm, column)
+        return Chosen(loaded, smaller, column, result, None if dtype is None else DTYPES[dtype], stem)
 
     def contents(self, chosen: Chosen, say: Say) -> Contents:
         """List the files of a checkpoint. Raises WandaError where they cannot be written one by one, hold a number
         beyond the format, or where the model's files have changed since it was loaded."""
-        loaded, variant = chosen.loaded, chosen.result.variant
+        loaded = chosen.loaded
         with contextlib.suppress(OSError):
             if loaded.state_now() == loaded.state:
-                weights = files_one_by_one(loaded.lm, chosen.dtype, variant.parameters)
-                if weights is None:
-                    raise InputError(say("away.joined"))
-                weights.check()
                 measured = self.state.measured.get(chosen.result.key)
-                return contents(
-                    loaded.lm,
-                    variant,
-                    weights,
-                    chosen.dtype,
-                    loaded.dense,
-                    measured.perplexity if measured is not None else None,
-                )
+                perplexities = (loaded.dense, measured.perplexity if measured is not None else None)
+                made = _contents(chosen, *perplexities)
+                if made is None:
+                    raise InputError(say("away.joined"))
+                return made
         raise ModelError(f"the files of {loaded.lm.title} have changed since it was loaded; load the model again")
 
     def _recipe(self, loaded: Loaded, column: Column, text: str, say: Say) -> Json:
-        smaller = column.recipe.smaller
-        spec = smaller or column.recipe.spec
-        stem = file_stem(loaded.lm.title, spec)
+        spec, smaller = column.recipe.spec, column.recipe.smaller
+        stem = _stem(loaded.lm, column)
         again, output = _repeat(loaded.lm, column, text), f"{OUTPUT}/{stem}"
         return {
             "id": column.id,
@@ -150,9 +147,14 @@ class Take:
             "command": command(again, output),
             "python": python(again, output),
             "recipe": None if smaller is not None else spec.to_dict(),
-            "why": None if smaller is None else say("away.smaller"),
             "made": self.state.key_of(loaded, column.recipe) in self.state.variants.keys,
+            "bytes": None if smaller is None else self._bytes_of_smaller(loaded, column),
         }
+
+    def _bytes_of_smaller(self, loaded: Loaded, column: Column) -> dict[str, int | None]:
+        """Return the bytes of a smaller model's checkpoint in every format, None for each before it is made."""
+        made = self.state.smaller.get(smaller_name(loaded, column.recipe))
+        return dict.fromkeys(DTYPES) if made is None else {**self._known_sizes(made)[1]}
 
     def _about(self, loaded: Loaded) -> Json | None:
         """Describe what the page measures on and with, as a run does; None where the model takes no such window."""
@@ -169,25 +171,58 @@ class Take:
 
     def _offer(self, loaded: Loaded, say: Say) -> Json:
         """Tell whether the checkpoint can be had here, and its size."""
-        key = (loaded.name, loaded.state)
-        known = self._sizes.get(key)
-        if known is None:
-            known = _sizes(loaded.lm)
-            self._sizes.put(key, known)
-        own, sizes = known
+        own, sizes = self._known_sizes(loaded)
         why = say("away.public") if self.settings().public else None if sizes else say("away.joined")
         return {"offered": why is None, "why": why, "bytes": sizes, "own": own}
 
+    def _known_sizes(self, loaded: Loaded) -> tuple[str, dict[str, int]]:
+        """Return what `_sizes` gives of a model, which is counted once."""
+        key = (loaded.name, loaded.state)
+        known = self._sizes.get(key)
+        if known is None:
+            known = _sizes(loaded)
+            self._sizes.put(key, known)
+        return known
 
-def _sizes(lm: LanguageModel) -> tuple[str, dict[str, int]]:
+
+def _contents(chosen: Chosen, dense: Perplexity | None, pruned: Perplexity | None) -> Contents | None:
+    """List the files of a checkpoint, None where its tensors cannot be sent one by one. Raises StorageError for a
+    number beyond the format. dense, pruned: what was measured of both."""
+    variant, dtype = chosen.result.variant, chosen.dtype
+    if chosen.smaller is None:
+        weights = files_one_by_one(chosen.loaded.lm, dtype, variant.parameters)
+        if weights is None:
+            return None
+        weights.check()
+        return contents(chosen.loaded.lm, variant, weights, dtype, dense, pruned)
+    lm, zeros = chosen.smaller.lm, chosen.column.recipe.zeros
+    weights = files_anew(lm, dtype, variant.parameters if zeros else {})
+    if weights is None:
+        return None
+    weights.check()
+    made = Variant(lm, variant.spec, variant.report, None) if zeros else chosen.smaller.shrunk
+    assert made is not None  # how a smaller model came about is kept with it
+    return contents_anew(made, weights, dense, pruned)
+
+
+def _sizes(loaded: Loaded) -> tuple[str, dict[str, int]]:
     """Return a model's own number format, and the bytes of its checkpoint in every one, but for the card and the
     record; none where its tensors cannot be sent one by one."""
-    files = files_one_by_one(lm, None, {})
+    lm = loaded.lm
+    files = files_one_by_one(lm, None, {}) if loaded.shrunk is None else files_anew(lm, None, {})
     if files is None or lm.folder is None:
         return str(lm.dtype).removeprefix("torch."), {}
     beside = bytes_beside(lm.folder)
     sizes = {name: replace(files, dtype=dtype).nbytes + beside for name, dtype in DTYPES.items()}
     return str(FLOATS[main_dtype(files.stored)]).removeprefix("torch."), sizes
+
+
+def _stem(lm: LanguageModel, column: Column) -> str:
+    """Return the name of a variant's checkpoint."""
+    recipe = column.recipe
+    if recipe.smaller is None:
+        return file_stem(lm.title, recipe.spec)
+    return file_stem(lm.title, recipe.smaller, recipe.spec if recipe.zeros else None)
 
 
 def _repeat(lm: LanguageModel, column: Column, text: str) -> Repeat:

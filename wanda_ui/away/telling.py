@@ -5,7 +5,7 @@ from typing import Any
 
 from wanda_core.checkpoint.naming import file_stem
 from wanda_core.recipe import PruneSpec
-from wanda_core.report.keys import Key, place_name, shrunk
+from wanda_core.report.keys import Key, place_name, shrunk, zeros_after
 from wanda_core.report.repeat import Repeat, command, python
 from wanda_core.report.run import Run
 
@@ -52,11 +52,12 @@ def repeats(run: Run, at: float) -> list[Json]:
         place = min(line["at"], key=lambda percent: (abs(percent - at), percent))
         key = Key.parse(line["key"])
         smaller = shrunk(key.method, place, key.score) if key.shrinks and place else None
-        spec = _spec(line, place) if smaller is None else PruneSpec("magnitude", 0.0)
+        spec = zeros_after(key.zeros) if key.shrinks else _spec(line, place)
         drawn = line["calibration"] or run["made"]["calibration"]
         text = None if drawn["source"] == BUILTIN_SOURCE else drawn["source"]
         again = Repeat(run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], text, smaller)
-        output = f"out/{file_stem(run['made']['model'], smaller or spec)}"
+        then = spec if smaller is not None and spec.target else None
+        output = f"out/{file_stem(run['made']['model'], smaller or spec, then)}"
         texts = {"command": command(again, output), "python": python(again, output)}
         found.append({"key": line["key"], "title": key.label(place) if place else spec.label, **texts})
     return found

@@ -1,7 +1,8 @@
 """What the view asks, checked: an event's data may be anything, as requests can be made without the page."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from wanda_core.checks import MAX_SEED, MAX_SEQ_LEN, check_whole
@@ -9,7 +10,7 @@ from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.generation import check_prompt, check_settings
 from wanda_core.model.hub import checked_token
 from wanda_core.recipe import PruneSpec
-from wanda_core.report.keys import MOST_CHARACTERS, OWN, SHRINKS, chosen, shrunk
+from wanda_core.report.keys import MOST_CHARACTERS, OWN, SHRINKS, chosen, shrunk, zeros_after
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
@@ -29,7 +30,8 @@ NAMES = ("method", "pattern", "order", "group", "allocation", "update")
 class Column:
     """A recipe as the view shows it.
 
-    id: of its column; key: the view's name for it; at: percent removed, as sent; method: of METHODS or PRESETS.
+    id: of its column; key: the view's name for it; at: percent removed, as sent; method: of METHODS, PRESETS or
+    SHRINKS; smaller_at: of the last, makes the recipe of another percent.
     """
 
     id: int
@@ -37,24 +39,34 @@ class Column:
     at: float
     method: str
     recipe: Recipe
+    smaller_at: Callable[[float], Recipe] | None = field(default=None, compare=False)
+
+    @property
+    def pattern(self) -> str | None:
+        """The pattern that has one place on the curve, None where the handle says how much goes."""
+        spec = self.recipe.spec
+        return None if self.smaller_at is not None or spec.n_of_m is None else spec.pattern
 
     def title(self, say: Say, at: float | None = None) -> str:
-        """Return what the page calls it: `Wanda 45%`, `Best 2:4`. at: percent removed, if not its own."""
+        """Return what the page calls it: `Wanda 45%`, `Best 2:4`, `Neurons 20% + Wanda 50%`. at: percent removed, if
+        not its own."""
         name = say(f"view.method.{self.method}")
-        spec = self.recipe.spec
-        amount = f"{round(self.at if at is None else at, 1):g}%" if spec.n_of_m is None else spec.pattern
-        return f"{name[0].upper()}{name[1:]} {amount}"
+        amount = self.pattern or f"{round(self.at if at is None else at, 1):g}%"
+        after = f" + {self.recipe.spec.label}" if self.smaller_at is not None and self.recipe.zeros else ""
+        return f"{name[0].upper()}{name[1:]} {amount}{after}"
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What is to be looked at. run: number that the view gave; settings: of the answer, as they were sent."""
+    """What is to be looked at. run: number that the view gave; settings: of the answer, as they were sent; at_hand:
+    whether the models are to be in memory at the end, also where all is known of them."""
 
     run: int
     model: str
     columns: tuple[Column, ...]
     asked: Asked
     settings: Mapping[str, Any]
+    at_hand: bool = False
 
 
 def data_of(event: Any) -> Mapping[str, Any]:
@@ -68,7 +80,8 @@ def data_of(event: Any) -> Mapping[str, Any]:
 def looked(data: Mapping[str, Any], settings: Settings) -> Looked:
     """Read what is to be looked at. Raises InputError for what breaks a rule."""
     asked, sent = ask_of(data, settings)
-    return Looked(run_of(data), model_of(data), columns_of(data, settings), asked, sent)
+    at_hand = data.get("at_hand") is True
+    return Looked(run_of(data), model_of(data), columns_of(data, settings), asked, sent, at_hand)
 
 
 def run_of(data: Mapping[str, Any]) -> int:
@@ -138,17 +151,18 @@ def column_of(given: Any, settings: Settings) -> Column:
         raise InputError(f"the sparsity {shortened(at)} is no number; it is the percent of weights to remove, try 50")
     number, reading = whole_number(given.get("id"), "id"), reading_of(given, settings)
     if given["method"] in SHRINKS:
-        return Column(number, key, at, given["method"], smaller_of(at, given, reading))
+        smaller_at = partial(smaller_of, given=given, reading=reading)
+        return Column(number, key, at, given["method"], smaller_at(at), smaller_at)
     spec = spec_of(at, **{name: given[name] for name in NAMES})
     return Column(number, key, at, given["method"], Recipe(spec, reading))
 
 
 def smaller_of(percent: float, given: Mapping[str, Any], reading: Reading) -> Recipe:
     """Make a recipe of parts that go for good: at 0% nothing does. Raises InputError for what is no such recipe."""
-    keep = PruneSpec("magnitude", 0.0)  # no zeros
+    zeros = zeros_after(given.get("zeros", OWN))
     if not percent:
-        return Recipe(keep)
-    return Recipe(keep, reading, shrunk(given["method"], percent, given.get("score", OWN)))
+        return Recipe(zeros, reading)
+    return Recipe(zeros, reading, shrunk(given["method"], percent, given.get("score", OWN)))
 
 
 def spec_of(

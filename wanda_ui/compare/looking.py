@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from wanda_core.errors import WandaError
@@ -90,7 +90,7 @@ def look(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
     # What is watched comes first, what stands in small print last; of the stored model the dense perplexity is known.
     stored = asked.model == builtin.NAME
     at_once = [(column, Wanted(column is not None or not stored, False)) for column in [*first, None, *others]]
-    later = [(column, WHOLE) for column in [*first, *others, None]]
+    later = [(column, replace(WHOLE, at_hand=asked.at_hand)) for column in [*first, *others, None]]
     parts = len(at_once) + len(later)
     kept: dict[str, bool] = {}
     for number, (column, wanted) in enumerate([*at_once, *later]):
@@ -171,8 +171,8 @@ def curve(
     }
     wanted: list[tuple[Column, float]] = []
     for at in coarse_first(places):
-        wanted += [(column, at) for column in asked.columns if column.recipe.spec.n_of_m is None]
-    wanted += [(column, column.at) for column in asked.columns if column.recipe.spec.n_of_m is not None]
+        wanted += [(column, at) for column in asked.columns if column.pattern is None]
+    wanted += [(column, column.at) for column in asked.columns if column.pattern is not None]
     total = len(wanted) + 1
 
     def telling(number: int, name: str) -> Callable[[Any], Message | None]:

@@ -76,10 +76,14 @@ def point(of: Measured | Point) -> Message:
 
 def measured(of: Measured, kept: bool, say: Say) -> str:
     """Say what pruning did, and whether it was done now or before."""
-    kind = "measured" if of.left is None else "smaller"
-    key = f"view.{kind}_before" if kept else f"view.{kind}"
-    share = of.sparsity if of.left is None else of.left
-    said = say(key, zeros=f"{share:.1%}", seconds=f"{of.seconds:.1f}")
+    zeros, seconds, left = f"{of.sparsity:.1%}", f"{of.seconds:.1f}", of.smaller
+    before = "_before" if kept else ""
+    if left is None:
+        said = say(f"view.measured{before}", zeros=zeros, seconds=seconds)
+    else:
+        gone = say(f"view.gone.{left.part}", gone=f"{left.gone:,}", of=f"{left.of:,}")
+        kind = "smaller_zeros" if of.sparsity else "smaller"
+        said = say(f"view.{kind}{before}", gone=gone, left=f"{left.share:.1%}", zeros=zeros, seconds=seconds)
     if of.agreement is not None:
         said += " · " + say("view.agreement", top1=f"{of.agreement.top1:.0%}", kl=f"{of.agreement.kl:.2f}")
     return said

@@ -289,10 +289,9 @@ class View:
 
 def recipe_at(column: Column, percent: float) -> Recipe:
     """Return a column's recipe at another sparsity, or with another share of its parts gone."""
-    recipe = column.recipe
-    if recipe.smaller is not None:
-        return replace(recipe, smaller=replace(recipe.smaller, **{recipe.smaller.part: as_share(percent)}))
-    spec = recipe.spec
+    if column.smaller_at is not None:
+        return column.smaller_at(percent)
+    recipe, spec = column.recipe, column.recipe.spec
     if spec.n_of_m is not None:
         return recipe
     return replace(recipe, spec=replace(spec, sparsity=as_share(percent)))

@@ -12,7 +12,7 @@ from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.pruning.packed import PackedVariant
-from wanda_core.shrinking.report import ShrinkReport
+from wanda_core.shrinking.report import Shrunk
 from wanda_core.text.windows import Calibration
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
@@ -53,7 +53,7 @@ class Loaded:
     grids: "OrderedDict[Hashable, dict[str, Any]]" = field(default_factory=OrderedDict)
     sensitivities: Kept[Reading, Sensitivities] = field(default_factory=lambda: Kept(MOST_TEXTS))
     claims: int = 0
-    shrunk: ShrinkReport | None = None
+    shrunk: Shrunk | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)  # of these three, which several events change
     state: str = field(init=False)  # tells this state of the model from others; a folder can be written anew
 
@@ -102,15 +102,26 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What a smaller model has left. share: of the weights, 0 to 1; part: what went; gone, of: how many, and of how
+    many in all blocks."""
+
+    share: float
+    part: str
+    gone: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Measured:
     """What a recipe did to a model. sparsity: share of zeros reached; seconds: of the pruning; agreement: how often
-    both predict alike, None until they were compared; left: share of the weights that a smaller model has left."""
+    both predict alike, None until they were compared; smaller: what a smaller model has left, None of a whole one."""
 
     sparsity: float
     seconds: float
     perplexity: Perplexity
     agreement: Agreement | None = None
-    left: float | None = None
+    smaller: Left | None = None
 
 
 @dataclass(frozen=True)
@@ -145,9 +156,12 @@ class Both:
 
 def seconds_of(loaded: Loaded) -> float:
     """Return the seconds that making a model smaller took, 0 for one that is whole."""
-    return 0.0 if loaded.shrunk is None else loaded.shrunk.seconds
+    return 0.0 if loaded.shrunk is None else loaded.shrunk.report.seconds
 
 
-def left_of(loaded: Loaded) -> float | None:
-    """Return the share of the weights that a smaller model has left, None for one that is whole."""
-    return None if loaded.shrunk is None else loaded.shrunk.share_left
+def left_of(loaded: Loaded) -> Left | None:
+    """Return what a smaller model has left, None for one that is whole."""
+    if loaded.shrunk is None:
+        return None
+    report = loaded.shrunk.report
+    return Left(report.share_left, loaded.shrunk.spec.part, *report.removed)

@@ -59,10 +59,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a look is to measure. agreement: with the dense model, whose perplexity comes with it."""
+    """What a look is to measure. agreement: with the dense model, whose perplexity comes with it; at_hand: whether a
+    smaller model is to be in memory at the end, also where all is known of it."""
 
     perplexity: bool = True
     agreement: bool = True
+    at_hand: bool = False
 
 
 WHOLE = Wanted()

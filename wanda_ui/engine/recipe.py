@@ -43,6 +43,11 @@ class Recipe:
         if not self.spec.needs_calibration and (self.smaller is None or not self.smaller.needs_inputs):
             object.__setattr__(self, "reading", PLAIN)
 
+    @property
+    def zeros(self) -> bool:
+        """Whether weights are set to zero."""
+        return self.spec.target > 0
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -18,7 +18,7 @@ from wanda_ui.engine.work import Draw, Models
 if TYPE_CHECKING:
     from wanda_ui.app_state import AppState
 
-MOST_SMALLER = 2  # kept; each shares with its whole model what has the same size
+MOST_SMALLER = 3  # kept, as many as are looked at together; each shares with its whole model what has the same size
 
 
 class SmallerModels:
@@ -34,6 +34,10 @@ class SmallerModels:
             if name in self._models:
                 self._models.move_to_end(name)
             return self._models.get(name)
+
+    def at_hand(self, whole: Loaded, recipe: Recipe) -> bool:
+        """Whether the model that a recipe's zeros are those of is here."""
+        return recipe.smaller is None or self.get(smaller_name(whole, recipe)) is not None
 
     def put(self, loaded: Loaded) -> None:
         """Keep a model."""
@@ -51,7 +55,7 @@ def base_steps(state: "AppState", whole: Loaded, recipe: Recipe | None) -> Steps
     """
     if recipe is None or recipe.smaller is None:
         return whole
-    name = f"{whole.name}|{whole.state}|{recipe.smaller}|{recipe.reading}"
+    name = smaller_name(whole, recipe)
     kept = state.smaller.get(name)
     if kept is not None:
         return kept
@@ -62,9 +66,14 @@ def base_steps(state: "AppState", whole: Loaded, recipe: Recipe | None) -> Steps
     draw = drawing(state.texts, recipe.reading) if recipe.smaller.needs_inputs else None
     job = partial(shrunk, name=whole.name, spec=recipe.smaller, draw=draw)
     made: Shrunk = yield from state.work_steps(whole, job, ("shrink", whole.name), shared=("shrink", name))
-    loaded = Loaded(made.lm, name, whole.runs_on, shrunk=made.report)
+    loaded = Loaded(made.lm, name, whole.runs_on, shrunk=made)
     state.smaller.put(loaded)
     return loaded
+
+
+def smaller_name(whole: Loaded, recipe: Recipe) -> str:
+    """Return the name that the smaller model of a recipe has here; one of that name is kept only if there is one."""
+    return f"{whole.name}|{whole.state}|{recipe.smaller}|{recipe.reading}"
 
 
 def shrunk(models: Models, name: str, spec: ShrinkSpec, draw: Draw | None) -> Steps[Shrunk]:

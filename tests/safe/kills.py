@@ -17,8 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wanda_core.checkpoint.manifest import RECORD
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -75,7 +73,7 @@ def main() -> None:
     for kind in kinds:
         old, new = made[kind]
         print(json.dumps(_killed(kind, here / kind, old, new, times, draw)), flush=True)
-        for how in ("full", "read-only") if kind != "low memory" else ():  # what it has done so far stays, by intent
+        for how in ("full", "read-only"):
             print(json.dumps(_refused(kind, how, here / kind, old, new)), flush=True)
 
 
@@ -89,8 +87,6 @@ def _kinds(here: Path) -> dict[str, tuple[Callable[[Path], object] | None, Calla
 
     from wanda_core.calibration.profile import profile, save_profile
     from wanda_core.checkpoint.save import save
-    from wanda_core.low_memory.model_on_disk import open_model
-    from wanda_core.low_memory.prune import prune_to_folder
     from wanda_core.model.gguf_file import folder_of
     from wanda_core.model.loading import load_model
     from wanda_core.outliers.analysis import analyse
@@ -98,8 +94,6 @@ def _kinds(here: Path) -> dict[str, tuple[Callable[[Path], object] | None, Calla
     from wanda_core.pruning.prune import prune
     from wanda_core.recipe import PruneSpec
     from wanda_core.report.run import read_run, write_run
-    from wanda_core.shrinking.shrink import shrink
-    from wanda_core.shrinking.spec import ShrinkSpec
     from wanda_core.text.windows import calibrate
 
     logging.disable_progress_bar()
@@ -109,7 +103,6 @@ def _kinds(here: Path) -> dict[str, tuple[Callable[[Path], object] | None, Calla
     texts = [calibrate(lm, samples=2, seq_len=32, seed=seed) for seed in (0, 1)]
     norms = [profile(lm, text) for text in texts]
     analyses = [analyse(lm, text) for text in texts]
-    smaller = [shrink(lm, ShrinkSpec(neurons=share), texts[0]) for share in (0.25, 0.5)]
     stored = read_run(ROOT / "assets" / "replay.json")
     changed = json.loads(json.dumps(stored))
     changed["made"] = {**changed.get("made", {}), "by": "a later one"} if isinstance(changed.get("made"), dict) else {}
@@ -118,13 +111,7 @@ def _kinds(here: Path) -> dict[str, tuple[Callable[[Path], object] | None, Calla
         os.environ["WANDA_CACHE"] = str(folder)
         return folder_of(here / "model.gguf", "model.gguf")
 
-    def from_disk(folder: Path) -> object:
-        on_disk = open_model(str(here / "dense"), device="cpu", dtype=torch.float32)
-        return prune_to_folder(on_disk, PruneSpec("wanda", 0.5), folder / "out", texts[0])
-
     return {
-        "shrinking": tuple(lambda folder, one=one: save(one, folder / "out") for one in smaller),
-        "low memory": (lambda folder: save(old, folder / "out"), from_disk),
         "saving": (lambda folder: save(old, folder / "out"), lambda folder: save(new, folder / "out")),
         "profile": tuple(lambda folder, one=one: save_profile(one, folder / "norms.safetensors") for one in norms),
         "replay": (
@@ -144,11 +131,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def _content(path: Path) -> bytes:
-    """What a file holds; of safetensors with its head sorted, whose order is another with every writing, and of the
-    record of a pruning without the seconds that it took."""
+    """What a file holds; of safetensors with its head sorted, whose order is another with every writing."""
     content = path.read_bytes()
-    if path.name == RECORD:
-        return json.dumps({**json.loads(content), "seconds": 0}, sort_keys=True).encode()
     if path.suffix != ".safetensors" or len(content) < 8:
         return content
     end = 8 + int.from_bytes(content[:8], "little")

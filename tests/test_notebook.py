@@ -59,6 +59,7 @@ def shown(monkeypatch):
     return seen
 
 
+@pytest.mark.long
 def test_its_cells_run_in_order(dense, tmp_path, monkeypatch, shown, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"MODEL": dense, "SWEEP": "30,60", "WINDOWS": 2, "LENGTH": 64, "PROMPT": "The sky is"}

@@ -204,6 +204,7 @@ def test_the_measured_row_is_there_from_the_start_until_the_user_measures_it_ane
     assert runs_path().name == "runs.jsonl"
 
 
+@pytest.mark.long
 @pytest.mark.builtin
 def test_the_measured_row_is_what_the_built_in_model_gives(builtin_lm):
     (shipped,) = read_runs(run_log.MEASURED_RUNS).rows

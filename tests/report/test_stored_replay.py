@@ -36,12 +36,12 @@ AGAIN = "make it anew with `make replay`"
 
 
 def drawn_cells() -> list:
-    """Two sparsities of both lines and a point of the preset, which takes minutes, by lot: another file, other lots."""
+    """A sparsity of both lines by lot, in the long form another and one of the preset: another file, other lots."""
     lots = random.Random(hashlib.sha256(WRITTEN).hexdigest())
     percents = lots.sample([percent for percent in WHOLE.lines[0].percents if percent], 2)
     cells = [Cell(key, percent) for percent in percents for key in PICTURED]
-    best = lots.choice(BEST)
-    return [*cells, pytest.param(best, marks=pytest.mark.long, id=best.name)]
+    few = cells[: len(PICTURED)]
+    return [*few, *(pytest.param(cell, marks=pytest.mark.long) for cell in [*cells[len(few) :], lots.choice(BEST)])]
 
 
 def test_it_is_whole_and_small():

@@ -161,7 +161,8 @@ def test_two_who_ask_for_the_same_get_one_result(state):
     assert len({id(result.variant) for result in results}) == 1
 
 
-def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(state, own_llama):
+@pytest.mark.parametrize("number_of_jobs", [35, pytest.param(200, marks=pytest.mark.long)])
+def test_jobs_closed_at_random_moments_leave_everything_as_it_was(state, own_llama, number_of_jobs):
     rng = random.Random(0)
     name = own_llama.name
     finish(state.open_steps(name))
@@ -182,7 +183,7 @@ def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(stat
         ),
     ]
     held, closed = [], 0
-    for number in range(100):
+    for number in range(number_of_jobs):
         held.append(jobs[number % len(jobs)]())
         with suppress(StopIteration, WandaError):
             for _ in range(rng.randrange(6)):
@@ -192,7 +193,7 @@ def test_a_hundred_jobs_closed_at_random_moments_leave_everything_as_it_was(stat
             closed += 1
     for steps in held:
         steps.close()
-    assert closed > 50
+    assert closed > number_of_jobs / 2
     assert state.engine.settle()
     assert_same(before, state_of(own_llama.model))
     gc.collect()

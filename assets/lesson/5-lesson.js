@@ -31,8 +31,6 @@
       return copy;
     });
   };
-  /** The table of a step as rows; what is written as a number is one. */
-  const rowsOf = (number) => Array.from(document.querySelectorAll(`#lesson-${number}-table tr`), (row) => Array.from(row.cells, ({ textContent: text }) => (/^-?[\d,]+(\.\d+)?$/.test(text) ? Number(text.replaceAll(",", "")) : text)));
   const go = (number) => document.querySelector(`#lesson-steps [data-step="${number}"]`)?.click();
 
   W.lesson = {
@@ -83,16 +81,6 @@
         W.kept.set(W.kept.EXAM, { ...drawn, answers: [] });
         show(drawn, []);
       });
-    },
-    /** The control that saves a step's figure and its table. */
-    take: (element, number) => {
-      const title = () => document.querySelector(`#lesson-${number}-finding`)?.innerText.trim() || "";
-      const control = W.take({
-        node: () => document.querySelector(`#lesson-${number}-picture .wl-lesson-figure`), title, rows: () => rowsOf(number),
-        name: () => [W.looked().title, "lesson", number], foot: () => W.looked().title,
-      });
-      slot(element).replaceChildren(control.element);
-      control.element.addEventListener("focusin", () => control.named(title()));
     },
     handIn: (element) => W.handIn(slot(element), { steps: told.steps, fits, figures }),
   };

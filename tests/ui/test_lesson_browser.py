@@ -155,26 +155,6 @@ def test_another_language_keeps_every_answer(learner):
     wait_for(learner, "lesson-run", "8 of 8")
 
 
-def go_to(page, step):
-    page.click(f"#lesson-steps [data-step='{step}']")
-    page.wait_for_selector(f"#lesson-{step} .wl-try", state="visible")
-
-
-def test_another_piece_and_six_questions_come_from_the_model(learner):
-    go_to(learner, 7)
-    wait_for(learner, "lesson-beat", "Stored on")
-    learner.click(".wl-beat-live")
-    wait_for(learner, "lesson-beat", "Measured just now")
-    assert learner.locator(".wl-beat tbody button").count() == 32
-    go_to(learner, 9)
-    learner.click(".wl-exam-draw")
-    learner.wait_for_selector("#lesson-exam fieldset >> nth=5")
-    for place in range(6):
-        learner.locator(f"#lesson-exam fieldset >> nth={place}").locator("input").first.check()
-    wait_for(learner, "lesson-exam", "of 6 right")
-    assert learner.locator("#lesson-exam .wl-exam-right").count() == 6
-
-
 def test_cancel_has_the_last_word_and_keeps_what_was_found(learner):
     learner.click("#lesson-steps [data-step='6']")
     learner.wait_for_selector("#lesson-6-see", state="visible")
@@ -213,18 +193,24 @@ def test_own_values_are_measured_and_shared(learner, loaded, state):
     assert {"meet", "without"} <= kept
 
 
-def test_a_steps_figure_and_its_table_are_saved(learner):
-    learner.click("#lesson-steps [data-step='6']")
-    taken = {}
-    for kind in ("csv", "svg"):
-        with learner.expect_download() as download:
-            learner.click(f"#lesson-6-take [data-kind={kind}]")
-        taken[kind] = download.value.path().read_text(encoding="utf-8-sig")
-        assert download.value.suggested_filename.endswith(f"lesson-6.{kind}")
-    rows = list(csv.reader(io.StringIO(taken["csv"])))
-    assert rows[0] == ["set to zero", "channel", "perplexity"]
-    assert ["507", str(round(lesson()["lean"]["zero"]["all"]))] in [row[1:] for row in rows]
-    assert learner.inner_text("#lesson-6-finding").split()[0] in taken["svg"]
+def go_to(page, step):
+    page.click(f"#lesson-steps [data-step='{step}']")
+    page.wait_for_selector(f"#lesson-{step} .wl-try", state="visible")
+
+
+def test_another_piece_and_six_questions_come_from_the_model(learner):
+    go_to(learner, 7)
+    wait_for(learner, "lesson-beat", "Stored on")
+    learner.click(".wl-beat-live")
+    wait_for(learner, "lesson-beat", "Measured just now")
+    assert learner.locator(".wl-beat tbody button").count() == 32
+    go_to(learner, 9)
+    learner.click(".wl-exam-draw")
+    learner.wait_for_selector("#lesson-exam fieldset >> nth=5")
+    for place in range(6):
+        learner.locator(f"#lesson-exam fieldset >> nth={place}").locator("input").first.check()
+    wait_for(learner, "lesson-exam", "of 6 right")
+    assert learner.locator("#lesson-exam .wl-exam-right").count() == 6
 
 
 @pytest.mark.alone

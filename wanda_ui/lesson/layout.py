@@ -85,8 +85,6 @@ def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
         free = gr.Button(label("lesson.free"), elem_id=f"lesson-{number}-free")
     status = gr.HTML("", elem_id=f"lesson-{number}-status")
     finding = gr.HTML("", elem_id=f"lesson-{number}-finding")
-    take = f"window.WandaLab?.lesson?.take(element, {number});"
-    gr.HTML("", html_template=SLOT, js_on_load=take, elem_id=f"lesson-{number}-take", elem_classes="wl-step-take")
     with gr.Row(elem_classes="wl-told"):
         picture = gr.HTML("", elem_id=f"lesson-{number}-picture", elem_classes="wl-lesson-picture")
         explanation = gr.HTML("", elem_id=f"lesson-{number}-explanation", elem_classes="wl-lesson-text")

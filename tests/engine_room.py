@@ -4,9 +4,15 @@ import asyncio
 import socket
 from contextlib import contextmanager
 
+import pytest
+from view_events import WINDOW
+
+from wanda_core.errors import ModelError
 from wanda_core.progress import finish
 from wanda_core.recipe import PruneSpec
+from wanda_ui import app_state
 from wanda_ui.app_state import AppState
+from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 from wanda_ui.page import build, launch_settings
@@ -14,6 +20,19 @@ from wanda_ui.page import build, launch_settings
 READING = Reading(samples=2, seq_len=64)
 ASKED = Asked("The sky is", max_new_tokens=6, chat=False)
 CHANGED = Recipe(PruneSpec("wanda", 0.5, update="least-squares"), READING)
+
+
+@contextmanager
+def without_other_models():
+    """There is no model but those that a server holds already, and perplexity reads short windows. -> to patch more"""
+
+    def nothing(name, **_):
+        raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_state, "locate", nothing)
+        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+        yield patch
 
 
 def server(lm, settings=None):

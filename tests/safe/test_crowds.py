@@ -9,14 +9,11 @@ import time
 from contextlib import closing
 
 import pytest
-from engine_room import READING, looked, server, serving
+from engine_room import READING, looked, server, serving, without_other_models
 from raw_requests import Raw, is_ended, told_in
-from view_events import ASK, WINDOW, column
+from view_events import ASK, column
 
-from wanda_core.errors import ModelError
 from wanda_core.recipe import PruneSpec
-from wanda_ui import app_state
-from wanda_ui.engine import work
 from wanda_ui.engine.recipe import Asked, Recipe
 from wanda_ui.settings import Settings
 
@@ -31,12 +28,7 @@ METHODS = ("wanda", "magnitude", "ria", "random")
 def crowd(tiny_llama, tmp_path_factory):
     """A server of a tiny model that takes many jobs, its page and its address."""
 
-    def nothing(name, **_):
-        raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_state, "locate", nothing)
-        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+    with without_other_models() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         state = server(tiny_llama, Settings(jobs_waiting=200))
         state.models["builtin"] = state.models[tiny_llama.name]

@@ -11,15 +11,12 @@ from contextlib import closing
 
 import psutil
 import pytest
-from engine_room import server, serving
+from engine_room import server, serving, without_other_models
 from model_state import assert_same, state_of
 from raw_requests import Raw, is_ended
-from view_events import ASK, WINDOW, column
+from view_events import ASK, column
 
-from wanda_core.errors import ModelError
 from wanda_core.progress import Progress, finish
-from wanda_ui import app_state
-from wanda_ui.engine import work
 
 LINE = "Cancel and leave"
 LEAVES = {True: 100, False: 10}
@@ -69,12 +66,7 @@ class Holding:
 def held(tiny_llama):
     """A server whose jobs can be held. -> what holds them, its state, its page, its address"""
 
-    def nothing(name, **_):
-        raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_state, "locate", nothing)
-        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+    with without_other_models():
         state, holding = server(tiny_llama), Holding()
         state.models["builtin"] = state.models[tiny_llama.name]
         finish(state.open_steps("builtin"))

@@ -5,14 +5,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from engine_room import server, serving
+from engine_room import server, serving, without_other_models
 from raw_requests import Raw, kept_log
-from view_events import ASK, WINDOW, column
+from view_events import ASK, column
 
-from wanda_core.errors import ModelError
 from wanda_core.progress import finish
-from wanda_ui import app_state
-from wanda_ui.engine import work
 
 LINE = "Output"
 MARKER, TOKEN = "marker-of-a-prompt-7531", "hf_markerOfAToken7531"
@@ -22,12 +19,7 @@ MARKER, TOKEN = "marker-of-a-prompt-7531", "hf_markerOfAToken7531"
 def served(tiny_llama, tmp_path_factory):
     """The page over a tiny model, with its address and a function that returns what was logged."""
 
-    def nothing(name, **_):
-        raise ModelError(f"{str(name)[:200]!r} is not here; choose another")
-
-    with pytest.MonkeyPatch.context() as patch, kept_log() as log:
-        patch.setattr(app_state, "locate", nothing)
-        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+    with without_other_models() as patch, kept_log() as log:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         state = server(tiny_llama)
         state.models["builtin"] = state.models[tiny_llama.name]

@@ -5,16 +5,12 @@ from urllib.parse import quote
 
 import pytest
 from browser import MINUTE, ready, settled
-from engine_room import server, serving
+from engine_room import server, serving, without_other_models
 from ui.leaf_browser import opened, writer
 from ui.runs import SHORT, hostile
-from view_events import WINDOW
 
-from wanda_core.errors import ModelError
 from wanda_core.progress import finish
-from wanda_ui import app_state
 from wanda_ui.engine import look as looks
-from wanda_ui.engine import work
 from wanda_ui.engine.loaded import Loaded
 
 pytestmark = pytest.mark.browser
@@ -49,17 +45,12 @@ BOXES = "textarea:visible, input[type=text]:visible, input:not([type]):visible"
 def hostile_page(tiny_llama, tmp_path_factory):
     """The address of a page over a model that is named, and answers, as an attacker likes."""
 
-    def nothing(name, **_):
-        raise ModelError(f"{name!r} is not here; choose another")
-
     def said(lm, prompt, **settings):
         for number, grown in enumerate(generate(lm, prompt, **settings)):
             yield replace(grown, text="".join(PAYLOADS), pieces=tuple(PAYLOADS[: number + 1]))
 
     generate = looks.generate
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_state, "locate", nothing)
-        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+    with without_other_models() as patch:
         patch.setattr(looks, "generate", said)
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         named = replace(tiny_llama, name=FAMILY)

@@ -3,13 +3,12 @@
 import shutil
 
 import pytest
-from engine_room import server, serving
+from engine_room import server, serving, without_other_models
 from raw_requests import Raw, kept_log
 from take_away import RECIPE
 from view_alone import whole_view
 from view_events import WINDOW, Held, built_page, until, view_of
 
-from wanda_core.errors import ModelError
 from wanda_core.model import builtin
 from wanda_core.model.loading import load_model
 from wanda_core.progress import finish
@@ -74,12 +73,7 @@ def server_log():
 def tiny_state(tiny_llama):
     """A state whose built-in model is tiny and analysed; there is no other model."""
 
-    def nothing(name, **_):
-        raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_state, "locate", nothing)
-        patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
+    with without_other_models():
         state = AppState(Settings(upload_bytes=UPLOAD_BYTES))
         state.models["builtin"] = Loaded(tiny_llama, "builtin")
         finish(state.open_steps("builtin"))

@@ -71,23 +71,25 @@ def python(recipe: Repeat, output: str) -> str:
         arguments = _arguments(given)
         made = f"wanda.PruneSpec({arguments})" if name is None else f"wanda.preset({name!r}, {arguments})"
     lines = ["import wanda_core as wanda", "", f"dense = wanda.load_model({recipe.model!r})", f"spec = {made}"]
-    arguments = "dense, spec"
+    read: list[str] = []  # the argument that tells of the text, where it is not the default one
     if recipe.reads and (text is not None or drawn):
         path = [] if text is None else [f"Path({text!r})"]
         lines.append(f"calibration = wanda.calibrate({', '.join(['dense', *path, *_all(drawn)])})")
-        arguments += ", calibration"
+        read = ["calibration"]
         if path:
             lines = ["from pathlib import Path", "", *lines]
     if recipe.smaller is None:
-        calls, saved = [f"variant = wanda.prune({arguments})"], "variant"
+        lines, saved = [*lines, _call("variant = wanda.prune", "dense", "spec", *read)], "variant"
     else:
-        calls, saved = [f"smaller = wanda.shrink({arguments})"], "smaller"
+        lines, saved = [*lines, _call("smaller = wanda.shrink", "dense", "spec", *read)], "smaller"
         if spec.target:
-            after = ", ".join(
-                ["smaller.lm", f"wanda.PruneSpec({_arguments(_amount(spec))})", *arguments.split(", ")[2:]]
-            )
-            calls, saved = [*calls, f"variant = wanda.prune({after})"], "variant"
-    return "\n".join([*lines, *calls, f"wanda.save({saved}, {output!r})", ""])
+            zeros = f"wanda.PruneSpec({_arguments(_amount(spec))})"
+            lines, saved = [*lines, _call("variant = wanda.prune", "smaller.lm", zeros, *read)], "variant"
+    return "\n".join([*lines, f"wanda.save({saved}, {output!r})", ""])
+
+
+def _call(function: str, *arguments: str) -> str:
+    return f"{function}({', '.join(arguments)})"
 
 
 def _of_smaller(spec: ShrinkSpec) -> dict[str, Any]:

@@ -244,7 +244,8 @@ def _machine() -> str:
     )
 
 
-def _arguments() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     default = os.environ.get("WANDA_WIKITEXT")
     parser.add_argument(
@@ -257,9 +258,13 @@ def _arguments() -> argparse.Namespace:
         choices=SECTIONS,
         help="this section alone; may be repeated; targets: of perplexity, the rows that have a target",
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+def _arguments() -> argparse.Namespace:
+    arguments = parser().parse_args()
     if arguments.wikitext is not None and not arguments.wikitext.is_file():
-        parser.error(f"{str(arguments.wikitext)!r} is not a file; give the path of wiki.test.raw")
+        parser().error(f"{str(arguments.wikitext)!r} is not a file; give the path of wiki.test.raw")
     return arguments
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import bench
 from wanda_core.checkpoint.push import Pushed
 from wanda_core.methods import METHODS
 from wanda_ui.command import commands as all_commands
@@ -166,4 +167,5 @@ def test_every_option_that_readme_names_is_offered():
     offered = " ".join(CliRunner().invoke(all_commands.app, [command, "--help"]).stdout for command in OFFERING)
     named = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", text)}
     assert named
+    offered += bench.parser().format_help()
     assert not {option for option in named if option not in offered and option != "--help"}

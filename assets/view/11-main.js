@@ -83,8 +83,8 @@
     const curveLines = () => state.recipes.map((recipe) => {
       const key = W.keyOf(recipe);
       const patterned = Boolean(W.nOfM(recipe.pattern));
-      const measured = known.measuredLine(state.model, recipe);
-      return { stored: known.storedLine(state.model, recipe), measured: patterned ? measured : known.withDense(state.model, measured), name: W.short(recipe) + (patterned ? ` ${recipe.pattern}` : "") + W.after(recipe), patterned, key };
+      const measured = known.withDense(state.model, recipe, known.measuredLine(state.model, recipe));
+      return { stored: known.storedLine(state.model, recipe), measured, name: W.short(recipe) + (patterned ? ` ${recipe.pattern}` : "") + W.after(recipe), patterned, key };
     });
     const places = () => state.recipes.map((recipe) => {
       const cost = knownAt(recipe);

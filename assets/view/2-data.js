@@ -68,6 +68,8 @@
   W.zeros = ({ zeros }) => (zeros === PLAIN.zeros ? "" : W.nOfM(zeros) ? zeros : `${zeros}%`);
   /** What follows, in a title: ` + Wanda 50%`. */
   W.after = (recipe) => (W.zeros(recipe) ? ` + ${W.say("view.method.wanda")} ${W.zeros(recipe)}` : "");
+  /** Whether at 0% a recipe leaves the dense model: a pattern and zeros that follow remove weights at any place. */
+  W.startsDense = (recipe) => !W.nOfM(recipe.pattern) && !W.zeros(recipe);
   W.title = (recipe, at) => {
     const short = W.short(recipe);
     return `${short[0].toUpperCase()}${short.slice(1)} ${W.amount(recipe, at)}${W.after(recipe)}`;
@@ -156,13 +158,13 @@
       const line = this.storedLine(model, recipe);
       const stored = line.find(([place]) => place === at);
       if (stored) return { ...stored[1], how: "stored" };
-      if (at === 0 && this.densePerplexity(model)) return { perplexity: this.densePerplexity(model), how: "stored" };
-      return between(this.withDense(model, line), at) || between(this.withDense(model, this.measuredLine(model, recipe)), at);
+      if (at === 0 && W.startsDense(recipe) && this.densePerplexity(model)) return { perplexity: this.densePerplexity(model), how: "stored" };
+      return [line, this.measuredLine(model, recipe)].map((one) => between(this.withDense(model, recipe, one), at)).find(Boolean) || null;
     }
 
-    /** A line that starts where all do: nothing removed, the dense model's perplexity. */
-    withDense(model, line) {
-      const dense = this.densePerplexity(model);
+    /** A recipe's line with its start where that is known: nothing removed, the dense model's perplexity. */
+    withDense(model, recipe, line) {
+      const dense = W.startsDense(recipe) && this.densePerplexity(model);
       return dense && (!line.length || line[0][0] > 0) ? [[0, { perplexity: dense }], ...line] : line;
     }
 
@@ -171,7 +173,7 @@
       const key = recipe === W.DENSE ? W.DENSE : W.keyOf(recipe);
       const of = (name) => (this.runs.get(model) || []).flatMap((run) => answersIn(run, name, prompt)).reverse();
       const found = of(key);
-      if (recipe !== W.DENSE && !W.nOfM(recipe.pattern) && found.length) found.push(...of(W.DENSE)); // at 0% it is dense
+      if (recipe !== W.DENSE && W.startsDense(recipe) && found.length) found.push(...of(W.DENSE)); // at 0% it is dense
       const [nearest] = found.sort(([a], [b]) => Math.abs(a - at) - Math.abs(b - at) || a - b);
       return nearest ? { at: nearest[0], pieces: nearest[1].t, probabilities: nearest[1].p.map((p) => p / 100) } : null;
     }

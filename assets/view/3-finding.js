@@ -20,7 +20,7 @@
     const second = other && !W.shrinks(other.recipe) ? other : undefined; // parts that go are not weights that were chosen
     if (dense === null) return W.say("view.finding.waiting", { model });
     if (!first) return W.say(columns.every(({ recipe }) => W.isQuick(recipe) && !W.nOfM(recipe.pattern)) ? "view.finding.unmeasured" : W.shrinks(columns[0].recipe) ? "view.finding.unshrunk" : "view.finding.unpruned", { model, dense: W.number(dense) });
-    if (at === 0 && !W.nOfM(first.recipe.pattern)) return W.say("view.finding.whole", { dense: W.number(dense) });
+    if (at === 0 && W.startsDense(first.recipe)) return W.say("view.finding.whole", { dense: W.number(dense) });
     const named = ({ recipe, known }) => ({
       by: W.short(recipe),
       perplexity: W.costWords(known),

@@ -239,6 +239,9 @@ def test_keys_of_smaller_models_say_nothing_of_zeros():
             Key.parse(wrong)
 
 
+STARTS = ("wanda", "neurons,score=flap", "wanda,pattern=2:4", "neurons,zeros=50")  # at 0%: two leave the dense model
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browser, language):
@@ -287,6 +290,13 @@ def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browse
     assert page.locator("#wl-score").is_hidden()
     page.locator("#wl-zeros").select_option("2:4")
     assert "+ Wanda 2:4" in page.locator(".wl-col-0 .wl-col-name").inner_text()
+    starts = [page.evaluate("key => WandaLab.startsDense(WandaLab.recipeOf(key))", key) for key in STARTS]
+    assert starts == [True, True, False, False]
+    page.locator("#wl-at").fill("0")
+    page.locator("#wl-at").press("Enter")
+    assert told_words["view.finding.whole"].split("{")[0] not in page.locator("#finding").inner_text()
+    page.locator("#wl-at").fill("20")
+    page.locator("#wl-at").press("Enter")
     page.locator("#prune").click()
     sent = [data for name, data in page.evaluate("calls") if name == "look"][-1]
     assert (sent["recipes"][0]["key"], sent["recipes"][0]["zeros"]) == ("blocks,zeros=2:4", "2:4")

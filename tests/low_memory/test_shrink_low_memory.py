@@ -128,7 +128,7 @@ def test_cut_off_at_any_step_the_next_run_goes_on_and_writes_the_same_bytes(begu
     count = sum(1 for _ in begun(spec)[0])
     undisturbed = contents(target)
     notes = set()
-    for stop in range(1, count + 1, max(count // 8, 1)):
+    for stop in range(1, count + 1, max(count // 6, 1)):
         shutil.rmtree(target)
         cut_off(begun(spec)[0], stop)
         assert not target.exists()

@@ -91,7 +91,7 @@ class LanguageModel:
         """Start a walk through the decoder blocks, one at a time.
 
         role: its purpose; kept: numbers of the blocks to go through, ascending, None for all; smaller: a model that is
-        made of these, one of its blocks from each, and of which the walk keeps what it keeps.
+        made of these, each of its blocks from one: what the walk keeps is then of that model.
         """
         return BlockWalk(self.model, kept)
 

@@ -4,6 +4,7 @@
   const { h } = W;
   const told = JSON.parse(document.getElementById("wl-lesson").textContent); // {steps, piece, matrix}
   const slot = (element) => element.querySelector(".wl-slot") || element;
+  const STATUS = "lesson-exam-status"; // where the server tells of the test: progress, or why there is none
   const seed = () => Math.floor(Math.random() * 2 ** 31);
   const subscript = (number) => "₀₁₂₃₄₅₆₇₈₉"[number];
 
@@ -61,12 +62,14 @@
       host.watch((value) => value && show(JSON.parse(value), false));
     },
     exam: (element, host) => {
-      const place = h("div", {});
+      const place = h("div", {}), waiting = h("p", { role: "status" });
       const start = h("button", { type: "button", class: "wl-exam-draw", onclick: () => ask() }, W.say("try.exam.draw"));
-      slot(element).replaceChildren(start, place);
+      slot(element).replaceChildren(start, waiting, place);
       const steps = Object.fromEntries(told.steps.map(([name, title], k) => [name, [k + 1, title]]));
-      const ask = () => {
-        place.replaceChildren(h("p", { role: "status" }, W.say("try.exam.drawing")));
+      const heard = new MutationObserver(() => document.getElementById(STATUS).textContent.trim() && W.put(waiting, ""));
+      const ask = () => { // the items that stand there stay until others have come: a request may be refused
+        W.put(waiting, W.say("try.exam.drawing"));
+        heard.observe(document.getElementById(STATUS), { childList: true, characterData: true, subtree: true });
         host.ask({ seed: seed() });
       };
       const show = (drawn, answers) => {
@@ -77,6 +80,7 @@
       if (before?.items?.length) show(before, before.answers || []);
       host.watch((value) => {
         if (!value) return;
+        W.put(waiting, "");
         const drawn = JSON.parse(value);
         W.kept.set(W.kept.EXAM, { ...drawn, answers: [] });
         show(drawn, []);

@@ -140,6 +140,7 @@
     const draw = () => {
       strip.show({ model: state.wanted || state.model, title: state.wanted || state.title, recipes: state.recipes });
       prompts.show(state);
+      W.put(caption, still?.caption ?? W.say(state.recipes.some(W.shrinks) ? "view.caption_parts" : "view.caption"));
       drawCurve();
       drawPlace();
       drawStatus();
@@ -311,7 +312,6 @@
       h("div", { class: "wl-row wl-under-curve" }, h("label", { class: "wl-number" }, W.say("view.removed"), typed, "%"), still ? null : sweepButton, h("label", { class: "wl-number wl-quiet" }, paper, W.say("view.paper")), table.element, take.element),
       still ? prompts.element : null, answers.element, bare ? null : h("p", { class: "wl-note wl-read" }, W.say("view.read_columns")), why.element, ...(still ? [] : [prompts.element, own.element, buys.element]), W.doors(replay, go, still?.doors), still ? null : takeAway().element, still ? null : W.where(settings.runtimes), source,
     ].filter(Boolean));
-    caption.textContent = still?.caption ?? W.say("view.caption");
     draw();
 
     // What the server says --------------------------------------------------------------------------------------------

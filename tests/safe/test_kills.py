@@ -7,8 +7,8 @@ from model.test_gguf_file import write
 from safe.kills import run
 
 LINE = "Kill and disk"
-KINDS = ["saving", "profile", "replay", "analysis", "first start"]
-TIMES = {True: 40, False: 4}
+KINDS = ["saving", "profile", "replay", "analysis", "shrinking", "low memory", "first start"]
+TIMES = {True: 30, False: 3}
 
 
 def test_the_old_or_the_new_is_there_whole_and_nothing_beside_it(dense, tiny_llama, tmp_path, figures, whole):

@@ -174,3 +174,25 @@ def test_one_file_is_handed_in_and_holds_no_more_than_was_answered(bare):
     assert told["name"] == "Ann / 김민준 <b>"
     assert told["steps"] == [{"step": "two", "guess": "first", "fits": True}]
     assert told["exam"]["items"] == [{"kind": "two", "step": "two", "answer": "1_wrong", "right": True}]
+
+
+def test_words_of_waiting_go_when_the_server_refuses_and_the_old_items_stay(bare):
+    bare.evaluate(
+        """items => {
+            WandaLab.kept.set("wanda-exam", { seed: 5, items, answers: ["1_wrong", "yes"] });
+            const place = document.getElementById("a");
+            const status = Object.assign(document.createElement("div"), { id: "lesson-exam-status" });
+            place.after(status);
+            window.asked = 0;
+            WandaLab.lesson.exam(place, { ask: () => { window.asked += 1; }, watch: () => {} });
+        }""",
+        ITEMS,
+    )
+    bare.click("#a .wl-exam-again")
+    waiting = words("en")["try.exam.drawing"]
+    assert bare.evaluate("asked") == 1
+    assert waiting in bare.inner_text("#a")
+    bare.evaluate("document.getElementById('lesson-exam-status').textContent = 'no-such is not a model'")
+    bare.wait_for_function("waiting => !document.getElementById('a').innerText.includes(waiting)", arg=waiting)
+    assert bare.locator("#a fieldset").count() == 2
+    assert "2 of 2 right" in bare.inner_text("#a")

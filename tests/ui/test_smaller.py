@@ -256,6 +256,7 @@ def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browse
     assert page.locator("#wl-score").is_visible()
     assert page.locator("#wl-order").is_hidden()
     assert page.locator("#prune").inner_text() == told_words["view.shrink"]
+    assert page.locator(".wl-caption").inner_text() == told_words["view.caption_parts"]
     page.locator("#wl-score").select_option("flap")
     page.locator("#wl-at").fill("20")
     page.locator("#wl-at").press("Enter")
@@ -278,6 +279,7 @@ def test_the_page_offers_it_with_its_score_and_without_what_means_nothing(browse
     assert page.locator("#finding").inner_text().startswith(said)
     assert "20%" in page.locator("#finding").inner_text()
     page.locator("#wl-method").select_option("wanda")
+    assert page.locator(".wl-caption").inner_text() == told_words["view.caption"]
     assert page.locator("#wl-score").is_hidden()
     assert page.locator("#wl-order").is_visible()
     assert page.evaluate("WandaLab.recipeOf('neurons,order=faithful')") is None

@@ -138,7 +138,7 @@ def test_a_job_of_another_recipe_writes_nothing_below_this_one(page):
     page.wait_for_function("() => document.getElementById('status').textContent.includes('SparseGPT')")
     page.select_option("#wl-method", "random")
     assert not page.locator(".wl-col-0.wl-busy").count()
-    page.wait_for_function("() => document.getElementById('cancel').hidden", timeout=MINUTE)
+    page.wait_for_function("() => document.getElementById('cancel').hidden", timeout=3 * MINUTE)
     assert "zeros" not in column(page, 0)[3]
     assert not page.locator(".wl-col-0:not(.wl-old) .wl-token").count()
     page.select_option("#wl-method", "sparsegpt")  # it was heard meanwhile
@@ -161,9 +161,9 @@ def test_ask_pressed_while_it_prunes_waits_for_that_variant(page):
 
 
 def test_cancel_ends_it_and_says_so(page):
-    page.select_option("#wl-method", "best")
+    page.select_option("#wl-method", "best")  # a minute of measuring first
     page.click("#prune")
-    page.wait_for_function("() => document.getElementById('status').textContent.includes('pruning')")
+    page.wait_for_function("() => document.getElementById('status').textContent.includes('Best')")
     page.click("#cancel")
     settled(page)
     wait_for(page, "status", "Cancelled")

@@ -101,17 +101,27 @@ def test_number_formats_and_hidden_states_in_files_change_nothing(
 
 @pytest.fixture(scope="module")
 def jamba(tokenizer, tmp_path_factory):
+    """Four blocks, with experts in every second."""
     return saved(tiny("Jamba", tokenizer, torch.device("cpu")), tmp_path_factory.mktemp("jamba") / "dense")
 
 
+@pytest.fixture(scope="module")
+def on_disk(jamba, dense):
+    """What is cut off, and then goes on from the same model: nothing may be left in that."""
+    return {
+        part: open_model(name, device="cpu", dtype=torch.float32)
+        for part, name in (("neurons", jamba), ("blocks", dense))
+    }
+
+
 @pytest.fixture
-def begun(jamba, calibration, tmp_path):  # noqa: F811
-    """Begin a shrinking of four blocks. -> its steps, and what it says."""
+def begun(on_disk, calibration, tmp_path, monkeypatch):  # noqa: F811
+    """Begin a shrinking. -> its steps, and what it says."""
+    monkeypatch.setattr(resume.os, "fsync", lambda descriptor: None)  # no power cut here, and it is slow
 
     def begin(spec):
         said = []
-        lm = open_model(jamba, device="cpu", dtype=torch.float32)
-        return shrink_steps(lm, spec, tmp_path / "work" / "out", calibration, said.append), said
+        return shrink_steps(on_disk[spec.part], spec, tmp_path / "work" / "out", calibration, said.append), said
 
     return begin
 
@@ -123,36 +133,35 @@ def cut_off(steps, after: int) -> None:
 
 
 @pytest.mark.parametrize("spec", [NEURONS, ShrinkSpec(blocks=2)], ids=lambda spec: spec.part)
-def test_cut_off_at_any_step_the_next_run_goes_on_and_writes_the_same_bytes(begun, tmp_path, spec):
+def test_cut_off_at_any_step_the_next_run_goes_on_and_writes_the_same_bytes(begun, on_disk, tmp_path, spec):
     target = tmp_path / "work" / "out"
     count = sum(1 for _ in begun(spec)[0])
     undisturbed = contents(target)
     notes = set()
-    for stop in range(1, count + 1, max(count // 6, 1)):
+    for stop in range(2, count + 1, max(count // 5, 1)):
         shutil.rmtree(target)
         cut_off(begun(spec)[0], stop)
         assert not target.exists()
+        assert all(parameter.is_meta for parameter in on_disk[spec.part].model.parameters())
         steps, said = begun(spec)
         finish(steps)
         assert contents(target) == undisturbed, stop
         assert [path.name for path in target.parent.iterdir()] == ["out"]
-        notes |= set(said)
-    after = sorted(note.removeprefix("note: going on after ").partition(",")[0] for note in notes)
-    assert {"block 1", "block 2"} <= set(after)
-    assert spec.blocks is None or {"the choice of 1 of 2 blocks", "the choice of 2 of 2 blocks"} <= set(after)
+        notes |= {note.removeprefix("note: going on after ").partition(",")[0] for note in said}
+    assert len({note for note in notes if note.startswith("block ")}) >= (2 if spec.blocks is None else 1)
+    assert spec.blocks is None or notes >= {"the choice of 1 of 2 blocks", "the choice of 2 of 2 blocks"}
 
 
 def test_what_another_recipe_left_is_not_used(begun, tmp_path):
-    cut_off(begun(BLOCKS)[0], 12)
-    left = tmp_path / "work" / ".out.unfinished"
-    assert json.loads((left / "state.json").read_text())["noted"]["kept"] == [0, 1, 2]
-    steps, said = begun(NEURONS)
+    cut_off(begun(ShrinkSpec(blocks=2))[0], 4)
+    noted = json.loads((tmp_path / "work" / ".out.unfinished" / "state.json").read_text())["noted"]
+    assert len(noted["kept"]) == 2
+    steps, said = begun(BLOCKS)
     finish(steps)
     assert said == ["note: what an earlier run left had another recipe, so this one begins afresh"]
-    alone = tmp_path / "alone"
-    (tmp_path / "work").rename(alone)
-    finish(begun(NEURONS)[0])
-    assert contents(alone / "out") == contents(tmp_path / "work" / "out")
+    (tmp_path / "work").rename(tmp_path / "first")
+    finish(begun(BLOCKS)[0])
+    assert contents(tmp_path / "first" / "out") == contents(tmp_path / "work" / "out")
 
 
 def test_a_full_disk_is_said_with_what_is_finished(begun, tmp_path, monkeypatch):

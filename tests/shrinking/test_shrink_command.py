@@ -51,7 +51,7 @@ def test_zeros_follow_where_they_are_asked_for(dense, sample, tmp_path):
         (("--neurons", "0.2", "--score", "luck"), "score 'luck' is not offered"),
         (("--neurons", "0.2", "--multiple", "0"), "multiple 0 is not a whole number"),
         (("--neurons", "0.2", "--multiple", "512"), "of the 96 neurons of"),
-        (("--neurons", "0.2", "--low-memory"), "shrink --low-memory is not offered"),
+        (("--neurons", "0.2", "--low-memory", "--sparsity", "0.5"), "do not go with shrink --low-memory"),
         (("--neurons", "0.2", "--sparsity", "2"), "sparsity 2.0 is not a number from 0 to"),
     ],
 )

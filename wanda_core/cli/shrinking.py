@@ -1,5 +1,6 @@
 """The command that makes a model smaller."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from wanda_core.assets import BUILTIN_CALIBRATION
@@ -30,6 +31,7 @@ from wanda_core.cli.options import (
     torch_dtype,
 )
 from wanda_core.errors import InputError
+from wanda_core.machine.process import give_back_freed_memory
 from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.spec import SCORES, UPDATES, ShrinkSpec
 
@@ -81,7 +83,12 @@ def shrink(
     seq_len: SeqLen = DEFAULT_SEQ_LEN,
     seed: Annotated[int, option("Seed of the draw of windows, and of the score random.")] = 0,
     low_memory: Annotated[
-        bool, option("Not offered: a shrinking holds the whole model in memory. `prune` has it.", "--low-memory")
+        bool,
+        option(
+            "For models larger than memory: one block at a time from the disk to the disk. After a kill the same "
+            "command goes on.",
+            "--low-memory",
+        ),
     ] = False,
     device: Device = None,
     dtype: HeldIn = None,
@@ -89,10 +96,10 @@ def shrink(
     as_json: Json = False,
 ) -> None:
     """Remove parts of a model for good and save it as a Hugging Face folder that is smaller and faster anywhere."""
-    if low_memory:
+    if low_memory and (sparsity is not None or pattern is not None):
         raise InputError(
-            "shrink --low-memory is not offered, since a shrinking holds the whole model in memory; leave it out, or "
-            "use prune --low-memory, which removes no part"
+            "--sparsity and --pattern do not go with shrink --low-memory, which writes a whole model before zeros "
+            "could follow; leave them out and give the folder that it writes to prune --low-memory"
         )
     given: dict[str, Any] = {"neurons": number_in(neurons), "heads": number_in(heads), "blocks": number_in(blocks)}
     spec = ShrinkSpec(**given, score=score, update=update, multiple=multiple, seed=seed)
@@ -105,35 +112,56 @@ def shrink(
     check_whole("seed", seed, 0, MAX_SEED)
     target = check_target(output, folder_of(model))  # before torch is imported
     watch = Stopwatch()
+    if low_memory:
+        give_back_freed_memory()
     with quiet(), together(device) as device:
         from wanda_core.pruning.prune import prune
         from wanda_core.shrinking.shrink import shrink as shrink_in_memory
 
         text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
-        lm, seconds = load(model, device, dtype, watch)
+        lm, seconds = load(model, device, dtype, watch, low_memory)
         saved_in = torch_dtype(save_dtype)
         check_saveable(lm)
-        check_room(lm, target, saved_in)
+        if not low_memory:
+            check_room(lm, target, saved_in)
         drawn = None
         if spec.needs_inputs or zeros is not None:
             drawn = drawn_from(lm, text, source, pack=pack, bos=bos, samples=samples, seq_len=seq_len, seed=seed)
-        with bar() as on_progress:
-            shrunk = shrink_in_memory(lm, spec, drawn, on_progress)
-        seconds["shrink"] = watch.lap()
-        before, after = shrunk.report.parameters
-        say(f"shrunk from {before:,} to {after:,} parameters ({after / before:.1%}) in {seconds['shrink']:.1f} s")
-        made: Any = shrunk
-        if zeros is not None:
+        if low_memory:
+            report, folder = _from_disk_to_disk(lm, spec, target, drawn, saved_in), target
+            seconds["shrink"] = watch.lap()
+            say(f"shrunk {_in_words(report)} and saved to {folder} in {seconds['shrink']:.1f} s")
+        else:
             with bar() as on_progress:
-                made = prune(shrunk.lm, zeros, drawn, on_progress)
-            seconds["prune"] = watch.lap()
-            say(f"pruned to {made.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
-        folder = save(made, target, dtype=saved_in)
-        seconds["save"] = watch.lap()
-        say(f"saved to {folder} in {seconds['save']:.1f} s")
+                shrunk = shrink_in_memory(lm, spec, drawn, on_progress)
+            made: Any = shrunk
+            report = shrunk.report
+            seconds["shrink"] = watch.lap()
+            say(f"shrunk {_in_words(report)} in {seconds['shrink']:.1f} s")
+            if zeros is not None:
+                with bar() as on_progress:
+                    made = prune(shrunk.lm, zeros, drawn, on_progress)
+                seconds["prune"] = watch.lap()
+                say(f"pruned to {made.report.sparsity:.2%} zeros in {seconds['prune']:.1f} s")
+            folder = save(made, target, dtype=saved_in)
+            seconds["save"] = watch.lap()
+            say(f"saved to {folder} in {seconds['save']:.1f} s")
     if as_json:
         fields = told(folder)
         fields.pop("linears", None)
         print_json({"output": str(folder), **fields, "seconds": seconds})
     else:
-        tables.shrunk(shrunk.report)
+        tables.shrunk(report)
+
+
+def _in_words(report: Any) -> str:
+    before, after = report.parameters
+    return f"from {before:,} to {after:,} parameters ({after / before:.1%})"
+
+
+def _from_disk_to_disk(lm: Any, spec: ShrinkSpec, target: Path, drawn: Any, dtype: Any) -> Any:
+    """Shrink a model that is larger than memory; return the report."""
+    from wanda_core.low_memory.shrink import shrink_to_folder
+
+    with bar() as on_progress:
+        return shrink_to_folder(lm, spec, target, drawn, on_progress, say, dtype)

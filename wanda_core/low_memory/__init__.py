@@ -1,1 +1,1 @@
-"""Pruning a model that is larger than memory, from the disk to the disk, block by block."""
+"""Pruning and shrinking a model that is larger than memory, from the disk to the disk, block by block."""

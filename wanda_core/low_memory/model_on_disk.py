@@ -1,7 +1,7 @@
 """A model whose weights stay on the disk: how it is opened, and the walk that brings its blocks one by one."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from transformers import GenerationConfig
 
 from wanda_core.checkpoint.tensor_file import FLOATS
 from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.low_memory.lending import Lending
 from wanda_core.low_memory.resume import RunState
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
 from wanda_core.model.block_calls import BlockCall
-from wanda_core.model.blocks import BlockWalk, Role
+from wanda_core.model.blocks import BlockWalk, Carried, Role
 from wanda_core.model.causality import check_first_block_causal
 from wanda_core.model.devices import check_memory
 from wanda_core.model.language_model import LanguageModel
@@ -30,8 +31,8 @@ from wanda_core.progress import Progress
 class LanguageModelOnDisk(LanguageModel):
     """A model whose weights stay on the disk until its blocks are walked through.
 
-    loader: reads them; place: the device they are brought to; job: the run that prunes the model, None before it began;
-    saved_in: the number format that it saves in.
+    loader: reads them; place: the device they are brought to; job: the run that changes the model, None before it
+    began; saved_in: the number format that it saves in.
     """
 
     loader: WeightLoader
@@ -49,10 +50,21 @@ class LanguageModelOnDisk(LanguageModel):
         """The device that blocks are brought to."""
         return self.place
 
-    def walk(self, role: Role) -> BlockWalk:
+    def walk(self, role: Role, kept: Sequence[int] | None = None, smaller: nn.Module | None = None) -> BlockWalk:
         """Return a walk that brings each block from the disk when its turn comes."""
-        assert self.job is not None  # `prune_steps` starts one
-        return _BlockWalkOnDisk(self, self.job, role)
+        assert self.job is not None  # `prune_steps` and `shrink_steps` start one
+        return _BlockWalkOnDisk(self, self.job, role, kept, smaller)
+
+    def lending(self, smaller: nn.Module, kept: Sequence[int]) -> contextlib.AbstractContextManager[None]:
+        """Context manager: let a model be called that shares all its weights, block by block from the disk."""
+        return Lending(self, self.loader, smaller, kept).whole()
+
+    def save_rest(self, smaller: nn.Module, job: RunState) -> None:
+        """Write what stands before and after the blocks of a smaller model."""
+        depth = len(decoder_blocks(smaller)[1])
+        with Lending(self, self.loader, smaller, range(depth)).part(REST):
+            saved = self.loader.saved_anew(smaller, REST, self.save_dtype)
+            job.add_shard(shard_name(0, depth + 1), saved)
 
     @contextlib.contextmanager
     def around_blocks(self) -> Iterator[None]:
@@ -62,28 +74,49 @@ class LanguageModelOnDisk(LanguageModel):
 
 
 class _BlockWalkOnDisk(BlockWalk):
-    """A walk with one block in memory at a time. Unless it only reads, it goes on where an earlier run was cut off."""
+    """A walk with one block in memory at a time. Unless it only reads, it goes on where an earlier run was cut off.
+
+    A walk that changes the model writes what became of every block, or the block of the smaller model made of it.
+    """
 
     whole = False
 
-    def __init__(self, lm: LanguageModelOnDisk, job: RunState, role: Role) -> None:
-        super().__init__(lm.model)
+    def __init__(
+        self,
+        lm: LanguageModelOnDisk,
+        job: RunState,
+        role: Role,
+        kept: Sequence[int] | None = None,
+        smaller: nn.Module | None = None,
+    ) -> None:
+        super().__init__(lm.model, kept)
         self.loader, self.dtype, self.job, self.role = lm.loader, lm.save_dtype, job, role
+        self.lending = None if smaller is None else Lending(lm, lm.loader, smaller, self.order)
         self.first = 0 if role == "read" else job.done
         self.count = 0
         self.stateful = False
+        self.noted = job.noted
         if role != "read":
             self.tried = job.tried
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module, list[Linear]]]:
-        for index in range(self.first, len(self)):
-            with self.loader.at_hand(self.model, index):
+        for place in range(self.first, len(self)):
+            index = self.order[place]
+            with self.lending.part(place) if self.lending else self.loader.at_hand(self.model, index):
                 yield index, self.blocks[index], self.linears[index]
                 if self.role == "prune":
-                    saved = self.loader.as_saved(self.model, index, self.dtype)
-                    self.job.add_shard(shard_name(index + 1, len(self) + 1), saved)
+                    self.job.add_shard(shard_name(place + 1, len(self) + 1), self._saved(place))
                     if not self.stateful:  # what blocks leave for later ones is gone with the process
-                        self.job.commit(index + 1)
+                        self.job.commit(place + 1)
+
+    def _saved(self, place: int) -> dict[str, Tensor]:
+        """Return what became of the block at hand as it is saved."""
+        if self.lending is not None:
+            return self.loader.saved_anew(self.lending.smaller, place, self.dtype)
+        return self.loader.as_saved(self.model, place, self.dtype)
+
+    def keep(self, finished: str) -> None:
+        self.job.commit(self.job.done, finished)
 
     def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
         self.count = len(ids)
@@ -92,8 +125,8 @@ class _BlockWalkOnDisk(BlockWalk):
         self.stateful = calls[0].stateful
         return calls, self.job.restore(self.role, self.loader.device) if self.first else hidden
 
-    def carry(self, stream: Iterable[Tensor], times: int = 1) -> list[Tensor]:
-        return self.job.carry(self.role, stream, self.count * times, self.loader.device, keep=self.role != "read")
+    def carrying(self, times: int = 1) -> contextlib.AbstractContextManager[Carried]:
+        return self.job.carrying(self.role, self.count * times, self.loader.device, keep=self.role != "read")
 
 
 def shard_name(number: int, total: int) -> str:

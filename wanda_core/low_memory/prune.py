@@ -11,27 +11,22 @@ than an eighth of what is free. After each block they are on the disk in any cas
 far (`resume.py`): after a kill the same command goes on from there and writes what an undisturbed run writes.
 """
 
-import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
 
 from wanda_core.calibration.profile import Profile, load_profile, save_profile
-from wanda_core.checkpoint import atomic_folder, manifest
-from wanda_core.checkpoint.carried import CARRIED, INDEX, add_carried, carried_bytes
-from wanda_core.checkpoint.records import record
-from wanda_core.checkpoint.save import check_free, check_target, not_written, write_beside_weights
+from wanda_core.checkpoint import atomic_folder
+from wanda_core.checkpoint.carried import carried_bytes
+from wanda_core.checkpoint.save import check_free, check_target
 from wanda_core.checkpoint.tensor_file import NAMES
 from wanda_core.checkpoint.weights import Written
-from wanda_core.errors import InputError, ModelError, WandaError
+from wanda_core.low_memory.job import Say, about_job, begin, finish_folder
 from wanda_core.low_memory.model_on_disk import LanguageModelOnDisk, shard_name
-from wanda_core.low_memory.resume import APART, RunState, open_run
+from wanda_core.low_memory.resume import RunState
 from wanda_core.low_memory.weight_loader import REST
 from wanda_core.model.devices import check_memory
 from wanda_core.progress import Progress, Steps, finish
@@ -41,7 +36,6 @@ from wanda_core.pruning.sensitivity import sensitivity_tokens
 from wanda_core.pruning.variant import Variant
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import Calibration, calibrate
-from wanda_core.version import __version__
 
 PROFILE = "profile.safetensors"
 
@@ -53,7 +47,7 @@ def prune_to_folder(
     calibration: Calibration | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     profile: Profile | None = None,
-    say: Callable[[str], object] = lambda sentence: None,
+    say: Say = lambda sentence: None,
     dtype: torch.dtype | None = None,
 ) -> Variant:
     """Run `prune_steps` to the end."""
@@ -67,7 +61,7 @@ def prune_steps(
     folder: str | Path,
     calibration: Calibration | None = None,
     profile: Profile | None = None,
-    say: Callable[[str], object] = lambda sentence: None,
+    say: Say = lambda sentence: None,
     dtype: torch.dtype | None = None,
 ) -> Steps[Variant]:
     """Prune a model block by block into the checkpoint that pruning in memory and `save` would write.
@@ -79,24 +73,10 @@ def prune_steps(
     target = check_target(folder, lm.folder)
     calibration = (calibration or calibrate(lm)) if needs_text(spec, profile) else None
     lm = replace(lm, saved_in=dtype)
-    try:
-        with open_run(target, _about(lm, spec, calibration, profile)) as job:
-            if job.note:
-                say(f"note: {job.note}")
-            lm = replace(lm, job=job)
-            _check_room(lm, spec, calibration, target)
-            try:
-                return (yield from _pruned(lm, job, spec, target, calibration, profile))
-            except (InputError, ModelError):  # of no use to go on with
-                raise
-            except (KeyboardInterrupt, Exception):
-                if job.done:
-                    say(f"note: {job.done} blocks are finished; the same command goes on from there ({job.folder})")
-                raise
-    except WandaError:
-        raise
-    except (OSError, SafetensorError) as error:
-        raise not_written(error, target) from error
+    with begin(target, _about(lm, spec, calibration, profile), say) as job:
+        lm = replace(lm, job=job)
+        _check_room(lm, spec, calibration, target)
+        return (yield from _pruned(lm, job, spec, target, calibration, profile))
 
 
 def _pruned(
@@ -117,7 +97,7 @@ def _pruned(
         profile = yield from _profiled(lm, job, spec, calibration, profile)
     variant = yield from prune_blocks(lm, spec, calibration, profile, job.reports)
     variant = replace(variant, profile=None, report=replace(variant.report, seconds=job.lap()))
-    _finish_folder(variant, job)
+    finish_folder(variant, job, _written(lm, job))
     atomic_folder.put(job.finished_model(), target)
     return variant
 
@@ -134,53 +114,26 @@ def _profiled(
     if measured is not profile:
         save_profile(measured, path)
         job.add(path)
-        job.commit(0)
+        job.commit(0, "the input norms")
     return measured
 
 
-def _finish_folder(variant: Variant, job: RunState) -> None:
-    """Write every file of the checkpoint but the shards, which are there already."""
-    lm = cast(LanguageModelOnDisk, variant.lm)
-    model: Any = lm.model
-    about = record(variant, lm.save_dtype)
-    names = [name for shard in job.shards.values() for name in shard["tensors"]]
+def _written(lm: LanguageModelOnDisk, job: RunState) -> Written:
+    """Tell how the weights are written."""
+    as_in_source = lm.loader.written_all([name for shard in job.shards.values() for name in shard["tensors"]])
     changed = NAMES[lm.save_dtype] != lm.loader.main_dtype
-    as_in_source = lm.loader.written_all(names)
     told = str(lm.save_dtype).removeprefix("torch.") if changed or not as_in_source else None
-    with tempfile.TemporaryDirectory(dir=job.folder, prefix=APART) as apart:  # transformers clears a folder of shards
-        write_beside_weights(lm, Path(apart), about, Written(lm.save_dtype, as_in_source, told))
-        for path in sorted(Path(apart).rglob("*")):
-            if path.is_file():
-                job.take(path, path.relative_to(apart).as_posix())
-    weight_map = {name: file for file, shard in job.shards.items() for name in shard["tensors"]}
-    bytes_in_all = sum(shard["bytes"] for shard in job.shards.values())
-    size = {"total_parameters": model.num_parameters(), "total_size": bytes_in_all}
-    text = json.dumps({"metadata": size, "weight_map": weight_map}, indent=2, sort_keys=True)
-    (job.model / INDEX).write_text(text + "\n", encoding="utf-8")
-    add_carried(job.model, variant.lm.carried)
-    job.written |= {INDEX, CARRIED, manifest.RECORD}
-    manifest.seal(job.model, about, job.written, {file: shard["sha256"] for file, shard in job.shards.items()})
+    return Written(lm.save_dtype, as_in_source, told)
 
 
 def _about(
     lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibration | None, profile: Profile | None
 ) -> dict[str, Any]:
-    """Describe the job: what two runs must have in common so that one may go on with the other's work.
-
-    The keys are the words in which a difference is told.
-    """
-    files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in lm.loader.files]
+    """Describe the job, as of `about_job`."""
     known: list[Any] = [[name, float(norm.double().sum())] for name, norm in profile.norms.items()] if profile else []
     if profile is not None and profile.sensitivities is not None:
         known.append([list(pair) for pair in profile.sensitivities.losses])
-    return {
-        "model": [lm.name, lm.revision, files],
-        "recipe": spec.to_dict(),
-        "calibration": calibration.fingerprint if calibration else None,
-        "profile": known,
-        "dtype or device": [str(lm.dtype), str(lm.save_dtype), lm.place.type],
-        "version": [__version__, torch.__version__, transformers.__version__],
-    }
+    return about_job(lm, spec.to_dict(), calibration, profile=known)
 
 
 def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibration | None, target: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -44,7 +44,8 @@ class RunState:
 
     about: the job, as plain values; done: number of finished blocks; reports: of their linears.
     shards: file -> its sha256, bytes and tensors; streams: role of a walk -> the file with the hidden states that enter
-    its next block; others: further files -> sha256; tried: see `BlockWalk`.
+    its next block; others: further files -> sha256; tried, noted: see `BlockWalk`; last: what was finished last, in
+    words, empty for nothing.
     seconds: spent so far, by earlier runs too; note: a sentence about what an earlier run left, empty for nothing;
     written: names of all files in `model` that belong to the checkpoint.
     """
@@ -57,6 +58,8 @@ class RunState:
     streams: dict[str, dict[str, Any]] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
     tried: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, Any] = field(default_factory=dict)
+    last: str = ""
     seconds: float = 0.0
     note: str = ""
     written: set[str] = field(default_factory=set)
@@ -102,43 +105,21 @@ class RunState:
         _flush(path)
         self.others[path.name] = _digest(path)
 
-    def carry(self, role: str, stream: Iterable[Tensor], count: int, device: torch.device, keep: bool) -> list[Tensor]:
-        """Keep the hidden states that enter the next block, and return them when all have come.
+    @contextlib.contextmanager
+    def carrying(self, role: str, count: int, device: torch.device, keep: bool) -> Iterator["HiddenFile"]:
+        """Context manager: take the hidden states that enter the next block, call by call.
 
-        In memory if there is room, else in a file that is read as needed. stream: calls (B, L, D), of `count` sequences
-        in all; keep: write the file in any case, because a later run may need it.
+        In memory if there is room, else in a file that is read as needed. count: sequences in all; keep: write the file
+        in any case, because a later run may need it.
         """
-        kept: list[Tensor] = []
-        path, digest = self.folder / f"{role}-{self.done + 1}-{time.monotonic_ns()}.hidden", hashlib.sha256()
-        shape: list[int] = []
-        calls: list[int] = []  # rows of the first dimension in each
-        dtype, mapped = torch.float32, False
-        with contextlib.ExitStack() as stack:
-            file: Any = None
-            for x in stream:
-                if not shape:
-                    each = len(x) // sequences_in(x)  # rows of the first dimension for one sequence
-                    shape, dtype = [count * each, *x.shape[1:]], x.dtype
-                    mapped = device.type == "cpu" and x.nbytes // sequences_in(x) * count > _free() * MAPPED_SHARE
-                    file = stack.enter_context(path.open("wb")) if keep or mapped else None
-                calls.append(len(x))
-                if file is not None:
-                    data: Any = x.detach().cpu().contiguous().view(torch.uint8).numpy()
-                    file.write(data)
-                    digest.update(data)
-                if not mapped:
-                    kept.append(x)
-        if keep:
-            _flush(path)
-            entry = {"file": path.name, "sha256": digest.hexdigest(), "shape": shape, "dtype": str(dtype)[6:]}
-            self.streams[role] = entry | {"calls": calls}
-        if not mapped:
-            return kept
-        read_as_needed = list(_map(path, shape, dtype).split(calls))
-        if not keep:
-            with contextlib.suppress(OSError):  # the map keeps it alive where the system can
-                path.unlink()
-        return read_as_needed
+        path = self.folder / f"{role}-{self.done + 1}-{time.monotonic_ns()}.hidden"
+        carried = HiddenFile(path, count, device.type == "cpu", keep)
+        try:
+            yield carried
+            if keep and carried.calls:  # none come after the last block
+                self.streams[role] = carried.entry
+        finally:
+            carried.close()
 
     def restore(self, role: str, device: torch.device) -> list[Tensor]:
         """Return the hidden states that enter the next block, as an earlier run left them."""
@@ -148,11 +129,12 @@ class RunState:
             return list(whole.split(entry["calls"]))
         return [x.clone().to(device) for x in whole.split(entry["calls"])]
 
-    def commit(self, done: int) -> None:
-        """Write down that `done` blocks are finished, which holds from now on whatever happens."""
-        self.done = done
+    def commit(self, done: int, last: str = "") -> None:
+        """Write down that `done` blocks are finished, which holds from now on whatever happens. last: what was finished
+        now, in words, by default the last of these blocks."""
+        self.done, self.last = done, last or f"block {done}"
         self.lap()
-        keys = ("about", "done", "shards", "streams", "others", "tried", "seconds")
+        keys = ("about", "done", "shards", "streams", "others", "tried", "noted", "last", "seconds")
         state = {key: getattr(self, key) for key in keys} | {"reports": [asdict(report) for report in self.reports]}
         part = self.folder / f"{STATE}.part"
         part.write_text(json.dumps(state), encoding="utf-8")
@@ -174,6 +156,63 @@ class RunState:
     def size(self) -> int:
         """Bytes of the files in the folder."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+class HiddenFile:
+    """Hidden states on their way from one block to the next, in memory or in a file, or, where a later run may need
+    them, in both.
+
+    path: of the file; count: sequences to come in all; mappable: whether the file may take the place of memory; keep:
+    whether it is for later runs.
+    """
+
+    def __init__(self, path: Path, count: int, mappable: bool, keep: bool) -> None:
+        self.path, self.count, self.mappable, self.keep = path, count, mappable, keep
+        self.kept: list[Tensor] = []
+        self.calls: list[int] = []  # rows of the first dimension in each
+        self.shape: list[int] = []
+        self.dtype, self.mapped = torch.float32, False
+        self._file: Any = None
+        self._digest = hashlib.sha256()
+
+    def add(self, x: Tensor) -> None:
+        """Take one call, (B, L, D)."""
+        if not self.shape:
+            sequences = sequences_in(x)
+            self.shape, self.dtype = [self.count * (len(x) // sequences), *x.shape[1:]], x.dtype
+            self.mapped = self.mappable and x.nbytes // sequences * self.count > _free() * MAPPED_SHARE
+            self._file = self.path.open("wb") if self.keep or self.mapped else None
+        self.calls.append(len(x))
+        if self._file is not None:
+            data: Any = x.detach().cpu().contiguous().view(torch.uint8).numpy()
+            self._file.write(data)
+            self._digest.update(data)
+        if not self.mapped:
+            self.kept.append(x)
+
+    def taken(self) -> list[Tensor]:
+        """Return all calls, when all have come."""
+        self.close()
+        if self.keep and self.calls:
+            _flush(self.path)
+        if not self.mapped:
+            return self.kept
+        read_as_needed = list(_map(self.path, self.shape, self.dtype).split(self.calls))
+        if not self.keep:
+            with contextlib.suppress(OSError):  # the map keeps it alive where the system can
+                self.path.unlink()
+        return read_as_needed
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What a later run must know to read the file."""
+        known = {"file": self.path.name, "sha256": self._digest.hexdigest(), "shape": self.shape}
+        return known | {"dtype": str(self.dtype).removeprefix("torch."), "calls": self.calls}
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 @contextlib.contextmanager
@@ -264,8 +303,7 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
                 reports = [LinearReport(**{**saved, "shape": tuple(saved["shape"])}) for saved in state["reports"]]
                 earlier = RunState(folder, **{**state, "reports": reports})
                 earlier.written = set(earlier.shards)
-                after = f"block {earlier.done}" if earlier.done else "the input norms"
-                earlier.note = f"going on after {after}, the last that an earlier run finished"
+                earlier.note = f"going on after {earlier.last}, the last that an earlier run finished"
                 return earlier
         except (OSError, ValueError, KeyError, TypeError):
             why = "cannot be read"

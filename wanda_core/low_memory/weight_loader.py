@@ -6,7 +6,7 @@ converted, is the business of `conversion.py`.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from wanda_core.checkpoint.tensor_file import NAMES
 from wanda_core.checkpoint.tensor_parts import InFile
 from wanda_core.checkpoint.weights import as_saved, main_dtype, saved_dtype
 from wanda_core.errors import ModelError, StorageError, first_line, shortened_path
@@ -50,7 +51,7 @@ class WeightLoader:
         self._tensors, unexpected = self._by_part(model)
         self.carried = carried_tensors(model, name, self._stored, unexpected)
         self._missing = self._rehearse(model)
-        self._empty = dict(_held(model))
+        self._empty = dict(held_in(model))
         self._check_apart(model)
         check_finite(name, pieces(self._stored))  # a pass over the files, before an hour's work on them
 
@@ -92,6 +93,20 @@ class WeightLoader:
             in_file = InFile(name, stored).read([()]) if stored is not None else iter(())
             saved_as = saved_dtype(stored, self.main_dtype, dtype)
             saved[name] = as_saved(name, stored, value, saved_as, in_file).contiguous()
+        return saved
+
+    def saved_anew(self, model: Any, part: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return a part of a model of other sizes than the checkpoint's as it is saved, when its weights are at hand.
+
+        The names and the layout are those of a checkpoint of its own; tied tensors once, on the CPU.
+
+        dtype: to save in, what is held in the number format that weights are loaded in.
+        """
+        state = {name: value for name, value in model.state_dict().items() if self.part(name) == part}
+        saved = {}
+        for name, value in self._conversion.as_saved(model, state).items():
+            saved_as = NAMES[dtype] if value.dtype == self._conversion.dtype else NAMES.get(value.dtype, "")
+            saved[name] = as_saved(name, None, value, saved_as, iter(())).contiguous()
         return saved
 
     @property
@@ -157,13 +172,7 @@ class WeightLoader:
 
     def _put_away(self, model: nn.Module, part: int) -> None:
         """Put the part's empty parameters back into the model, which frees its weights."""
-        for name, empty in self._empty.items():
-            if self.part(name) == part:
-                owner, _, own = name.rpartition(".")
-                module = model.get_submodule(owner)
-                held: dict[str, Any] = module._parameters if own in module._parameters else module._buffers
-                held[own] = empty
-                experts.disown(module)
+        put_back(model, {name: empty for name, empty in self._empty.items() if self.part(name) == part})
 
     @contextmanager
     def _open(self, part: int) -> Iterator[dict[Path, Any]]:
@@ -202,7 +211,17 @@ class WeightLoader:
             )
 
 
-def _held(model: nn.Module) -> Iterator[tuple[str, Tensor | None]]:
+def put_back(model: nn.Module, empty: Mapping[str, Tensor | None]) -> None:
+    """Give a model these parameters and buffers instead of what it holds under their names, which frees that."""
+    for name, value in empty.items():
+        owner, _, own = name.rpartition(".")
+        module = model.get_submodule(owner)
+        held: dict[str, Any] = module._parameters if own in module._parameters else module._buffers
+        held[own] = value
+        experts.disown(module)
+
+
+def held_in(model: nn.Module) -> Iterator[tuple[str, Tensor | None]]:
     """Yield every parameter and saved buffer, the objects themselves, with their names."""
     saved = model.state_dict().keys()
     for prefix, module in model.named_modules(remove_duplicate=False):

@@ -1,7 +1,8 @@
 """The way through the decoder blocks, one at a time, for orders that need not know where the weights are kept."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +21,55 @@ HALF_TOLERANCE = 5e-2  # the same in half precision
 COMPARED = "_wanda_blocks_compared"  # marks the embedding of a model whose blocks were; its twin shares that parameter
 
 
+class Carried(Protocol):
+    """Hidden states on their way from one block to the next."""
+
+    def add(self, x: Tensor) -> None:
+        """Take one call, (B, L, D)."""
+
+    def taken(self) -> list[Tensor]:
+        """Return all calls, when all have come."""
+
+
+class _InMemory:
+    """Hidden states that stay where they are."""
+
+    def __init__(self) -> None:
+        self.calls: list[Tensor] = []
+
+    def add(self, x: Tensor) -> None:
+        self.calls.append(x)
+
+    def taken(self) -> list[Tensor]:
+        return self.calls
+
+
 class BlockWalk:
     """Iterate it for (index, block, its linears): the weights of that block are in memory until the next step.
 
     Here all are, all the time; `low_memory` has a walk that brings each from the disk and keeps what became of it.
-    tried: what calibration found out about batching shapes of blocks, kept by whoever keeps the walk.
+    order: the numbers of the blocks it goes through; tried: what calibration found out about batching shapes of blocks,
+    noted: plain values that whoever goes on with the walk must know, both kept by whoever keeps the walk.
     """
 
     whole = True  # whether all weights are in memory at once
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, kept: Sequence[int] | None = None) -> None:
         self.model = model
         _, self.blocks = decoder_blocks(model)
         self.linears = prunable_linears(model)
+        self.order = list(range(len(self.blocks)) if kept is None else kept)
         self.tried: dict[str, int] = {}
+        self.noted: dict[str, Any] = {}
 
     def __len__(self) -> int:
-        """Number of blocks."""
-        return len(self.blocks)
+        """Number of blocks it goes through."""
+        return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module, list[Linear]]]:
         """The blocks in turn."""
-        for index, (block, linears) in enumerate(zip(self.blocks, self.linears, strict=True)):
-            yield index, block, linears
+        for index in self.order:
+            yield index, self.blocks[index], self.linears[index]
 
     def start(self, ids: Tensor) -> tuple[list[BlockCall], list[Tensor]]:
         """How each block is called, and what enters the first of this walk. ids int64 (N, L), on the model's device.
@@ -56,7 +83,18 @@ class BlockWalk:
     def carry(self, stream: Iterable[Tensor], times: int = 1) -> list[Tensor]:
         """Keep the hidden states that go from this block to the next. stream: calls (B, L, D), in all so many times
         the N sequences that `start` was given."""
-        return list(stream)
+        with self.carrying(times) as carried:
+            for x in stream:
+                carried.add(x)
+            return carried.taken()
+
+    def carrying(self, times: int = 1) -> AbstractContextManager[Carried]:
+        """Context manager: the same for hidden states that come one call after the other, with other work between."""
+        return nullcontext(_InMemory())
+
+    def keep(self, finished: str) -> None:
+        """Keep what is noted, from now on whatever happens, where anything outlasts the walk. finished: what it is the
+        result of, in words."""
 
 
 def check_replay(model: Any, blocks: nn.ModuleList, ids: Tensor) -> None:

@@ -87,9 +87,17 @@ class LanguageModel:
         """Find the linear of that full name, None when there is none."""
         return next((linear for linear in self.all_linears if linear.name == name), None)
 
-    def walk(self, role: Role) -> BlockWalk:
-        """Start a walk through the decoder blocks, one at a time. role: its purpose."""
-        return BlockWalk(self.model)
+    def walk(self, role: Role, kept: Sequence[int] | None = None, smaller: nn.Module | None = None) -> BlockWalk:
+        """Start a walk through the decoder blocks, one at a time.
+
+        role: its purpose; kept: numbers of the blocks to go through, ascending, None for all; smaller: a model that is
+        made of these, each of its blocks from one: what the walk keeps is then of that model.
+        """
+        return BlockWalk(self.model, kept)
+
+    def lending(self, smaller: nn.Module, kept: Sequence[int]) -> AbstractContextManager[None]:
+        """Context manager: let a model be called that shares all its weights. kept: which blocks its own are."""
+        return nullcontext()
 
     def around_blocks(self) -> AbstractContextManager[None]:
         """Context manager: have what stands before and after the blocks in memory, where it always is here."""

@@ -4,7 +4,7 @@
 matrices it prunes in float32, can be sent to another process, and outlives the dense model it was made from.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -238,9 +238,11 @@ class PackingModel(LanguageModel):
     packed: dict[str, PackedParameter] = field(default_factory=dict, kw_only=True)
     overlay: Overlay = field(default_factory=Overlay, kw_only=True)
 
-    def walk(self, role: Role) -> BlockWalk:
+    def walk(self, role: Role, kept: Sequence[int] | None = None, smaller: nn.Module | None = None) -> BlockWalk:
         """Start a walk; one that prunes packs the blocks."""
-        return _PackingWalk(self) if role == "prune" else super().walk(role)
+        if role == "prune" and smaller is None:
+            return _PackingWalk(self)
+        return super().walk(role, kept, smaller)
 
 
 def packing_twin(lm: LanguageModel) -> PackingModel:

@@ -1,7 +1,7 @@
 """Removing whole blocks: those that change the hidden state least, measured anew after every removal."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError
-from wanda_core.model.block_calls import hidden_states
+from wanda_core.model.block_calls import BlockCall, forwards, hidden_states
 from wanda_core.model.blocks import HALF_TOLERANCE, TOLERANCE
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.progress import Progress, Steps
-from wanda_core.shrinking.smaller_model import empty_model, share_parameters, without_memory
+from wanda_core.shrinking.smaller_model import empty_model, renumbered, share_parameters
 
 DEPTH = "num_hidden_layers"
 # Settings that say something of every block: lists with an entry for each, which have names like these; lists of the
@@ -45,18 +45,24 @@ class Left:
 def without_blocks(lm: LanguageModel, count: int, ids: Tensor) -> Steps[Left]:
     """Remove blocks one after the other, each time the one that changes the hidden state least of all that are left.
 
-    What is left changes with every removal, so it is measured again. ids: int64 (N, L), on the model's device. Raises
-    ModelError where the configuration cannot say it of any block.
+    What is left changes with every removal, so it is measured again, and what was removed by an earlier run is not.
+    ids: int64 (N, L), on the model's device. Raises ModelError where the configuration cannot say it of any block.
     """
-    _, blocks = decoder_blocks(lm.model)
-    left = Left(lm.model, {}, list(range(len(blocks))), [])
-    for number in range(count):
+    walk = lm.walk("read")
+    left = Left(lm.model, {}, walk.order, [])
+    if "kept" in walk.noted:
+        found = _model_of(lm, walk.noted["kept"])
+        assert found is not None  # as it was for the earlier run
+        left = Left(*found, walk.noted["kept"], walk.noted["influences"])
+    for number in range(len(left.influences), count):
         measured = yield from _measured(lm, left.kept, ids, Progress("shrinking", number, count, "blocks"))
         for index in sorted(measured, key=lambda index: measured[index]):
             kept = [block for block in left.kept if block != index]
-            found = _model_of(lm, kept, ids)
-            if found is not None:
+            found = _model_of(lm, kept)
+            if found is not None and _same_states(lm, found[0], kept, ids[:1, :PROBE_TOKENS]):
                 left = Left(*found, kept, [*left.influences, measured[index]])
+                walk.noted |= {"kept": left.kept, "influences": left.influences}
+                walk.keep(f"the choice of {number + 1} of {count} blocks")
                 break
         else:
             raise ModelError(
@@ -64,22 +70,32 @@ def without_blocks(lm: LanguageModel, count: int, ids: Tensor) -> Steps[Left]:
                 "what the blocks after it are; remove neurons or choose another model"
             )
     yield Progress("shrinking", count, count, "blocks")
+    if not walk.whole:  # what is not in memory goes into its files now
+        for place, _ in enumerate(lm.walk("prune", left.kept, left.model)):
+            yield Progress("saving", place, len(left.kept), "blocks")
     return left
 
 
 def _measured(lm: LanguageModel, kept: Sequence[int], ids: Tensor, step: Progress) -> Steps[dict[int, float]]:
     """Measure the influence of every block that is left, in the stream that goes through these alone."""
-    _, blocks = decoder_blocks(lm.model)
-    calls, hidden = lm.walk("read").start(ids)
+    walk = lm.walk("read", kept)
+    calls, hidden = walk.start(ids)
     measured: dict[int, float] = {}
-    for place, index in enumerate(kept):
+    for place, (index, block, _) in enumerate(walk):
         yield replace(step, inner=Progress("analysis", place, len(kept), "blocks"))
-        changes = []
-        for sequence, x in enumerate(hidden):
-            hidden[sequence] = calls[index].run(blocks[index], x, sequence)
-            changes.append(influence(x, hidden[sequence]).flatten())
+        changes: list[Tensor] = []
+        hidden = walk.carry(_changing(block, calls[index], hidden, changes))
         measured[index] = float(torch.cat(changes).mean())
     return measured
+
+
+def _changing(block: nn.Module, call: BlockCall, hidden: Sequence[Tensor], changes: list[Tensor]) -> Iterator[Tensor]:
+    """Run a block over all sequences, and add to the list how much it changed each token of one. hidden: N tensors
+    (1, L, D) -> N likewise."""
+    for sequence, x in enumerate(hidden):
+        changed = call.run(block, x, sequence)
+        changes.append(influence(x, changed).flatten())
+        yield changed
 
 
 def depth_settings(text: Any, kept: Sequence[int], depth: int) -> dict[str, Any]:
@@ -99,44 +115,41 @@ def depth_settings(text: Any, kept: Sequence[int], depth: int) -> dict[str, Any]
     return {text.attribute_map.get(DEPTH, DEPTH): len(kept), **changed}
 
 
-def _model_of(lm: LanguageModel, kept: list[int], ids: Tensor) -> tuple[nn.Module, dict[str, Any]] | None:
-    """Build the model of some blocks, None where its configuration makes others of them."""
+def _model_of(lm: LanguageModel, kept: Sequence[int]) -> tuple[nn.Module, dict[str, Any]] | None:
+    """Build the model of some blocks, None where its configuration makes others of them, of other sizes."""
     prefix, blocks = decoder_blocks(lm.model)
     config: Any = lm.model.config
     settings = depth_settings(config.get_text_config(), kept, len(blocks))
     try:
         smaller = empty_model(lm, settings)
-        share_parameters(lm, smaller, _renumbered(prefix, kept))
+        share_parameters(lm, smaller, renumbered(prefix, kept))
     except ModelError:
         return None
-    if without_memory(smaller) is not None or not _same_states(lm, smaller, kept, ids[:1, :PROBE_TOKENS]):
+    shared = set(map(id, lm.model.parameters()))
+    if any(id(parameter) not in shared for parameter in smaller.parameters()):
         return None
     return smaller, settings
-
-
-def _renumbered(prefix: str, kept: Sequence[int]) -> Callable[[str], str]:
-    """Make a function from a name in the smaller model to the name in the dense one."""
-
-    def name_in_dense(name: str) -> str:
-        if not name.startswith(f"{prefix}."):
-            return name
-        number, _, rest = name.removeprefix(f"{prefix}.").partition(".")
-        return f"{prefix}.{kept[int(number)]}.{rest}"
-
-    return name_in_dense
 
 
 def _same_states(lm: LanguageModel, smaller: nn.Module, kept: Sequence[int], ids: Tensor) -> bool:
     """Tell whether the smaller model's last hidden state is that of the dense blocks, run without the others."""
     _, dense_blocks = decoder_blocks(lm.model)
+    _, blocks = decoder_blocks(smaller)
     calls, (hidden, *_) = lm.walk("read").start(ids)
-    for index in kept:
-        hidden = calls[index].run(dense_blocks[index], hidden)
+
+    def beside(place: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            nonlocal hidden  # while the weights of both are at hand, which are the same ones
+            hidden = calls[kept[place]].run(dense_blocks[kept[place]], hidden)
+            return forward(*args, **kwargs)
+
+        return run
+
     seen: list[Tensor] = []
-    last = decoder_blocks(smaller)[1][-1]
-    handle = last.register_forward_hook(lambda module, args, out: seen.append(hidden_states(out)))
+    handle = blocks[-1].register_forward_hook(lambda module, args, out: seen.append(hidden_states(out)))
     try:
-        smaller(ids)  # with its cache, as a user calls it
+        with forwards(blocks, beside), lm.lending(smaller, kept):
+            smaller(ids)  # with its cache, as a user calls it
     except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError):
         return False
     finally:

@@ -1,6 +1,7 @@
 """Cutting one block: which columns stay, what reads them solved anew, what makes them made smaller alike."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
 from wanda_core.recipe import Solver
 from wanda_core.shrinking.column_moments import ColumnMoments
-from wanda_core.shrinking.groups import LAYOUTS, Cut, Group, cut_parameter, groups_of
+from wanda_core.shrinking.groups import LAYOUTS, Cut, Group, Layout, cut_parameter, groups_of
 from wanda_core.shrinking.smaller_model import other_shapes, put
 from wanda_core.shrinking.spec import SCORES, ShrinkSpec
 
@@ -29,23 +30,35 @@ class ColumnCutter:
     """Cuts the blocks of a model one by one and fills those of the smaller model.
 
     smaller: the model of the sizes to come, whose parameters of these sizes have no memory yet; in_all: how many units
-    each matrix reads and how many stay, None where each column is one; kept: the columns that stayed, by the name of
-    the matrix that reads them; units, removed: how many there were and are gone; by_magnitude: how many experts were
-    sent too few tokens.
+    each matrix reads and how many stay, None where each column is one; noted: what an earlier run noted, and where this
+    one does, so that it may be gone on with: how many `units` there were, are `removed`, how many experts were sent too
+    few tokens (`by_magnitude`), how many `layouts` of rows turned out wrong; kept: the columns that stayed, by the name
+    of the matrix that reads them.
     """
 
     def __init__(
-        self, lm: LanguageModel, smaller: nn.Module, spec: ShrinkSpec, in_all: tuple[int, int] | None = None
+        self,
+        lm: LanguageModel,
+        smaller: nn.Module,
+        spec: ShrinkSpec,
+        in_all: tuple[int, int] | None,
+        noted: dict[str, Any],
     ) -> None:
         self.dense, self.smaller, self.spec, self.in_all = lm.model, smaller, spec, in_all
         self.changed = other_shapes(lm.model, smaller)
         self.prefix, _ = decoder_blocks(lm.model)
         _, self.blocks = decoder_blocks(smaller)
         self.linears = {linear.name: linear for block in prunable_linears(smaller) for linear in block}
-        self.layouts = list(LAYOUTS[spec.part])
+        self.noted = noted
+        for name in ("units", "removed", "by_magnitude", "layouts"):
+            noted.setdefault(name, 0)
         self.units_kept: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
-        self.units = self.removed = self.by_magnitude = 0
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The ways in which rows may lie that have not turned out wrong."""
+        return LAYOUTS[self.spec.part][self.noted["layouts"] :]
 
     def groups(self, index: int, linears: list[Linear]) -> list[Group]:
         """Find what belongs together in one block. linears: of the dense block."""
@@ -88,7 +101,7 @@ class ColumnCutter:
                     f"{type(self.dense).__name__}: with some of its units gone, {wrong} reads something else than with "
                     "all of them, so their removal is not the same as their being zero; choose another model"
                 )
-            del self.layouts[0]
+            self.noted["layouts"] += 1
 
     def _solve(self, group: Group, moments: ColumnMoments) -> tuple[Tensor, Tensor | None]:
         """Choose the columns of one matrix that stay. -> the matrix of those, (C_out, K) float32, and what is added to
@@ -97,7 +110,7 @@ class ColumnCutter:
         W = reader.weight.float()
         too_few = reader.routed and moments.tokens < LEAST_TOKENS
         score = FALLBACK_SCORE if too_few and SCORES[spec.score][1] else spec.score
-        self.by_magnitude += score != spec.score
+        self.noted["by_magnitude"] += int(score != spec.score)
         norms, variance = moments.norms.to(W.device), moments.variance.to(W.device)
         S = columns.COLUMN_SCORES[score](W, norms, variance, seed_of(spec.seed, reader.name))
         if not bool(torch.isfinite(S).all()):
@@ -107,7 +120,8 @@ class ColumnCutter:
         units = columns.highest(S, group.units, group.kept).cpu()
         self.units_kept[reader.name], self.kept[reader.name] = units, group.columns(units)
         keep = self.kept[reader.name].to(W.device)
-        self.units, self.removed = self.units + group.units, self.removed + group.units - group.kept
+        self.noted["units"] += group.units
+        self.noted["removed"] += group.units - group.kept
         if moments.gram is None or too_few:
             return W[:, keep], None
         return solved(W, keep, moments, spec.solver, getattr(reader.module, "bias", None) is not None)

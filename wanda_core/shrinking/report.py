@@ -1,7 +1,7 @@
 """A shrunk model, and the report of how it came about."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -60,3 +60,9 @@ class Shrunk:
     spec: ShrinkSpec
     report: ShrinkReport
     kept: Mapping[str, Tensor]
+
+    def lasting(self, seconds: float) -> "Shrunk":
+        """Return the same, whose report tells other seconds."""
+        report = replace(self.report, seconds=seconds)
+        told = {**self.lm.shrunk[-1], **report.to_dict()}
+        return replace(self, report=report, lm=replace(self.lm, shrunk=(*self.lm.shrunk[:-1], told)))

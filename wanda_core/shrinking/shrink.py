@@ -14,6 +14,7 @@ from wanda_core.calibration.input_norms import check_experts_reached
 from wanda_core.errors import ModelError
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall
+from wanda_core.model.blocks import BlockWalk
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.progress import Progress, Steps, finish
@@ -55,9 +56,6 @@ def shrink_steps(lm: LanguageModel, spec: ShrinkSpec, calibration: Calibration |
     calibration = calibration or calibrate(lm)
     lm.check_windows(calibration.ids)
     made = yield from (_without_columns if spec.blocks is None else _without_blocks)(lm, spec, plan, calibration)
-    left = without_memory(made.model)
-    if left is not None:
-        raise ModelError(f"{type(lm.model).__name__} holds {left} in a way that is not known; choose another model")
     shrunk = replace(lm, model=made.model, carried={})  # layers that predict further tokens have the old sizes
     text: Any = lm.model.config.get_text_config()  # type: ignore[operator, union-attr]
     report = ShrinkReport(
@@ -113,11 +111,12 @@ def _without_columns(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibrati
     """Remove neurons or heads, columns of the matrices that read them."""
     smaller = empty_model(lm, plan.settings)
     share_parameters(lm, smaller)
-    cutter = ColumnCutter(lm, smaller, spec, plan.units)
+    walk = lm.walk("prune", smaller=smaller)
+    cutter = ColumnCutter(lm, smaller, spec, plan.units, walk.noted)
     with experts.apart(lm.model), experts.apart(smaller):
-        yield from _through_the_blocks(lm, cutter, calibration)
-    removed = (cutter.removed, cutter.units)
-    return _Made(smaller, plan.settings, removed, cutter.kept, by_magnitude=cutter.by_magnitude)
+        yield from _through_the_blocks(lm, walk, cutter, calibration)
+    removed = (walk.noted["removed"], walk.noted["units"])
+    return _Made(smaller, plan.settings, removed, cutter.kept, by_magnitude=walk.noted["by_magnitude"])
 
 
 def _without_blocks(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibration: Calibration) -> Steps[_Made]:
@@ -142,18 +141,20 @@ def _source_of(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _through_the_blocks(lm: LanguageModel, cutter: ColumnCutter, calibration: Calibration) -> Steps[None]:
+def _through_the_blocks(
+    lm: LanguageModel, walk: BlockWalk, cutter: ColumnCutter, calibration: Calibration
+) -> Steps[None]:
     """Cut every block, each by what enters it in the model that is already smaller before it.
 
     Two streams of hidden states go through, the smaller model's and, where the update asks for it, the dense one's.
     """
     solver = cutter.spec.solver
     beside = cutter.spec.update != "none" and solver.dense_share > 0
-    walk = lm.walk("read")
+    dense_walk = lm.walk("beside")
     ids = calibration.ids.to(lm.device)
     yield Progress("reading", 0, len(walk), "blocks")
     calls, hidden = walk.start(ids)
-    dense_calls, dense_hidden = lm.walk("read").start(ids) if beside else (calls, [])
+    dense_calls, dense_hidden = dense_walk.start(ids) if beside else (calls, [])
     batches = Batches(walk.tried)
     for index, block, linears in walk:
         step = Progress("shrinking", index, len(walk), "blocks")
@@ -165,21 +166,29 @@ def _through_the_blocks(lm: LanguageModel, cutter: ColumnCutter, calibration: Ca
         hidden, dense_hidden = regrouped(hidden, size), regrouped(dense_hidden, size) if beside else []
         measured = {group.reader.name: ColumnMoments(group.own.size) for group in groups}
         first: dict[str, Tensor] = {}
-        for number, x in enumerate(hidden):
-            inputs, _ = run_and_record(block, call, readers, x, number)
-            first = first or inputs
-            dense_inputs: dict[str, Tensor] = {}
-            if beside:
-                dense_inputs, dense_hidden[number] = run_and_record(
-                    block, dense_call, readers, dense_hidden[number], number
-                )
-            for reader in readers:
-                if reader.name in inputs:  # the two streams may send tokens to different experts
-                    comparable = None if reader.routed else dense_inputs.get(reader.name)
-                    measured[reader.name].add(inputs[reader.name], cutter.spec.update != "none", comparable)
-            yield step
+        with dense_walk.carrying() as dense_leaving:
+            for number, x in enumerate(hidden):
+                inputs, _ = run_and_record(block, call, readers, x, number)
+                first = first or inputs
+                dense_inputs: dict[str, Tensor] = {}
+                if beside:
+                    dense_inputs, y = run_and_record(block, dense_call, readers, dense_hidden.pop(0), number)
+                    if index + 1 < len(walk):
+                        dense_leaving.add(y)
+                for reader in readers:
+                    if reader.name in inputs:  # the two streams may send tokens to different experts
+                        comparable = None if reader.routed else dense_inputs.get(reader.name)
+                        measured[reader.name].add(inputs[reader.name], cutter.spec.update != "none", comparable)
+                yield step
+            dense_hidden = dense_leaving.taken()
         check_experts_reached(readers, {name for name, moments in measured.items() if moments.tokens})
         smaller = cutter.cut(index, groups, measured, partial(_first_call, call, hidden[0]), first)
+        left = without_memory(smaller)
+        if left is not None:
+            raise ModelError(
+                f"{type(lm.model).__name__} holds {cutter.prefix}.{index}.{left} in a way that is not known; choose "
+                "another model"
+            )
         yield step
         if index + 1 < len(walk):
             hidden = walk.carry(call.run(smaller, x, number) for number, x in enumerate(hidden))

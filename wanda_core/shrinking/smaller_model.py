@@ -1,7 +1,7 @@
 """A model like another but for settings of its configuration: which of its weights then have other sizes."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,20 +48,40 @@ def other_shapes(dense: nn.Module, smaller: nn.Module) -> Shapes:
     }
 
 
-def share_parameters(dense: LanguageModel, smaller: nn.Module, origin: Callable[[str], str] = str) -> None:
+def renumbered(prefix: str, kept: Sequence[int]) -> Callable[[str], str]:
+    """Make a function from a name in a model of some blocks to the name in the dense one. prefix: the name of the list
+    of blocks in both; kept: the numbers that the blocks have in the dense one."""
+
+    def name_in_dense(name: str) -> str:
+        if not name.startswith(f"{prefix}."):
+            return name
+        number, _, rest = name.removeprefix(f"{prefix}.").partition(".")
+        return f"{prefix}.{kept[int(number)]}.{rest}"
+
+    return name_in_dense
+
+
+def share_parameters(
+    dense: LanguageModel,
+    smaller: nn.Module,
+    origin: Callable[[str], str] = str,
+    chosen: Callable[[str], bool] = lambda name: True,
+) -> None:
     """Give a model without memory every parameter and buffer of the dense one that has the same size, to share it.
 
-    origin: the name in the dense model of what has a name in the smaller one. Raises ModelError where there is none.
+    origin: the name in the dense model of what has a name in the smaller one; chosen: whether that name is among those
+    it is done for. Raises ModelError where the dense model has no such name.
     """
     parameters, buffers = _named(dense.model), dict(dense.model.named_buffers())
-    for name in _named(smaller):
+    for name in filter(chosen, _named(smaller)):
         if origin(name) not in parameters:
             raise ModelError(f"{type(dense.model).__name__} has no {origin(name)}, which the smaller model would have")
         put(smaller, name, parameters[origin(name)])
     for module_name, module in smaller.named_modules():
         for own, value in module._buffers.items():
-            shared = buffers.get(origin(f"{module_name}.{own}".removeprefix(".")))
-            if value is not None:  # one of another size is as the class computes it
+            name = f"{module_name}.{own}".removeprefix(".")
+            shared = buffers.get(origin(name))
+            if value is not None and chosen(name):  # one of another size is as the class computes it
                 same = shared is not None and shared.shape == value.shape
                 module._buffers[own] = shared if same else value.to(dense.device)
     generation: Any = getattr(dense.model, "generation_config", None)

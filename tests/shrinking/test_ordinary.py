@@ -19,7 +19,7 @@ from wanda_core.model.loading import load_model
 from wanda_core.outliers.ablation import Ablation, ablate
 from wanda_core.presets import preset
 from wanda_core.pruning.prune import prune
-from wanda_core.recipe import PruneSpec
+from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.shrinking.shrink import shrink, shrink_steps
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import calibrate
@@ -187,6 +187,7 @@ def test_shares_outside_the_range_are_refused(share):
         ({"multiple": 0}, "multiple 0 is not a whole number from 1 to 1024"),
         ({"multiple": 8.0}, r"multiple 8\.0 is not a whole number"),
         ({"seed": -1}, "seed -1 is not a whole number"),
+        ({"solver": Solver(stream_share=0.5)}, r"stream_share 0\.5 is for pruning"),
     ],
 )
 def test_what_is_not_offered_is_refused(given, said):

@@ -21,7 +21,7 @@ SCORES: dict[str, tuple[str, bool]] = {
 PARTS = ("neurons", "heads", "blocks")
 MAX_BLOCKS = 1000
 UPDATES = ("none", "least-squares")
-SOLVER = Solver(damping=0.05, dense_share=0.5)
+SOLVER = Solver(damping=0.01, shrinkage=0.3, dense_share=0.5)  # as the preset best
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class ShrinkSpec:
         if self.blocks is not None and self.score != "wanda":
             raise InputError(
                 f"score {self.score} is of neurons and heads, and blocks go by how little they change; leave it out"
+            )
+        if self.solver.stream_share:
+            raise InputError(
+                f"stream_share {self.solver.stream_share} is for pruning, and a shrinking does not follow the stream; "
+                "leave it out"
             )
         check_whole("multiple", self.multiple, 1, MAX_MULTIPLE)
         check_whole("seed", self.seed, 0, MAX_SEED)

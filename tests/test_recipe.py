@@ -182,7 +182,8 @@ def test_only_methods_that_look_at_weights_alone_need_no_calibration():
         ({"allocation": [0.5, 1.2]}, "sparsity 1.2 is not a number"),
         ({"allocation": 3}, "allocation 3 is not offered"),
         ({"update": "sgd"}, "update 'sgd' is not offered"),
-        ({"solver": Solver(dense_share=0.5)}, "needs order in-flight"),
+        ({"solver": Solver(dense_share=0.5)}, "dense_share 0.5 needs order in-flight"),
+        ({"solver": Solver(stream_share=0.5)}, "stream_share 0.5 needs order in-flight"),
         ({"method": "sparsegpt", "update": "least-squares", "solver": Solver(rounds=1)}, "has its own sweep for that"),
         ({"seed": -1}, "seed -1 is not a whole number"),
     ],
@@ -204,6 +205,7 @@ def test_what_cannot_be_combined_is_refused_in_a_sentence(fields, words):
         {"shrinkage": -0.1},
         {"shrinkage": "0.3"},
         {"dense_share": 2},
+        {"stream_share": -0.1},
     ],
 )
 def test_a_solver_outside_the_rule_is_refused(fields):

@@ -48,7 +48,7 @@ PRESETS = {
             update="least-squares",
             group="matrix",
             allocation="measured",
-            solver=Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5),
+            solver=Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5, stream_share=0.25),
         ),
     )
 }

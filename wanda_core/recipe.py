@@ -24,7 +24,9 @@ class Solver:
     steps: conjugate-gradient steps, 1 to 1000; damping: share of the mean diagonal of XᵀX added to its whole diagonal,
     1e-6 to 1; shrinkage: share of each diagonal entry added to itself, 0 to 1; rounds: how often the mask is chosen
     afresh from the solution so far, 0 to 20; dense_share: share of the target taken from the dense model's own
-    activations, 0 to 1, which needs the order `in-flight`. Raises InputError for any value outside these ranges.
+    activations, 0 to 1; stream_share: share of what the pruned residual stream lacks, beside the dense one, that the
+    linears adding to it make up for, 0 to 1. Both need the order `in-flight`. Raises InputError for any value outside
+    these ranges.
     """
 
     steps: int = 10
@@ -32,6 +34,7 @@ class Solver:
     shrinkage: float = 0.0
     rounds: int = 0
     dense_share: float = 0.0
+    stream_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -42,13 +45,18 @@ class Solver:
                     f"{name} {shortened(value)} is not a whole number from {fewest} to {most}; "
                     f"leave it out for {getattr(Solver, name)}"
                 )
-        for name, least in (("damping", 1e-6), ("shrinkage", 0.0), ("dense_share", 0.0)):
+        for name, least in (("damping", 1e-6), ("shrinkage", 0.0), ("dense_share", 0.0), ("stream_share", 0.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not least <= cast(Any, value) <= 1:
                 raise InputError(
                     f"{name} {shortened(value)} is not a number from {least:g} to 1; leave it out for "
                     f"{getattr(Solver, name):g}"
                 )
+
+    @property
+    def beside(self) -> bool:
+        """Whether the dense model's own stream is needed beside the pruned one."""
+        return bool(self.dense_share or self.stream_share)
 
 
 @dataclass(frozen=True)
@@ -157,11 +165,12 @@ class PruneSpec:
                 "group model sets one threshold for all blocks, so neither an allocation nor an update goes with it; "
                 "leave them out or choose another group"
             )
-        if self.solver.dense_share and (self.order != "in-flight" or self.update != "least-squares"):
-            raise InputError(
-                f"dense_share {self.solver.dense_share} needs order in-flight and update least-squares; "
-                "choose these or leave it out"
-            )
+        for share in ("dense_share", "stream_share"):
+            asked = getattr(self.solver, share)
+            if asked and (self.order != "in-flight" or self.update != "least-squares"):
+                raise InputError(
+                    f"{share} {asked} needs order in-flight and update least-squares; choose these or leave it out"
+                )
         if self.allocation == "owl" and not self.target:
             raise InputError("allocation owl has nothing to allot at sparsity 0; choose a sparsity above 0")
 

@@ -34,7 +34,7 @@ UPDATED = {
     "order": "in-flight",
     "update": "least-squares",
     "group": "matrix",
-    "solver": Solver(steps=3, damping=0.1, shrinkage=0.3, rounds=1, dense_share=0.5),
+    "solver": Solver(steps=3, damping=0.1, shrinkage=0.3, rounds=1, dense_share=0.5, stream_share=0.5),
 }
 RECIPES = {
     "faithful": {},

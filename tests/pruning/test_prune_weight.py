@@ -148,6 +148,20 @@ def test_least_squares_aims_at_what_the_dense_models_own_inputs_give(dense_share
         torch.testing.assert_close(row[~removed], best, atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("stream_share", [1.0, 0.25])
+def test_least_squares_makes_up_for_what_the_stream_lacks(stream_share):
+    X, W, E = inputs(60, 8), matrix(5, 8), 0.5 * inputs(60, 5, seed=6)
+    solver = Solver(**EXACT, stream_share=stream_share)
+    spec = PruneSpec("wanda", 0.5, order="in-flight", update="least-squares", solver=solver)
+    moments = measured(X, spec, X)
+    moments.drift = E.T @ X
+    weight, mask = prune_weight(W, moments, spec, 0.5)
+    for row, dense, lack, removed in zip(weight, W, E.T, mask, strict=True):
+        target = X @ dense + stream_share * lack
+        best = torch.linalg.lstsq(X[:, ~removed], target[:, None]).solution[:, 0]
+        torch.testing.assert_close(row[~removed], best, atol=2e-3, rtol=1e-3)
+
+
 # Whatever the recipe
 
 

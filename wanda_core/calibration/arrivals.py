@@ -1,7 +1,7 @@
 """Measuring what arrives at the linears of a block, and having each visited before it is used."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,10 +38,17 @@ class Arrivals:
         """Release the inputs of the block before."""
         self._meter = InputMeter(self._sequences, self._gram)
 
-    def arrive(self, linear: Linear, inputs: list[Tensor], dense_inputs: list[Tensor] | None) -> None:
+    def arrive(
+        self,
+        linear: Linear,
+        inputs: list[Tensor],
+        dense_inputs: list[Tensor] | None,
+        drifts: list[Tensor] | None = None,
+    ) -> None:
         """Measure the inputs of a linear and visit it, before it is used.
 
-        inputs, dense_inputs: tensors (…, C_in), one per call, of the pruned and of the dense stream.
+        inputs, dense_inputs: tensors (…, C_in), one per call, of the pruned and of the dense stream; drifts: of the
+        same tokens, (…, C_out), how far the streams are apart where the linear adds to them, None where it does not.
         """
         if linear.name in self.norms:
             raise ModelError(
@@ -49,6 +56,9 @@ class Arrivals:
                 "choose order faithful"
             )
         moments = self._meter.measure(linear, inputs, dense_inputs)
+        if drifts is not None:
+            zeros = [torch.zeros(1, count, device=linear.weight.device) for count in linear.shape]
+            moments = replace(moments, drift=_products(drifts or zeros[:1], inputs or zeros[1:]))
         self.norms[linear.name] = checked_norms(moments.norms, linear).norms.cpu()
         self._visit(linear, moments)
 
@@ -92,7 +102,7 @@ class InputMeter:
 
 
 def _products(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """Sum XᵀY over the calls of all processes. left, right: X, Y of each call, (…, C) -> (C, C) float32."""
+    """Sum XᵀY over the calls of all processes. left, right: X, Y of each call, (…, C), (…, K) -> (C, K) float32."""
     total = column_products(left[0], right[0], _sequences(left[0]))
     for a, b in zip(left[1:], right[1:], strict=True):
         total += column_products(a, b, _sequences(a))

@@ -4,7 +4,7 @@ All sequences go through a block in one call where they are few, else batch by b
 may run beside, linear by linear.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wanda_core.calibration.arrivals import Arrivals, Visit
 from wanda_core.calibration.batching import Batches, joined, regrouped, singly
 from wanda_core.calibration.lockstep import Lockstep, at_once
+from wanda_core.calibration.stream import adding, drift, outputs_kept
 from wanda_core.errors import ModelError
 from wanda_core.machine import distributed
 from wanda_core.model.block_calls import BlockCall
@@ -25,26 +26,40 @@ from wanda_core.text.windows import Calibration
 
 AT_ONCE_TOKENS = 8192  # a set up to this goes through a block in one call
 
-Arrive = Callable[[Linear, list[Tensor], list[Tensor] | None], object]  # (linear, its inputs, the dense stream's)
+# (linear, its inputs, the dense stream's, how far the streams are apart where it adds to them)
+Arrive = Callable[[Linear, list[Tensor], list[Tensor] | None, list[Tensor] | None], object]
 
 
 @dataclass(frozen=True)
 class BlockRun:
-    """One block of a stream: how it is called, its linears, and the hidden states that enter it, calls (B, L, D)."""
+    """One block of a stream: how it is called, its linears, and the hidden states that enter it, calls (B, L, D);
+    adding: names of the linears that add to the stream, where that is asked for."""
 
     block: nn.Module
     call: BlockCall
     linears: list[Linear]
     hidden: list[Tensor]
+    adding: Collection[str] = ()
+
+    @property
+    def that_add(self) -> list[Linear]:
+        """The linears that add to the stream."""
+        return [linear for linear in self.linears if linear.name in self.adding]
 
 
 def in_flight(
-    lm: LanguageModel, calibration: Calibration, visit: Visit, gram: bool, dense: LanguageModel | None = None
+    lm: LanguageModel,
+    calibration: Calibration,
+    visit: Visit,
+    gram: bool,
+    dense: LanguageModel | None = None,
+    drifts: bool = False,
 ) -> Steps[dict[str, Tensor]]:
     """Visit every linear of `lm` in one pass. -> the norms that decided, by linear name, on the CPU.
 
     gram: whether visits get XᵀX; dense: a model that stays as it is, whose own stream then runs beside the pruned one.
     Visits then get XᵈᵀX too, the products of the dense stream's inputs with the pruned stream's, except for experts.
+    drifts: whether those of linears that add to the stream also get EᵀX, E what the dense stream holds more there.
     Raises ModelError for a linear that is used twice in a pass, or not at all.
     """
     blocks, dense_blocks = lm.walk("prune"), dense.walk("beside") if dense else None
@@ -60,8 +75,15 @@ def in_flight(
             step = Progress("pruning", index, len(blocks), "blocks")
             yield step
             size = batches.size(block, calls[index], linears, singly(hidden))
-            pruned_run = BlockRun(block, calls[index], linears, hidden)
-            dense_run = BlockRun(dense_step[1], dense_calls[index], dense_step[2], dense_hidden) if dense_step else None
+            names: list[str] = []
+            dense_run = None
+            if dense_step is not None:
+                _, dense_block, dense_linears = dense_step
+                if drifts:
+                    first = singly(dense_hidden[:1])[0] if dense_hidden else None
+                    names = adding(dense_block, dense_calls[index], dense_linears, first)
+                dense_run = BlockRun(dense_block, dense_calls[index], dense_linears, dense_hidden, names)
+            pruned_run = BlockRun(block, calls[index], linears, hidden, names)
             arrivals.begin_block()
             if distributed.least(int(size > 1 and ids.numel() <= AT_ONCE_TOKENS)):
                 hidden, dense_hidden = _in_one_call(pruned_run, dense_run, arrivals.arrive)
@@ -81,13 +103,18 @@ def _in_one_call(pruned: BlockRun, dense: BlockRun | None, arrive: Arrive) -> tu
     """Run a block over all sequences at once, the dense one first. -> outputs of the pruned and the dense stream."""
     dense_inputs: dict[str, list[Tensor]] = {}
     dense_hidden: list[Tensor] = []
-    if dense is not None:
-        dense_hidden = at_once(dense.block, dense.call, dense.linears, joined(dense.hidden), _keep_in(dense_inputs))
+    x, dense_x = joined(pruned.hidden), None if dense is None else joined(dense.hidden)
+    with outputs_kept(dense.that_add if dense else []) as dense_added, outputs_kept(pruned.that_add) as added:
+        if dense is not None and dense_x is not None:
+            dense_hidden = at_once(dense.block, dense.call, dense.linears, dense_x, _keep_in(dense_inputs))
 
-    def arrive_with_dense(linear: Linear, inputs: list[Tensor]) -> None:
-        arrive(linear, inputs, dense_inputs.get(linear.name))
+        def arrive_with_dense(linear: Linear, inputs: list[Tensor]) -> None:
+            apart = None
+            if dense_x is not None and linear.name in pruned.adding:
+                apart = [drift(dense_x, x, [(dense_added[name], output) for name, output in added.items()])]
+            arrive(linear, inputs, dense_inputs.get(linear.name), apart)
 
-    return at_once(pruned.block, pruned.call, pruned.linears, joined(pruned.hidden), arrive_with_dense), dense_hidden
+        return at_once(pruned.block, pruned.call, pruned.linears, x, arrive_with_dense), dense_hidden
 
 
 def _in_lockstep(
@@ -107,15 +134,24 @@ def _in_lockstep(
             dense_hidden += at_once(dense.block, dense.call, comparable, x, _keep_in(dense_inputs), sequence)
         dense = None
     lockstep, dense_lockstep = (
-        Lockstep(run.block, run.call, run.linears, regrouped(run.hidden, size), threads) if run else None
+        Lockstep(run.block, run.call, run.linears, regrouped(run.hidden, size), threads, run.adding) if run else None
         for run in (pruned, dense)
     )
     assert lockstep is not None
     with closing(_paired(lockstep, dense_lockstep)) as steps:  # whatever happens, no thread may go on waiting
         for linear, inputs, from_dense in steps:
             yield Progress(step.stage, step.done, step.total, step.unit, linear.kind)
-            arrive(linear, inputs, from_dense or dense_inputs.get(linear.name))
+            apart = None
+            if dense_lockstep is not None and linear.name in pruned.adding:
+                apart = [_drift_of(batch, dense_lockstep, lockstep) for batch in lockstep.at]
+            arrive(linear, inputs, from_dense or dense_inputs.get(linear.name), apart)
     return lockstep.outputs, dense_lockstep.outputs if dense_lockstep else dense_hidden
+
+
+def _drift_of(batch: int, dense: Lockstep, pruned: Lockstep) -> Tensor:
+    """How far one batch of two streams is apart where both wait."""
+    added = [(dense.added[batch][name], output) for name, output in pruned.added[batch].items()]
+    return drift(dense.inputs[batch], pruned.inputs[batch], added)
 
 
 def _keep_in(inputs_by_name: dict[str, list[Tensor]]) -> Callable[[Linear, list[Tensor]], None]:

@@ -57,12 +57,14 @@ class Moments:
     """Second moments of one linear's inputs X, taken from the stream that is being pruned.
 
     norms: ‖X_j‖; gram: XᵀX (C_in, C_in) float32, None unless the recipe updates weights; cross: XᵈᵀX, likewise, where
-    Xᵈ are the dense model's own inputs of that linear, None where they are not measured.
+    Xᵈ are the dense model's own inputs of that linear, None where they are not measured; drift: EᵀX (C_out, C_in)
+    float32, where E is what the dense stream holds more where the linear adds to it, None for a linear that does not.
     """
 
     norms: InputNorms
     gram: Tensor | None = None
     cross: Tensor | None = None
+    drift: Tensor | None = None
 
 
 def column_squares(x: Tensor, sequences: int = 1) -> Tensor:
@@ -101,7 +103,7 @@ def _einsum_gives_the_same_bits() -> bool:
 
 
 def column_products(x: Tensor, y: Tensor | None = None, sequences: int = 1) -> Tensor:
-    """XᵀY over all tokens of a call, by default XᵀX. (…, C_in) -> (C_in, C_in), in `accumulator_dtype`.
+    """XᵀY over all tokens of a call, by default XᵀX. (…, C), (…, K) -> (C, K), in `accumulator_dtype`.
 
     sequences: how many the call carries. Their float32 products are added up one by one in float64, so that the sum
     does not depend on which call, or which process, carries which: in float32 one masked weight in 1,000 was another.

@@ -7,13 +7,14 @@ a GPU a new thread costs a handle of the library that multiplies matrices, so th
 """
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Executor, wait
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wanda_core.calibration.stream import keep_outputs
 from wanda_core.machine import distributed, matmul
 from wanda_core.model.block_calls import BlockCall, StopForward
 from wanda_core.model.linears import Linear
@@ -51,13 +52,24 @@ class Lockstep:
 
     Several processes stop at the same linears: one with no batch waiting there hands out an empty list of inputs.
     threads: has room for one thread a batch. Leaving the iteration early frees them; the hooks are gone in any case.
+    at: the batches that wait at the linear handed out; kept: linears whose outputs are kept in `added`, batch by batch
+    and by name, once they were used.
     """
 
     def __init__(
-        self, block: nn.Module, call: BlockCall, linears: list[Linear], inputs: list[Tensor], threads: Executor
+        self,
+        block: nn.Module,
+        call: BlockCall,
+        linears: list[Linear],
+        inputs: list[Tensor],
+        threads: Executor,
+        kept: Collection[str] = (),
     ) -> None:
         self.block, self.call, self.linears, self.inputs, self.threads = block, call, linears, inputs, threads
         self.outputs: list[Tensor] = []
+        self.at: list[int] = []
+        self.added: list[dict[str, Tensor]] = [{} for _ in inputs]
+        self._kept = [linear for linear in linears if linear.name in kept]
         self._own = threading.local()  # of a thread: which batch it runs
         self._turns = [threading.Semaphore(0) for _ in inputs]  # released to let a batch run
         self._paused = threading.Semaphore(0)  # released by a batch that waits at a linear or has finished
@@ -69,6 +81,7 @@ class Lockstep:
         handles = [
             linear.module.register_forward_pre_hook(self._wait_at(place)) for place, linear in enumerate(self.linears)
         ]
+        handles += keep_outputs(self._kept, lambda linear, y: self.added[self._own.batch].update({linear.name: y}))
         jobs = [self.threads.submit(self._run, batch) for batch in range(len(self.inputs))]
         try:
             running = list(range(len(jobs)))
@@ -82,7 +95,7 @@ class Lockstep:
                 place = distributed.least(min((at for at, _ in self._waiting.values()), default=finished))
                 if place == finished:
                     break
-                running = [batch for batch, (at, _) in self._waiting.items() if at == place]
+                running = self.at = [batch for batch, (at, _) in self._waiting.items() if at == place]
                 yield self.linears[place], [self._waiting[batch][1] for batch in running]
                 for batch in running:
                     del self._waiting[batch]

@@ -142,13 +142,13 @@ def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibrati
     In memory: two blocks, where the dense one runs beside. On the disk: all shards, and the hidden states that enter a
     block and leave it, of two streams where the dense block runs beside, of many where sensitivities are measured.
     """
-    streams = 2 * (1 + bool(spec.solver.dense_share))
+    streams = 2 * (1 + spec.solver.beside)
     tokens = calibration.ids.numel() * streams if calibration else 0
     if calibration and spec.needs_sensitivities:
         tokens = max(tokens, 2 * sensitivity_tokens(len(lm.walk("read")), calibration))
     hidden = tokens * lm.width * lm.dtype.itemsize
     assert lm.job is not None
-    if spec.solver.dense_share:
+    if spec.solver.beside:
         blocks = [size for part, size in lm.loader.sizes(lm.model).items() if part != REST]
         check_memory(
             2 * max(blocks),

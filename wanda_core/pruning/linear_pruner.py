@@ -105,8 +105,11 @@ def _least_squares(
     gram, cross, solver = moments.gram, moments.cross, spec.solver
     assert gram is not None  # the caller checked
     H = updates.damped(gram, solver.damping, solver.shrinkage)
-    # The residual B - W H. The target B is W H, plus a share of what the dense model's own inputs add to it.
+    # The residual B - W H. The target B is W H, plus shares of two things: what the dense model's own inputs add to it,
+    # and what the stream lacks where the linear adds to it.
     R = torch.zeros_like(W) if cross is None else matmul(W, (cross - gram) * solver.dense_share)
+    if moments.drift is not None:
+        R += (moments.drift if gather is None else gather.own(moments.drift)) * solver.stream_share
     mask = _obs(W, gram, choose, spec, share, gather)[1] if spec.definition.sweeps else choose(W)
     for _ in range(solver.rounds):
         W, R = updates.least_squares(W, ~mask, H, R, (solver.steps + 1) // 2)  # half the steps: only to choose a mask

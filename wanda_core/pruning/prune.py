@@ -128,8 +128,9 @@ def _visit_all(
         return (yield from orders.one_shot(pruned, profile.norms, profile.tokens, pruner.visit))
     assert calibration is not None  # every other order reads it
     if spec.order == "in-flight":
-        dense = lm if spec.solver.dense_share else None
-        return (yield from in_flight(pruned, calibration, pruner.visit, spec.needs_gram, dense))
+        dense = lm if spec.solver.beside else None
+        drifts = spec.solver.stream_share > 0
+        return (yield from in_flight(pruned, calibration, pruner.visit, spec.needs_gram, dense, drifts))
     return (yield from orders.faithful(pruned, calibration, pruner.visit, spec.needs_gram))
 
 

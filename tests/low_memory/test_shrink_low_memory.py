@@ -62,7 +62,7 @@ def in_both_ways(name: str, spec: ShrinkSpec, calibration, tmp_path: Path, saved
 
 
 FAMILIES_TRIED = [
-    (NEURONS, "Llama GPT2 OPT Phi3 Mixtral GptOss DeepseekV3 Jamba"),  # transposed, with biases, fused, experts
+    (NEURONS, "Llama GPT2 GPTJ OPT Phi3 Mixtral GptOss DeepseekV3 Jamba"),  # transposed, with biases, fused, experts
     (replace(NEURONS, update="none", score="random"), "Llama Mixtral"),
     (HEADS, "Llama Phi3 GPT2"),  # of GPT-2 its configuration cannot say it
     (BLOCKS, "Llama Gemma2 DeepseekV3 Jamba GPT2"),  # of every second kind, the first another, hardly any that can go

@@ -185,4 +185,5 @@ def solved(
     if not with_bias:
         return weight, None
     target = solver.dense_share * dense_mean + (1 - solver.dense_share) * mean if cross is not None else mean
-    return weight, W @ target - weight @ mean[keep]
+    # Not `W @ target`: how a product with a vector is added up depends on where in memory the matrix lies.
+    return weight, (W * target).sum(dim=1) - weight @ mean[keep]

@@ -189,14 +189,15 @@ def test_two_streams_in_lockstep_are_the_streams_at_once(tiny_llama, calibration
         assert torch.allclose(a.norm(), b.norm(), rtol=1e-3)
 
 
-def test_the_dense_streams_share_and_the_rounds_change_the_result(tiny_llama, calibration):
-    solvers = [Solver(), Solver(dense_share=0.5), Solver(rounds=1)]
+def test_the_dense_streams_shares_and_the_rounds_change_the_result(tiny_llama, calibration):
+    solvers = [Solver(), Solver(dense_share=0.5), Solver(rounds=1), Solver(stream_share=0.5)]
     found = [
         prune(tiny_llama, preset("best", solver=solver), calibration).pruned_weight("model.layers.2.mlp.down_proj")
         for solver in solvers
     ]
     assert not torch.equal(found[0], found[1])
     assert not torch.equal(found[0] == 0, found[2] == 0)
+    assert not torch.equal(found[0], found[3])
 
 
 @pytest.mark.parametrize("recipe", [{"order": "in-flight"}, {"order": "faithful"}])

@@ -69,7 +69,7 @@ def test_products_of_the_drift_are_those_of_hooks_on_both_models(tiny_llama, tex
         halved.model.model.layers[0].self_attn.v_proj.weight *= 0.5
     streams = []
     for lm in (tiny_llama, halved):
-        caught = {"o_proj": [], "down_proj": [], "x": []}
+        caught = {"o_proj": [], "down_proj": [], "x": [], "attended": []}
         block = lm.model.model.layers[1]
         handles = [
             block.register_forward_pre_hook(lambda m, args, c=caught: c["o_proj"].append(args[0])),
@@ -77,6 +77,7 @@ def test_products_of_the_drift_are_those_of_hooks_on_both_models(tiny_llama, tex
                 lambda m, args, c=caught: c["down_proj"].append(args[0])
             ),
             block.mlp.down_proj.register_forward_pre_hook(lambda m, args, c=caught: c["x"].append(args[0])),
+            block.self_attn.o_proj.register_forward_pre_hook(lambda m, args, c=caught: c["attended"].append(args[0])),
         ]
         with torch.no_grad():
             for row in text.ids:
@@ -89,13 +90,11 @@ def test_products_of_the_drift_are_those_of_hooks_on_both_models(tiny_llama, tex
         list(
             in_flight(halved, text, lambda linear, moments: seen.update({linear.name: moments}), True, tiny_llama, True)
         )
-    E = streams[0]["down_proj"] - streams[1]["down_proj"]
-    E[:, 0] = 0
-    expected = E.flatten(0, 1).T @ streams[1]["x"].flatten(0, 1)
-    found = seen["model.layers.1.mlp.down_proj"].drift
-    assert found.shape == (64, 96)
-    assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-    assert seen["model.layers.1.self_attn.o_proj"].drift.shape == (64, 64)
+    for kind, module, x in (("o_proj", "self_attn.o_proj", "attended"), ("down_proj", "mlp.down_proj", "x")):
+        E = streams[0][kind] - streams[1][kind]
+        E[:, 0] = 0
+        expected = E.flatten(0, 1).T @ streams[1][x].flatten(0, 1)
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(seen[f"model.layers.1.{module}"].drift, expected, rtol=1e-3, atol=1e-5)
     assert all(moments.drift is None for name, moments in seen.items() if not name.endswith(("o_proj", "down_proj")))
     assert not any(module._forward_hooks for module in halved.model.modules())

@@ -101,19 +101,25 @@ def in_flight(
 
 def _in_one_call(pruned: BlockRun, dense: BlockRun | None, arrive: Arrive) -> tuple[list[Tensor], list[Tensor]]:
     """Run a block over all sequences at once, the dense one first. -> outputs of the pruned and the dense stream."""
+    x = joined(pruned.hidden)
+    if dense is None:
+
+        def arrive_alone(linear: Linear, inputs: list[Tensor]) -> None:
+            arrive(linear, inputs, None, None)
+
+        return at_once(pruned.block, pruned.call, pruned.linears, x, arrive_alone), []
     dense_inputs: dict[str, list[Tensor]] = {}
-    dense_hidden: list[Tensor] = []
-    x, dense_x = joined(pruned.hidden), None if dense is None else joined(dense.hidden)
-    with outputs_kept(dense.that_add if dense else []) as dense_added, outputs_kept(pruned.that_add) as added:
-        if dense is not None and dense_x is not None:
-            dense_hidden = at_once(dense.block, dense.call, dense.linears, dense_x, _keep_in(dense_inputs))
+    dense_x = joined(dense.hidden)
+    with outputs_kept(dense.that_add) as dense_added:
+        dense_hidden = at_once(dense.block, dense.call, dense.linears, dense_x, _keep_in(dense_inputs))
 
-        def arrive_with_dense(linear: Linear, inputs: list[Tensor]) -> None:
-            apart = None
-            if dense_x is not None and linear.name in pruned.adding:
-                apart = [drift(dense_x, x, [(dense_added[name], output) for name, output in added.items()])]
-            arrive(linear, inputs, dense_inputs.get(linear.name), apart)
+    def arrive_with_dense(linear: Linear, inputs: list[Tensor]) -> None:
+        apart = None
+        if linear.name in pruned.adding:
+            apart = [drift(dense_x, x, [(dense_added[name], output) for name, output in added.items()])]
+        arrive(linear, inputs, dense_inputs.get(linear.name), apart)
 
+    with outputs_kept(pruned.that_add) as added:
         return at_once(pruned.block, pruned.call, pruned.linears, x, arrive_with_dense), dense_hidden
 
 

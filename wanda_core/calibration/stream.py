@@ -89,8 +89,8 @@ def drift(dense: Tensor, pruned: Tensor, added: Iterable[tuple[Tensor, Tensor]])
     """Compute what the dense stream holds more than the pruned one, after some linears of a block have added to them.
 
     dense, pruned: what enters the block, (B, L, D); added: the outputs of each of these linears, of the dense and of
-    the pruned model. -> (B, L, D) float32, zeros for the first token of every sequence: its features are so large that
-    they would own every sum, and nothing later is said by them.
+    the pruned model. -> (B, L, D) float32, zeros for the first token of every sequence, whose features are so large
+    that they would own every sum.
     """
     more = dense.float() - pruned.float()
     for dense_output, output in added:

@@ -127,8 +127,8 @@
       const quick = W.isQuick(recipe) ? "view.expected_quick" : W.shrinks(recipe) ? "view.expected_shrink" : "view.expected";
       const expected = state.expected?.seconds && `${W.say(quick, { title: W.title(recipe, state.at), time: W.time(state.expected.seconds) })} ${state.expected.words}`;
       const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
-      const words = state.problem || (progress ? progress.words : `${W.say(`view.method_help.${recipe.method}`)} ${idle}`);
-      W.put(said, words);
+      const resting = `${W.say(`view.method_help.${recipe.method}`)} ${idle}`;
+      W.put(said, state.problem || progress?.words || (state.busy ? W.say("view.coming") : resting)); // Cancel stands beside it while busy, so it is short then
       cancel.hidden = !(state.busy || state.wanted);
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));

@@ -125,6 +125,7 @@ def test_a_full_queue_is_told_in_a_sentence_and_takes_no_more(served, raw, tiny_
             assert "zeros" in "".join(listener.lines)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("place", ["running", "waiting"])
 def test_a_closed_tab_takes_its_job_along(served, raw, tiny_state, place):
     page, _ = served

@@ -1,6 +1,10 @@
 """What a model is like before and after: hooks, attention implementation, every parameter."""
 
+import copy
+
 import torch
+
+from wanda_core.model.linears import prunable_linears
 
 SKY = "The sky is blue because sunlight is scattered."
 
@@ -17,3 +21,14 @@ def state_of(model):
 def assert_same(before, after):
     assert before[:2] == after[:2]
     assert all(torch.equal(before[2][name], p) for name, p in after[2].items())
+
+
+def with_zeros(model, kept):
+    """The dense model with the columns that are gone from the smaller one set to zero."""
+    model = copy.deepcopy(model)
+    for linear in (linear for block in prunable_linears(model) for linear in block):
+        if linear.name in kept:
+            stays = torch.zeros(linear.shape[1])
+            stays[kept[linear.name]] = 1
+            linear.replace(linear.weight * stays.to(linear.weight.device))
+    return model

@@ -37,6 +37,12 @@ class ProcessError(WandaError):
     """A process has ended that others work together with, so that they cannot go on."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is of memory that ran out, Python's, torch's on the CPU or on a device."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
+
+
 def first_line(error: BaseException, secret: str | None = None) -> str:
     """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence.
 

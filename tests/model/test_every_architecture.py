@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from architectures import IMPOSSIBLE, NAMES, NOT_RELOADABLE, tiny_model
+from architectures import NAMES, tiny_model
+from every_architecture import POSSIBLE, REFUSED, VOCABULARY, sequences
 
 from wanda_core.calibration.profile import profile
 from wanda_core.checkpoint.contents import contents
@@ -20,40 +21,7 @@ from wanda_core.model.stored_tensors import RECOMPUTED, stored_tensors
 from wanda_core.pruning.packed import pack
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import draw
 
-VOCABULARY = 320  # tokens, as the tests' tokenizer has
-# What is refused, and the words that say why. Everything else must be served.
-REFUSED: dict[str, str] = {
-    "bart": "never received an input",
-    "bigbird_pegasus": "never received an input",
-    "blenderbot": "never received an input",
-    "blenderbot-small": "never received an input",
-    "cpmant": "reads what comes after a token too",
-    "dbrx": "experts' weights in a form that is not supported",
-    "glm_moe_dsa": "gives other hidden states than in the model",
-    "hrm_text": "run by itself, fails",
-    "hy_v4": "gives other hidden states than in the model",
-    "inkling2_text": "something computed from what earlier blocks gave",
-    "inkling_text": "experts' weights in a form that is not supported",
-    "jetmoe": "experts' weights in a form that is not supported",
-    "llama4": "experts' weights in a form that is not supported",
-    "llama4_text": "experts' weights in a form that is not supported",
-    "longcat_flash": "its experts cannot be told apart",
-    "marian": "never received an input",
-    "mbart": "never received an input",
-    "mvp": "never received an input",
-    "pegasus": "never received an input",
-    "plbart": "never received an input",
-    "prophetnet": "never received an input",
-    "reformer": "run by itself, fails",
-    "trocr": "never received an input",
-    "whisper": "never received an input",
-    "xlm": "changes the hidden states between its blocks",
-    "xlnet": "lays the hidden states of one sequence out as",
-    "zamba2": "never received an input",
-    "zaya": "something computed from what earlier blocks gave",
-}
 # Served in memory, refused by low memory.
 IN_MEMORY_ONLY = {
     "qwen4_exp": "cannot be read part by part",
@@ -62,13 +30,6 @@ IN_MEMORY_ONLY = {
 }
 # Pruned block by block, while their files have one place for what the blocks share: saved, and not sent one by one.
 ONE_PLACE = {"zamba"}
-
-POSSIBLE = [name for name in NAMES if name not in IMPOSSIBLE and name not in NOT_RELOADABLE]
-
-
-def sequences():
-    ids = torch.randint(1, VOCABULARY, (500,), generator=torch.Generator().manual_seed(4)).tolist()
-    return draw(ids, samples=3, seq_len=24)
 
 
 @torch.no_grad()

@@ -48,6 +48,14 @@ def test_settings_that_tell_of_blocks_are_cut_alike():
     }
 
 
+def test_settings_of_a_depth_said_otherwise_by_hand():
+    own = {"1": {"head_dim": 16}, "3": {"head_dim": 8}}
+    text = Text(ple_layer_ids=[1, 2, 4], per_layer_config=own, num_blocks=4, n_layer=4)
+    left = {"per_layer_config": {"2": {"head_dim": 8}}, "num_blocks": 3, "n_layer": 3}
+    assert depth_settings(text, [0, 2, 3], 4) == {**left, "ple_layer_ids": [1]}
+    assert depth_settings(text, [0, 2, 3], 4, first=1) == {**left, "ple_layer_ids": [1, 3]}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_gone_leave_the_others_as_they_are(device, tokenizer, calibration, tmp_path, family):  # noqa: F811
     lm = tiny(family, tokenizer, device)
@@ -98,6 +106,17 @@ def test_of_jamba_only_the_last_block_can_go(device, tokenizer, calibration):  #
     """Every second block is of another kind, by its number: any other block would change those after it."""
     lm = tiny("Jamba", tokenizer, device)
     assert shrink(lm, ShrinkSpec(blocks=2), calibration).kept["blocks"].tolist() == [0, 1]
+
+
+def test_memory_that_runs_out_is_not_the_configurations_fault(tiny_llama, text, monkeypatch):
+    from wanda_core.text.windows import calibrate
+
+    drawn = calibrate(tiny_llama, text, samples=1, seq_len=16)
+    spent = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+    monkeypatch.setattr(blocks.BlockCall, "run", lambda *args, **more: (_ for _ in ()).throw(spent))
+    for spec in (ShrinkSpec(blocks=1), ShrinkSpec(neurons=0.5)):
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            shrink(tiny_llama, spec, drawn)
 
 
 def test_where_no_block_can_go_it_is_said(tiny_llama, text, monkeypatch):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from families import FAMILIES, USUAL, tiny
-from test_neurons import calibration, with_zeros  # noqa: F401
+from model_state import with_zeros
+from test_neurons import calibration  # noqa: F401
 from transformers import AutoModelForCausalLM
 
 from wanda_core.checkpoint.save import save

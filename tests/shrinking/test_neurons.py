@@ -1,15 +1,13 @@
 """Neurons that are gone: the same outputs as with neurons that are zero, for every family, and an ordinary folder."""
 
-import copy
-
 import pytest
 import torch
 from families import FAMILIES, tiny
+from model_state import with_zeros
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import ModelError
-from wanda_core.model.linears import prunable_linears
 from wanda_core.shrinking.shrink import shrink
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import draw
@@ -29,17 +27,6 @@ def calibration():
 
 
 @torch.no_grad()
-def with_zeros(model, kept):
-    """The dense model with the columns that are gone from the smaller one set to zero."""
-    model = copy.deepcopy(model)
-    for linear in (linear for block in prunable_linears(model) for linear in block):
-        if linear.name in kept:
-            stays = torch.zeros(linear.shape[1])
-            stays[kept[linear.name]] = 1
-            linear.replace(linear.weight * stays.to(linear.weight.device))
-    return model
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gone_is_the_same_as_zero_and_the_folder_is_an_ordinary_one(device, tokenizer, calibration, tmp_path, family):
     lm = tiny(family, tokenizer, device)

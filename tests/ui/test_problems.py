@@ -22,7 +22,8 @@ COVERED = """
     wanda_core/outliers/features.py wanda_core/outliers/interventions.py wanda_core/outliers/massive.py
     wanda_core/outliers/sentence.py wanda_core/outliers/super_weight.py wanda_core/pruning/linear_pruner.py
     wanda_core/shrinking/blocks.py wanda_core/shrinking/column_cutter.py wanda_core/shrinking/groups.py
-    wanda_core/shrinking/heads.py wanda_core/shrinking/spec.py
+    wanda_core/shrinking/heads.py wanda_core/shrinking/shrink.py wanda_core/shrinking/smaller_model.py
+    wanda_core/shrinking/spec.py
     wanda_core/text/files.py wanda_ui/app_state.py wanda_ui/compare/asked.py wanda_ui/compare/tab.py
     wanda_ui/engine/recipe.py wanda_ui/engine/tokens.py wanda_ui/inputs.py
     wanda_ui/outliers/ablation.py wanda_ui/outliers/protection.py wanda_ui/scores/answers.py wanda_ui/scores/linears.py
@@ -34,6 +35,11 @@ FOR_PROGRAMS = (  # of these files, said to programs and never to a page
     "belongs to a routed expert",
     "and a shrinking removes one of",
     "does not exist in",
+    "has no configuration with",  # asked by trying, as the next four
+    " reads {} {} as ",
+    "has other parameters in another size",
+    "is more than the {} blocks",
+    "which the smaller model would have",
     "so they cannot be compared; choose models with the same vocabulary",
 )
 

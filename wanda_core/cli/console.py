@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from wanda_core.errors import InputError, ModelError, WandaError, first_line
+from wanda_core.errors import InputError, ModelError, WandaError, first_line, out_of_memory
 from wanda_core.machine.process import rank_and_size
 from wanda_core.progress import Progress
 from wanda_core.version import __version__
@@ -67,13 +67,9 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(FAILED) from None
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-
-
 def _sentence(error: Exception) -> str:
     """Word an error of the system, of memory, or one that nobody foresaw as one sentence with a remedy."""
-    if isinstance(error, MemoryError) or _out_of_memory(error):
+    if out_of_memory(error):
         return "the memory is used up; choose a smaller model, fewer samples or a smaller length"
     if isinstance(error, OSError):
         return f"{first_line(error)}; check the disk and your rights there, and try again"

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, out_of_memory
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, block_calls, hidden_states, other_tokens
 from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
@@ -125,6 +125,8 @@ def check_replay(model: Any, blocks: nn.ModuleList, ids: Tensor) -> None:
                 if found.shape != expected.shape or not _close(found, expected, limit):
                     raise ModelError(_not_replayed(model, index, "gives other hidden states than in the model"))
     except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+        if out_of_memory(error):
+            raise
         raise ModelError(_not_replayed(model, len(plain) - 1, f"fails ({type(error).__name__}: {error})")) from error
     setattr(embedding, COMPARED, True)
 

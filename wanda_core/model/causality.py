@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from wanda_core.errors import SHOWN, ModelError, WandaError, first_line, shortened_path
+from wanda_core.errors import SHOWN, ModelError, WandaError, first_line, out_of_memory, shortened_path
 from wanda_core.model.block_calls import hidden_states, output_of_first
 from wanda_core.model.positions import longest_text
 
@@ -57,9 +57,11 @@ def _check(
     for pair in _pairs(model, tokenizer):
         try:
             first, second = run(pair)
-        except (MemoryError, torch.OutOfMemoryError, WandaError):
+        except WandaError:
             raise
         except Exception as error:  # whatever a model raises that lacks a picture, a language or a length
+            if out_of_memory(error):
+                raise
             raise ModelError(
                 f"{shortened_path(name)} ({str(model.config.model_type)[:SHOWN]}) does not run from text alone "
                 f"({first_line(error)}); choose a causal language model that reads nothing else"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, out_of_memory
 from wanda_core.model.block_calls import BlockCall, forwards, hidden_states
 from wanda_core.model.blocks import HALF_TOLERANCE, TOLERANCE
 from wanda_core.model.language_model import LanguageModel
@@ -17,6 +17,8 @@ from wanda_core.progress import Progress, Steps
 from wanda_core.shrinking.smaller_model import empty_model, renumbered, share_parameters
 
 DEPTH = "num_hidden_layers"
+DEPTHS = ("num_blocks", "num_layers", "n_layer", "n_layers")  # which some say beside it
+OWN = "per_layer_config"  # what blocks have of their own, by their number
 # Settings that say something of every block: lists with an entry for each, which have names like these; lists of the
 # numbers of some; how many of the first ones are of another kind.
 ENTRY_EACH = re.compile(r"layer|block|pattern|_types$|intermediate_size")
@@ -51,15 +53,15 @@ def without_blocks(lm: LanguageModel, count: int, ids: Tensor) -> Steps[Left]:
     walk = lm.walk("read")
     left = Left(lm.model, {}, walk.order, [])
     if "kept" in walk.noted:
-        found = _model_of(lm, walk.noted["kept"])
+        found = _model_of(lm, walk.noted["kept"], ids)
         assert found is not None  # as it was for the earlier run
         left = Left(*found, walk.noted["kept"], walk.noted["influences"])
     for number in range(len(left.influences), count):
         measured = yield from _measured(lm, left.kept, ids, Progress("shrinking", number, count, "blocks"))
         for index in sorted(measured, key=lambda index: measured[index]):
             kept = [block for block in left.kept if block != index]
-            found = _model_of(lm, kept)
-            if found is not None and _same_states(lm, found[0], kept, ids[:1, :PROBE_TOKENS]):
+            found = _model_of(lm, kept, ids)
+            if found is not None:
                 left = Left(*found, kept, [*left.influences, measured[index]])
                 walk.noted |= {"kept": left.kept, "influences": left.influences}
                 walk.keep(f"the choice of {number + 1} of {count} blocks")
@@ -98,28 +100,46 @@ def _changing(block: nn.Module, call: BlockCall, hidden: Sequence[Tensor], chang
         yield changed
 
 
-def depth_settings(text: Any, kept: Sequence[int], depth: int) -> dict[str, Any]:
+def depth_settings(text: Any, kept: Sequence[int], depth: int, first: int = 0) -> dict[str, Any]:
     """Return the settings of a model of which some blocks stay. text: the configuration of the part that reads text;
-    kept: their numbers, ascending; depth: how many there were."""
+    kept: their numbers, ascending; depth: how many there were; first: from what number lists of some count."""
     settings: dict[str, Any] = {}
     for name, value in text.to_dict().items():
         if name in FIRST and isinstance(value, int):
             settings[name] = sum(index < value for index in kept)
+        elif name in DEPTHS and value == depth:
+            settings[name] = len(kept)
+        elif name == OWN and isinstance(value, dict):
+            settings[name] = {str(kept.index(int(at))): own for at, own in value.items() if int(at) in kept}
         elif not isinstance(value, (list, tuple)) or not value:
             continue
         elif len(value) == depth and ENTRY_EACH.search(name):
             settings[name] = [value[index] for index in kept]
         elif NUMBERS.search(name) and all(isinstance(index, int) for index in value):
-            settings[name] = [kept.index(index) for index in value if index in kept]
+            settings[name] = [kept.index(index - first) + first for index in value if index - first in kept]
     changed = {name: value for name, value in settings.items() if value != getattr(text, name, None)}
     return {text.attribute_map.get(DEPTH, DEPTH): len(kept), **changed}
 
 
-def _model_of(lm: LanguageModel, kept: Sequence[int]) -> tuple[nn.Module, dict[str, Any]] | None:
-    """Build the model of some blocks, None where its configuration makes others of them, of other sizes."""
-    prefix, blocks = decoder_blocks(lm.model)
+def _model_of(lm: LanguageModel, kept: Sequence[int], ids: Tensor) -> tuple[nn.Module, dict[str, Any]] | None:
+    """Build the model of some blocks, None where the configuration makes others of them. ids: int64 (N, L)."""
+    _, blocks = decoder_blocks(lm.model)
     config: Any = lm.model.config
-    settings = depth_settings(config.get_text_config(), kept, len(blocks))
+    counted: list[dict[str, Any]] = []
+    for first in (0, 1):  # nothing says from where a configuration counts
+        settings = depth_settings(config.get_text_config(), kept, len(blocks), first)
+        if settings in counted:
+            continue
+        counted.append(settings)
+        smaller = _built(lm, kept, settings)
+        if smaller is not None and _same_states(lm, smaller, kept, ids[:1, :PROBE_TOKENS]):
+            return smaller, settings
+    return None
+
+
+def _built(lm: LanguageModel, kept: Sequence[int], settings: Mapping[str, Any]) -> nn.Module | None:
+    """Build a model that shares all its weights, None where the settings make blocks of other sizes."""
+    prefix, _ = decoder_blocks(lm.model)
     try:
         smaller = empty_model(lm, settings)
         share_parameters(lm, smaller, renumbered(prefix, kept))
@@ -128,7 +148,7 @@ def _model_of(lm: LanguageModel, kept: Sequence[int]) -> tuple[nn.Module, dict[s
     shared = set(map(id, lm.model.parameters()))
     if any(id(parameter) not in shared for parameter in smaller.parameters()):
         return None
-    return smaller, settings
+    return smaller
 
 
 def _same_states(lm: LanguageModel, smaller: nn.Module, kept: Sequence[int], ids: Tensor) -> bool:
@@ -150,7 +170,9 @@ def _same_states(lm: LanguageModel, smaller: nn.Module, kept: Sequence[int], ids
     try:
         with forwards(blocks, beside), lm.lending(smaller, kept):
             smaller(ids)  # with its cache, as a user calls it
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError):
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        if out_of_memory(error):
+            raise
         return False
     finally:
         handle.remove()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.calibration.input_norms import LEAST_TOKENS
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, out_of_memory
 from wanda_core.machine.matmul import matmul
 from wanda_core.maths import columns, updates
 from wanda_core.maths.scores import seed_of
@@ -16,7 +16,7 @@ from wanda_core.model.linears import Linear, decoder_blocks, prunable_linears
 from wanda_core.recipe import Solver
 from wanda_core.shrinking.column_moments import ColumnMoments
 from wanda_core.shrinking.groups import LAYOUTS, Cut, Group, Layout, cut_parameter, groups_of
-from wanda_core.shrinking.smaller_model import other_shapes, put
+from wanda_core.shrinking.smaller_model import Shapes, other_shapes, put
 from wanda_core.shrinking.spec import SCORES, ShrinkSpec
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the largest input, for sums in another order
@@ -46,6 +46,7 @@ class ColumnCutter:
     ) -> None:
         self.dense, self.smaller, self.spec, self.in_all = lm.model, smaller, spec, in_all
         self.changed = other_shapes(lm.model, smaller)
+        _check_apart(lm.model, self.changed)
         self.prefix, _ = decoder_blocks(lm.model)
         _, self.blocks = decoder_blocks(smaller)
         self.linears = {linear.name: linear for block in prunable_linears(smaller) for linear in block}
@@ -93,10 +94,14 @@ class ColumnCutter:
         readers = [self.linears[group.reader.name] for group in groups]
         while True:
             self._put_rows(groups)
-            wrong = self._wrong(block, readers, run, first) if groups else None
+            wrong = self._wrong(block, readers, run, first)
             if wrong is None:
                 return block
-            if len(self.layouts) == 1 or all(cut.size == group.units for group in groups for cut in group.others):
+            if (
+                not groups
+                or len(self.layouts) == 1
+                or all(cut.size == group.units for group in groups for cut in group.others)
+            ):
                 raise ModelError(
                     f"{type(self.dense).__name__}: with some of its units gone, {wrong} reads something else than with "
                     "all of them, so their removal is not the same as their being zero; choose another model"
@@ -141,10 +146,10 @@ class ColumnCutter:
         """Name a matrix that reads something else in the smaller block, or that block where it cannot run at all."""
         try:
             return self._differing(run(block, readers), first)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, IndexError):  # sizes that do not go together
-            return readers[0].name
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:  # sizes that do not go together
+            if out_of_memory(error):
+                raise
+            return readers[0].name if readers else "a block"
 
     def _differing(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
         """Name a matrix that reads something else than what it should, None where none does."""
@@ -156,6 +161,18 @@ class ColumnCutter:
             if not float((x - whole[..., self.kept[name].to(x.device)]).abs().max()) <= limit:
                 return name
         return None
+
+
+def _check_apart(dense: nn.Module, changed: Shapes) -> None:
+    """Raise ModelError where a parameter that gets another size has several names, each of which would lose others."""
+    names: dict[int, str] = {}
+    for name in changed:
+        other = names.setdefault(id(dense.get_parameter(name)), name)
+        if other != name:
+            raise ModelError(
+                f"{type(dense).__name__} has one matrix for {other} and {name}, and each of the blocks would lose "
+                "other units; remove whole blocks or choose another model"
+            )
 
 
 def solved(

@@ -1,7 +1,8 @@
 """Shrinking a whole model: the dense one is only read, and the smaller one is an ordinary model of its own."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from wanda_core.calibration.batching import Batches, regrouped, singly
 from wanda_core.calibration.input_norms import check_experts_reached
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, first_line, out_of_memory
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.blocks import BlockWalk
@@ -57,10 +58,10 @@ def shrink_steps(lm: LanguageModel, spec: ShrinkSpec, calibration: Calibration |
     lm.check_windows(calibration.ids)
     made = yield from (_without_columns if spec.blocks is None else _without_blocks)(lm, spec, plan, calibration)
     shrunk = replace(lm, model=made.model, carried={})  # layers that predict further tokens have the old sizes
-    text: Any = lm.model.config.get_text_config()  # type: ignore[operator, union-attr]
+    said = lm.model.config.get_text_config().to_dict()  # type: ignore[operator, union-attr]
     report = ShrinkReport(
         spec.label(*made.removed),
-        {name: (getattr(text, name, None), value) for name, value in made.settings.items()},
+        {name: (said.get(name), value) for name, value in made.settings.items()},
         (lm.n_parameters, shrunk.n_parameters),
         made.removed,
         made.influences,
@@ -168,7 +169,8 @@ def _through_the_blocks(
         first: dict[str, Tensor] = {}
         with dense_walk.carrying() as dense_leaving:
             for number, x in enumerate(hidden):
-                inputs, _ = run_and_record(block, call, readers, x, number)
+                with refusing(lm, f"{cutter.prefix}.{index}"):
+                    inputs, _ = run_and_record(block, call, readers, x, number)
                 first = first or inputs
                 dense_inputs: dict[str, Tensor] = {}
                 if beside:
@@ -193,6 +195,21 @@ def _through_the_blocks(
         if index + 1 < len(walk):
             hidden = walk.carry(call.run(smaller, x, number) for number, x in enumerate(hidden))
     yield Progress("shrinking", len(walk), len(walk), "blocks")
+
+
+@contextmanager
+def refusing(lm: LanguageModel, block: str) -> Iterator[None]:
+    """Within it, a dense block that cannot run in the smaller model's stream is refused by name: it reads what a block
+    before it put aside, keys and values say, which has another size there."""
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{type(lm.model).__name__}: {block} cannot run after smaller blocks ({first_line(error)}); remove "
+            "something else or choose another model"
+        ) from error
 
 
 def _first_call(call: BlockCall, x: Tensor, block: nn.Module, readers: list[Linear]) -> dict[str, Tensor]:

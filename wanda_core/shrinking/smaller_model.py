@@ -8,7 +8,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, first_line, shortened
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import skeleton
 
@@ -16,12 +16,42 @@ Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # by parameter: sha
 
 
 def configured(lm: LanguageModel, settings: Mapping[str, Any]) -> Any:
-    """Return the model's configuration with other settings of the part that reads text."""
+    """Return the model's configuration with other settings of the part that reads text.
+
+    Raises ModelError where there is none, or one that is read as another.
+    """
     config: Any = copy.deepcopy(lm.model.config)
     text = config.get_text_config()
-    for name, value in settings.items():
-        setattr(text, name, value)
+    try:
+        for name, value in settings.items():
+            setattr(text, name, value)
+        config.validate()
+        again = type(config).from_dict(config.to_dict()).get_text_config()
+    except Exception as error:  # whatever a configuration's own check raises
+        raise ModelError(
+            f"{type(lm.model).__name__} has no configuration with {', '.join(settings)} changed: {first_line(error)}; "
+            "choose another share or another model"
+        ) from error
+    for name in settings:
+        if _said(again, name) != _said(text, name):
+            raise ModelError(
+                f"{type(lm.model).__name__} reads {name} {shortened(_said(text, name))} as "
+                f"{shortened(_said(again, name))}; choose another share or another model"
+            )
     return config
+
+
+def setting(lm: LanguageModel, name: str) -> Any:
+    """Return what the configuration of the part that reads text says, None where it says nothing. Raises ModelError
+    where it says another thing of every block."""
+    text: Any = lm.model.config.get_text_config()  # type: ignore[operator, union-attr]
+    try:
+        return getattr(text, name, None)
+    except RuntimeError as error:  # so transformers answers of a setting that blocks have of their own
+        raise ModelError(
+            f"{lm.title} ({type(lm.model).__name__}) has {name} of its own in some blocks, so one number cannot say "
+            "that some are gone; remove something else or choose another model"
+        ) from error
 
 
 def empty_model(lm: LanguageModel, settings: Mapping[str, Any]) -> nn.Module:
@@ -56,6 +86,8 @@ def renumbered(prefix: str, kept: Sequence[int]) -> Callable[[str], str]:
         if not name.startswith(f"{prefix}."):
             return name
         number, _, rest = name.removeprefix(f"{prefix}.").partition(".")
+        if int(number) >= len(kept):
+            raise ModelError(f"{name} is more than the {len(kept)} blocks that the smaller model should have")
         return f"{prefix}.{kept[int(number)]}.{rest}"
 
     return name_in_dense
@@ -102,6 +134,10 @@ def without_memory(model: nn.Module) -> str | None:
     """Return the name of a parameter or buffer that has no memory, None where all have."""
     held = [*_named(model).items(), *model.named_buffers()]
     return next((name for name, value in held if value.device == torch.device("meta")), None)
+
+
+def _said(text: Any, name: str) -> Any:
+    return text.to_dict().get(text.attribute_map.get(name, name))
 
 
 def _named(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -6,6 +6,7 @@ from typing import Any
 from wanda_core.errors import ModelError
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.shrinking.groups import groups_under
+from wanda_core.shrinking.smaller_model import setting
 from wanda_core.shrinking.spec import ShrinkSpec
 
 # Names that such settings have in transformers; whether one of them is meant is tried.
@@ -31,6 +32,7 @@ def neuron_settings(lm: LanguageModel, spec: ShrinkSpec) -> dict[str, Any]:
             continue
         if not tried:
             continue
+        setting(lm, name)  # one for all blocks
         if isinstance(value, list):
             settings[name] = [spec.kept_neurons(width, lm.title) for width in value]
         else:  # None stands for a width that follows from others

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from wanda_ui.gate.arrivals import arrival_of
-from wanda_ui.jobs import ENGINE, Update, watched
+from wanda_ui.jobs import ENGINE, LIGHT, Update, watched
 from wanda_ui.language import speaker
 from wanda_ui.tab_context import Tab, TabContext
 
@@ -21,7 +21,15 @@ class Opening:
 
     def wire(self, side: gr.Tab) -> None:
         """Connect the event."""
-        side.select(self.open, [self.context.model, self.shown], [*self.tab.outputs, self.shown], **ENGINE)
+        greeted = side.select(self.welcome, self.shown, self.tab.outputs, **LIGHT)
+        greeted.then(self.open, [self.context.model, self.shown], [*self.tab.outputs, self.shown], **ENGINE)
+
+    def welcome(self, request: gr.Request, shown: str) -> Update:
+        """Show what is known without any model, in a tab that shows nothing yet.
+
+        Not before the tab is opened: a figure brings Plotly along, whose script keeps the browser for seconds.
+        """
+        return {} if shown else self.tab.welcome(speaker(request))
 
     def open(self, request: gr.Request, name: str, shown: str) -> Iterator[Update]:
         """Draw the tab, unless what it shows is right."""

@@ -31,8 +31,8 @@ from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
 from wanda_ui.greeting import ROUTES
-from wanda_ui.jobs import LIGHT, MOST_EVENTS, Update
-from wanda_ui.language import label, labels, speaker
+from wanda_ui.jobs import MOST_EVENTS
+from wanda_ui.language import label, labels
 from wanda_ui.lesson import tab as lesson_tab
 from wanda_ui.opening import Opening
 from wanda_ui.outliers import tab as outliers_tab
@@ -118,22 +118,13 @@ def build(state: AppState) -> GuardedPage:
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         context = TabContext(state, gr.State(builtin.NAME), page)
         shown = {name: gr.State("") for name in TABS}  # not between the tabs, whose places Gradio counts
-        built: list[Tab] = []
         with gr.Tabs(elem_id="tabs"):
             for name, build_tab in TABS.items():
                 with resizing_tab(label(f"page.tab.{name}"), name, f"tab-{name}") as side:
                     tab = build_tab(context)
-                built.append(tab)
                 if tab.outputs:
                     Opening(context, tab, shown[name]).wire(side)
 
-        def welcome(request: gr.Request) -> Update:
-            update: Update = {}
-            for tab in built:
-                update |= tab.welcome(speaker(request))
-            return update
-
-        page.load(welcome, None, [output for tab in built for output in tab.outputs], **LIGHT)
         if state.settings.tools:
             page.tools = api.offer(state)
             page.assistants = Assistants(state)

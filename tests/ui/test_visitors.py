@@ -177,6 +177,6 @@ def test_what_needs_no_engine_is_answered_meanwhile(served, raw, tiny_state):
     with held(tiny_state):
         for turn in range(20):
             began = time.monotonic()
-            assert raw.join(f"light{turn}", number, []).status == 200
+            assert raw.join(f"light{turn}", number, [None]).status == 200
             assert raw.outcome(f"light{turn}")["success"]
             assert time.monotonic() - began < 2 * QUICK

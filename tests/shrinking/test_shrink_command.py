@@ -41,7 +41,7 @@ def test_zeros_follow_where_they_are_asked_for(dense, sample, tmp_path):
         (("--neurons", "1.5"), "neurons 1.5 is not a share above 0 and up to 0.9"),
         (("--neurons", "many"), "neurons 'many' is not a share"),
         ((), "nothing is to be removed, and a shrinking removes one of neurons, heads, blocks"),
-        (("--neurons", "0.2", "--blocks", "1"), "neurons and blocks is to be removed"),
+        (("--neurons", "0.2", "--blocks", "1"), "neurons and blocks are to be removed"),
         (("--heads", "0.95"), "heads 0.95 is not a share"),
         (("--heads", "0.1"), "10% of the attention heads of"),
         (("--blocks", "3"), "3 of the 3 blocks of"),

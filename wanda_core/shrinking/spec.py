@@ -59,8 +59,8 @@ class ShrinkSpec:
         given = [name for name in PARTS if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError(
-                f"{' and '.join(given) + ' are' if given else 'nothing is'} to be removed, and a shrinking removes one of "
-                f"{', '.join(PARTS)}; shrink what comes out once more for another"
+                f"{' and '.join(given) + ' are' if given else 'nothing is'} to be removed, and a shrinking removes "
+                f"one of {', '.join(PARTS)}; shrink what comes out once more for another"
             )
         for name in ("neurons", "heads"):
             if getattr(self, name) is not None:

@@ -169,7 +169,9 @@ def test_an_envelope_of_any_kind_is_answered_in_words(raw, body):
 )
 def test_an_envelope_that_is_wrong_in_one_way_is_refused_for_it(served, raw, change, status):
     number = next(number for number, event in events(served[0]) if event.name == "welcome")
-    reply = raw.post("/gradio_api/queue/join", {"data": [None], "fn_index": number, "session_hash": "envelope", **change})
+    reply = raw.post(
+        "/gradio_api/queue/join", {"data": [None], "fn_index": number, "session_hash": "envelope", **change}
+    )
     assert reply.status == status, reply
     assert is_told(reply) if status >= 400 else is_ended(raw.outcome("envelope"))
 

@@ -2,6 +2,7 @@
 "use strict";
 ((W) => {
   const LATER = 2000; // milliseconds after the page stands
+  const REST = 8000; // milliseconds without a sign of the visitor
   const data = JSON.parse(document.getElementById("wl-data").textContent);
   W.words = data.words;
   const theme = new URLSearchParams(location.search).get("__theme");
@@ -53,10 +54,22 @@
     else slot.append(view);
     if (!views[head.now] || !stage.contains(views[head.now])) stage.remove(); // what is not in sight settles later
   };
-  /** Bring what other tabs need while nothing else is to do, unless data are dear. */
+  /** Bring what other tabs need while nothing else is to do, unless data are dear. It runs, which keeps the browser for a
+   * second or two, when the visitor has done nothing for a while or goes to such a tab; failing that, with the tab. */
   const bringLater = () => {
     if (navigator.connection?.saveData) return;
-    for (const path of data.later) import(new URL(path, document.baseURI)).catch(() => {}); // then it comes with the tab
+    const later = data.later.map((path) => new URL(path, document.baseURI));
+    document.head.append(...later.map((href) => W.h("link", { rel: "modulepreload", href: href.href })));
+    const signs = ["pointermove", "pointerdown", "keydown", "wheel"];
+    const options = { passive: true, capture: true };
+    const run = () => {
+      for (const sign of signs) removeEventListener(sign, rested, options);
+      for (const href of later) import(href).catch(() => {});
+    };
+    const rested = W.later(() => whenIdle(run), REST);
+    for (const sign of signs) addEventListener(sign, rested, options);
+    document.getElementById("nav-outliers")?.addEventListener("pointerenter", run, { once: true });
+    rested();
   };
   const whenIdle = window.requestIdleCallback || ((call) => setTimeout(call, 200));
   W.page = {

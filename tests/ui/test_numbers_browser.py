@@ -169,7 +169,8 @@ def test_tabs_and_linears_answer_within_a_second(visitor, address, state):
     visitor.wait_for_selector("#scores-view .wl-plane", state="visible")
     told("a tab that was seen, s", time.monotonic() - began, 1)
     visitor.wait_for_function("() => performance.getEntriesByType('resource').some(e => e.name.includes('PlotlyPlot'))")
-    visitor.wait_for_timeout(2000)  # what other tabs need was brought meanwhile
+    assert not visitor.evaluate("() => window.Plotly"), "it ran while somebody was at work"
+    visitor.wait_for_function("() => window.Plotly")  # after a rest
     began = time.monotonic()
     visitor.click("#nav-outliers")
     visitor.wait_for_selector("#outliers-lines .main-svg", state="visible")

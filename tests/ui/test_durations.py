@@ -10,7 +10,6 @@ from wanda_ui.compare import looking
 from wanda_ui.engine import queue
 from wanda_ui.engine.durations import Durations
 from wanda_ui.engine.queue import Engine
-from wanda_ui.jobs import TICK
 from wanda_ui.language import ENGLISH
 
 
@@ -53,7 +52,7 @@ def test_a_job_is_told_no_oftener_than_can_be_seen_and_nothing_it_said_is_lost(m
 
     def job():
         for number in range(300):
-            now[0] += TICK / 10
+            now[0] += looking.BLINK / 10
             yield Progress("pruning", number, 300, "blocks") if number % 3 else f"seen {number}"
 
     def tell(step):
@@ -62,7 +61,7 @@ def test_a_job_is_told_no_oftener_than_can_be_seen_and_nothing_it_said_is_lost(m
 
     monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
     told = list(looking.Watch(ENGLISH, None, lambda: None, lambda: False).through(job(), tell))
-    assert 25 <= len(told) <= 35
+    assert 25 <= len(told) <= 35  # words of an answer; of progress alone, one in TICK
     said = [message["said"] for message in told if message]
     assert all(len(after) - len(before) > 1 for before, after in pairwise(said))
     assert said[-1] == [f"seen {number}" for number in range(0, 3 * len(said[-1]), 3)]

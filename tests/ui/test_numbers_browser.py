@@ -54,8 +54,9 @@ MARKS = """() => {
     addEventListener('pointerup', () => {
         window.began = performance.now();
         const points = () => document.querySelectorAll('circle.wl-point.wl-of-0').length;
-        const [before, stored] = [points(), first(' .wl-answer').textContent];
-        mark('token', () => first('.wl-busy') && first(' .wl-answer').textContent !== stored);
+        const before = points();
+        // The stored answer stands for as long as the new one says the same; its first word is where the status goes on.
+        mark('token', () => /answering|perplexity/.test(document.getElementById('status').textContent));
         mark('point', () => points() > before);
         mark('settled', () => first(' .wl-col-note').textContent.includes('zeros'));
     }, true);

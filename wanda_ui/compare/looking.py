@@ -23,6 +23,8 @@ from wanda_ui.jobs import TICK
 from wanda_ui.language import Say
 from wanda_ui.problems import problem_words
 
+BLINK = 0.04  # seconds between two words of an answer, after which the next step may take long
+
 T = TypeVar("T")
 Telling = Generator[Message | None, None, T]  # None: nothing new
 Stopped = Callable[[], bool]
@@ -62,8 +64,9 @@ class Watch:
                     self.placed()
                     if self.stopped():
                         raise StoppedError
-                    due = time.monotonic() - self._told >= TICK
-                    if step is not last and (due or not isinstance(step, Progress)):
+                    seen = not isinstance(step, Progress)
+                    due = time.monotonic() - self._told >= (BLINK if seen else TICK)
+                    if step is not last and (due or seen):
                         held = tell(step)
                     last = step
                     if due:

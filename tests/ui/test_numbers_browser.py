@@ -55,7 +55,7 @@ MARKS = """() => {
         window.began = performance.now();
         const points = () => document.querySelectorAll('circle.wl-point.wl-of-0').length;
         const before = points();
-        // The stored answer stands for as long as the new one says the same; its first word is where the status goes on.
+        // The stored answer stands as long as the new one says the same; its first word is where the status goes on.
         mark('token', () => /answering|perplexity/.test(document.getElementById('status').textContent));
         mark('point', () => points() > before);
         mark('settled', () => first(' .wl-col-note').textContent.includes('zeros'));

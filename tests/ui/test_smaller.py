@@ -23,11 +23,11 @@ from wanda_core.shrinking.shrink import shrink
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.windows import calibrate
 from wanda_ui.away.take import Take
-from wanda_ui.compare import asked
+from wanda_ui.compare import asked, messages
 from wanda_ui.compare.tab import recipe_at
 from wanda_ui.engine import smaller, work
 from wanda_ui.engine.buying import bought_steps
-from wanda_ui.engine.loaded import Left, Loaded
+from wanda_ui.engine.loaded import Left, Loaded, Measured
 from wanda_ui.engine.look import WHOLE
 from wanda_ui.engine.recipe import PLAIN, Recipe
 from wanda_ui.language import ENGLISH, LANGUAGES, words
@@ -109,13 +109,15 @@ def test_a_server_that_borrows_its_gpu_says_so(state):
 
 def test_the_view_looks_and_is_told_what_is_left(view):
     small = column(method="neurons", at=25)
-    messages, _ = looked(view, small, column(1), column(2, method="blocks", at=34, zeros="2:4"))
-    last = messages[-1]
+    heard, _ = looked(view, small, column(1), column(2, method="blocks", at=34, zeros="2:4"))
+    last = heard[-1]
     assert "72 of 288 neurons gone, 89.7% of the weights left, made in" in last["columns"]["0"]["measured"]
     assert "zeros, pruned in" in last["columns"]["1"]["measured"]
     both = last["columns"]["2"]["measured"]
     assert "1 of 3 blocks gone" in both
     assert "of the weights left, 50.0% zeros, made in" in both
+    of_its_own = Measured(0.0002, 3.0, None, smaller=Left(0.8, "blocks", 1, 3))  # as few zeros stand in any model
+    assert messages.measured(of_its_own, False, ENGLISH).endswith("80.0% of the weights left, made in 3.0 s")
     assert not any("problem" in seen for seen in last["columns"].values())
     swept = told(view, view.sweep(visitor(), event(small, places=[25, 50])), "sweep")
     assert [at for at, _ in swept[-1]["points"]["0"]] == [50, 25]

@@ -82,7 +82,7 @@ def measured(of: Measured, kept: bool, say: Say) -> str:
         said = say(f"view.measured{before}", zeros=zeros, seconds=seconds)
     else:
         gone = say(f"view.gone.{left.part}", gone=f"{left.gone:,}", of=f"{left.of:,}")
-        kind = "smaller_zeros" if of.sparsity else "smaller"
+        kind = "smaller_zeros" if zeros != f"{0:.1%}" else "smaller"  # a few stand in any model
         said = say(f"view.{kind}{before}", gone=gone, left=f"{left.share:.1%}", zeros=zeros, seconds=seconds)
     if of.agreement is not None:
         said += " · " + say("view.agreement", top1=f"{of.agreement.top1:.0%}", kl=f"{of.agreement.kl:.2f}")

@@ -23,7 +23,7 @@ def speeds(dense, own):
 
 
 ZEROS = Bought((DENSE, Footprint(134_515_008, 81_427_008, 538_060_032)), speeds(20.0, 20.3))
-SMALLER = Bought((DENSE, LESS), speeds(20.0, 22.4))
+SMALLER = Bought((DENSE, LESS), speeds(10.0, 11.2))
 
 
 def test_it_is_measured_on_the_model_at_hand(tiny_llama):
@@ -62,7 +62,9 @@ def test_the_finding_says_nothing_of_zeros_and_by_how_much_parts_help(language):
     speak = partial(say, language)
     html = told((ZEROS, SMALLER), speak)
     assert speak("lesson.buys.finding", share=0.5, gone=SHARE, less=0.12, faster=0.12) in html
-    assert all(part in html for part in ("134.5 M", "81.4 M", "118.6 M", "538 MB", "474 MB", "20.3", "22.4"))
+    assert all(part in html for part in ("134.5 M", "81.4 M", "118.6 M", "538 MB", "474 MB"))
+    assert ">1.00<" in html
+    assert ">1.12<" in html, "as the finding says, also where the dense model was another time faster"
     slow = Bought((DENSE, LESS), speeds(20.0, 20.1))
     assert speak("lesson.buys.finding_same", share=0.5, gone=SHARE, less=0.12) in told((ZEROS, slow), speak)
     busy = Bought(ZEROS.footprints, speeds(20.0, 24.0))

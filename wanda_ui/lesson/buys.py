@@ -90,7 +90,7 @@ def told(both: Both, say: Say) -> str:
 
 def _row(name: str, bought: Bought, place: int) -> list[str]:
     held = bought.footprints[place]
-    # Of the dense model's in the same turns: from one pair of turns to the next the machine itself gets faster or slower.
+    # Of the dense model's in the same turns: from one pair of turns to the next the machine itself changes its pace.
     speed = "–" if bought.speeds is None else f"{bought.speeds[place].decode / bought.speeds[0].decode:.2f}"
     size = f"{held.nbytes / 1e6:,.0f} MB"
     return [name, f"{held.parameters / 1e6:.1f} M", f"{held.nonzero / 1e6:.1f} M", size, speed]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from wanda_ui.gate.arrivals import arrival_of
-from wanda_ui.jobs import ENGINE, LIGHT, Update, watched
+from wanda_ui.jobs import ENGINE, LIGHT, Update, no_change, watched
 from wanda_ui.language import speaker
 from wanda_ui.tab_context import Tab, TabContext
 
@@ -29,7 +29,7 @@ class Opening:
 
         Not before the tab is opened: a figure brings Plotly along, whose script keeps the browser for seconds.
         """
-        return {} if shown else self.tab.welcome(speaker(request))
+        return no_change() if shown else self.tab.welcome(speaker(request))
 
     def open(self, request: gr.Request, name: str, shown: str) -> Iterator[Update]:
         """Draw the tab, unless what it shows is right."""

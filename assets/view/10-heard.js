@@ -49,13 +49,12 @@
     opened: (message) => {
       if (!message) return;
       if (message.progress && message.model === (state.wanted || state.model)) {
-        state.opening = message.progress;
         state.head(message.chip);
         if (state.wanted) state.status = message.progress;
         drawStatus();
       }
       if (message.problem) {
-        [state.wanted, state.opening, state.status] = [null, null, null];
+        [state.wanted, state.status] = [null, null];
         state.problem = message.problem;
         state.gated = message.gated ? { model: message.model, address: message.gated } : null;
         if (state.chip) state.head(...state.chip);
@@ -64,7 +63,7 @@
       if (message.ready) {
         state.chip = [message.chip, message.windows];
         state.head(...state.chip);
-        [state.opening, state.gated] = [null, null];
+        state.gated = null;
         if (state.wanted) [state.status, state.wanted] = [null, null];
         if (message.model !== state.model) {
           [state.model, state.title, state.done] = [message.model, message.title, null];

@@ -239,7 +239,7 @@
     };
     const open = (name, token = null) => {
       state.wanted = name;
-      state.opening = { words: W.say("view.opening", { model: name }), percent: 0 };
+      state.status = { words: W.say("view.opening", { model: name }), percent: 0 };
       [state.problem, state.gated] = [null, null];
       host.open({ model: name, ...(token ? { token } : {}) });
       draw();
@@ -341,7 +341,7 @@
       const { problem } = state; // of the address
       open(state.wanted || state.model);
       state.problem = problem;
-      if (!state.wanted || state.wanted === state.model) state.wanted = null;
+      if (!state.wanted || state.wanted === state.model) [state.status, state.wanted] = [null, null]; // the stored run stands meanwhile
       given.watch("pushed", away.pushed);
       given.watch("bought", buys.heard);
       draw();

@@ -11,6 +11,8 @@ from torch import nn
 from wanda_core.errors import ModelError
 from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.model import causality
+from wanda_core.model.block_calls import BlockCall
+from wanda_core.model.blocks import check_replay
 from wanda_core.model.causality import check_causal, check_first_block_causal
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.loading import load_model
@@ -137,3 +139,18 @@ def test_texts_are_of_ordinary_tokens_and_no_longer_than_the_model_reads(own_lla
     assert all(pair.shape == (2, 3) and pairs[0][0, 0] not in pair for pair in shorter)
     model.set_input_embeddings(nn.Embedding(2, 64))
     assert causality._pairs(model, own_llama.tokenizer) == []
+
+
+def spent(*args, **more):
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+
+def test_memory_that_runs_out_is_not_the_models_fault(tiny_llama, tokenizer, monkeypatch):
+    model = copy.deepcopy(tiny_llama.model)
+    ids = torch.arange(1, 17)[None]
+    monkeypatch.setattr(BlockCall, "run", spent)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        check_replay(model, decoder_blocks(model)[1], ids)
+    monkeypatch.setattr(model, "forward", spent)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        check_causal(model, tokenizer, "tiny")

@@ -108,15 +108,26 @@ def test_of_jamba_only_the_last_block_can_go(device, tokenizer, calibration):  #
     assert shrink(lm, ShrinkSpec(blocks=2), calibration).kept["blocks"].tolist() == [0, 1]
 
 
-def test_memory_that_runs_out_is_not_the_configurations_fault(tiny_llama, text, monkeypatch):
+@pytest.mark.parametrize("where", ["smaller model tried", "dense block", "smaller block"])
+def test_memory_that_runs_out_is_not_the_configurations_fault(tiny_llama, text, monkeypatch, where):
     from wanda_core.text.windows import calibrate
 
     drawn = calibrate(tiny_llama, text, samples=1, seq_len=16)
-    spent = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
-    monkeypatch.setattr(blocks.BlockCall, "run", lambda *args, **more: (_ for _ in ()).throw(spent))
-    for spec in (ShrinkSpec(blocks=1), ShrinkSpec(neurons=0.5)):
-        with pytest.raises(RuntimeError, match="can't allocate memory"):
-            shrink(tiny_llama, spec, drawn)
+    dense, run = set(decoder_blocks(tiny_llama.model)[1]), blocks.BlockCall.run
+
+    def spent(*args, **more):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    if where == "smaller model tried":
+        spec = ShrinkSpec(blocks=1)
+        monkeypatch.setattr(blocks, "forwards", spent)
+    else:
+        spec, fails = ShrinkSpec(neurons=0.5), where == "dense block"
+        monkeypatch.setattr(
+            blocks.BlockCall, "run", lambda *args: (spent if (args[1] in dense) == fails else run)(*args)
+        )
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        shrink(tiny_llama, spec, drawn)
 
 
 def test_where_no_block_can_go_it_is_said(tiny_llama, text, monkeypatch):

@@ -80,8 +80,8 @@ def other_shapes(dense: nn.Module, smaller: nn.Module) -> Shapes:
 
 def renumbered(prefix: str, kept: Sequence[int]) -> Callable[[str], str]:
     """Make a function from a name in a model of some blocks to the name in the dense one. prefix: the name of the list
-    of blocks in both; kept: the numbers that the blocks have in the dense one. The function raises ModelError for a block
-    that should not be there."""
+    of blocks in both; kept: the numbers that the blocks have in the dense one. The function raises ModelError for a
+    block that should not be there."""
 
     def name_in_dense(name: str) -> str:
         if not name.startswith(f"{prefix}."):

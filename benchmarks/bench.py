@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from benchmarks import buys, low_memory, memory, plain, processes, quality
+from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.batching import BATCH_TOKENS, batched
 from wanda_core.calibration.profile import Profile, profile
 from wanda_core.errors import WandaError
@@ -28,6 +29,7 @@ from wanda_core.model.block_calls import BlockCall, StopForward, block_calls
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
 from wanda_core.model.loading import load_model
+from wanda_core.presets import FINEST
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
@@ -72,7 +74,10 @@ def main() -> None:
             read += f"calibrated on {SAMPLES} × {SEQ_LEN} tokens of "
         if "perplexity" in sections or "targets" in sections:
             _heading(f"Perplexity: {read}{calibration.source}")
-            met.append(quality.table(lm, calibration, text, plainly, "perplexity" not in sections))
+            larger = calibrate(lm, own, samples=FINEST.draw[0], seq_len=FINEST.draw[1], source=name)
+            builtin = BUILTIN_EVALUATION.read_text(encoding="utf-8")
+            texts = list(dict.fromkeys((text, builtin)))
+            met.append(quality.table(lm, calibration, larger, texts, plainly, "perplexity" not in sections))
         if "buys" in sections:
             drawn = calibration if own else buys.same_text(lm, calibration, text, source)
             _heading(f"What pruning buys: {read}{drawn.source}")
@@ -130,7 +135,7 @@ def speed(lm: LanguageModel, calibration: Calibration) -> tuple[bool, float]:
         ratio, floor = middle[order] / plainly, sum(middle[part] for part in PASSES[order]) / plainly
         met &= ratio <= most
         verdict = "met" if ratio <= most else "MISSED"
-        print(f"| {order} | {middle[order]:.2f} | {ratio:.2f} | {most:g}, {verdict} | {floor:.2f} |")
+        print(f"| {order} | {middle[order]:.2f} | {ratio:.2f} | {most:.3g}, {verdict} | {floor:.2f} |")
     print(f"| plain loop | {plainly:.2f} | 1 | | |", flush=True)
     return met, plainly
 

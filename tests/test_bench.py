@@ -2,15 +2,29 @@
 
 from benchmarks import buys
 from benchmarks.buys import Bought, Loaded
-from benchmarks.quality import AMOUNTS, SPARSEGPT, TARGETS, Row, judged, updated, without_blank_lines
+from benchmarks.quality import (
+    AMOUNTS,
+    AS_MUCH_READ,
+    SPARSEGPT,
+    TARGETS,
+    Row,
+    judged,
+    recipe_name,
+    same_order,
+    updated,
+    without_blank_lines,
+)
 from wanda_core.evaluation.footprint import Footprint
 from wanda_core.evaluation.perplexity import Agreement
 from wanda_core.evaluation.speed import Speed
+from wanda_core.presets import preset
 from wanda_core.text.windows import calibrate
 
+FINEST = Row(45.0, 100.0)
 
-def rows(least_squares: Row, best: Row) -> dict[str, dict[str, Row]]:
-    one = {SPARSEGPT: Row(100.0, 30.0), TARGETS[0].name: least_squares, TARGETS[1].name: best}
+
+def rows(least_squares: Row, best: Row, finest: Row = FINEST) -> dict[str, dict[str, Row]]:
+    one = {SPARSEGPT: Row(100.0, 30.0), TARGETS[0].name: least_squares, "best": best, "finest": finest}
     return dict.fromkeys(AMOUNTS, one)
 
 
@@ -24,11 +38,23 @@ def test_every_target_is_judged_by_perplexity_and_by_time(capsys):
     assert "| best | 60% | 0.580 | 0.54, MISSED | 1.503 | 1.5, MISSED |" in found
     assert "| best | 50% | 0.580 | 0.76, met | 1.503 | 1.5, MISSED |" in found
     assert found.count("MISSED") == 1 + 2 + 4
+    assert not judged(rows(Row(85.0, 29.0), Row(38.0, 45.0), Row(50.1, 121.0)))
+    assert "| finest | 60% | 0.501 | 0.5, MISSED | 4.033 | 4, MISSED |" in capsys.readouterr().out
+
+
+def test_the_order_on_a_second_text_is_said(capsys):
+    one = {"a": Row(3.0, 1.0, 30.0), "b": Row(2.0, 1.0, 20.0), "c": Row(1.0, 1.0, 25.0)}
+    same_order({"50%": {"a": one["a"], "b": one["b"]}, "60%": one, "2:4": {"a": Row(1.0, 1.0)}})
+    assert capsys.readouterr().out.splitlines() == [
+        "50%, order on the second text: the same",
+        "60%, order on the second text: b < c < a",
+    ]
 
 
 def test_the_recipes_with_a_target_are_measured_at_every_amount():
     for amount in AMOUNTS.values():
-        assert list(updated(amount)) == [SPARSEGPT, *(target.name for target in TARGETS)]
+        assert list(updated(amount)) == [SPARSEGPT, *(target.name for target in TARGETS), AS_MUCH_READ]
+    assert recipe_name(preset("finest", sparsity=0.6), "finest").endswith("(finest) per matrix, 32 × 512 tokens")
     assert without_blank_lines("a\n \n\nb") == "a\nb\n"
 
 

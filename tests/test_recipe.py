@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanda_core.errors import InputError, WandaError
-from wanda_core.presets import preset
+from wanda_core.presets import PRESETS, RECIPES, preset
 from wanda_core.recipe import PruneSpec, Solver, parse_pattern
 
 
@@ -211,6 +211,17 @@ def test_what_cannot_be_combined_is_refused_in_a_sentence(fields, words):
 def test_a_solver_outside_the_rule_is_refused(fields):
     with pytest.raises(InputError, match=next(iter(fields))):
         Solver(**fields)
+
+
+def test_presets_of_one_recipe_differ_in_what_they_read():
+    made = {name: preset(name, sparsity=0.6) for name in PRESETS}
+    assert len({made[name] for name in RECIPES}) == len(RECIPES)
+    for name, each in PRESETS.items():
+        assert (each.like is None) == (name in RECIPES)
+        if each.like is not None:
+            assert made[name] == made[each.like]
+            assert each.draw != PRESETS[each.like].draw
+    assert (PRESETS["paper"].draw, PRESETS["best"].draw, PRESETS["finest"].draw) == ((128, 2048), (16, 256), (32, 512))
 
 
 def test_presets_yield_to_what_is_given():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.methods import METHODS
 from wanda_core.recipe import PruneSpec, Solver, one_of
 
@@ -13,7 +14,8 @@ class Preset:
 
     name: in commands and on the page; order, update, solver: as in `PruneSpec`; group, allocation: those of an
     unstructured recipe whose method offers the group, None for the recipe's own: N:M compares within its M weights and
-    fixes every block's sparsity.
+    fixes every block's sparsity; draw: windows and tokens each of the calibration text that commands draw; like: the
+    preset whose recipe it has, on a draw of its own.
     """
 
     name: str
@@ -22,6 +24,8 @@ class Preset:
     group: str | None = None
     allocation: str | None = None
     solver: Solver = field(default_factory=Solver)
+    draw: tuple[int, int] = (DEFAULT_SAMPLES, DEFAULT_SEQ_LEN)
+    like: str | None = None
 
     def fields(self, method: str, unstructured: bool) -> dict[str, Any]:
         """Return the fields of its recipe with that method of `METHODS`, or with an unknown one, which is refused
@@ -36,22 +40,20 @@ class Preset:
         return {name: value for name, value in found.items() if value is not None}
 
 
-PRESETS = {
-    each.name: each
-    for each in (
-        Preset("paper"),  # Wanda as published
-        # Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the mask chosen twice more;
-        # how much a block loses goes by what that does to the output.
-        Preset(
-            "best",
-            order="in-flight",
-            update="least-squares",
-            group="matrix",
-            allocation="measured",
-            solver=Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5, stream_share=0.25),
-        ),
-    )
-}
+# Wanda's mask in flight, compared within the matrix, the kept weights re-solved, the mask chosen twice more; how much a
+# block loses goes by what that does to the output.
+BEST = Preset(
+    "best",
+    order="in-flight",
+    update="least-squares",
+    group="matrix",
+    allocation="measured",
+    solver=Solver(steps=8, damping=0.01, shrinkage=0.3, rounds=2, dense_share=0.5, stream_share=0.25),
+)
+PAPER = Preset("paper", draw=(128, 2048))  # Wanda as published
+FINEST = replace(BEST, name="finest", draw=(32, 512), like="best")  # longer windows help more than as many short ones
+PRESETS = {each.name: each for each in (PAPER, BEST, FINEST)}
+RECIPES = tuple(each.name for each in PRESETS.values() if each.like is None)  # those that are recipes of their own
 
 
 def preset(name: str, **given: Any) -> PruneSpec:

@@ -23,6 +23,7 @@ Stage = Literal[
     "profile",
     "sensitivity",
     "threshold",
+    "arranging",
     "embeddings",
     "pruning",
     "shrinking",

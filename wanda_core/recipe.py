@@ -77,6 +77,8 @@ class PruneSpec:
     update: what becomes of the kept weights: `none`, `obs` (SparseGPT's), `least-squares` (see `solver`); by default
         the method's own.
     seed: of the method `random`, 0 to 2⁶³ - 1.
+    arrange: for an N:M pattern, whether the neurons of every MLP, and the values within attention heads where they can
+        be told apart, first come into an order in which the pattern costs least; the model computes the same in it.
 
     Raises InputError for any value outside these rules, or a combination that means nothing.
     """
@@ -90,6 +92,7 @@ class PruneSpec:
     update: str | None = None
     solver: Solver = field(default_factory=Solver)
     seed: int = 0
+    arrange: bool = False
 
     def __post_init__(self) -> None:
         """Check every field and fill in what follows from the others."""
@@ -171,6 +174,13 @@ class PruneSpec:
                 raise InputError(
                     f"{share} {asked} needs order in-flight and update least-squares; choose these or leave it out"
                 )
+        if not isinstance(self.arrange, bool):
+            raise InputError(f"arrange {shortened(self.arrange)} is neither true nor false; leave it out for false")
+        if self.arrange and (self.n_of_m is None or self.definition.seeded):
+            raise InputError(
+                "arrange looks for neighbours that an N:M pattern costs least, by their scores; choose a pattern such "
+                "as 2:4 and a method other than random, or leave it out"
+            )
         if self.allocation == "owl" and not self.target:
             raise InputError("allocation owl has nothing to allot at sparsity 0; choose a sparsity above 0")
 
@@ -209,7 +219,7 @@ class PruneSpec:
     def needs_profile(self) -> bool:
         """Whether the dense model's norms decide anything, the sparsities of blocks included."""
         allots = self.allocation == "owl" or self.needs_sensitivities
-        return self.needs_calibration and (self.order == "one-shot" or allots)
+        return self.needs_calibration and (self.order == "one-shot" or allots or self.arrange)
 
     @property
     def needs_sensitivities(self) -> bool:
@@ -239,11 +249,13 @@ class PruneSpec:
         extra = {"obs": " + OBS", "least-squares": " + least squares"}.get(str(self.update), "")
         if self.update == self.definition.default_update:
             extra = ""
-        return f"{self.definition.title} {amount}{allotted}{extra}"
+        return f"{self.definition.title} {amount}{' arranged' * self.arrange}{allotted}{extra}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
         fields = asdict(self)
+        if not self.arrange:  # most recipes have no pattern
+            del fields["arrange"]
         return fields | ({} if isinstance(self.allocation, str) else {"allocation": list(self.allocation)})
 
 

@@ -52,6 +52,7 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
     "learn": lesson_tab.build,
 }
 
+MOST_STATES = 1000  # visitors whose state is kept, the latest
 STYLES = [ASSETS / "style.css", ASSETS / "lesson.css"]
 # One blue for all: that of the dense model, and of what can be pressed.
 BLUE = gr.themes.Color(
@@ -89,7 +90,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "css_paths": STYLES,
         "max_file_size": settings.upload_bytes,
         "max_threads": MOST_EVENTS,
-        "state_session_capacity": 64,
+        "state_session_capacity": MOST_STATES,
         "enable_monitoring": False,
         "share": False,
         "run_history": False,

@@ -8,15 +8,20 @@
 
   const power = (value) => Math.log10(Math.max(value, 1e-9));
   const rounded = (value) => Number(value.toPrecision(2));
+  /** As the lesson's own figures have it, so that one value reads the same in both: 44.3, 158,090. */
+  const plain = (value) => { const digits = value < 1000 ? 1 : 0; return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
 
-  /** A drawing of values over names. spec: {kind: "bars" | "curve", names, axis, given: {place: value}, low, high} */
+  /** A drawing of values over names. spec: {kind: "bars" | "curve", names, at, given: {place: value}, low, high};
+   * at: where the names stand, evenly without. */
   const values = (spec, told) => {
     const { kind, names, given = {} } = spec;
     const drawn = names.map((_, place) => given[place] ?? null);
     let [low, high, truth] = [power(spec.low), power(spec.high), null];
     const plot = s("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "wl-sketch-plot", role: "group", "aria-label": spec.label });
-    const step = (WIDE - LEFT - 12) / names.length;
-    const middle = (place) => LEFT + step * (place + 0.5);
+    const even = (WIDE - LEFT - 12) / names.length;
+    const span = (WIDE - LEFT - 12 - even) / (spec.at ? spec.at.at(-1) - spec.at[0] : names.length - 1);
+    const middle = (place) => LEFT + even / 2 + span * (spec.at ? spec.at[place] - spec.at[0] : place);
+    const step = Math.min(even, ...names.slice(1).map((_, place) => middle(place + 1) - middle(place))); // of the nearest two
     const y = (value) => TOP + ((high - Math.min(high, Math.max(low, power(value)))) / (high - low)) * (HIGH - BASE - TOP);
     const set = (place, value) => {
       if (truth || place in given) return;
@@ -39,7 +44,7 @@
     const draw = (event) => {
       const box = plot.getBoundingClientRect();
       const [x, at] = [((event.clientX - box.left) / box.width) * WIDE, ((event.clientY - box.top) / box.height) * HIGH];
-      const place = Math.min(names.length - 1, Math.max(0, Math.floor((x - LEFT) / step)));
+      const place = names.reduce((near, _, each) => (Math.abs(middle(each) - x) < Math.abs(middle(near) - x) ? each : near), 0);
       set(place, 10 ** (high - ((at - TOP) / (HIGH - BASE - TOP)) * (high - low)));
     };
     plot.addEventListener("pointerdown", (event) => { holds = !truth; if (holds) { plot.setPointerCapture(event.pointerId); draw(event); } });
@@ -56,7 +61,7 @@
       names.forEach((name, place) => name.split("\n").forEach((line, k) => under.append(s("text", { x: middle(place), y: HIGH - BASE + 18 + 17 * k, "text-anchor": "middle" }, line))));
       if (truth && kind === "bars") truth.forEach((value, place) => value !== null && under.append(s("rect", { x: middle(place) - step * 0.28, y: y(value), width: step * 0.56, height: Math.max(1, HIGH - BASE - y(value)), class: "wl-sketch-bar" })));
       if (truth && kind === "curve") under.append(s("polyline", { points: path(truth), class: "wl-sketch-curve" }));
-      if (truth) truth.forEach((value, place) => value !== null && under.append(s("text", { x: middle(place), y: y(value) - 6, "text-anchor": "middle", class: "wl-sketch-value" }, W.number(value))));
+      if (truth) truth.forEach((value, place) => value !== null && under.append(s("text", { x: middle(place) - (kind === "curve" ? 7 : 0), y: y(value) - 6, "text-anchor": kind === "curve" ? "end" : "middle", class: "wl-sketch-value" }, plain(value))));
       over.replaceChildren(...(kind === "curve" ? [s("polyline", { points: path(drawn) })] : []));
       handles.forEach((handle, place) => {
         const value = drawn[place], mark = handle.lastChild;
@@ -81,7 +86,7 @@
         const [times, place] = pairs.reduce((far, pair) => (pair[0] > far[0] ? pair : far));
         const close = pairs.filter(([factor]) => factor <= AGREES).length;
         return W.say(times <= AGREES ? "try.sketch.close" : measured[place] > drawn[place] ? "try.sketch.higher" : "try.sketch.lower",
-          { name: names[place].replace("\n", " "), drawn: W.number(drawn[place]), measured: W.number(measured[place]), times: W.number(times), close, of: pairs.length });
+          { name: names[place].replace("\n", " "), drawn: plain(drawn[place]), measured: plain(measured[place]), times: W.number(times), close, of: pairs.length });
       },
     };
   };
@@ -150,7 +155,8 @@
       reveal: (truth) => {
         const words = pad.reveal(truth);
         element.firstChild.classList.add("wl-shown");
-        W.put(said, words || W.say("try.sketch.nothing"));
+        element.firstChild.classList.toggle("wl-undrawn", !words);
+        W.put(said, words || W.say(`try.sketch.nothing_${spec.kind === "mask" ? "mask" : "values"}`));
       },
     };
   };

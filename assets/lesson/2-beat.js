@@ -36,7 +36,7 @@
 
   const short = (value) => (value >= 100 ? Math.round(value).toString() : value >= 10 ? value.toFixed(1) : value.toFixed(2));
 
-  /** Draw a piece. piece: {linear, block, rows, columns, w, gram, tokens, budget}; done(result): what to keep of it. */
+  /** Draw a piece. piece: {linear, block, rows, columns, w, gram, windows, seq_len, budget}; done(result): what to keep of it. */
   W.beat = (element, piece, done = () => {}) => {
     const { w, gram, budget, rows, columns } = piece;
     const norm = gram.map((row, j) => Math.sqrt(row[j]));
@@ -69,9 +69,9 @@
       to.focus();
     };
     const head = h("tr", {}, h("th", { scope: "col" }, h("span", {}, W.say("try.beat.input"))), columns.map((column, j) => h("th", { scope: "col", "aria-label": W.say("try.beat.column", { column, norm: short(norm[j]) }) },
-      h("b", {}, short(norm[j])), h("i", { style: `height:${Math.max(2, Math.round((TALL * norm[j]) / loudest))}px` }))));
+      h("span", {}, W.say("try.beat.input_column", { column })), h("b", {}, short(norm[j])), h("i", { style: `height:${Math.max(2, Math.round((TALL * norm[j]) / loudest))}px` }))));
     const body = rows.map((row, i) => {
-      cells.push(columns.map((column, j) => h("button", { type: "button", tabindex: i + j === 0 ? 0 : -1, onclick: () => press(i, j), onkeydown: (event) => move(event, i, j) }, w[i][j].toFixed(2).replace("-", "−"))));
+      cells.push(columns.map((column, j) => h("button", { type: "button", tabindex: i + j === 0 ? 0 : -1, onclick: () => press(i, j), onkeydown: (event) => move(event, i, j) }, w[i][j].toFixed(Math.abs(w[i][j]) < 0.1 ? 3 : 2).replace("-", "−"))));
       return h("tr", {}, h("th", { scope: "row" }, W.say("try.beat.row", { row }), counts[i]), cells[i].map((cell) => h("td", {}, cell)));
     });
     const ways = ["you", ...WAYS].map((way) => h("button", { type: "button", "data-way": way, "aria-pressed": "false", onclick: () => { shown = way; show(); } }, W.say(`try.beat.way.${way}`)));
@@ -115,7 +115,7 @@
 
     element.replaceChildren(h("div", { class: "wl-beat" },
       h("h3", {}, W.say("try.beat.title", { budget, of: columns.length })),
-      h("p", { class: "wl-beat-story" }, W.say("try.beat.story", { rows: rows.length, linear: piece.linear, tokens: piece.tokens.toLocaleString("en") })),
+      h("p", { class: "wl-beat-story" }, W.say("try.beat.story", { rows: rows.length, linear: piece.linear, windows: piece.windows, seq_len: piece.seq_len })),
       h("div", { class: "wl-beat-both" }, h("div", { class: "wl-beat-grid" }, h("table", {}, h("thead", {}, head), h("tbody", {}, body)), h("p", { class: "wl-beat-keys" }, W.say("try.beat.keys"))),
         h("div", { class: "wl-beat-side" }, said, bars, look, why, again))));
     show();

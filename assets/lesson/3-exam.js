@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const { h } = W;
-  const small = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2).replace("e+", "e") : String(value)).replace("-", "−");
+  const small = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2).replace("e+", "e") : value.toLocaleString("en", { maximumSignificantDigits: 3 })).replace("-", "−");
   const table = (heads, rows, label) => h("div", { class: "wl-exam-figure" }, h("table", { "aria-label": label },
     h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
     h("tbody", {}, rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, name), cells.map((cell) => h("td", {}, typeof cell === "number" ? small(cell) : cell)))))));
@@ -13,6 +13,8 @@
     two: ({ w, x }) => table([W.say("try.exam.weight"), "w", "x"], [["w₁", w[0], x[0]], ["w₂", w[1], x[1]]], W.say("try.exam.figures")),
     pair: ({ w, x }) => table(["", ...w.map((_, k) => `w${low(k + 1)}`)], [[W.say("try.exam.weight"), ...w], [W.say("try.exam.norm"), ...x]], W.say("try.exam.figures")),
     massive: ({ block, channel, value, median }) => table(["", W.say("try.exam.block", { block })], [[W.say("try.exam.largest", { channel }), value], [W.say("try.exam.median"), median]], W.say("try.exam.figures")),
+    kind: ({ block, channel, value, median, layers, positions }) => table(["", W.say("try.exam.channel", { channel })], [[W.say("try.exam.largest_there", { block }), value], [W.say("try.exam.median_there", { block }), median],
+      [W.say("try.exam.layers"), `${small(layers)}%`], [W.say("try.exam.positions"), `${small(positions)}%`]], W.say("try.exam.figures")),
     budget: ({ scores }) => table([W.say("try.exam.score"), "x₁", "x₂", "x₃", "x₄"], scores.map((row, k) => [`y${low(k + 1)}`, ...row]), W.say("try.exam.figures")),
     loud: ({ size, gain }) => table(["", W.say("try.exam.size"), W.say("try.exam.gain")], [[W.say("try.exam.column", { column: 1 }), size[0], gain[0]], [W.say("try.exam.column", { column: 2 }), size[1], gain[1]]], W.say("try.exam.figures")),
     fate: ({ w, x, cut_size, cut_score }) => table(["", W.say("try.exam.this"), W.say("try.exam.cut")], [[W.say("try.exam.by_size"), Math.abs(w), cut_size], [W.say("try.exam.by_score"), `${small(Math.abs(w))} × ${small(x)}`, cut_score]], W.say("try.exam.figures")),
@@ -30,6 +32,7 @@
       two: () => ({ first: times(f.w[0], f.x[0]), second: times(f.w[1], f.x[1]) }),
       pair: () => ({ scores: f.w.map((w, k) => `w${low(k + 1)}: ${times(w, f.x[k])}`).join(", ") }),
       massive: () => ({ value: small(f.value), times: Math.round(f.value / f.median).toLocaleString("en") }),
+      kind: () => ({ value: small(f.value), times: Math.round(f.value / f.median).toLocaleString("en"), layers: small(f.layers), positions: small(f.positions) }),
       budget: () => { const all = f.scores.flat().sort((a, b) => b - a); return { last: small(all[5]), row: "y₂" }; },
       loud: () => ({ first: times(f.size[0], f.gain[0]), second: times(f.size[1], f.gain[1]) }),
       fate: () => ({ size: small(Math.abs(f.w)), cut_size: small(f.cut_size), score: times(f.w, f.x), cut_score: small(f.cut_score) }),

@@ -10,8 +10,8 @@
 
   const SPECS = {
     matrix: () => ({ kind: "mask", budget: told.matrix.w[0].length / 2, w: told.matrix.w, rows: told.matrix.w.map((_, i) => `y${subscript(i + 1)}`), heads: told.matrix.w[0].map((_, j) => `x${subscript(j + 1)}${j === told.matrix.loud ? " ▲" : ""}`) }),
-    ablate: () => ({ kind: "bars", low: 10, high: 100000, names: ["untouched", "random", "first", "others", "all"].map((name) => W.say(`try.sketch.name.${name}`)) }),
-    cost: () => ({ kind: "curve", low: 10, high: 10000, names: ["0%", "30%", "50%", "60%"] }),
+    ablate: () => ({ kind: "bars", low: 10, high: 1000000, names: ["untouched", "random", "first", "others", "all"].map((name) => W.say(`try.sketch.name.${name}`)) }),
+    cost: () => ({ kind: "curve", low: 10, high: 10000, names: ["0%", "30%", "50%", "60%"], at: [0, 30, 50, 60] }),
   };
   /** What the answer of a step carries for its sketch; null before it is shown. */
   const truthOf = (number) => {

@@ -1,6 +1,39 @@
 /* What the server says, by the kind of what was asked: the view's state follows. */
 "use strict";
 ((W) => {
+  // What the view asks, and the kind of what it hears of that.
+  const KINDS = { look: "run", sweep: "sweep", open: "opened", why: "told", own: "own", text: "text", masks: "agreed", buys: "bought", push: "pushed" };
+
+  /**
+   * Have the view hear, too, that what it asks is refused or reaches no server: the page's client shows a note of that, and
+   * the event never happens. host: of the component, as `attach` takes it. -> the same, whose calls say what they wait for
+   */
+  W.reaching = (host) => {
+    const calls = {};
+    const asking = Object.entries(KINDS).map(([name, kind]) => [name, (data) => host[name]({ ...data, kind })]);
+    const watch = (kind, call) => {
+      calls[kind] = call;
+      host.watch(kind, call);
+    };
+    const missed = (request, problem) => {
+      const { kind, run, model } = JSON.parse(request).event_data || {};
+      calls[kind]?.({ run, model, columns: {}, points: {}, keys: {}, rows: [], ended: true, problem });
+    };
+    const plain = window.fetch;
+    window.fetch = async (address, options) => {
+      if (!String(address).includes("/gradio_api/queue/join")) return plain(address, options);
+      try {
+        const reply = await plain(address, options);
+        if (!reply.ok) missed(options.body, (await reply.clone().json().catch(() => ({}))).detail || W.say("view.unreachable"));
+        return reply;
+      } catch (error) {
+        missed(options.body, W.say("view.unreachable"));
+        throw error;
+      }
+    };
+    return { ...host, ...Object.fromEntries(asking), watch };
+  };
+
   /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
   W.heard = ({ agreed, lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
     /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
@@ -56,6 +89,7 @@
       if (message.problem) {
         [state.wanted, state.status] = [null, null];
         state.problem = message.problem;
+        state.unopened = !state.ready;
         state.gated = message.gated ? { model: message.model, address: message.gated } : null;
         if (state.chip) state.head(...state.chip);
         draw();
@@ -71,7 +105,7 @@
           now.clear();
         }
         if (message.dense) known.dense.set(state.model, message.dense);
-        state.ready = true;
+        [state.ready, state.unopened] = [true, false];
         state.title = message.title;
         remember();
         draw();

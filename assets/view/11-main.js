@@ -17,7 +17,8 @@
       model: replay.made.name, title: replay.made.model, at: address.at ?? start.at, prompt: address.prompt ?? start.prompt,
       recipes: address.recipes ?? start.recipes.map((recipe) => ({ ...recipe })), settings: { ...W.PLAIN_ASK },
       wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
-      touched: false, run: 0, busy: false, sweep: null, status: null, problem: address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
+      touched: false, run: 0, busy: false, unopened: false, early: false, // the page's own model was refused; Prune was pressed before a server could hear it
+      sweep: null, status: null, problem: address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
     };
     state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
     if (W.nOfM(state.recipes[0]?.pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
@@ -126,7 +127,7 @@
       const [recipe] = state.recipes;
       const quick = W.isQuick(recipe) ? "view.expected_quick" : W.shrinks(recipe) ? "view.expected_shrink" : "view.expected";
       const expected = state.expected?.seconds && `${W.say(quick, { title: W.title(recipe, state.at), time: W.time(state.expected.seconds) })} ${state.expected.words}`;
-      const idle = state.done || (host ? expected || W.say("view.try") : W.say("view.static"));
+      const idle = state.done || (host ? expected || W.say("view.try") : W.say(state.early ? "view.early" : "view.static"));
       const resting = `${W.say(`view.method_help.${recipe.method}`)} ${idle}`;
       W.put(said, state.problem || progress?.words || (state.busy ? W.say("view.coming") : resting)); // Cancel stands beside it while busy, so it is short then
       cancel.hidden = !(state.busy || state.wanted);
@@ -158,9 +159,10 @@
     const remember = W.later(() => {
       const plain = start.recipes.map(W.keyOf).join(" ");
       const keys = state.recipes.map(W.keyOf);
+      const prompt = W.linked(state.prompt);
       W.writeAddress({
         model: state.model === replay.made.name ? null : state.model, r: keys.join(" ") === plain ? null : keys, at: state.at === start.at ? null : String(state.at),
-        ask: state.prompt === start.prompt ? null : state.prompt,
+        ask: prompt === start.prompt ? null : prompt,
       });
     }, 300);
     const changed = () => {
@@ -177,7 +179,10 @@
     };
     /** at_hand: whether smaller models are wanted in memory, also where all is known of them. */
     const look = (atHand = false) => {
-      if (!host) return;
+      if (!host) {
+        state.early = !still;
+        return drawStatus();
+      }
       state.touched = true;
       state.run += 1;
       state.busy = true;
@@ -185,6 +190,7 @@
       now.clear();
       asked.clear();
       for (const recipe of [W.DENSE, ...state.recipes]) asked.set(recipe === W.DENSE ? recipe : recipe.id, ofNow(recipe));
+      if (state.unopened && !state.wanted) host.open({ model: state.model });
       host.look({ ...lookFor(), run: state.run, ...(atHand ? { at_hand: true } : {}) });
       draw();
     };
@@ -346,6 +352,8 @@
       given.watch("bought", buys.heard);
       draw();
       away.asks();
+      if (state.early && !state.wanted) look();
+      state.early = false;
     };
     let agreed = () => {};
     /** What another view of the same recipes needs of this one. on: {changed(), agreed(message)}. */

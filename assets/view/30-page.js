@@ -78,7 +78,7 @@
     /** Called by the server's component once it stands: move the view there, and let the server answer. */
     attach: (element, host) => {
       settle("compare", element);
-      page.attach({ ...host, head: head.model });
+      page.attach({ ...W.reaching(host), head: head.model });
       setTimeout(() => whenIdle(bringLater), LATER);
       const now = head.now;
       if (now !== "compare") {

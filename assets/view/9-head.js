@@ -2,6 +2,9 @@
 "use strict";
 ((W) => {
   const { h } = W;
+  const MOST_LINKED = 4000; // characters of a prompt as an address writes it, in which a Korean syllable takes nine
+  /** A prompt as the address holds it; null where it is too long for one. */
+  W.linked = (prompt) => (String(new URLSearchParams({ ask: prompt })).length > MOST_LINKED ? null : prompt);
   W.TABS = ["compare", "scores", "outliers", "learn"];
 
   /** Read the view's state from the address; refused: what is no recipe and no share. */
@@ -17,7 +20,7 @@
       model: query.get("model")?.slice(0, 400) || null,
       recipes: recipes.length ? recipes : null,
       at, refused: refused.length ? refused.join(", ").slice(0, 200) : null, // what a link says and nobody can do
-      prompt: query.get("ask")?.slice(0, 2000) || null,
+      prompt: query.get("ask")?.slice(0, MOST_LINKED) || null,
       kind: query.get("kind")?.slice(0, 200) || null,
       block: /^\d{1,4}$/.test(query.get("block") || "") ? Number(query.get("block")) : null,
       weight: /^\d{1,7},\d{1,7}$/.test(query.get("weight") || "") ? query.get("weight").split(",").map(Number) : null,
@@ -58,7 +61,7 @@
     const share = h("button", { type: "button", class: "wl-quiet", id: "share", onclick: async () => {
       try {
         await navigator.clipboard.writeText(location.href);
-        flash(W.say("view.shared"));
+        flash(W.say(W.linked(document.getElementById("wl-prompt").value) === null ? "view.shared_without_prompt" : "view.shared"));
       } catch {
         prompt(W.say("view.share_by_hand"), location.href); // without https a page may not write there
       }

@@ -69,7 +69,7 @@ def attempt(line, mode):
     status = os.waitpid(child, 0)[1]
     assert status == (signal.SIGKILL if line else 0), f"status {status} at line {line}"
     stepped_aside = mode == "renames" and not target.exists()
-    atomic_folder._sweep(target)  # as the next save does
+    atomic_folder.sweep(target)  # as the next save does
     left = contents(target) if target.exists() else None
     assert left in ((None, fresh) if mode == "nothing" else (pristine, fresh)), f"damaged at line {line}"
     assert os.listdir(target.parent) == ["out"][: target.exists()], f"leftovers at line {line}"

@@ -11,6 +11,7 @@ from wanda_core.calibration.profile import check_profile_target
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.save import check_target
 from wanda_core.errors import InputError, StorageError
+from wanda_core.low_memory.resume import open_run
 
 TOO_LONG = ["x" * 256, "x" * 240, "가" * 83, f"new/{'x' * 300}/out", "x" * 240 + "/deep/out"]
 
@@ -84,14 +85,26 @@ def test_a_blank_at_the_end_is_refused_where_the_disk_does_not_take_it(here, mon
     assert not list(here.iterdir())
 
 
-def test_what_a_kill_left_of_the_trial_is_removed_by_the_next_save(here, monkeypatch):
+@pytest.fixture
+def left_by_a_kill(here):
+    """The folder in which names were tried by a process that was killed."""
     trial = here / ".out.tmp-999999999-0123abcd"
     (trial / "out").mkdir(parents=True)
     os.utime(trial, (time.time() - 100,) * 2)
+    return trial
+
+
+def test_what_a_kill_left_of_the_trial_is_removed_by_the_next_save(here, left_by_a_kill):
     with atomic_folder.replacement(here / "out") as fresh:
         (fresh / "config.json").write_text("{}")
     assert [path.name for path in here.iterdir()] == ["out"]
     assert not (here / "out" / manifest.WRITING).exists()
+
+
+def test_it_is_removed_by_the_next_run_in_low_memory(here, left_by_a_kill):
+    with open_run(here / "out", {}):
+        assert not left_by_a_kill.exists()
+    assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,12 @@ def test_methods_orders_and_updates_reach_the_recipe(dense, sample, tmp_path):
     draw = ["--calibration", sample, "--samples", "3", "--seq-len", "17"]
     best = json.loads(run(*command, *draw, "--preset", "best", "--sparsity", "0.6").stdout)
     assert best["recipe"] == preset("best", sparsity=0.6).to_dict()
+    finest = json.loads(run(*command, *draw[:2], "--seq-len", "17", "--preset", "finest").stdout)
+    assert finest["recipe"] == preset("best").to_dict()
+    assert (finest["calibration"]["samples"], finest["calibration"]["seq_len"]) == (32, 17)
+    too_long = run(*command, *draw[:2], "--preset", "finest")
+    assert too_long.exit_code == 2
+    assert "512" in too_long.stderr
     blocks = tmp_path / "blocks.json"
     blocks.write_text("[0.2, 0.4, 0.6]")
     found = json.loads(run(*command, *draw, "--method", "ria", "--allocation", blocks, "--update", "obs").stdout)

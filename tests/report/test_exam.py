@@ -26,6 +26,12 @@ def derive(item):
     if item.kind == "massive":
         large, far = f["value"] > 100, f["value"] / f["median"] >= 1000
         return {(True, True): "yes", (True, False): "near", (False, True): "small", (False, False): "both"}[large, far]
+    if item.kind == "kind":
+        massive = f["value"] > 100 and f["value"] >= 1000 * f["median"]
+        feature = f["layers"] >= 25 and f["positions"] >= 6
+        return {(True, True): "two", (True, False): "massive", (False, True): "feature", (False, False): "neither"}[
+            massive, feature
+        ]
     if item.kind == "budget":
         places = sorted(((value, row) for row, values in enumerate(f["scores"]) for value in values))
         return str(sum(row == 1 for _, row in places[6:]))
@@ -47,7 +53,9 @@ def drawn(tiny):
 
 def test_six_items_of_six_kinds_and_each_names_its_step(drawn):
     assert len(drawn) == 6 * len(SEEDS)
-    assert {item.kind for item in drawn[:6]} == {"two", "pair", "massive", "budget", "loud", "fate"}
+    assert [item.kind for item in drawn[0:2]] == ["two", "pair"]
+    assert {item.kind for item in drawn[2::6]} == {"massive", "kind"}
+    assert [item.kind for item in drawn[3:6]] == ["budget", "loud", "fate"]
     assert {item.step for item in drawn} == {"two", "matrix", "meet", "masks"}
 
 
@@ -105,6 +113,19 @@ def test_all_answers_can_be_wished_for():
     assert len(PAIRS) == len({frozenset(pair) for pair in PAIRS}) == 6
 
 
+def test_no_figure_alone_leads_to_the_answer(drawn):
+    """Who goes by the weights' sizes, by one of two figures, or by a row's share of a budget, is told so."""
+    for item in drawn:
+        f = item.figures
+        if item.kind == "pair":
+            sizes = {place: abs(w) for place, w in enumerate(f["w"], 1)}
+            assert "".join(map(str, sorted(sorted(sizes, key=sizes.get)[2:]))) != item.answer
+        elif item.kind == "budget":
+            assert item.answer != "2"
+        elif item.kind == "loud":
+            assert (f["size"][0] > f["size"][1]) != (f["gain"][0] > f["gain"][1])
+
+
 @pytest.fixture(scope="module")
 def builtin_analysis(builtin_lm):
     return analyse(builtin_lm, calibrate(builtin_lm, samples=2, seq_len=64))
@@ -115,7 +136,7 @@ def test_the_built_in_model_has_every_answer(builtin_lm, builtin_analysis):
     """A massive activation is asked for with and without one, and neither of two columns is always the louder."""
     items = [item for seed in range(20) for item in draw(builtin_lm, builtin_analysis, seed)]
     assert [derive(item) for item in items] == [item.answer for item in items]
-    for kind, least in {"two": 4, "pair": 4, "massive": 2, "budget": 4, "loud": 2, "fate": 4}.items():
+    for kind, least in {"two": 4, "pair": 4, "massive": 2, "kind": 2, "budget": 4, "loud": 2, "fate": 4}.items():
         answers = Counter(item.answer for item in items if item.kind == kind)
         assert len(answers) >= least, (kind, answers)
         assert max(answers.values()) <= 14, (kind, answers)

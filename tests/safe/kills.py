@@ -147,15 +147,17 @@ def _content(path: Path) -> bytes:
     """What a file holds; of safetensors with its head sorted, whose order is another with every writing, and of the
     record of a pruning without the seconds that it took and the digests, which follow that order."""
     content = path.read_bytes()
-    if path.name == RECORD:
-        record = json.loads(content)
-        return json.dumps(
-            {**record, "seconds": 0, "sha256": "", "files": sorted(record.get("files", ()))}, sort_keys=True
-        ).encode()
-    if path.suffix != ".safetensors" or len(content) < 8:
-        return content
-    end = 8 + int.from_bytes(content[:8], "little")
-    return json.dumps(json.loads(content[8:end]), sort_keys=True).encode() + content[end:]
+    try:
+        if path.name == RECORD:
+            record = json.loads(content)
+            alike = {**record, "seconds": 0, "sha256": "", "files": sorted(record.get("files", ()))}
+            return json.dumps(alike, sort_keys=True).encode()
+        if path.suffix == ".safetensors":
+            end = 8 + int.from_bytes(content[:8], "little")
+            return json.dumps(json.loads(content[8:end]), sort_keys=True).encode() + content[end:]
+    except ValueError:  # cut off while it was written: like neither state
+        pass
+    return content
 
 
 def _killed(kind: str, folder: Path, old, new, times: int, draw: random.Random) -> dict:

@@ -17,6 +17,7 @@ from raw_requests import Raw, is_ended
 from view_events import ASK, column
 
 from wanda_core.progress import Progress, finish
+from wanda_ui.app_state import AppState
 
 LINE = "Cancel and leave"
 LEAVES = {True: 100, False: 10}
@@ -108,7 +109,7 @@ def test_who_leaves_at_any_step_leaves_nothing_and_others_are_served_soon(held, 
         count = min(LEAVES[whole], len(every))
         chosen = [(name, draw.choice(steps)) for name, steps in places.items()]
         chosen += draw.sample(every, count - len(chosen))
-        waited, memory, threads = [], [], []
+        waited, memory, threads, early = [], [], [], 0
         for number, (name, at) in enumerate(chosen):
             seed, way = seed + 1, WAYS[number % len(WAYS)]
             session = f"leaves{seed}"
@@ -119,7 +120,9 @@ def test_who_leaves_at_any_step_leaves_nothing_and_others_are_served_soon(held, 
                 tab.request("GET", f"/gradio_api/queue/data?session_hash={session}")
                 answer = tab.getresponse()
                 assert answer.readline()
-                assert holding.reached.wait(60), (name, at, holding.steps)
+                if not is_held(holding, state):
+                    early += 1  # another text, and so another answer, that ended in fewer steps
+                    continue
                 begun = time.monotonic()
                 leave(way, raw, tab, session, numbers[ASKED[name][1]])
                 assert state.engine.settle(30), (name, at, way)
@@ -128,18 +131,31 @@ def test_who_leaves_at_any_step_leaves_nothing_and_others_are_served_soon(held, 
             gc.collect()
             memory.append(psutil.Process().memory_info().rss / 1e6)
             threads.append(sum("AnyIO" not in thread.name for thread in threading.enumerate()))
+        assert early <= len(chosen) // 10
         holding.begin(None)
         seed += 1
         assert raw.join("after", numbers["look"], [], event_data=data_of("look", seed)).status == 200
         messages = raw.messages("after")
         assert is_ended(messages[-1])
         assert "problem" not in json.dumps(messages)
-    what = f"until others are served, the longest of {len(chosen)} who left at one of {len(every)} steps"
+    what = f"until others are served, the longest of {len(waited)} who left at one of {len(every)} steps"
     figures.at_most(LINE, what, max(waited), MOST_SECONDS, "s")
-    third = max(2, len(chosen) // 3)
-    slope = (min(memory[-third:]) - min(memory[:third])) / (len(chosen) - third)
+    third = max(2, len(waited) // 3)
+    slope = (min(memory[-third:]) - min(memory[:third])) / (len(waited) - third)
     figures.at_most(LINE, "memory that one of them leaves taken", slope, MOST_GROWTH, "MB")
     figures.at_most(LINE, "threads that they leave", max(threads[-third:]) - max(threads[:third]), 0)
+
+
+def is_held(holding: Holding, state: AppState) -> bool:
+    """Wait for the step at which a job is to be held; whether it came to that before all was done."""
+    for _ in range(600):
+        if holding.reached.wait(0.1):
+            return True
+        if holding.steps and state.engine.settle(0):
+            time.sleep(1)  # between two jobs of one event nothing runs either
+            if not holding.reached.is_set() and state.engine.settle(0):
+                return False
+    raise AssertionError(holding.steps)
 
 
 def leave(way: str, raw: Raw, tab, session: str, button: int) -> None:

@@ -82,6 +82,7 @@ def answer_of(result) -> object:
 def test_memory_that_runs_out_costs_the_request_that_it_hits(tiny_llama, figures, whole):
     before, draw, cases, right = state_of(tiny_llama.model), random.Random(5), [], {}
     for name in requests(server(tiny_llama), tiny_llama.name):
+        asked_under(server(tiny_llama), name, None)  # what is found out once a model is found out
         counting = Allocations()
         right[name] = answer_of(asked_under(server(tiny_llama), name, counting))
         cases += [(name, at) for at in counting.sites]
@@ -142,6 +143,7 @@ def test_a_day_of_loading_pruning_and_taking_away_leaves_memory_where_it_was(
     state.tickets.clock = lambda: clock[0]
     with serving(state) as (page, address), closing(Raw(address)) as raw:
         page.app.state_holder.capacity = page._queue.ANALYTICS_MAX_EVENTS = WARM
+        page._queue.pending_messages_per_session.max_size = WARM  # 2,000 sessions that nobody listens to any more
         numbers = {event.name: number for number, event in page.fns.items() if event.collects_event_data}
         for cycle in range(WARM + CYCLES[whole]):
             if cycle == WARM:

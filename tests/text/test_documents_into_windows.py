@@ -150,3 +150,19 @@ def test_a_path_is_read_as_the_command_line_reads_it(tiny_llama, tmp_path, text)
     assert torch.equal(drawn.ids, draw_from_documents(tiny_llama, [text], samples=2, seq_len=16).ids)
     assert drawn.source == "rows.csv"
     assert perplexity(tiny_llama, path, seq_len=16) == perplexity(tiny_llama, text, seq_len=16)
+
+
+def test_a_long_document_is_turned_into_tokens_once_however_many_windows_it_gives(tiny_llama, monkeypatch, text):
+    from wanda_core.text import windows
+
+    asked = []
+    tokens_of = windows.tokens_of
+
+    def counted(lm, document):
+        asked.append(document)
+        return tokens_of(lm, document)
+
+    monkeypatch.setattr(windows, "tokens_of", counted)
+    drawn = windows.draw_from_documents(tiny_llama, [text], samples=16, seq_len=8)
+    assert asked == [text]
+    assert drawn.ids.shape == (16, 8)

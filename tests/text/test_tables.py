@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+import time
 
 import pytest
 
@@ -109,12 +110,22 @@ def test_a_table_that_gives_no_text_is_refused_in_a_sentence(read, name, content
         ("a.jsonl.gz", b"\n" * 2**24),
         ("a.json.gz", b'{"text": "' + b"a " * 2**23),
         ("a.csv.gz", b"text\n" + b"a " * 2**23),
-        ("a.csv.gz", b"a" * 2**24),
+        ("a.csv.gz", b"text\n" + b"a" * 2**24),
     ],
 )
 def test_what_unpacks_to_far_more_is_refused_before_it_fills_memory(read, name, content):
     with pytest.raises(InputError, match=r"unpacks to more than the 1 MB that are read|larger than the 0\.125 MB"):
         read(name, gzip.compress(content), most=2**17)
+
+
+@pytest.mark.parametrize("line", [b"a," * 200_000, b"a" * 2**20, b"a\t" * 1001, b";" * 10**6])
+def test_a_table_of_very_many_columns_is_refused_before_they_are_made(read, line):
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"names 1,000 columns or more in its first line, or has 64 KB there; give"):
+        read("a.csv.gz", gzip.compress(line + b"\n1\n"), most=2**21)
+    assert time.monotonic() - began < 2
+    names = ",".join(["text", *(f"c{number}" for number in range(998))])
+    assert read("a.csv", names + "\none" + "," * 998 + "\n") == ["one"]
 
 
 def test_of_a_long_table_the_first_documents_are_read_and_it_is_said(read, monkeypatch):

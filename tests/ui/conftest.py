@@ -24,12 +24,19 @@ from wanda_ui.settings import Settings
 UPLOAD_BYTES = 300_000
 FEW_WINDOWS = 2  # of perplexity: what most tests in a browser ask needs no more
 SHORT_WINDOW = 128
+FEW_TOKENS = 12  # of an answer
 
 
 @pytest.fixture(scope="module")
 def few_windows():
-    """Perplexities of two short windows instead of four."""
+    """Perplexities of two short windows instead of four, and short answers."""
+    generate = looks.generate
+
+    def briefly(lm, prompt, *, max_new_tokens, **settings):
+        return generate(lm, prompt, max_new_tokens=min(max_new_tokens, FEW_TOKENS), **settings)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "generate", briefly)
         patch.setattr(work, "EVAL_WINDOWS", FEW_WINDOWS)
         patch.setattr(work, "EVAL_SEQ_LEN", SHORT_WINDOW)
         yield

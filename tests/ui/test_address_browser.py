@@ -1,7 +1,9 @@
 """What stands in the address, tabs and their figures, models that cannot be loaded, a phone: in a real browser."""
 
+from urllib.parse import quote
+
 import pytest
-from browser import column, let_go, ready, settled, wait_for, wait_for_address
+from browser import MINUTE, column, let_go, ready, settled, wait_for, wait_for_address, zeros
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("three_blocks", "few_windows")]
 
@@ -81,6 +83,25 @@ def test_an_address_from_anybody_is_passed_over(browser, address, query):
     visitor.close()
 
 
+def test_a_page_prunes_whatever_stands_in_its_address(browser, address):
+    """What its scripts ask has the page's address behind it: two recipes, a prompt in another alphabet, words twice."""
+    visitor = browser.new_page()
+    visitor.set_default_timeout(3 * MINUTE)
+    prompt = "하늘은 왜 파란가요? " * 8
+    visitor.goto(f"{address}?lang=en&lang=en&r=ria&r=magnitude,pattern%3D2:4&at=50&ask={quote(prompt)}")
+    ready(visitor)
+    assert visitor.input_value("#wl-prompt") == prompt
+    visitor.click("#prune")
+    settled(visitor, "RIA 50%")
+    assert zeros(column(visitor, 0)[3]) == pytest.approx(50, abs=0.2)
+    visitor.fill("#wl-prompt", prompt * 7)
+    wait_for_address(visitor, "ask=", there=False)  # too long for a link
+    visitor.click("#ask")
+    settled(visitor, "RIA 50%")
+    assert visitor.locator(".wl-col-0:not(.wl-old) .wl-token").count()
+    visitor.close()
+
+
 def test_tabs_are_in_the_browsers_history(page):
     for name in ("scores", "outliers", "learn"):
         page.click(f"#nav-{name}")
@@ -112,6 +133,11 @@ def test_a_tabs_figures_are_sent_once(browser, address):
     visitor.click("#nav-outliers")
     visitor.wait_for_timeout(2500)
     assert visitor.evaluate(f"() => {mark}") is True
+    # Its colour bar and clip paths are named within the page: by an address they would be lost with the next one.
+    named = "[...document.querySelectorAll('#outliers-heatmap :is([clip-path], [style*=\"url(\"])')]"
+    named = visitor.evaluate(f"() => {named}.map(part => part.getAttribute('clip-path') || part.getAttribute('style'))")
+    assert any("fill" in each for each in named)
+    assert [each for each in named if "http" in each] == []
     visitor.close()
 
 

@@ -17,7 +17,7 @@ from view_events import ASK, COLUMN, DATA, RECIPE, WHY
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError
 from wanda_core.methods import METHODS
-from wanda_core.presets import PRESETS, preset
+from wanda_core.presets import RECIPES, preset
 from wanda_core.progress import STAGES, UNITS, Progress, finish
 from wanda_core.recipe import PruneSpec
 from wanda_ui import markup
@@ -70,8 +70,8 @@ def test_untouched_is_what_the_scripts_call_plain():
     assert {"prompt": ASK["prompt"], **json.loads("{" + re.sub(r"(\w+):", r'"\1":', ask) + "}")} == ASK
 
 
-def test_the_page_offers_every_method_and_every_preset():
-    assert set(names_below("view.method")) == {*METHODS, *PRESETS, "neurons", "heads", "blocks"}
+def test_the_page_offers_every_method_and_every_recipe():
+    assert set(names_below("view.method")) == {*METHODS, *RECIPES, "neurons", "heads", "blocks"}
     for name in METHODS:
         spec = chosen(method=name).spec
         assert (spec.method, spec.sparsity) == (name, 0.5)
@@ -97,7 +97,7 @@ def test_a_pattern_sets_the_sparsity_whatever_the_handle_says():
 def test_every_choice_makes_a_recipe_or_is_refused_in_a_sentence():
     refused = made = 0
     names = ("method", "order", "update", "group", "allocation")
-    offered = [[*METHODS, *PRESETS], *(names_below(f"view.{name}") for name in names[1:])]
+    offered = [[*METHODS, *RECIPES], *(names_below(f"view.{name}") for name in names[1:])]
     for choices in itertools.product(("unstructured", "2:4"), *offered):
         pattern, *values = choices
         given = dict(zip(names, values, strict=True))
@@ -109,7 +109,7 @@ def test_every_choice_makes_a_recipe_or_is_refused_in_a_sentence():
         spec = recipe.spec
         made += 1
         assert spec.pattern == pattern
-        assert spec.method == ("wanda" if given["method"] in PRESETS else given["method"])
+        assert spec.method == ("wanda" if given["method"] in RECIPES else given["method"])
         for name in ("order", "update", "group", "allocation"):
             assert given[name] in ("default", getattr(spec, name))
     assert made > 200

@@ -57,7 +57,8 @@ def bare(browser, tmp_path_factory):
 
 def piece_of(told):
     W, gram = torch.tensor(told["w"]), torch.tensor(told["gram"], dtype=torch.float64)
-    return Piece(told["linear"], tuple(told["rows"]), tuple(told["columns"]), W, gram, told["tokens"], told["budget"])
+    rows, columns, read = tuple(told["rows"]), tuple(told["columns"]), (told["windows"], told["seq_len"])
+    return Piece(told["linear"], rows, columns, W, gram, *read, told["budget"])
 
 
 def test_the_script_removes_what_the_engine_removes(bare):
@@ -130,7 +131,7 @@ def test_a_mask_is_laid_over_the_methods_own(bare):
     bare.click("#b tbody tr:nth-child(1) td:nth-child(3) button")
     assert "has lost its 1 weights" in bare.inner_text("#b .wl-sketch-count")
     bare.evaluate("() => window.pad.reveal([[true, false], [false, true]])")
-    assert "Of the 2 weights that Wanda removes row by row you chose 1" in bare.inner_text("#b .wl-sketch-said")
+    assert "Of the 2 weights that Wanda removes per row you chose 1" in bare.inner_text("#b .wl-sketch-said")
     assert bare.locator("#b .wl-apart").count() == 2
 
 
@@ -146,7 +147,7 @@ def test_the_test_scores_with_reasons_and_names_the_step(bare):
     assert "Step 1, “Two”, showed how." in bare.inner_text(".wl-exam-told >> nth=0")
     assert "1 of 2 answered" in bare.inner_text(".wl-exam-score")
     bare.check("input[name=wl-exam-1][value=both]")
-    assert "Not this one; right is: yes. It has to be above 100, and it is 3120" in bare.inner_text(
+    assert "Not this one; right is: yes. It has to be above 100, and it is 3,120" in bare.inner_text(
         ".wl-exam-told >> nth=1"
     )
     assert "1 of 2 right" in bare.inner_text(".wl-exam-score")

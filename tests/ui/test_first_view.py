@@ -47,6 +47,17 @@ def answering(body, kind=b"text/html; charset=utf-8", status=200, more=()):
     return app
 
 
+def test_the_page_has_no_base_by_which_figures_would_name_their_parts():
+    from gradio.routes import templates
+
+    base = (
+        templates.env.loader.get_source(templates.env, "frontend/index.html")[0].split("<base", 1)[1].split(">", 1)[0]
+    )
+    assert base.strip() == """href="{{ base_url | default('./') }}" /"""
+    html = HTML.replace(b"<head>", b'<head><base href="./" />')
+    assert b"<base" not in asked(FirstView(answering(html)))[2]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_carries_data_and_words_in_its_language(language):
     _, headers, body = asked(FirstView(answering(HTML)), query=f"lang={language}".encode())
@@ -133,3 +144,34 @@ def test_the_rest_is_passed_on_unchanged(path, kind, status, encoding):
 
 def test_the_replay_is_read_once():
     assert replay() is replay()
+
+
+def test_a_page_is_made_once_for_an_address_and_never_kept_for_another_or_a_log_in():
+    made = []
+
+    async def gradios(scope, receive, send):
+        made.append(dict(scope["headers"]).get(b"host"))
+        body = HTML.replace(b"</head>", b"<!-- " + made[-1] + b" --></head>")
+        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    view = FirstView(gradios)
+    a, b = [[(b"host", name)] for name in (b"a.example", b"b.example")]
+    pages = [asked(view, headers=headers)[2] for headers in (a, b, a, b, a)]
+    assert made == [b"a.example", b"b.example"]
+    assert pages[0] == pages[2] == pages[4] != pages[1] == pages[3]
+    assert b"a.example" in pages[0]
+    assert asked(view, headers=a, query=b"lang=ko")[2] != pages[0]
+    assert gzip.decompress(asked(view, headers=[*a, (b"accept-encoding", b"gzip")])[2]) == pages[0]
+    assert len(made) == 4
+    for number in range(40):
+        asked(view, headers=[(b"host", f"{number}.example".encode())])
+    assert len(view._pages) <= 16
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_answer_that_failed_is_not_kept(status):
+    view = FirstView(answering(b"no", status=status))
+    assert asked(view)[0] == status
+    assert not view._pages

@@ -31,7 +31,7 @@ def test_it_says_where_the_licence_is_and_opens_with_a_token(view):
     assert len(view.calls("open")) == before  # the field says that it lacks the token
     page.fill("#gated-token", SECRET)
     page.press("#gated-token", "Enter")
-    assert view.calls("open")[-1] == {"model": "owner/gated", "token": SECRET}
+    assert view.calls("open")[-1] == {"model": "owner/gated", "token": SECRET, "kind": "opened"}
     assert page.input_value("#gated-token") == ""
     assert SECRET not in page.content() + page.url
     assert page.is_hidden("#gated")

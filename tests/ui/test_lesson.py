@@ -115,7 +115,7 @@ def test_step_1_says_that_size_cannot_choose_between_equal_weights():
     shown = answer("two", 1, 1, 40, 1)
     assert shown.right == ("second",)
     assert shown.finding.startswith("By size both are equal. The score says w₂")
-    assert "Magnitude removes: neither. Wanda removes: w₂." in shown.explanation[0]
+    assert "removes: either, both score the same. Wanda, which" in shown.explanation[0]
 
 
 SIZES = range(1, 21)

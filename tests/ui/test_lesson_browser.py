@@ -6,7 +6,7 @@ import io
 import time
 
 import pytest
-from browser import MINUTE, wait_for, wait_for_address
+from browser import MINUTE, grave, wait_for, wait_for_address
 from playwright.sync_api import expect
 
 from wanda_core.assets import BUILTIN_EVALUATION
@@ -87,9 +87,15 @@ def test_step_1_asks_for_a_guess_first_and_then_answers_at_every_slider(learner)
     assert learner.locator("#lesson-1-picture .wl-gone").count() == 2
     learner.fill("#lesson-1-x1 input[type=number]", "1")
     learner.press("#lesson-1-x1 input[type=number]", "Tab")
-    wait_for(learner, "lesson-1-explanation", "Your guess fits")
+    wait_for(learner, "lesson-1-explanation", "You answered before; with these values the answer is “w₁”")
+    expect(learner.locator("#lesson-steps li.wl-differs")).to_have_count(1)  # of what was guessed about
     wait_for_address(learner, "x1=1&")
     wait_for_address(learner, "guess=first")
+    # Another guess is about these.
+    for guessed, verdict in ((2, "You guessed “no difference”"), (0, "Your guess fits")):
+        learner.locator("#lesson-1-guess input").nth(guessed).check()
+        learner.click("#lesson-1-see")
+        wait_for(learner, "lesson-1-explanation", verdict)
 
 
 def test_every_default_is_answered_and_only_what_was_answered_is_marked(learner):
@@ -107,6 +113,7 @@ def test_every_default_is_answered_and_only_what_was_answered_is_marked(learner)
     assert learner.locator("#lesson-steps [aria-current]").get_attribute("data-step") == "8"
     expect(learner.locator("#lesson-8-picture .wl-answers tr")).to_have_count(5)
     assert "windows" not in learner.inner_text("#wl-model-chip")  # of the curve; the lesson says its own
+    assert grave(learner) == []  # with an answer shown
     expect(learner.locator("#lesson-3-picture .wl-spike")).to_have_count(1)
 
 

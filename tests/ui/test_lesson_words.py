@@ -1,5 +1,7 @@
 """Every statement of the lesson against its numbers: of the built-in model, stored, and of a random one, measured."""
 
+import json
+import math
 import re
 from functools import partial
 
@@ -11,7 +13,7 @@ from wanda_ui.language import LANGUAGES, say
 from wanda_ui.lesson import kept, terms
 from wanda_ui.lesson.answers import Asked, Record, UnknownError
 from wanda_ui.lesson.bar import bar
-from wanda_ui.lesson.block_map import BOXES, HERE, block_map
+from wanda_ui.lesson.block_map import BOXES, FOUND, HERE, block_map
 from wanda_ui.lesson.measured import Told
 from wanda_ui.lesson.plan import OTHER_SENTENCE, PROMPT, SENTENCE, STEPS
 from wanda_ui.lesson.stored import lesson
@@ -88,6 +90,13 @@ def test_step_5_shows_that_the_spike_draws_the_attention_and_why_a_sink_exists()
     assert f"falls from {numbers['share_tall']:.0%} to {numbers['share_without']:.0%}" in text(shown)
     assert "sum to one" in text(shown)
     assert "logarithm (log₁₀) of the size" in text(shown)
+    data = lesson()["sinks"]
+    others = [block for block, size in enumerate(data["sizes"]) if size is None or 2 * size < 22_552]
+    before, after = (sum(data[name][block] for block in others) / len(others) for name in ("shares", "without"))
+    assert f"In the other {len(others)} blocks, which read it smaller, it gets {before:.0%}, and {after:.0%}" in text(
+        shown
+    )
+    assert ("does not need the whole spike" in text(shown)) == (before > 2 * data["even"])
 
 
 def test_step_6_tells_the_places_apart_and_calls_the_mean_harmless():
@@ -102,6 +111,22 @@ def test_step_6_tells_the_places_apart_and_calls_the_mean_harmless():
     assert readers[507] > 100 * data["untouched"]
     assert min(readers.values()) < 1.1 * data["untouched"]
     assert "must not be removed carelessly" in text(shown)
+    assert f"Others that harm as well: 247 ({readers[247]:.1f})." in text(shown)
+    assert f"Hardly any harm: 14 ({readers[14]:.1f}), " in text(shown)
+    assert data["zero"]["others"] > data["zero"]["first"]
+    assert "one of the 256 in a window. At the other 255 the channel is smaller" in text(shown)
+
+
+def test_step_6_draws_equal_values_equally_long_and_names_its_scale():
+    shown, data = stored("ablate"), lesson()["lean"]
+    untouched = re.findall(r"<span>untouched</span><i class='wl-fill-dense' style='--share:([\d.]+)'>", shown.picture)
+    assert len(untouched) == 2
+    assert untouched[0] == untouched[1]
+    assert shown.picture.count("wl-haxis") == 2
+    ticks = re.findall(r"<span style='--share:([\d.]+)'>([\d,]+)</span>", shown.picture)
+    top = math.log10(data["zero"]["all"] / 10)
+    for share, tick in ticks:
+        assert float(share) == pytest.approx(math.log10(float(tick.replace(",", "")) / 10) / top, abs=2e-3)
 
 
 def test_step_6_judges_the_guess_by_the_spike_whichever_channel_is_compared(random_state):
@@ -111,7 +136,7 @@ def test_step_6_judges_the_guess_by_the_spike_whichever_channel_is_compared(rand
     shown = ablated(Told(lesson()["lean"], own), ENGLISH)
     assert shown.right == ("one",)
     assert shown.explanation[0].startswith("Your channel 394 at zero")
-    assert "Your guess fits" in explained(STEPS[5], Record("one", shown.right, "", {}), shown.explanation, ENGLISH)
+    assert "Your guess fits" in explained(STEPS[5], Record("one", shown.right, "", {}), shown, ENGLISH)
 
 
 def test_step_7_says_that_a_norm_stands_between_and_what_an_outlier_feature_is():
@@ -123,6 +148,15 @@ def test_step_7_says_that_a_norm_stands_between_and_what_an_outlier_feature_is()
     assert "RMSNorm" in text(shown)
     assert "|x| ≥ 6 in at least 25% of the layers and 6% of the positions" in text(shown)
     assert "holds for: 247" in text(shown)
+    features = {feature["channel"]: feature for feature in data["features"]}
+    assert data["spike"]["massive"]
+    rare, often = features[507], features[247]
+    assert f"it reaches 6 at {rare['positions']:.2%} of all positions, in {rare['layers']:.0%} of the" in text(shown)
+    assert f"second: {often['positions']:.0%} of the positions, {often['layers']:.0%} of the layers" in text(shown)
+    (magnitude, wanda), *_ = data["runs"]
+    assert f"at the quiet end it is {magnitude:.0%} and {wanda:.0%}" in text(shown)
+    assert data["loud"] > data["quiet"] > 1.5 * data["overall"]
+    assert f"{data['loud']:.0%} of the weights of the loudest columns, {data['quiet']:.0%} of the q" in shown.finding
     assert "6 and 6.7 billion" in text(shown)
     assert "not measured here" in text(shown)
     assert shown.picture.count("wl-hbars") == 2
@@ -137,6 +171,7 @@ def test_step_8_takes_the_norm_and_the_row_apart():
     assert f"divides perplexity by {min(norm):.1f} to {max(norm):.1f}" in text(shown)
     assert f"(step 2) by {min(row):.1f} to {max(row):.1f}" in text(shown)
     assert "In step 7 magnitude was compared per row" in text(shown)
+    assert "a budget per row is better for both methods" in text(shown)
     assert shown.picture.count("wl-row-") == 5
     factors = re.findall(r"÷ ([\d.]+)<", shown.picture)
     assert [float(factor) for factor in factors] == pytest.approx([*row, *norm], abs=0.05)
@@ -172,7 +207,7 @@ def test_what_was_measured_once_is_there_for_everybody(random_state):
         finish(ANSWERS["meet"](Asked(ENGLISH, random_state, "builtin", only_known=True), "Nobody asked for this."))
 
 
-def test_what_a_browser_keeps_is_read_again_and_nothing_else():
+def test_what_a_browser_keeps_is_read_again_and_nothing_else(monkeypatch):
     run = {
         1: Record("first", ("second",), "", {}, "", (0.5, 2, 40, 1)),
         6: Record("one", ("one",), "", {}, "", ("394",)),
@@ -188,6 +223,16 @@ def test_what_a_browser_keeps_is_read_again_and_nothing_else():
         None,
     ):
         assert kept.read(broken, "builtin") == {}
+    forged = json.loads(kept.written(run, "builtin"))
+    forged["steps"]["6"]["values"] = ["300"]  # which another may have asked for
+    forged["steps"]["1"]["mark"] = None  # of no model
+    assert kept.read(json.dumps(forged), "builtin") == {1: ("first", [0.5, 2, 40, 1])}
+    for broken in ("[" * 15_000, json.dumps({"model": "builtin", "steps": {"1": "\ud800"}})):
+        assert kept.read(broken, "builtin") == {}
+    usual = {6: Record("one", ("one",), "", {}, "", ("",)), 3: Record("ten", ("ten",), "", {}, "", (SENTENCE,))}
+    held = kept.written({**usual, 5: Record("most", ("most",), "", {}, "", ("Own words.",))}, "builtin")
+    monkeypatch.setattr(kept, "SECRET", b"of a server that was started anew")
+    assert kept.read(held, "builtin") == {3: ("ten", [SENTENCE]), 6: ("one", [""])}
     long = {3: Record("ten", ("ten",), "", {}, "", ("x" * kept.MOST_CHARACTERS,))}
     assert kept.written(long, "builtin") == ""
 
@@ -205,10 +250,21 @@ def test_every_step_has_its_place_on_the_map_and_its_new_words(language):
     speak = partial(say, language)
     for step in STEPS:
         assert set(HERE[step.name]) <= {*BOXES, "stream"}
-        drawn = block_map(step.name, True, speak)
-        assert drawn.count("wl-here") == len(HERE[step.name])
+        assert block_map(step.name, speak).count("wl-here") == len(HERE[step.name])
+        here = FOUND.get(step.name, HERE[step.name])
+        assert set(here) <= {*BOXES, "stream"}
+        assert block_map(step.name, speak, found=True).count("wl-here") == len(here)
     named = [name for step in STEPS for name in terms.FIRST.get(step.name, ())]
     assert sorted(named) == sorted(terms.PICTURES) == sorted(terms.ORDER)
+
+
+def test_the_map_gives_no_answer_away():
+    """Where the spike is, in step 3, and what makes it, in step 4, is marked once that was answered."""
+    for step, told in (("meet", "channel 507"), ("change", "down_proj, and stays")):
+        before, after = (block_map(step, ENGLISH, found, 507) for found in (False, True))
+        assert told not in before
+        assert told in after
+    assert "channel 507" in block_map("change", ENGLISH, channel=507)
 
 
 def test_a_known_word_has_its_meaning_at_its_first_mention_and_texts_stay_escaped():

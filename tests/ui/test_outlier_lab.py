@@ -20,6 +20,8 @@ from wanda_ui.outliers import ablation, sentence
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin]
 
+WINDOW = 512  # tokens
+
 
 @pytest.fixture(scope="module")
 def lab(page):
@@ -190,7 +192,8 @@ def test_what_cannot_be_ablated_is_answered_in_one_sentence(lab, channels, start
     answered(lab, "ablation", answer)
 
 
-def test_channel_507_ruins_the_model_and_random_channels_do_not(lab, lm):
+def test_channel_507_ruins_the_model_and_random_channels_do_not(lab, lm, monkeypatch):
+    monkeypatch.setattr(ablation, "EVAL_SEQ_LEN", WINDOW)  # the whole model reads it nine times
     section(lab, "ablation")
     write(lab, "ablation-channels", "")
     lab.click("#ablation-take")
@@ -205,9 +208,9 @@ def test_channel_507_ruins_the_model_and_random_channels_do_not(lab, lm):
     lab.wait_for_selector("#ablation-status .wl-progress")
     lab.wait_for_selector("#ablation-table table")
     text = read_text(BUILTIN_EVALUATION)
-    plain = perplexity(lm, text, windows=1).perplexity
+    plain = perplexity(lm, text, seq_len=WINDOW, windows=1).perplexity
     with ablated(lm, Ablation((507,))):
-        ruined = perplexity(lm, text, windows=1).perplexity
+        ruined = perplexity(lm, text, seq_len=WINDOW, windows=1).perplexity
     dots = {t["name"]: t["x"] for t in figure(lab, "ablation-strip") if t["name"]}
     assert dots["untouched"] == [pytest.approx(plain, rel=1e-4)]
     assert dots["chosen channels"] == [pytest.approx(ruined, rel=1e-4)]

@@ -2,7 +2,12 @@
 
 import json
 import os
+import socket
+import tempfile
 import threading
+import time
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -198,3 +203,79 @@ def test_headers_of_any_kind_bring_no_fault(raw, header, value):
     reply = raw.send("GET", "/", headers={header: value})
     assert reply.status < 500, reply
     assert raw.send("GET", "/gradio_api/file=/etc/passwd", headers={header: value}).status < 500
+
+
+@pytest.mark.parametrize(
+    "query", ["session_hash=a&session_hash=b", "session_hash=a&session_hash=", "session_hash=a&%73ession_hash=b"]
+)
+def test_an_address_that_names_a_session_twice_is_refused(raw, query):
+    """The gate would look at the one and Gradio take the other."""
+    reply = raw.send("GET", f"/gradio_api/queue/data?{query}")
+    assert (reply.status, reply.sentence) == (400, "The address names session_hash twice; name it once.")
+
+
+def test_what_a_pages_address_names_twice_is_its_own_affair(raw):
+    """Its scripts put the page's address behind what they ask."""
+    reply = raw.send("POST", "/gradio_api/queue/join?r=wanda&r=magnitude&at=75", b"{}")
+    assert (reply.status, reply.sentence.split(";")[0]) != (400, "The address names r twice")
+    assert reply.status == raw.send("POST", "/gradio_api/queue/join", b"{}").status
+
+
+@pytest.mark.parametrize("query", ["page=x", "page=", "deep_link=x", "lang=en&page=a&page=b"])
+def test_what_gradio_would_make_of_a_pages_address_is_closed(raw, query):
+    reply = raw.send("GET", f"/?{query}")
+    assert reply.status == 404
+    assert is_told(reply)
+
+
+ELSEWHERE = {
+    "origin": {"origin": "http://evil.example:7999"},
+    "no origin": {"origin": "null"},
+    "port": {"origin": "http://127.0.0.1:1"},
+    "said by the browser": {"sec-fetch-site": "cross-site"},
+    "a neighbour": {"sec-fetch-site": "same-site", "origin": "http://other.localhost:1"},
+    "a header of its own": {"origin": "http://evil.example", "x-forwarded-host": "evil.example"},
+}
+
+
+@pytest.mark.parametrize("sent", ELSEWHERE)
+def test_a_web_page_from_elsewhere_can_ask_for_nothing(raw, sent):
+    headers = ELSEWHERE[sent]
+    for method, path in (
+        ("POST", "/gradio_api/queue/join"),
+        ("POST", "/gradio_api/run/look"),
+        ("POST", "/gradio_api/upload"),
+        ("POST", "/gradio_api/cancel"),
+        ("POST", "/wanda/scores"),
+        ("GET", "/wanda/checkpoint/secret/a.zip"),
+        ("GET", "/gradio_api/queue/data?session_hash=a"),
+        ("GET", "/gradio_api/heartbeat/a"),
+    ):
+        reply = raw.send(method, path, "{}" if method == "POST" else None, {**JSON, **headers})
+        assert reply.status == 403, (path, reply)
+        assert "asked for something here" in reply.sentence
+    assert raw.send("GET", "/", headers=headers).status == 200  # a link may lead here
+
+
+def test_this_page_itself_and_programs_may_ask(raw):
+    own = f"http://{raw.address.netloc}"
+    for headers in ({}, {"origin": own}, {"sec-fetch-site": "same-origin", "origin": "https://public.example"}):
+        assert raw.send("POST", "/gradio_api/cancel", "{}", {**JSON, **headers}).status == 400  # and is read
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(raw):
+    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    for _ in range(3):
+        with closing(socket.create_connection((raw.address.hostname, raw.address.port))) as line:
+            line.sendall(
+                f"POST /gradio_api/upload HTTP/1.1\r\nHost: {raw.address.netloc}\r\nContent-Length: 200000\r\n"
+                "Content-Type: multipart/form-data; boundary=edge\r\n\r\n--edge\r\n"
+                'Content-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'.encode()
+                + b"x" * 100_000
+            )
+            time.sleep(0.3)  # the file is begun
+    ends = time.monotonic() + 10
+    while (left := {path for path in folder.rglob("*") if path.is_file()} - before) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not left

@@ -99,7 +99,7 @@ def test_a_run_may_be_dropped_anywhere_and_one_of_another_model_says_so(view):
     said(view, "Run of Other-1B")
     assert view.page.inner_text(".wl-col-0 .wl-col-name").startswith("Wanda")
     view.page.click("#take-other")
-    assert view.calls("open")[-1] == {"model": "org/other"}
+    assert view.calls("open")[-1]["model"] == "org/other"
     assert view.page.url.startswith("https://lab.test/")  # the browser did not open the file itself
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 from leaf_browser import PHONE, grave, levels, opened, wider_than_the_page, writer
+from playwright.sync_api import expect
 from runs import LONG, MADE, SHORT, bare, hostile, line, long, small
 
 from wanda_core.explain.toy_example import two_weights
@@ -142,10 +143,10 @@ def test_the_stored_linears_can_be_looked_at_one_by_one(browser, folder):
             page.select_option("#wl-linear", str(number))
             assert f"{100 * linear['plane']['differ']:.1f}%" in page.inner_text("#scores-finding")
             assert page.is_visible("#told") == ("told" in linear)
-            assert page.locator("#figure-plane .wl-cell").count() == len(linear["plane"]["cells"])
+            expect(page.locator("#figure-plane .wl-cell")).to_have_count(len(linear["plane"]["cells"]))
             for metric in ("score", "size"):
                 bars = len([count for name in ("kept", "removed") for count in linear[metric][name] if count])
-                assert page.locator(f"#figure-by-{metric} .wl-bin").count() == bars
+                expect(page.locator(f"#figure-by-{metric} .wl-bin")).to_have_count(bars)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -273,4 +274,11 @@ def test_a_table_that_was_uploaded_is_read_as_a_table_within_the_pages_limits(vi
     bomb = brought("bomb.txt.gz", gzip.compress(b"sand " * 2**22))
     assert bomb == {**bomb, "problem": "bomb.txt.gz unpacks to more than the 8 MB that are read; give a part of it"}
     assert "is not the JSON that its name says" in brought("prose.jsonl", b"The river")["problem"]
+    for name in ("a.parquet", "a.parquet.gz"):  # which a public server never opens
+        view.context.page.settings = replace(view.settings, public=True)
+        try:
+            assert "A public server reads no Parquet" in brought(name, b"PAR1")["problem"]
+        finally:
+            view.context.page.settings = replace(view.settings, public=False)
+        assert "A public server" not in brought(name, b"PAR1")["problem"]
     assert len(state.texts._texts) == kept

@@ -128,6 +128,7 @@ def test_a_pattern_that_is_none_is_said_and_one_that_goes_too(page):
     page.keyboard.press("PageDown")
     assert "1:8 has one place on the curve" in page.inner_text("#status")
     assert column(page, 0)[0] == "Wanda 78%"
+    expect(page.locator(".wl-col-0")).to_contain_text("78.0% zeros")  # pruned when the key rests
     settled(page, "Wanda 78%")
 
 

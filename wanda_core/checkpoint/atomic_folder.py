@@ -82,7 +82,7 @@ def replacement(target: Path) -> Iterator[Path]:
     If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier, killed
     attempt wrote is removed first. Raises OSError, and StorageError as `checked_target` does.
     """
-    _sweep(target)
+    sweep(target)
     above = make_parents(target.parent)
     fresh = _beside(target, "tmp")
     try:
@@ -205,7 +205,7 @@ def _swap(first: Path, second: Path) -> bool:
 def _two_renames(fresh: Path, target: Path) -> Path:
     """Move the old folder aside and the new one in, where names cannot be exchanged; undo it if the second move fails.
 
-    A kill between the two leaves the old one whole under its hidden name; `_sweep` puts it back. -> that name.
+    A kill between the two leaves the old one whole under its hidden name; `sweep` puts it back. -> that name.
     """
     kept = _beside(target, "old")
     os.rename(target, kept)
@@ -218,7 +218,7 @@ def _two_renames(fresh: Path, target: Path) -> Path:
     return kept
 
 
-def _sweep(target: Path) -> None:
+def sweep(target: Path) -> None:
     """Remove what killed processes wrote beside the target, and nothing else that may lie there under such a name."""
     if not target.parent.is_dir():
         return

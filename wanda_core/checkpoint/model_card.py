@@ -63,6 +63,10 @@ def card(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+ARRANGED = [
+    "Neurons of the MLPs, and values within attention heads where they can be told apart, came into another order",
+    "first, their biases with them: the same function, with neighbours that the pattern costs least.",
+]
 BOUGHT_BY_ZEROS = [
     "Zeros do not make a dense file smaller, and they do not speed up a dense matrix product: the zeros of this",
     "checkpoint leave it as large and as fast as it was without them.",
@@ -112,6 +116,7 @@ def _what_is_zero(record: dict[str, Any]) -> list[str]:
     return [
         f"{record['sparsity']:.2%} of the {record['prunable_weights']:,} weights in the decoder blocks' linear layers",
         "are zero. Embeddings, norms, biases and the output head are those of the base model.",
+        *(ARRANGED if recipe.get("arrange") else []),
         *([f"Beside the zeros, {UPDATES[recipe['update']]}."] if recipe.get("update") in UPDATES else []),
     ]
 

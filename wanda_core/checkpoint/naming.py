@@ -2,7 +2,7 @@
 
 import re
 
-from wanda_core.presets import PRESETS, preset
+from wanda_core.presets import RECIPES, preset
 from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.spec import ShrinkSpec
 
@@ -28,9 +28,9 @@ def plain(text: str) -> str:
 
 def _recipe(spec: PruneSpec) -> str:
     amount = spec.pattern.replace(":", "-") if spec.n_of_m else f"{100 * spec.target:.4g}"
-    whole = next((name for name in PRESETS if name != PAPER and _is(name, spec)), None)
+    whole = next((name for name in RECIPES if name != PAPER and _is(name, spec)), None)
     if whole is not None:
-        return f"{whole}-{amount}"
+        return f"{whole}-{amount}{'-arranged' * spec.arrange}"
     parts = [spec.method, amount]
     if spec.n_of_m is None and spec.group != spec.definition.groups[0]:
         parts.append(str(spec.group).replace(":", "-"))
@@ -38,6 +38,8 @@ def _recipe(spec: PruneSpec) -> str:
         parts.append(spec.allocation if isinstance(spec.allocation, str) else "by-block")
     if spec.update != spec.definition.default_update:
         parts.append(str(spec.update))
+    if spec.arrange:
+        parts.append("arranged")
     return "-".join(parts)
 
 
@@ -51,4 +53,4 @@ def _smaller(spec: ShrinkSpec) -> str:
 def _is(name: str, spec: PruneSpec) -> bool:
     """Whether a recipe is a preset, but for the amount."""
     amount = {"pattern": spec.pattern} if spec.n_of_m else {"sparsity": spec.target}
-    return preset(name, **amount) == spec
+    return preset(name, **amount, arrange=spec.arrange) == spec

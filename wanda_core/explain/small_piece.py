@@ -24,7 +24,6 @@ from wanda_core.text.windows import Calibration
 
 ROWS, COLUMNS, BUDGET = 4, 8, 4  # of a piece; weights to remove in each row
 LOUDEST = 3  # of its columns; the others are drawn, so that the quiet ones are there too
-WINDOWS = 4  # of the calibration text, all of whose tokens are read up to the linear
 DIGITS = 4  # of a weight, so that a hand can be checked by hand
 DRAWN = 200  # sets of rows and columns among which the piece is chosen
 SCORE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -39,7 +38,8 @@ class Piece:
     """A piece of one linear.
 
     rows, columns: their indices; W: (R, C) float32 weights, rounded to DIGITS; gram: (C, C) float64, XᵀX of these
-    inputs over `tokens` tokens; budget: how many weights of each row are to go.
+    inputs in a window of `seq_len` tokens, the mean of `windows`: on the scale of a profile's norms; budget: how many
+    weights of each row are to go.
     """
 
     linear: str
@@ -47,7 +47,8 @@ class Piece:
     columns: tuple[int, ...]
     W: Tensor
     gram: Tensor
-    tokens: int
+    windows: int
+    seq_len: int
     budget: int = BUDGET
 
 
@@ -80,7 +81,7 @@ def best_mask(piece: Piece) -> Tensor:
 
 
 def output_error(piece: Piece, removed: Tensor) -> Tensor:
-    """How much each row's output changes over all tokens, ‖X_R w_R‖₂. removed: (R, C) bool -> (R,) float64."""
+    """How much each row's output changes in a window, ‖X_R w_R‖₂. removed: (R, C) bool -> (R,) float64."""
     gone = piece.W.double() * removed
     return ((gone @ piece.gram) * gone).sum(dim=1).clamp_min(0).sqrt()
 
@@ -103,14 +104,14 @@ def piece_steps(lm: LanguageModel, linear: Linear, calibration: Calibration, see
         raise InputError(
             f"{linear.name} has {rows} × {columns} weights, and a piece has {ROWS} × {COLUMNS}; choose a larger one"
         )
-    ids = calibration.ids[:WINDOWS].to(lm.device)
+    ids = calibration.ids.to(lm.device)
     gram = torch.zeros(columns, columns, dtype=torch.float64)
     with experts.apart(lm.model):
         for window in range(len(ids)):
             yield Progress("profile", window, len(ids), "windows")
             gram += _products(lm, linear, ids[window : window + 1])
     yield Progress("profile", len(ids), len(ids), "windows")
-    return _chosen(linear, gram, ids.numel(), seed)
+    return _chosen(linear, gram / len(ids), ids, seed)
 
 
 def _products(lm: LanguageModel, linear: Linear, ids: Tensor) -> Tensor:
@@ -132,7 +133,7 @@ def _products(lm: LanguageModel, linear: Linear, ids: Tensor) -> Tensor:
     return x.T @ x
 
 
-def _chosen(linear: Linear, gram: Tensor, tokens: int, seed: int) -> Piece:
+def _chosen(linear: Linear, gram: Tensor, ids: Tensor, seed: int) -> Piece:
     """Draw pieces and take the one in which the three masks differ most."""
     generator = torch.Generator().manual_seed(seed)
     W = linear.weight.float().cpu()
@@ -144,7 +145,7 @@ def _chosen(linear: Linear, gram: Tensor, tokens: int, seed: int) -> Piece:
         rows = torch.randperm(len(W), generator=generator)[:ROWS]
         small = torch.round(W[rows][:, columns], decimals=DIGITS)
         piece = Piece(
-            linear.name, tuple(rows.tolist()), tuple(columns.tolist()), small, gram[columns][:, columns], tokens
+            linear.name, tuple(rows.tolist()), tuple(columns.tolist()), small, gram[columns][:, columns], *ids.shape
         )
         size, wanda = (max(total_error(piece, mask_by(piece, method)), 1e-30) for method in METHODS)
         parting = min(size / wanda, wanda / max(total_error(piece, best_mask(piece)), 1e-30))

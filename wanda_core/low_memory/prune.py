@@ -24,6 +24,7 @@ from wanda_core.checkpoint.carried import carried_bytes
 from wanda_core.checkpoint.save import check_free, check_target
 from wanda_core.checkpoint.tensor_file import NAMES
 from wanda_core.checkpoint.weights import Written
+from wanda_core.errors import InputError
 from wanda_core.low_memory.job import Say, about_job, begin, finish_folder
 from wanda_core.low_memory.model_on_disk import LanguageModelOnDisk, shard_name
 from wanda_core.low_memory.resume import RunState
@@ -70,6 +71,11 @@ def prune_steps(
     as of `save`.
     -> the variant without its weights, which are in the folder. Raises StorageError when that cannot be written.
     """
+    if spec.arrange:
+        raise InputError(
+            "arrange compares models as wholes, and low memory has one block of them at a time; leave arrange out, or "
+            "prune in memory"
+        )
     target = check_target(folder, lm.folder)
     calibration = (calibration or calibrate(lm)) if needs_text(spec, profile) else None
     lm = replace(lm, saved_in=dtype)

@@ -223,6 +223,7 @@ def open_run(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
     unless the input or the model is at fault. Raises StorageError while another process writes the same target.
     """
     folder = target.with_name(f".{target.name}.unfinished")
+    atomic_folder.sweep(target)
     above = make_parents(folder.parent)
     _own(folder, target)
     _take(folder, target)

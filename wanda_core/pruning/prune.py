@@ -17,6 +17,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.allocation import allotted
+from wanda_core.pruning.arrangement import arranged_steps
 from wanda_core.pruning.linear_pruner import LinearPruner, require_finite
 from wanda_core.pruning.sensitivity import sensitivity_steps
 from wanda_core.pruning.variant import LinearReport, PruneReport, Variant, twin
@@ -56,8 +57,7 @@ def prune_steps(
     that is pruned, over the same weights.
     """
     started = time.perf_counter()
-    pruned = make_twin(lm)
-    check_pattern(pruned.all_linears, spec)
+    check_pattern(lm.all_linears, spec)
     if profile is not None:
         check_matches(profile, lm)
     if needs_text(spec, profile):
@@ -67,6 +67,9 @@ def prune_steps(
         calibration = None
     if calibration is not None and spec.needs_profile:
         profile = yield from complete_profile_steps(lm, spec, calibration, profile, make_twin)
+    if spec.arrange:
+        lm, profile = yield from arranged_steps(lm, spec, profile if spec.needs_calibration else None)
+    pruned = make_twin(lm)
     allotment = allotted(spec, lm.walk("read"), profile)
     pruner = LinearPruner(spec, allotment.sparsities, reports)
     with experts.apart(pruned.model), experts.apart(lm.model):

@@ -3,12 +3,13 @@
 What is asked was not shown in any step: other rows, columns, blocks and channels. The figures are rounded as they are
 shown, and an item is asked only where the rounded figures and the exact ones give the same answer, with room between.
 Of each kind the answer is chosen first, evenly, and then an item that has it is looked for: whoever always says the
-same is right no more often than chance.
+same is right no more often than chance. Where the model has such items, what the lesson is about decides: the largest
+weights alone, equal shares of a budget, or one of two figures that belong together do not lead to the answer.
 """
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,13 +19,18 @@ from torch import Tensor
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear
 from wanda_core.outliers.analysis import Analysis
+from wanda_core.outliers.features import LAYER_SHARE, POSITION_SHARE, feature_of
 from wanda_core.outliers.massive import MASSIVE_MAGNITUDE, MASSIVE_RATIO
 
 DIGITS = 3  # of a figure
 ROOM = 1.15  # how far apart two figures are at least that are to be compared
 TRIES = 400  # at an item with a certain answer, before any answer will do
+MASSIVE_ANSWERS = ("yes", "near", "small", "both")
+KIND_ANSWERS = ("neither", "feature", "massive", "two")  # by whether it is massive, then whether it is a feature
 PAIRS = ("12", "13", "14", "23", "24", "34")  # of a row of four weights, by their places
 MOST_OPTIONS = 4  # of an item
+MOST_LOUD = 6  # channels of a block, from the largest on, that are asked about more often than others
+ROW_KEEPS = 2  # weights of a row of four, were the budget its own
 BEFORE = {"self_attn.q_proj": "input_layernorm", "mlp.up_proj": "post_attention_layernorm"}  # what a linear reads
 
 
@@ -48,6 +54,7 @@ class Source:
     gains: list[tuple[Linear, Tensor]]
     analysis: Analysis
     rng: random.Random
+    telling: bool = True  # whether items are looked for in which a wrong way leads elsewhere
 
     def linear(self, columns: int = 2, rows: int = 1) -> Linear:
         """Draw a linear with at least so many columns and rows; any where none has."""
@@ -62,15 +69,15 @@ class Source:
 def draw(lm: LanguageModel, analysis: Analysis, seed: int) -> list[Item]:
     """Draw six items, one of each kind. The same seed draws the same ones."""
     source = Source(lm.all_linears, gains_of(lm), analysis, random.Random(seed))
-    return [_with_any_answer(kind, source) for kind in KINDS]
+    wanted = [source.rng.choice(kind.answers) for kind in KINDS]
+    return [_with_answer(kind, answer, source) for kind, answer in zip(KINDS, wanted, strict=True)]
 
 
-def _with_any_answer(kind: "Kind", source: Source) -> Item:
-    """Draw an item, with an answer that is chosen first where the model has such a one."""
-    wanted = source.rng.choice(kind.answers)
+def _with_answer(kind: "Kind", wanted: str, source: Source) -> Item:
+    """Draw an item with an answer, where the model has such a one."""
     last: Item | None = None
     for attempt in range(10 * TRIES):
-        item = kind.make(source)
+        item = kind.make(replace(source, telling=attempt < TRIES))
         if item is None:
             continue
         last = item
@@ -116,10 +123,12 @@ def _pair(source: Source) -> Item | None:
     if not (apart(sizes) and apart(products)):
         return None
     answer, by_size = _two_largest(products), _two_largest(sizes)
+    if source.telling and answer == by_size:
+        return None
     others = [pair for pair in PAIRS if pair not in (answer, by_size)]
     few = [answer, *([by_size] if by_size != answer else [])]
     options = sorted([*few, *rng.sample(others, MOST_OPTIONS - len(few))])
-    return Item("pair", "matrix", {"w": w, "x": x}, tuple(options), answer)
+    return Item("pair", "two", {"w": w, "x": x}, tuple(options), answer)
 
 
 def _two_largest(values: list[float]) -> str:
@@ -139,32 +148,82 @@ def _budget(source: Source) -> Item | None:
     if not (ordered[5] > 0 and ordered[6] >= ROOM * ordered[5]):
         return None
     kept = sum(value > ordered[5] for value in scores[1])
+    if source.telling and kept == ROW_KEEPS:
+        return None
     return Item("budget", "matrix", {"scores": scores}, ("0", "1", "2", "3", "4"), str(kept))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a channel reaches in the output of a block. value: its largest |x|; median: of the block; times: of it.
+    As they are shown, and told apart from both bounds of a massive activation."""
+
+    block: int
+    channel: int
+    value: float
+    median: float
+
+    @property
+    def times(self) -> float:
+        """How many times the median the value is."""
+        return self.value / self.median
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What of it is shown."""
+        return {"block": self.block, "channel": self.channel, "value": self.value, "median": self.median}
+
+
+def _reach(source: Source, loud: float) -> Reach | None:
+    """Draw a channel; most are small, so with probability `loud` one of the block's largest."""
+    analysis, rng = source.analysis, source.rng
+    block = rng.randrange(len(analysis.median))
+    reached = analysis.channel_max[block]
+    few = reached.topk(min(MOST_LOUD, len(reached))).indices.tolist()
+    channel = rng.choice(few) if rng.random() < loud else rng.randrange(len(reached))
+    value, median = shown(float(reached[channel])), shown(float(analysis.median[block]))
+    if not (median and apart([value, MASSIVE_MAGNITUDE]) and apart([value / median, MASSIVE_RATIO])):
+        return None
+    return Reach(block, channel, value, median)
 
 
 def _massive(source: Source) -> Item | None:
     """A channel and the median of its block: is that a massive activation?"""
-    analysis, rng = source.analysis, source.rng
-    block = rng.randrange(len(analysis.median))
-    reached, median = analysis.channel_max[block], float(analysis.median[block])
-    # Most channels are small: every second item is one of the block's largest.
-    loud = rng.random() < 0.5
-    channel = int(reached.topk(min(4, len(reached))).indices[rng.randrange(min(4, len(reached)))]) if loud else -1
-    channel = rng.randrange(len(reached)) if channel < 0 else channel
-    value, middle = shown(float(reached[channel])), shown(median)
-    times = value / middle if middle else 0.0
-    if not (middle and apart([value, MASSIVE_MAGNITUDE]) and apart([times, MASSIVE_RATIO])):
+    reach = _reach(source, 0.5)
+    if reach is None:
         return None
-    large, far = value > MASSIVE_MAGNITUDE, times >= MASSIVE_RATIO
+    large, far = reach.value > MASSIVE_MAGNITUDE, reach.times >= MASSIVE_RATIO
     answer = "yes" if large and far else "near" if large else "small" if far else "both"
-    figures = {"block": block, "channel": channel, "value": value, "median": middle}
-    return Item("massive", "meet", figures, ("yes", "near", "small", "both"), answer)
+    return Item("massive", "meet", reach.figures, MASSIVE_ANSWERS, answer)
+
+
+def _channel(source: Source) -> Item | None:
+    """A channel by both definitions: has it a massive activation, is it an outlier feature, both or neither? Every
+    second time, and where features were not measured, by the former alone."""
+    counts, rng = source.analysis.features, source.rng
+    if counts is None or rng.random() < 0.5:
+        return _massive(source)
+    reach = _reach(source, 0.75)
+    feature = None if reach is None else feature_of(counts, rng.choice(counts.kinds), reach.channel)
+    if reach is None or feature is None:
+        return None
+    layers, positions = (shown(100 * share) for share in (feature.layer_share, feature.position_share))
+    shares = [(layers, 100 * LAYER_SHARE), (positions, 100 * POSITION_SHARE)]
+    if any(ROOM * least > share > least / ROOM for share, least in shares):
+        return None
+    massive = reach.value > MASSIVE_MAGNITUDE and reach.times >= MASSIVE_RATIO
+    often = all(share >= least for share, least in shares)
+    figures = reach.figures | {"layers": layers, "positions": positions}
+    return Item("kind", "masks", figures, KIND_ANSWERS, KIND_ANSWERS[2 * massive + often])
 
 
 def _loud(source: Source) -> Item | None:
-    """Two columns behind a normalisation, by the size that arrives there and the gain: which one is louder?"""
+    """Two columns behind a normalisation, by the size that arrives there and the gain: which one is louder?
+
+    A model without such a normalisation is asked for another weight's fate.
+    """
     if not source.gains:
-        return None
+        return _fate(source)
     linear, gain = source.rng.choice(source.gains)
     i, j = source.rng.sample(range(linear.shape[1]), 2)
     norms = source.norms(linear)
@@ -173,6 +232,8 @@ def _loud(source: Source) -> Item | None:
     factor = [shown(abs(float(gain[column]))) for column in (i, j)]
     size = [shown(float(norms[column]) / abs(float(gain[column]))) for column in (i, j)]
     products = [a * b for a, b in zip(size, factor, strict=True)]
+    if source.telling and (size[0] > size[1]) == (factor[0] > factor[1]):
+        return None
     if not (apart(products) and apart(size)) or int(norms[j] > norms[i]) != int(products[1] > products[0]):
         return None
     return Item("loud", "masks", {"size": size, "gain": factor}, ("1", "2"), str(1 + int(products[1] > products[0])))
@@ -219,15 +280,6 @@ def _fate(source: Source) -> Item | None:
     return Item("fate", "masks", figures, ("both", "wanda", "magnitude", "none"), answer)
 
 
-def _second(make: Callable[[Source], Item | None], otherwise: Callable[[Source], Item | None]) -> Any:
-    """Make a kind of item where the model has one, else another kind."""
-
-    def either(source: Source) -> Item | None:
-        return make(source) if source.gains else otherwise(source)
-
-    return either
-
-
 @dataclass(frozen=True)
 class Kind:
     """How a kind of item is made, None for a draw that does not do; answers: from which one is chosen first."""
@@ -239,8 +291,8 @@ class Kind:
 KINDS = (
     Kind(_two, ("1_right", "1_wrong", "2_right", "2_wrong")),
     Kind(_pair, PAIRS),
-    Kind(_massive, ("yes", "near", "small", "both")),
-    Kind(_budget, ("0", "1", "2", "3", "4")),
-    Kind(_second(_loud, _fate), ("1", "2")),
-    Kind(_fate, ("both", "wanda", "magnitude", "none")),
+    Kind(_channel, (*MASSIVE_ANSWERS, *KIND_ANSWERS)),
+    Kind(_budget, ("0", "1", "3", "4")),
+    Kind(_loud, ("1", "2")),
+    Kind(_fate, ("both", "wanda", "wanda", "magnitude", "magnitude", "none")),  # mostly where the two part
 )

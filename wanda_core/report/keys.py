@@ -7,7 +7,7 @@ from typing import Any
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError, shortened
 from wanda_core.methods import METHODS
-from wanda_core.presets import PRESETS, preset
+from wanda_core.presets import RECIPES, preset
 from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES, PruneSpec, parse_pattern
 from wanda_core.shrinking.spec import SCORES, ShrinkSpec
 
@@ -21,7 +21,7 @@ GROUPS = dict.fromkeys(group for method in METHODS.values() if len(method.groups
 SHRINKS = ("neurons", "heads", "blocks")  # what goes for good and is not set to zero: a share of these
 ZEROS = ("30", "50", "2:4", "4:8")  # which may follow on a smaller model, by Wanda: a percent or a pattern
 CHOICES: dict[str, tuple[str, ...]] = {
-    "method": (*METHODS, *PRESETS),
+    "method": (*METHODS, *RECIPES),
     "order": (OWN, *ORDERS),
     "group": (OWN, *GROUPS),
     "allocation": (OWN, *ALLOCATIONS),
@@ -49,7 +49,7 @@ def chosen(
     given["pattern"] = pattern
     if pattern == "unstructured":
         given["sparsity"] = sparsity
-    if method in PRESETS:
+    if method in RECIPES:
         return preset(method, **given)
     known = METHODS.get(method)
     if "order" not in given and known is not None:

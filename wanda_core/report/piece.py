@@ -32,14 +32,15 @@ Json = dict[str, Any]
 
 
 def told(piece: Piece) -> Json:
-    """Turn a piece into plain values: linear, rows, columns, w (R, C), gram (C, C), tokens, budget."""
+    """Turn a piece into plain values: linear, rows, columns, w (R, C), gram (C, C), windows, seq_len, budget."""
     return {
         "linear": piece.linear,
         "rows": list(piece.rows),
         "columns": list(piece.columns),
         "w": [[round(value, 4) for value in row] for row in piece.W.tolist()],
         "gram": [[float(f"{value:.{DIGITS}g}") for value in row] for row in piece.gram.tolist()],
-        "tokens": piece.tokens,
+        "windows": piece.windows,
+        "seq_len": piece.seq_len,
         "budget": piece.budget,
     }
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
-from wanda_core.presets import PRESETS, preset
+from wanda_core.presets import RECIPES, preset
 from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.shrinking.spec import ShrinkSpec
 
 PROGRAM = "wanda-lab"
-CHOSEN = ("order", "group", "allocation", "update")  # fields of a recipe that an option has each
+CHOSEN = ("order", "group", "allocation", "update", "arrange")  # fields of a recipe that an option has each
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _said(spec: PruneSpec) -> dict[str, Any] | None:
 
     -> None where the solver is neither the default one nor a preset's. The seed is left out.
     """
-    for name in (None, *PRESETS):
+    for name in (None, *RECIPES):
         make: Callable[..., PruneSpec] = PruneSpec if name is None else partial(preset, name)
         given = {"method": spec.method, **_amount(spec)}
         try:
@@ -165,8 +165,10 @@ def _draw(recipe: Repeat) -> dict[str, int]:
 
 
 def _option(name: str, value: Any) -> list[str]:
-    """Write an option; a value that looks like one stands behind an equals sign."""
+    """Write an option; a value that looks like one stands behind an equals sign, and what is true needs none."""
     option, written = f"--{name.replace('_', '-')}", str(value)
+    if value is True:
+        return [option]
     return [f"{option}={written}"] if written.startswith("-") else [option, written]
 
 

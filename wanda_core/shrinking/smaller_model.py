@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError, first_line, shortened
@@ -59,6 +58,8 @@ def empty_model(lm: LanguageModel, settings: Mapping[str, Any]) -> nn.Module:
 
     Raises ModelError where there is no such model.
     """
+    from accelerate import init_empty_weights  # pruning alone does without
+
     config = configured(lm, settings)
     with init_empty_weights(include_buffers=False):
         model = skeleton(config, lm.name, len(lm.model.state_dict()), dtype=lm.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from wanda_core.errors import InputError, first_line, shortened
 from wanda_core.text.chats import Document, chat_of
@@ -19,6 +19,7 @@ MAX_DOCUMENTS = 20_000  # of a table or a data set that has no protocol of its o
 LOOKED_AT = 100  # rows by which a column is chosen
 UNPACKED = 8  # times the text that is taken from it, a table may be
 SEPARATORS = ",;\t|"
+MOST_COLUMNS, MOST_HEAD = 1000, 2**16  # of a CSV file, and characters of the line that names them
 NUMBER = re.compile(r"\s*[-+]?[\d.,]+\s*")
 
 
@@ -159,11 +160,16 @@ def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[
     """Read a CSV file, whatever of SEPARATORS its first line has most of, or a TSV file."""
     import pandas  # takes a second, and only this needs it
 
-    head = cast(io.BufferedReader, text.buffer).peek(2**16).split(b"\n", 1)[0]
-    separator = "\t" if kind == ".tsv" else max(SEPARATORS, key=lambda mark: head.count(mark.encode()))
+    head = text.readline(MOST_HEAD)
+    separator = "\t" if kind == ".tsv" else max(SEPARATORS, key=head.count)
+    if len(head) >= MOST_HEAD or head.count(separator) >= MOST_COLUMNS:  # pandas takes minutes for a million
+        raise InputError(
+            f"{name} names {MOST_COLUMNS:,} columns or more in its first line, or has {MOST_HEAD // 1024} KB there; "
+            "give a table of fewer columns"
+        )
     try:
         frames = pandas.read_csv(
-            text,
+            cast(IO[str], _After(head, text)),
             sep=separator,
             dtype=str,
             keep_default_na=False,
@@ -179,6 +185,23 @@ def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[
         return
     except pandas.errors.ParserError as error:
         raise _no_table(name, first_line(error)) from error
+
+
+class _After:
+    """A text, of which a part was read before. Pandas asks for no more of a file."""
+
+    def __init__(self, read: str, rest: io.TextIOWrapper) -> None:
+        self._read, self._rest = read, rest
+
+    def read(self, size: int = -1) -> str:
+        """Return the next characters, what was read before first."""
+        part = self._read if size < 0 else self._read[:size]
+        self._read = self._read[len(part) :]
+        return part if part and size >= 0 else part + self._rest.read(size)
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self.read(2**16):
+            yield line
 
 
 def _no_table(name: str, reason: str) -> InputError:

@@ -101,6 +101,7 @@ def draw_from_documents(
     check_whole("seed", seed, 0, MAX_SEED)
     rng = random.Random(seed)
     too_short: set[int] = set()  # so that the search ends where no document is long enough
+    known: dict[int, list[int]] = {}  # a long one may be drawn for every window
     windows: list[list[int]] = []
     n_tokens = 0
     while len(windows) < samples:
@@ -112,9 +113,12 @@ def draw_from_documents(
         index = rng.randint(0, len(documents) - 1)
         if index in too_short:
             continue
-        tokens = tokens_of(lm, documents[index])
+        if index not in known:
+            known[index] = tokens_of(lm, documents[index])
+        tokens = known[index]
         if len(tokens) <= seq_len:
             too_short.add(index)
+            del known[index]
             continue
         start = rng.randint(0, len(tokens) - seq_len - 1)
         windows.append(tokens[start : start + seq_len])

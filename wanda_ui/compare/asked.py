@@ -30,7 +30,7 @@ NAMES = ("method", "pattern", "order", "group", "allocation", "update")
 class Column:
     """A recipe as the view shows it.
 
-    id: of its column; key: the view's name for it; at: percent removed, as sent; method: of METHODS, PRESETS or
+    id: of its column; key: the view's name for it; at: percent removed, as sent; method: of METHODS, RECIPES or
     SHRINKS; smaller_at: of the last, makes the recipe of another percent.
     """
 

@@ -12,6 +12,7 @@ import gradio as gr
 from wanda_core.errors import GatedError, InputError, WandaError
 from wanda_core.progress import Progress
 from wanda_core.text.documents import read_documents
+from wanda_core.text.opening import kind_of
 from wanda_ui.away import wiring
 from wanda_ui.compare import asked, looking, messages
 from wanda_ui.compare.asked import Column, Looked
@@ -219,7 +220,10 @@ class View:
             data = asked.data_of(event)
             path, name = data.get("path"), data.get("name")
             check_uploaded(say("view.calibration"), path, self.view.GRADIO_CACHE, self.settings)
-            text = read_documents(Path(os.path.realpath(str(path))), most=self.settings.upload_bytes)
+            real = Path(os.path.realpath(str(path)))
+            if self.settings.public and kind_of(real) == ".parquet":
+                raise RefusedError(400, "parquet")  # its pages unpack to what they say only when they are read
+            text = read_documents(real, most=self.settings.upload_bytes)
             told = {"digest": self.context.state.texts.put(text), "name": str(name)[:100]}
         except RefusedError as error:
             told = {"problem": error.words(say)}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 from anyio import CapacityLimiter, to_thread
 from starlette.formparsers import MultiPartException
@@ -21,7 +21,7 @@ from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
-from wanda_ui.gate.origin import check_from_here
+from wanda_ui.gate.origin import check_from_here, check_same_site
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
@@ -39,13 +39,14 @@ DOWNLOAD = re.compile(rf"/wanda/([a-z]{{1,40}})/({NAME})/([^/]{{1,200}})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
 ENDPOINTS, ASSISTANTS = "/gradio_api/info", "/mcp"  # of the tools: their list, and the Model Context Protocol
 CALL = "tools/call"  # the message by which an assistant runs a tool
-MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 8_000  # characters; a file system takes names of 255 bytes
+MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 16_000  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
 QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
 DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
+READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
 DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
 
@@ -104,6 +105,8 @@ class Gate:
         """Check a request by its method and path, and let it through."""
         method, path = request.scope["method"], request.scope["path"]
         _check_address(request)
+        if method not in ("GET", "HEAD") or path.startswith(("/gradio_api", "/wanda")):
+            check_same_site(request.headers, request.page.settings.trusted_header is not None)
         if method in ("GET", "HEAD") and READ.fullmatch(path):
             await self._read(request)
         elif method in ("GET", "HEAD") and _is_download(request):
@@ -144,6 +147,8 @@ class Gate:
                 return
         send = request.send
         if path in ("", "/"):
+            if "page" in query or "deep_link" in query:  # of Gradio's, which this page has none of
+                raise RefusedError(404, "path", path=quoted(f"/?{'page' if 'page' in query else 'deep_link'}"))
             send = with_cookie(send, request.headers, request.scope["scheme"])
         await self.app(request.scope, request.receive, send)
 
@@ -172,6 +177,7 @@ class Gate:
         if unread is not None and unread.qsize() > MOST_UNREAD:
             raise RefusedError(429, "unread", most=MOST_UNREAD)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
+        self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
         busy = request.say("gate.busy", most=MOST_EVENTS)
         send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
@@ -248,6 +254,8 @@ class Gate:
             except TimeoutError:
                 stalled = True
                 raise MultiPartException("it does not go on") from None  # as below
+            if message["type"] == "http.disconnect":
+                raise MultiPartException("it broke off")  # as below
             size += len(message.get("body", b""))
             if size > most + FORM_BYTES:
                 raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
@@ -302,7 +310,8 @@ class _Request:
         kept = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
         self.scope = {**scope, "headers": kept}
         query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
-        self.query = {name: values[0] for name, values in parse_qs(query).items()}
+        self.asked = parse_qsl(query, keep_blank_values=True)
+        self.query = dict(self.asked)
 
     @property
     def page(self) -> GuardedPage:
@@ -347,6 +356,10 @@ def _check_address(request: _Request) -> None:
         raise RefusedError(404, "path", path=quoted(path))
     if len(request.scope["query_string"]) > MOST_QUERY:
         raise RefusedError(414, "query", most=MOST_QUERY)
+    if path.startswith("/gradio_api"):  # every request of the page has the page's own address behind it too
+        for read in READ_OF_ADDRESS:
+            if sum(name == read for name, _ in request.asked) > 1:  # of two, who takes which?
+                raise RefusedError(400, "query_twice", name=read)
     for name in (b"host", b"x-forwarded-host"):
         if not HOST.fullmatch(request.headers.get(name, b"")):
             raise RefusedError(400, "host", name=name.decode())
@@ -358,6 +371,11 @@ def _event_of(page: GuardedPage, number: object) -> Any:
     if event is None or event.fn is None:
         raise RefusedError(400, "event", value=quoted(number))
     return event
+
+
+def _is_open(page: GuardedPage, session: str) -> bool:
+    """Whether Gradio holds anything for a session."""
+    return session in page._queue.pending_messages_per_session or session in page.state_holder.session_data
 
 
 def _again(raw: bytes, receive: body.Receive) -> body.Receive:

@@ -1,10 +1,12 @@
-"""Who asks for a tool: a program of this machine, and never a web page from elsewhere that a browser here has open.
+"""Who asks: this page or a program, and never a web page from elsewhere that a browser here has open.
 
 Such a page can send requests to this machine, which its browser marks with the page's own origin, and it can have its
-own name lead here, which then stands in the header Host. Both are refused; a program sends no origin.
+own name lead here, which then stands in the header Host. Tools refuse both; everything else refuses the former, since a
+proxy may stand in front of the page and give it any name. A program sends no origin.
 """
 
 import re
+from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -26,6 +28,25 @@ def check_from_here(headers: dict[bytes, bytes], own_name: str | None) -> None:
         origin = headers[b"origin"].decode("latin-1").lower()
         if _host_of(origin) != host:
             raise RefusedError(403, "origin_elsewhere", origin=quoted(origin[:MOST_SHOWN]))
+
+
+def check_same_site(headers: Mapping[bytes, bytes], behind_proxy: bool) -> None:
+    """Raise RefusedError for a request that a web page of another origin sends.
+
+    A browser says so itself in Sec-Fetch-Site, which no page can write; where it does not (at an address without TLS),
+    the page's origin has to be the host that is asked. headers: lower case; behind_proxy: whether the owner has said
+    that a proxy writes headers here, so that X-Forwarded-Host counts too, which a page could write.
+    """
+    site = headers.get(b"sec-fetch-site", b"").decode("latin-1").lower()
+    if site in ("same-origin", "none"):
+        return
+    origin = headers.get(b"origin", b"").decode("latin-1").lower()
+    if not site:
+        names = (b"host", b"x-forwarded-host") if behind_proxy else (b"host",)
+        hosts = {headers.get(name, b"").decode("latin-1").lower() for name in names} - {""}
+        if not origin or _host_of(origin) in hosts:
+            return
+    raise RefusedError(403, "other_site", origin=quoted(origin[:MOST_SHOWN] or site[:MOST_SHOWN]))
 
 
 def _is_this_machines(host: str, own_name: str | None) -> bool:

@@ -99,7 +99,9 @@ def check_number(control: Any, value: object, low: float, high: float, whole: bo
 
 
 def _textbox(box: Any, value: object, settings: Settings) -> None:
-    check_text(box, value, min(box.max_length or settings.prompt_characters, settings.prompt_characters))
+    typed = min(box.max_length or settings.prompt_characters, settings.prompt_characters)
+    own = box.visible == "hidden"  # the page itself keeps something there
+    check_text(box, value, box.max_length if own else typed)
 
 
 def _slider(slider: Any, value: object, settings: Settings) -> None:

@@ -1,7 +1,8 @@
 """Whose a session is, and an uploaded file: the browser's that began it. Who knows its name alone is a stranger.
 
 A cookie of random characters tells browsers apart. It names nobody, and goes when the browser is closed. Who keeps
-none, such as a program or a page in another site's frame, has what was begun without one.
+none, such as a program or a page in another site's frame, has what was begun without one. Tabs that are opened at once,
+before the browser has a cookie, are given one each under names of their own, so that none takes another's place.
 """
 
 import hashlib
@@ -14,39 +15,61 @@ from typing import Any
 
 from wanda_ui.gate.refusal import RefusedError
 
-COOKIE = "wanda_visitor"
-SENT = re.compile(rf"(?:^|;)\s*{COOKIE}=([\w-]{{20,100}})\s*(?:;|$)".encode())
-MOST_SESSIONS = 10_000  # remembered, the latest; Gradio keeps 64
-MOST_FILES = 10_000  # uploads that are remembered, the latest; they are kept for an hour
+COOKIE = "wanda_visitor"  # the beginning of its name
+SENT = re.compile(rf"(?:^|;)\s*{COOKIE}[\w-]{{0,20}}=([\w-]{{20,100}})\s*(?=;|$)".encode())
+MOST_COOKIES = 10  # read of one request
+MOST_SESSIONS = 10_000  # remembered, the latest, and all that are open
+MOST_VISITORS, MOST_FILES = 10_000, 100  # of whom uploads are remembered, and how many of each; they are kept an hour
+MOST_LOOKED_AT = 200  # of the oldest sessions, for one that is open no more
 
 Send = Callable[[Any], Awaitable[None]]
 
 
 class Visitors:
-    """Who began which session and uploaded which file. A visitor is a digest of the cookie, empty without one."""
+    """Who began which session and uploaded which file. A visitor is a digest of a cookie, empty without one."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[str, str] = OrderedDict()
-        self._files: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._sessions: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._files: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
     def check_session(self, session: str, headers: Mapping[bytes, bytes]) -> None:
-        """Note who begins a session. Raises RefusedError for one of another visitor."""
-        visitor = visitor_of(headers)
-        if self._sessions.setdefault(session, visitor) != visitor:
+        """Raise RefusedError for a session that another visitor began."""
+        visitors = visitors_of(headers)
+        if self._sessions.get(session, visitors).isdisjoint(visitors):
             raise RefusedError(403, "stranger")
+
+    def begin_session(
+        self, session: str, headers: Mapping[bytes, bytes], is_open: Callable[[str], bool] = lambda session: False
+    ) -> None:
+        """Note who begins a session; of too many the oldest that is not open is forgotten. Raises RefusedError for one
+        of another visitor."""
+        self.check_session(session, headers)
+        self._sessions.setdefault(session, visitors_of(headers))
         self._sessions.move_to_end(session)
-        while len(self._sessions) > MOST_SESSIONS:
-            self._sessions.popitem(last=False)
+        for _ in range(MOST_LOOKED_AT):
+            if len(self._sessions) <= MOST_SESSIONS:
+                return
+            oldest = next(iter(self._sessions))
+            if oldest == session or is_open(oldest):
+                self._sessions.move_to_end(oldest)
+            else:
+                del self._sessions[oldest]
 
     def uploaded(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Note who uploads a file; equal files have one path, and may be of several."""
-        self._files[os.path.realpath(path), visitor_of(headers)] = None
-        while len(self._files) > MOST_FILES:
+        visitor = min(visitors_of(headers))
+        files = self._files.setdefault(visitor, OrderedDict())
+        self._files.move_to_end(visitor)
+        files[os.path.realpath(path)] = None
+        while len(files) > MOST_FILES:
+            files.popitem(last=False)
+        while len(self._files) > MOST_VISITORS:
             self._files.popitem(last=False)
 
     def has_uploaded(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
         """Whether this visitor uploaded that file. path: without NUL."""
-        return (os.path.realpath(path), visitor_of(headers)) in self._files
+        real = os.path.realpath(path)
+        return any(real in self._files.get(visitor, ()) for visitor in visitors_of(headers))
 
     def check_files(self, told: object, headers: Mapping[bytes, bytes]) -> None:
         """Raise RefusedError for a file of another visitor's, or of nobody's, wherever an event names one."""
@@ -55,18 +78,20 @@ class Visitors:
                 raise RefusedError(400, "file_gone", control="path")
 
 
-def visitor_of(headers: Mapping[bytes, bytes]) -> str:
-    """Return who sends a request: a digest of the cookie, so that nothing that is kept here lets anybody in."""
-    sent = SENT.search(headers.get(b"cookie", b""))
-    return hashlib.sha256(sent[1]).hexdigest() if sent is not None else ""
+def visitors_of(headers: Mapping[bytes, bytes]) -> frozenset[str]:
+    """Return who sends a request: digests of its cookies, so that nothing that is kept here lets anybody in; the empty
+    text alone where it sends none."""
+    sent = SENT.findall(headers.get(b"cookie", b""))[:MOST_COOKIES]
+    return frozenset(hashlib.sha256(cookie).hexdigest() for cookie in sent) or frozenset({""})
 
 
 def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send:
     """Make a `send` that gives a browser its cookie, where it has none yet."""
-    if visitor_of(headers):
+    if SENT.search(headers.get(b"cookie", b"")):
         return send
     secure = "; Secure" if scheme == "https" else ""
-    cookie = f"{COOKIE}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
+    named = f"{COOKIE}_{secrets.token_hex(4)}={secrets.token_urlsafe(24)}"
+    cookie = f"{named}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
 
     async def changed(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":

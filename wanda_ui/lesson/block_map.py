@@ -23,21 +23,23 @@ HERE: dict[str, tuple[str, ...]] = {
     "two": ("up",),
     "matrix": ("up",),
     "meet": ("stream",),
-    "change": ("down", "stream"),
+    "change": ("stream",),
     "sinks": ("q", "k", "attention"),
     "ablate": ("stream", "norm1", "norm2"),
     "masks": ("norm1", "q"),
     "cost": LINEARS,
 }
-SPIKE_FROM = "meet"  # the step in which the channel is met; it is marked from there on
+FOUND: dict[str, tuple[str, ...]] = {"meet": ("stream",), "change": ("down", "stream")}  # and once it is answered
+SPIKE = "meet"  # the step in which the spike is met; it is marked from its answer on
 STREAM = 26  # x of the line of the hidden state
 
 
-def block_map(step: str, met: bool, say: Say, channel: int | None = None) -> str:
-    """Draw the map. step: of the lesson; met: whether the spike is known by then, so that its channel is marked;
-    channel: its number, None where it is not known yet."""
-    here = HERE[step]
-    words = say(f"lesson.map.{step}")
+def block_map(step: str, say: Say, found: bool = False, channel: int | None = None) -> str:
+    """Draw the map, which gives no answer away. step: of the lesson; found: whether it is answered; channel: number of
+    the spike's, None where it is not known yet."""
+    here = FOUND.get(step, HERE[step]) if found else HERE[step]
+    words = say(f"lesson.map.{step}_found" if found and step in FOUND else f"lesson.map.{step}")
+    met = list(HERE).index(step) >= list(HERE).index(SPIKE) + (not found)
     lines = "".join(
         f"<path d='{path}'/>"
         for path in (

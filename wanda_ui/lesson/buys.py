@@ -19,6 +19,7 @@ from wanda_ui.engine.recipe import PLAIN, Recipe
 from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.jobs import AT_ONCE, ENGINE, Cancel, Update, watched
 from wanda_ui.language import Say, label, speaker
+from wanda_ui.lesson.layout import cancel_button
 from wanda_ui.tab_context import TabContext
 
 SHARE = 0.2  # of the neurons that are gone in the comparison
@@ -35,7 +36,7 @@ def lay_out(context: TabContext, number: int) -> None:
         gr.HTML(f"<p>{label('lesson.buys.story')}</p>")
         with gr.Row(elem_classes="wl-buttons"):
             measure = gr.Button(label("lesson.buys.measure"), elem_id=f"lesson-{number}-buys-measure")
-            stop = gr.Button(label("lesson.cancel"), elem_id=f"lesson-{number}-buys-cancel")
+            stop = cancel_button(f"lesson-{number}-buys-cancel")
         shown = gr.HTML("", elem_id=f"lesson-{number}-bought")
     cancel = Cancel()
 

@@ -15,8 +15,9 @@ from wanda_ui.lesson.figures import consequences as figures
 from wanda_ui.lesson.measured import Told
 from wanda_ui.lesson.wording import number
 from wanda_ui.lesson.wording import times as times_of
+from wanda_ui.lesson.wording import weight as weight_of
 
-PARTS = 1.5  # how many times as often masks differ in loud columns before "more often" is said
+PARTS = 1.5  # how many times as often masks differ at one end of the columns before "there" is said
 # The guess that a verdict on the strongest channel and random ones bears out; none fits where only random ones harm.
 RIGHT: dict[Verdict, tuple[str, ...]] = {"these": ("one",), "any": ("all",), "others": (), "harmless": ("none",)}
 RATIOS = ((0.8, "worse"), (1.5, "same"), (4.0, "few"))  # magnitude's perplexity as a multiple of Wanda's
@@ -46,6 +47,8 @@ def ablated(told: Told, say: Say) -> Answer:
             say(f"lesson.ablate.{key}", channel=own["channel"], chosen=number(own["zero"]["all"]), times=times_of(mine))
         )
     why.append(say("lesson.ablate.why_places" if hurts else "lesson.ablate.why_places_none", **values, **places))
+    if hurts and zero["others"] > zero["first"]:
+        why.append(say("lesson.ablate.why_counts", seq_len=data["seq_len"], rest=data["seq_len"] - 1))
     why.append(say("lesson.ablate.why_random_hurt" if others else "lesson.ablate.why_random", **values))
     why.append(_meaning(data, say))
     why += _reading(data, say)
@@ -73,15 +76,18 @@ def _meaning(data: Mapping[str, Any], say: Say) -> str:
 
 
 def _reading(data: Mapping[str, Any], say: Say) -> list[str]:
-    """Say what the weights that read a channel are worth."""
+    """Say what the weights that read a channel are worth: the strongest's, then the others', by whether they harm."""
     if not data["readers"]:
         return []
+    untouched = data["untouched"]
     (channel, perplexity), *rest = data["readers"]
-    strong = harms(data["untouched"], perplexity)
-    others = ", ".join(f"{each}: {number(value)}" for each, value in rest)
-    key = "why_readers" if strong else "why_readers_none"
-    shown = {"channel": channel, "chosen": number(perplexity), "others": others}
-    return [say(f"lesson.ablate.{key}", **shown, untouched=number(data["untouched"]))]
+    key = "why_readers" if harms(untouched, perplexity) else "why_readers_none"
+    told = [say(f"lesson.ablate.{key}", channel=channel, chosen=number(perplexity), untouched=number(untouched))]
+    for key, harmful in (("readers_also", True), ("readers_rest", False)):
+        listed = [f"{each} ({number(value)})" for each, value in rest if harms(untouched, value) == harmful]
+        if listed:
+            told.append(say(f"lesson.ablate.{key}", listed=", ".join(listed)))
+    return [" ".join(told)]
 
 
 def _ablation_table(data: Mapping[str, Any], own: Mapping[str, Any] | None, say: Say) -> pd.DataFrame:
@@ -109,12 +115,14 @@ def masks(asked: Asked, block: object) -> Steps[Answer]:
 def masked(told: Told, say: Say) -> Answer:
     """Word step 7."""
     data = told.data
-    overall, top, spike = data["overall"], data["top"], data["spike"]
-    right = "large" if top > PARTS * overall else "small" if top * PARTS < overall else "even"
-    values = {name: data[name] for name in ("kind", "block", "overall", "top", "columns", "width")}
+    overall, spike = data["overall"], data["spike"]
+    end = "large" if data["loud"] >= data["quiet"] else "small"
+    right = end if max(data["loud"], data["quiet"]) > PARTS * overall else "even"
+    values = {name: data[name] for name in ("kind", "block", "overall", "quiet", "loud", "run", "width")}
     cut = {"magnitude": data["runs"][-1][0], "wanda": data["runs"][-1][1]}
+    quiet = {"magnitude_quiet": data["runs"][0][0], "wanda_quiet": data["runs"][0][1]}
     loudest, norm = data["loudest"][0][0], number(data["loudest"][0][1])
-    why = []
+    why = [say(f"lesson.masks.why_{right}", **values, **cut, **quiet)]
     if spike is not None:
         shown = {"channel": spike["channel"], "before": number(spike["before"]), "after": number(spike["after"])}
         root = number(data["width"] ** 0.5)
@@ -133,9 +141,8 @@ def masked(told: Told, say: Say) -> Answer:
     weight = data["weight"]
     if weight is not None:
         shown = {name: weight[name] for name in ("row", "column", "by_size", "by_score", "columns")}
-        shown |= {"weight": f"{weight['weight']:.2g}", "norm": number(weight["norm"])}
+        shown |= {"weight": weight_of(weight["weight"]), "norm": number(weight["norm"])}
         why.append(say("lesson.masks.why_weight", **shown))
-    why.append(say(f"lesson.masks.why_{right}", **values, **cut))
     why += _features(data, say)
     table = pd.DataFrame(
         [[c, number(n), f"{magnitude:.0%}", f"{wanda:.0%}"] for c, n, magnitude, wanda in data["loudest"]],
@@ -143,7 +150,8 @@ def masked(told: Told, say: Say) -> Answer:
     )
     picture = figures.norms(data, say) + figures.protection(data, say)
     numbers: dict[str, float | int | str] = {"linear": data["kind"], "block": data["block"], "differ_overall": overall}
-    numbers |= {"differ_loudest_columns": top, "loudest_column": loudest, **cut}
+    numbers |= {"differ_loudest_columns": data["loud"], "differ_quietest_columns": data["quiet"]}
+    numbers |= {"loudest_column": loudest, **cut}
     finding = say("lesson.masks.finding", **values)
     return Answer((right,), finding, tuple(why), picture, numbers, table, data, date=told.date)
 
@@ -155,7 +163,23 @@ def _features(data: Mapping[str, Any], say: Say) -> list[str]:
     meeting = [str(feature["channel"]) for feature in data["features"] if feature["meets"]]
     key = "feature" if meeting else "feature_none"
     listed = ", ".join(meeting or [str(feature["channel"]) for feature in data["features"]])
-    return [say(f"lesson.masks.{key}", channels=listed), say("lesson.masks.paper")]
+    return [say(f"lesson.masks.{key}", channels=listed), _apart(data, say), say("lesson.masks.paper")]
+
+
+def _apart(data: Mapping[str, Any], say: Say) -> str:
+    """Tell an outlier feature from a massive activation, by this model's own where it has one of each."""
+    told_of = {feature["channel"]: feature for feature in data["features"]}
+    meeting = [feature["channel"] for feature in data["features"] if feature["meets"]]
+    told, spike = say("lesson.masks.apart"), data["spike"]
+    if spike is None or not spike["massive"] or not meeting or spike["channel"] in meeting:
+        return told
+    often, many = (
+        ", ".join(f"{told_of[channel][name]:.0%}" for channel in meeting) for name in ("positions", "layers")
+    )
+    rare = told_of[spike["channel"]]
+    shown = {"spike": spike["channel"], "rare": f"{rare['positions']:.2%}", "few": f"{rare['layers']:.0%}"}
+    shown |= {"often": often, "many": many}
+    return f"{told} {say('lesson.masks.apart_here', channels=', '.join(map(str, meeting)), **shown)}"
 
 
 def cost(asked: Asked, prompt: object) -> Steps[Answer]:
@@ -178,6 +202,7 @@ def priced(told: Told, say: Say) -> Answer:
     right = next((name for most, name in RATIOS if ratio < most), "many")
     why = [say("lesson.cost.why" if ratio > RATIOS[1][0] else "lesson.cost.why_none", **values)]
     why.append(say("lesson.cost.why_grid", **factors))
+    why.append(say("lesson.cost.why_measure" if min(row) > 1 else "lesson.cost.why_measure_not"))
     why.append(say("lesson.cost.why_group"))
     rows = [["—", say("lesson.cost.dense"), "", number(data["dense"])]]
     usual_group = {"magnitude": "matrix", "wanda": "row"}

@@ -81,8 +81,8 @@ def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
         see = gr.Button(
             label("lesson.see"), variant="primary", scale=2, elem_id=f"lesson-{number}-see", elem_classes="wl-see"
         )
-        cancel = gr.Button(label("lesson.cancel"), elem_id=f"lesson-{number}-cancel") if step.needs_model else None
-        free = gr.Button(label("lesson.free"), elem_id=f"lesson-{number}-free")
+        free = gr.Button(label("lesson.free"), elem_id=f"lesson-{number}-free", elem_classes="wl-free")
+        cancel = cancel_button(f"lesson-{number}-cancel") if step.needs_model else None
     status = gr.HTML("", elem_id=f"lesson-{number}-status")
     finding = gr.HTML("", elem_id=f"lesson-{number}-finding")
     with gr.Row(elem_classes="wl-told"):
@@ -111,6 +111,11 @@ def _main(number: int, step: Step, side: gr.HTML) -> StepParts:
         table=table,
         below=below,
     )
+
+
+def cancel_button(name: str) -> gr.Button:
+    """Make a button that is seen while there is something to cancel. name: its id."""
+    return gr.Button(label("lesson.cancel"), elem_id=name, elem_classes="wl-cancel")
 
 
 def _control(number: int, words: str, control: Control) -> gr.Slider | gr.Textbox:

@@ -32,6 +32,7 @@ def met(told: Told, say: Say) -> Answer:
     shown |= {name: number(abs(data[name])) for name in ("value", "ratio", "median", "next")}
     shown |= {"token": data["tokens"][data["token"]], "place": data["token"] + 1, "count": data["massive_blocks"]}
     shown["channels"] = ", ".join(map(str, data["massive"][:MOST_NAMED]))
+    shown["next_times"] = number(data["next"] / max(data["median"], 1e-12))
     why = [say("lesson.meet.why", **shown)]
     why.append(say("lesson.meet.why_massive" if data["massive"] else "lesson.meet.why_none", **shown))
     if data["elsewhere"] is not None:
@@ -90,6 +91,7 @@ def _source(base: Mapping[str, Any], weight: Mapping[str, Any], say: Say) -> lis
     same = all(home[name] == weight[name] for name in ("linear", "row", "column"))
     shown = {name: weight[name] for name in ("block", "row", "column", "share", "kind")}
     shown |= {name: number(abs(weight[name])) for name in ("weight", "input", "spike")}
+    shown["first_spike"] = number(abs(home["spike"]))
     told = [say("lesson.change.weight" if same else "lesson.change.weight_other", **shown)]
     times = base["zeroed"] / base["untouched"]
     rest = max(base["random"])
@@ -122,6 +124,7 @@ def sunk(told: Told, say: Say) -> Answer:
     falls = means[1] * NEAR < means[0]
     without = {"before": means[0], "after": means[1], "first": tall[0], "last": tall[-1]}
     why.append(say("lesson.sinks.without_falls" if falls else "lesson.sinks.without_same", **values, **without))
+    why += _elsewhere(data, tall, say)
     if data["correlation"] is not None:
         why.append(say("lesson.sinks.related", correlation=data["correlation"]))
     table = pd.DataFrame(
@@ -138,6 +141,16 @@ def sunk(told: Told, say: Say) -> Answer:
     right = next((name for most, name in SHARES if share < most), "most")
     finding = say("lesson.sinks.finding", **values)
     return Answer((right,), finding, tuple(why), figures.sink_lines(data, say), numbers, table, data, date=told.date)
+
+
+def _elsewhere(data: Mapping[str, Any], tall: list[int], say: Say) -> list[str]:
+    """Say what the first token gets in the other blocks, and whether it is a sink there too."""
+    others = [block for block, share in enumerate(data["shares"]) if share is not None and block not in tall]
+    if not others:
+        return []
+    before, after = (_mean(values, others) for values in (data["shares"], data["without"]))
+    told = say("lesson.sinks.elsewhere", count=len(others), before=before, after=after)
+    return [f"{told} {say('lesson.sinks.elsewhere_sink')}" if before > 2 * data["even"] else told]
 
 
 def tall_blocks(data: Mapping[str, Any]) -> list[int]:

@@ -20,7 +20,7 @@ from wanda_ui.language import Say, speaker
 from wanda_ui.lesson import address, beside, buys, consequences, kept, sentences, summary, terms, weights
 from wanda_ui.lesson.answers import Answer, Asked, Record, Run, UnknownError
 from wanda_ui.lesson.bar import PRESSED, bar
-from wanda_ui.lesson.block_map import SPIKE_FROM, block_map
+from wanda_ui.lesson.block_map import FOUND, SPIKE, block_map
 from wanda_ui.lesson.layout import StepParts, lay_out
 from wanda_ui.lesson.plan import STEPS, Step
 from wanda_ui.lesson.stored import stored_for
@@ -64,6 +64,7 @@ class LessonStep:
     def wire(self) -> None:
         """Answer See, Cancel and Enter; sliders answer at once after the first See."""
         parts, shared, cancel = self.parts, self.shared, Cancel()
+        needs_model = self.step.needs_model
 
         def see(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
             say = speaker(request)
@@ -77,17 +78,22 @@ class LessonStep:
             steps = ANSWERS[self.step.name](asked, *given)
             answer = yield from watched(steps, parts.tell, say, stop, arrival_of(request))
             if answer is not None:
-                run = {**values[shared.run], self.number: self.record(guess, given, answer, name)}
-                yield self.show(answer, run, say) | self.counted(run, name, values[shared.now], say)
+                before = values[shared.run].get(self.number)
+                # Who moves a slider after the answer, as the step asks, has answered before.
+                moved = (
+                    not needs_model and before is not None and before.guess == guess and before.values != tuple(given)
+                )
+                record = before if moved else self.record(guess, given, answer, name)
+                run = {**values[shared.run], self.number: record}
+                yield self.show(answer, record, say, moved) | self.counted(run, name, values[shared.now], say)
 
         def see_again(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
             if self.number in values[shared.run]:
                 yield from see(request, values)
 
-        needs_model = self.step.needs_model
         settings: dict[str, Any] = {
             "inputs": {self.context.model, shared.run, shared.now, *parts.inputs},
-            "outputs": [*parts.outputs, shared.run, shared.steps, shared.ledger, shared.held],
+            "outputs": [parts.side, *parts.outputs, shared.run, shared.steps, shared.ledger, shared.held],
             **(ENGINE if needs_model else LIGHT),
         }
         parts.see.click(see, **settings)
@@ -107,16 +113,21 @@ class LessonStep:
             model = loaded.lm.title if loaded is not None else held["made"]["model"] if held is not None else name
         return Record(guess, answer.right, answer.finding, dict(answer.numbers), model, tuple(values))
 
-    def show(self, answer: Answer, run: Run, say: Say) -> Update:
-        """Show an answer, and whether the guess fits it."""
+    def show(self, answer: Answer, record: Record, say: Say, moved: bool = False) -> Update:
+        """Show an answer, and whether the guess fits it. moved: whether the guess was about other values."""
         table = "" if answer.table.empty else markup.folded_table(say("lesson.table"), answer.table)
         date = markup.sentence(say("lesson.stored", date=answer.date)) if answer.date else ""
         picture = f"<div class='wl-lesson-figure'>{answer.picture}</div>{beside.truth(self.step.name, answer)}"
+        side: Update = {}
+        if self.step.name in FOUND:
+            drawn = block_map(self.step.name, say, found=True, channel=_spike(self.step.name, answer))
+            side = {self.parts.side: drawn}
         return {
+            **side,
             self.parts.status: "",
             self.parts.finding: markup.figure_title(answer.finding),
             self.parts.picture: picture,
-            self.parts.explanation: explained(self.step, run[self.number], answer.explanation, say) + date,
+            self.parts.explanation: explained(self.step, record, answer, say, moved) + date,
             self.parts.table: table,
         }
 
@@ -198,8 +209,7 @@ def build(context: TabContext) -> Tab:
         held_answers = stored_for(context.state, name)
         channel = held_answers["meet"]["channel"] if held_answers is not None else None
         for each in wired:
-            met = each.number >= next(n for n, step in enumerate(STEPS, 1) if step.name == SPIKE_FROM)
-            update[each.parts.side] = block_map(each.step.name, met, say, channel)
+            update[each.parts.side] = block_map(each.step.name, say, channel=channel)
             update[each.parts.terms] = terms.cards(each.step.name, say)
         for number, (guess, given) in kept.read(values[held], name).items():
             each = wired[number - 1]
@@ -207,7 +217,7 @@ def build(context: TabContext) -> Tab:
                 asking = Asked(say, context.state, name, only_known=True)
                 answer = finish(ANSWERS[each.step.name](asking, *given))
                 answered = {**answered, number: each.record(guess, given, answer, name)}
-                update |= each.show(answer, answered, say)
+                update |= each.show(answer, answered[number], say)
                 update |= dict(zip(each.parts.inputs, (guess, *given), strict=True))
         entry = address.read(request.query_params)
         number = entry.step if entry is not None else 1
@@ -224,10 +234,18 @@ def build(context: TabContext) -> Tab:
     return Tab()
 
 
-def explained(step: Step, record: Record, explanation: tuple[str, ...], say: Say) -> str:
-    """Write whether the guess fits, and the explanation."""
+def _spike(step: str, answer: Answer) -> int:
+    """Return the channel of the spike that an answer tells of."""
+    return int(answer.data["channel"] if step == SPIKE else answer.data["first"]["strongest"][0])
+
+
+def explained(step: Step, record: Record, answer: Answer, say: Say, moved: bool = False) -> str:
+    """Write whether the guess fits, and the explanation; moved: of other values than those that were guessed about."""
     guess = say(f"lesson.{step.name}.guess.{record.guess}")
-    if summary.fits(record):
+    if moved:
+        right = " / ".join(say(f"lesson.{step.name}.guess.{each}") for each in answer.right)
+        verdict, kind = say("lesson.verdict.moved" if right else "lesson.verdict.moved_open", right=right), "moved"
+    elif summary.fits(record):
         verdict, kind = say("lesson.verdict.fits"), "fits"
     elif not record.right:
         verdict, kind = say("lesson.verdict.open"), "differs"
@@ -236,5 +254,5 @@ def explained(step: Step, record: Record, explanation: tuple[str, ...], say: Say
         verdict, kind = say("lesson.verdict.differs", guess=guess, right=right), "differs"
     return (
         f"<div role='status'><p class='wl-verdict wl-{kind}'>{escape(verdict)}</p>"
-        f"<div class='wl-explained'>{terms.marked(explanation, step.name, say)}</div></div>"
+        f"<div class='wl-explained'>{terms.marked(answer.explanation, step.name, say)}</div></div>"
     )

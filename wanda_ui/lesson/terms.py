@@ -10,10 +10,11 @@ from wanda_ui.language import Say
 FIRST: dict[str, tuple[str, ...]] = {
     "matrix": ("norm",),
     "meet": ("token", "channel", "block", "median"),
-    "change": ("perplexity",),
-    "sinks": ("head",),
+    "change": ("perplexity", "mlp"),
+    "sinks": ("head", "softmax"),
+    "ablate": ("window", "rmsnorm"),
 }
-ORDER = ("token", "channel", "block", "median", "norm", "head", "perplexity")
+ORDER = ("token", "channel", "block", "median", "rmsnorm", "norm", "head", "perplexity", "mlp", "softmax", "window")
 # A small picture of each, 64 × 34 units: filled parts are what the word names.
 
 
@@ -45,6 +46,13 @@ PICTURES = {
     "perplexity": "<path d='M6 17H18M18 17L34 5M18 17L34 12M18 17L34 22M18 17L34 30'/>"
     + _dots([(38, 5), (38, 22), (38, 30)])
     + _dots([(38, 12)], "wl-on"),
+    "mlp": "<path d='M11 17H53'/>" + _rects([(4, 10, 7, 14), (53, 10, 7, 14)]) + _rects([(28, 3, 8, 28)], "wl-on"),
+    "softmax": _rects([(3, 12, 12, 10), (49, 12, 5, 10), (56, 12, 5, 10)]) + _rects([(17, 12, 30, 10)], "wl-on"),
+    "window": _rects((2 + 10 * i, 13, 8, 8) for i in range(6))
+    + _rects([(22 + 10 * i, 13, 8, 8) for i in range(3)], "wl-on"),
+    "rmsnorm": _rects((3 + 7 * i, 30 - h, 5, h) for i, h in enumerate((3, 26, 5)))
+    + "<path d='M28 17H36M33 13L37 17L33 21'/>"
+    + _rects(((41 + 7 * i, 30 - h, 5, h) for i, h in enumerate((6, 14, 8))), "wl-on"),
 }
 
 
@@ -67,7 +75,9 @@ def marked(paragraphs: tuple[str, ...], step: str, say: Say) -> str:
     html = "".join(f"<p>{escape(text)}</p>" for text in paragraphs)
     for name in known:
         word, means = say(f"lesson.term.{name}.word"), escape(say(f"lesson.term.{name}.means"))
-        pattern = rf"(?<![\w>]){re.escape(escape(word))}(?:s\b)?" if word.isascii() else re.escape(escape(word))
+        pattern = re.escape(escape(word))
+        if word.isascii():  # no part of a longer word, of a tag or of a matrix's name
+            pattern = rf"(?<![\w>.]){pattern}(?:s\b)?(?!\.?\w)"
         html = _outside_tags(pattern, html, f"<abbr class='wl-term' tabindex='0' title='{means}'>", "</abbr>")
     return html
 

@@ -23,6 +23,7 @@ from wanda_ui.language import Say
 from wanda_ui.lesson.answers import Answer, Asked
 from wanda_ui.lesson.figures import weights as figures
 from wanda_ui.lesson.plan import STEPS, Slider
+from wanda_ui.lesson.wording import number
 
 NAMES = ("w₁", "w₂")
 GUESS = {0: "first", 1: "second", None: "either"}
@@ -34,7 +35,7 @@ def two(asked: Asked, *values: object) -> Steps[Answer]:
     example = two_weights(w1, w2, x1, x2)
     say = asked.say
     errors = example.errors
-    costs = {"first": errors[0], "second": errors[1], "y": example.y}
+    costs = {"first": errors[0], "second": errors[1], "y": number(example.y)}
     picks = {
         method: say("lesson.two.no_choice") if pick is None else NAMES[pick]
         for method, pick in (("magnitude", example.magnitude), ("wanda", example.wanda))
@@ -46,7 +47,7 @@ def two(asked: Asked, *values: object) -> Steps[Answer]:
         why.append(say("lesson.two.try_together"))
     table = pd.DataFrame(
         [
-            [name, f"{w:g}", f"{x:g}", f"{abs(w):.1f}", f"{error:.1f}"]
+            [name, f"{w:g}".replace("-", "−"), f"{x:g}".replace("-", "−"), f"{abs(w):.1f}", f"{error:.1f}"]
             for name, w, x, error in zip(NAMES, (w1, w2), (x1, x2), errors, strict=True)
         ],
         columns=[say("lesson.column.weight"), "w", "x", "|w|", f"|w|·|x| = {say('lesson.column.error')}"],

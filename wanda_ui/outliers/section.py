@@ -32,7 +32,14 @@ def buttons(name: str) -> tuple[gr.Button, gr.Button]:
     run = gr.Button(
         label(f"outliers.{name}.run"), elem_id=f"{name}-run", variant="primary", scale=0, min_width=150, size="md"
     )
-    cancel = gr.Button(label("outliers.cancel"), elem_id=f"{name}-cancel", scale=0, min_width=90, size="md")
+    cancel = gr.Button(
+        label("outliers.cancel"),
+        elem_id=f"{name}-cancel",
+        elem_classes="wl-cancel",
+        scale=0,
+        min_width=90,
+        size="md",
+    )
     return run, cancel
 
 

@@ -8,7 +8,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, EVAL_SEQ_LEN, EV
 from wanda_core.evaluation.generation import MAX_NEW_TOKENS, MAX_PROMPT_CHARACTERS, MAX_TEMPERATURE
 from wanda_core.methods import METHODS
 from wanda_core.model import builtin
-from wanda_core.presets import PRESETS
+from wanda_core.presets import RECIPES
 from wanda_core.progress import Steps
 from wanda_core.recipe import ALLOCATIONS, ORDERS, UPDATES
 from wanda_ui.app_state import AppState
@@ -131,7 +131,7 @@ def recipe_fields(settings: Settings) -> tuple[Parameter, ...]:
     """List the fields of a recipe."""
     groups = tuple(dict.fromkeys(group for method in METHODS.values() for group in method.groups))
     return (
-        Parameter("method", "text", "how weights are scored, or a whole preset", "wanda", choices=(*METHODS, *PRESETS)),
+        Parameter("method", "text", "how weights are scored, or a whole preset", "wanda", choices=(*METHODS, *RECIPES)),
         Parameter("sparsity", "number", "share of weights to remove, of no pattern N:M", 0.5, 0, MAX_SPARSITY),
         Parameter(
             "pattern",

@@ -113,11 +113,11 @@ def _perplexities(lm: LanguageModel, trials: list[Intervention]) -> Steps[list[f
 def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
     """Compare the masks of a block's first linear by magnitude and by Wanda, both within every row.
 
-    -> block, kind; overall, top: share of the mask that differs, in all columns and in the `columns` loudest; runs:
-    columns from the quietest to the loudest, [share that magnitude cuts, share that Wanda cuts]; loudest: [column,
-    norm, share that magnitude cuts, share that Wanda cuts]; before: [channel, norm] of what enters the normalisation,
-    loudest first, empty where it is not known; spike: the strongest channel with its norm before and after and its
-    rank after, from 1; weight: see `_telling`; features: of the loudest columns and the spike, see `feature_of`.
+    -> block, kind; runs: columns from the quietest to the loudest, [share that magnitude cuts, share that Wanda cuts];
+    overall, quiet, loud: share of the mask that differs, in all columns, in the first run and in the last; run: columns
+    of that; loudest: [column, norm, share that magnitude cuts, share that Wanda cuts]; before: [channel, norm] of what
+    enters the normalisation, loudest first, empty where it is not known; spike: the strongest channel, see `_through`;
+    weight: see `_telling`; features: of the loudest columns and the spike, see `feature_of`.
     Raises InputError for a block without such a linear.
     """
     linears = lm.linears[block]
@@ -126,7 +126,7 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
     linear = linears[0]
     norms = analysis.profile.norms[linear.name].float().cpu()
     protected = protection(linear.weight, norms, SPARSITY)
-    parting, bins = protected.parting, protected.bins
+    bins = protected.bins
     spike = strongest(analysis)
     stream = analysis.stream_norms[block - 1] if block and linear.shape[1] == lm.width else None
     loudest = [column.index for column in protected.top[:TOLD_COLUMNS]]
@@ -135,15 +135,16 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
         "kind": linear.kind,
         "width": linear.shape[1],
         "rows": linear.shape[0],
-        "overall": rounded(parting.overall),
-        "top": rounded(parting.top),
-        "columns": parting.columns,
+        "overall": rounded(protected.parting.overall),
+        "quiet": rounded(float(bins.differ[0])),
+        "loud": rounded(float(bins.differ[-1])),
+        "run": int(bins.starts[-1] - bins.starts[-2]),
         "runs": [[rounded(float(m)), rounded(float(w))] for m, w in zip(bins.magnitude, bins.wanda, strict=True)],
         "loudest": [
             [c.index, significant(c.norm), rounded(c.magnitude), rounded(c.wanda)] for c in protected.top[:TOLD_COLUMNS]
         ],
         "before": [] if stream is None else _loudest(stream),
-        "spike": None if stream is None else _through(stream, norms, spike),
+        "spike": None if stream is None else _through(stream, norms, spike, bool(analysis.massive[:, spike].any())),
         "median": significant(float(norms.median())),
         "weight": _telling(linear.weight.float().cpu(), norms, loudest[0]),
         "features": _features(analysis, linear.kind, list(dict.fromkeys([*loudest, spike]))),
@@ -155,13 +156,15 @@ def _loudest(norms: Tensor) -> list[list[float]]:
     return [[channel, significant(float(norms[channel]))] for channel in order]
 
 
-def _through(before: Tensor, after: Tensor, channel: int) -> Json:
-    """Follow a channel through the normalisation. before, after: norms (D,)."""
+def _through(before: Tensor, after: Tensor, channel: int, massive: bool) -> Json:
+    """Follow a channel through the normalisation. before, after: norms (D,); massive: whether it is a massive
+    activation in any block. -> channel; its norm before and after; its rank after, from 1; massive."""
     return {
         "channel": channel,
         "before": significant(float(before[channel])),
         "after": significant(float(after[channel])),
         "rank": 1 + int((after > after[channel]).sum()),
+        "massive": massive,
     }
 
 

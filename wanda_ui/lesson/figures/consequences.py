@@ -26,15 +26,15 @@ def without(data: Json, own: Json | None, say: Say) -> str:
     ]
     if own is not None:
         entries += [Bar(say("lesson.ablate.own", channel=own["channel"]), own["zero"]["all"], "wanda")]
-    parts = [bars(entries, say("lesson.ablate.caption", windows=data["windows"], seq_len=data["seq_len"]), log=True)]
+    read = [Bar(say("lesson.untouched"), data["untouched"], "dense")]
+    read += [
+        Bar(say("lesson.channel", channel=each), perplexity, "other" if place else "wanda")
+        for place, (each, perplexity) in enumerate(data["readers"])
+    ]
+    caption = say("lesson.ablate.caption", windows=data["windows"], seq_len=data["seq_len"])
+    parts = [bars(entries, caption, log=True, beside=read)]
     if data["readers"]:
-        kinds = ["wanda", *["other"] * len(data["readers"])]
-        read = [Bar(say("lesson.untouched"), data["untouched"], "dense")]
-        read += [
-            Bar(say("lesson.channel", channel=each), perplexity, kind)
-            for (each, perplexity), kind in zip(data["readers"], kinds, strict=False)
-        ]
-        parts.append(bars(read, say("lesson.ablate.readers"), log=True))
+        parts.append(bars(read, say("lesson.ablate.readers"), log=True, beside=entries))
     return "".join(parts)
 
 
@@ -91,7 +91,7 @@ def grid(data: Json, say: Say) -> str:
     """Write the four perplexities as a table of two by two, with what each way changes."""
     cells = {(method, group): perplexity for method, group, perplexity in data["cells"]}
     groups, methods = ("matrix", "row"), ("magnitude", "wanda")
-    head = "".join(f"<th scope='col'>{escape(say(f'lesson.cost.{group}'))}</th>" for group in groups)
+    head = "".join(f"<th scope='col'>{escape(say(f'lesson.cost.{name}'))}</th>" for name in (*groups, "gain_row"))
     rows = "".join(
         f"<tr><th scope='row'>{escape(say(f'lesson.cost.{method}'))}</th>"
         + "".join(f"<td class='wl-cell-{method}'>{number(cells[method, group])}</td>" for group in groups)
@@ -104,8 +104,8 @@ def grid(data: Json, say: Say) -> str:
     windows = {name: data[name] for name in ("windows", "seq_len")}
     caption = say("lesson.cost.grid", dense=number(data["dense"]), **windows)
     return (
-        f"<figure class='wl-grid4'><table><thead><tr><td></td>{head}<td></td></tr></thead><tbody>{rows}"
-        f"<tr><td></td>{foot}<td></td></tr></tbody></table>"
+        f"<figure class='wl-grid4'><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}"
+        f"<tr><th scope='row'>{escape(say('lesson.cost.gain_norm'))}</th>{foot}<td></td></tr></tbody></table>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -131,7 +131,7 @@ def price_lines(data: Json, say: Say) -> str:
     drawing.text((LEFT + RIGHT) / 2, 202, say("lesson.axis.sparsity"), "wl-small", "middle")
     entries = [("wl-line-other", say("lesson.cost.magnitude")), ("wl-line-wanda", say("lesson.cost.wanda"))]
     caption = escape(say("lesson.axis.perplexity_log"))
-    return f"<figure>{legend(entries)}{drawing.html()}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure class='wl-curve'>{legend(entries)}{drawing.html()}<figcaption>{caption}</figcaption></figure>"
 
 
 def answers(data: Json, own: Json | None, say: Say) -> str:

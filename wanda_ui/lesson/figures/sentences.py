@@ -59,7 +59,7 @@ def two_rows(first: Json, second: Json, say: Say) -> str:
         for channel, peak in data["peaks"]:
             run = next(run for run in range(len(row)) if starts[run] <= channel < starts[run + 1])
             x, height = 20 + span * (run + 0.5), tall * min(1.0, peak / top)
-            if all(abs(x - other) > 26 for other in named) and height > 4:
+            if all(abs(x - other) > 26 for other in named):
                 named.append(x)
                 y = middle - height - 4 if sign < 0 else middle + height + 13
                 drawing.text(x, y, str(channel), "wl-strong", "middle")
@@ -117,7 +117,8 @@ def sink_lines(data: Json, say: Say) -> str:
     entries = [("wl-line-dense", say("lesson.sinks.attention"))]
     entries += [("wl-line-other", say("lesson.sinks.without", channel=data["channel"]))]
     entries += [("wl-line-even", say("lesson.sinks.even")), ("wl-line-wanda", say("lesson.sinks.size"))]
-    return f"<figure>{legend(entries)}{drawing.html()}</figure>"
+    caption = escape(say("lesson.sinks.caption"))
+    return f"<figure>{legend(entries)}{drawing.html()}<figcaption>{caption}</figcaption></figure>"
 
 
 def _points(values: Sequence[float | None], x: Scale, y: Scale) -> list[tuple[float, float] | None]:

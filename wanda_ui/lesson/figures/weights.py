@@ -8,6 +8,7 @@ from torch import Tensor
 from wanda_core.explain.toy_example import Choice, TwoWeights
 from wanda_ui.language import Say
 from wanda_ui.lesson.figures.bars import Bar, bars
+from wanda_ui.lesson.wording import weight
 from wanda_ui.plot_style import rounded
 
 
@@ -40,7 +41,7 @@ def matrices(W: Tensor, X_norm: Tensor, choices: Mapping[str, Choice], best: Col
         rows = []
         for i, row in enumerate(W.tolist()):
             cells = "".join(
-                f"<td class='wl-{'cut' if cut else 'kept'}'>{f'<s>{value:.2g}</s>' if cut else f'{value:.2g}'}</td>"
+                f"<td class='wl-{'cut' if cut else 'kept'}'>{f'<s>{weight(value)}</s>' if cut else weight(value)}</td>"
                 for value, cut in zip(row, choice.cut[i].tolist(), strict=True)
             )
             lost = float(choice.shares[i])
@@ -53,7 +54,8 @@ def matrices(W: Tensor, X_norm: Tensor, choices: Mapping[str, Choice], best: Col
             f"<table><thead><tr><td></td>{head}<th scope='col'>{escape(say('lesson.matrix.lost'))}</th></tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table></figure>"
         )
-    return f"<div class='wl-matrices'>{''.join(parts)}</div>"
+    caption = escape(say("lesson.matrix.caption"))
+    return f"<figure><div class='wl-matrices'>{''.join(parts)}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _low(number: int) -> str:

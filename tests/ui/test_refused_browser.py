@@ -1,0 +1,105 @@
+"""What the view asks and the server refuses, or never hears of: it is said, and nothing waits for it."""
+
+import json
+
+import pytest
+from browser import MINUTE, ready, settled, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("three_blocks", "few_windows")]
+
+FULL = "Too much is asked of this server; wait a minute."
+SCRIPTS = "**/assets/*.js"  # of Gradio, without which no server hears the view
+JOIN = "**/gradio_api/queue/join*"
+
+
+def refuse(route):
+    route.fulfill(status=429, content_type="application/json", body=json.dumps({"detail": FULL, "error": FULL}))
+
+
+ENDS = {
+    "refused": (refuse, FULL),
+    "an error of a proxy": (lambda route: route.fulfill(status=502, body="<html>Bad gateway"), "does not answer"),
+    "unreachable": (lambda route: route.abort(), "The server does not answer"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_run_that_does_not_begin_is_said_and_can_be_asked_again(page, how):
+    answer, words = ENDS[how]
+    page.route(JOIN, answer)
+    page.click("#prune")
+    wait_for(page, "status", words)
+    settled(page)
+    page.unroute(JOIN)
+    page.click("#prune")
+    page.wait_for_function("words => !document.getElementById('status').textContent.includes(words)", arg=words)
+    settled(page)
+
+
+@pytest.mark.parametrize(
+    ("press", "where"),
+    [
+        (["#measure"], "status"),
+        (["#buys-measure"], "buys-said"),
+        (["#nav-scores", "#compare-masks"], "figure-masks"),
+    ],
+)
+def test_other_long_work_ends_where_it_is_asked_for(page, press, where):
+    *before, button = press
+    for each in before:
+        page.click(each)
+    page.route(JOIN, refuse)
+    words = page.inner_text(button)
+    page.click(button)
+    wait_for(page, where, FULL)
+    assert page.inner_text(button) == words
+    page.unroute(JOIN)
+    page.click("#nav-compare")
+
+
+def test_a_model_that_is_refused_is_said(page):
+    page.route(JOIN, refuse)
+    page.select_option("#wl-model", "\0another")
+    page.fill(".wl-typed", "someone/something")
+    page.press(".wl-typed", "Enter")
+    wait_for(page, "status", FULL)
+    page.unroute(JOIN)
+    assert page.complaints == []
+
+
+def test_a_page_whose_first_request_is_refused_works_afterwards(browser, address):
+    visitor = browser.new_page()
+    visitor.set_default_timeout(3 * MINUTE)
+    visitor.route(JOIN, refuse)
+    visitor.goto(address)
+    wait_for(visitor, "status", FULL)
+    visitor.unroute(JOIN)
+    visitor.click("#prune")
+    settled(visitor, "Wanda 45%")
+    ready(visitor)
+    visitor.close()
+
+
+def test_prune_pressed_before_the_page_has_a_server_is_not_lost(browser, address):
+    visitor = browser.new_page()
+    visitor.set_default_timeout(3 * MINUTE)
+    visitor.route(SCRIPTS, lambda route: None)
+    visitor.goto(address, wait_until="commit")
+    visitor.click("#prune")
+    wait_for(visitor, "status", "Getting ready; it prunes then.")
+    visitor.unroute(SCRIPTS)  # which lets go what is held
+    visitor.wait_for_function("() => document.getElementById('status').textContent.includes('zeros')")
+    settled(visitor, "Wanda 45%")
+    visitor.close()
+
+
+def test_a_link_to_a_model_that_is_not_there_leaves_a_page_that_works(browser, address):
+    visitor = browser.new_page()
+    visitor.set_default_timeout(3 * MINUTE)
+    visitor.goto(f"{address}?model=/nowhere/at/all")
+    wait_for(visitor, "status", "does not exist")
+    visitor.click("#prune")
+    settled(visitor, "Wanda 45%")
+    ready(visitor)
+    visitor.wait_for_selector("#buys-measure:enabled")
+    visitor.close()

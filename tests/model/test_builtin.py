@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -153,6 +154,23 @@ def test_what_a_killed_start_left_is_removed_after_a_day(cache):
     assert not (cache / f"{gguf_file.BRINGING}old").exists()
     assert (cache / f"{gguf_file.BRINGING}new").exists()  # another start may be at work there
     assert (mine / "a.whl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("held", [(), (gguf_file.BRINGING,), ("model",), (gguf_file.BRINGING, "model", "a.whl")])
+def test_what_a_kill_left_at_any_moment_is_removed_at_the_next_start(cache, held):
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    with gguf_file.making(cache / "model") as fresh:
+        name = fresh.parent.name  # as this process names it, and another start meets it
+        builtin.ensure()
+        assert fresh.parent.is_dir()
+    left = cache / name.replace(str(os.getpid()), str(ended.pid), 1)
+    left.mkdir()
+    for inside in held:
+        (left / inside).mkdir() if inside == "model" else (left / inside).touch()
+    shutil.rmtree(builtin.ensure())
+    builtin.ensure()
+    assert not left.exists()
 
 
 def test_what_somebody_put_into_the_cache_stays(cache):

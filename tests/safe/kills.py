@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from wanda_core.checkpoint.manifest import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+LONGEST = 120  # seconds that one writing may take, which takes below one
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def _kinds(here: Path) -> dict[str, tuple[Callable[[Path], object] | None, Calla
     Each takes the folder that it writes into.
     """
     import torch
+    from tqdm import tqdm
     from transformers.utils import logging
 
     from wanda_core.calibration.profile import profile, save_profile
@@ -104,6 +107,9 @@ def _kinds(here: Path) -> dict[str, tuple[Callable[[Path], object] | None, Calla
 
     logging.disable_progress_bar()
     torch.set_num_threads(1)  # a copy of the process has no other threads
+    # Its lock is one between processes: a copy that is killed while it draws a bar would hold it for ever.
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0
     lm = load_model(str(here / "dense"), device="cpu", dtype=torch.float32)
     old, new = prune(lm, PruneSpec("magnitude", 0.3)), prune(lm, PruneSpec("magnitude", 0.7))
     texts = [calibrate(lm, samples=2, seq_len=32, seed=seed) for seed in (0, 1)]
@@ -185,7 +191,7 @@ def _killed(kind: str, folder: Path, old, new, times: int, draw: random.Random) 
         else:
             broken.append(", ".join(sorted(there))[:300])
         child = _copy(new, folder)  # the next start
-        assert os.waitpid(child, 0)[1] == 0, f"{kind} fails after a kill"
+        assert _ended(child) == 0, f"{kind} fails after a kill"
         if contents(folder) != states[1] or {path.name for path in folder.iterdir()} != _names(states[1]):
             strays.append(", ".join(sorted(path.name for path in folder.iterdir()))[:300])
         shutil.rmtree(folder)
@@ -202,7 +208,7 @@ def _seconds(folder: Path, old, new) -> float:
     if old is not None:
         old(folder)
     begun = time.monotonic()
-    assert os.waitpid(_copy(new, folder), 0)[1] == 0
+    assert _ended(_copy(new, folder)) == 0
     shutil.rmtree(folder)
     return time.monotonic() - begun
 
@@ -235,7 +241,7 @@ def _refused(kind: str, how: str, folder: Path, old, new) -> dict:
                     name = f"{type(error).__name__} {len(str(error).splitlines())}"
                     os.write(answer.fileno(), f"{isinstance(error, WandaError):d}{name}"[: most or 99].encode())
 
-        os.waitpid(_copy(write, folder), 0)
+        _ended(_copy(write, folder))
         folder.chmod(0o777)
         answer = said.read_text()
         if answer:
@@ -270,6 +276,19 @@ def _copy(write: Callable[[Path], object], folder: Path) -> int:
             os._exit(3)
         os._exit(0)
     return child
+
+
+def _ended(child: int) -> int:
+    """Wait for a copy of the process, at most LONGEST seconds. -> its status."""
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise AssertionError(f"a copy of the process had not ended after {LONGEST} seconds")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from wanda_core.progress import Progress
 if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
     import torch
 
-BRINGING = ".wanda-bringing-"  # how the names of temporary folders begin, and a file in each that tells they are ours
+BRINGING = ".wanda-bringing-"  # how temporary folders' names begin, with process and machine; and a mark in each
 UNPACKED, FRESH = "package", "model"  # names of folders inside: what a package holds, and the checkpoint in the making
 RECORD = "complete.json"
 # What is written into the folder of the model.
@@ -141,8 +141,8 @@ def making(folder: Path) -> Iterator[Path]:
     """Context manager: yield the path of a checkpoint to be made, in a temporary folder beside `folder`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_old_leftovers(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BRINGING) as work:
-        (Path(work) / BRINGING).write_text(f"{os.getpid()} {platform.node()}")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{BRINGING}{os.getpid()}-{_machine()}-") as work:
+        (Path(work) / BRINGING).touch()
         yield Path(work) / FRESH
 
 
@@ -218,14 +218,18 @@ def _remove_own(folder: Path) -> None:
         folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
 
 
+def _machine() -> str:
+    """A short name of this machine, for the cache folder may be one of several."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
 def _is_left(folder: Path) -> bool:
-    """Tell whether a folder is one of ours that nobody works on any more."""
-    mark = folder / BRINGING
-    if not mark.is_file():
+    """Tell whether a folder is one of ours, by its mark or its name, that nobody works on any more."""
+    made_by = re.fullmatch(r"(\d+)-([0-9a-f]{8})-\w+", folder.name.removeprefix(BRINGING))
+    if not made_by and not (folder / BRINGING).is_file():
         return False
-    pid, _, machine = mark.read_text(encoding="utf-8", errors="replace").partition(" ")
-    if pid.isdigit() and machine == platform.node() and atomic_file.is_gone(int(pid), mark):
-        return True
+    if made_by and made_by[2] == _machine():
+        return atomic_file.is_gone(int(made_by[1]), folder)
     return time.time() - folder.stat().st_mtime > 86400
 
 
@@ -234,10 +238,10 @@ def _remove_old_leftovers(root: Path) -> None:
     not ours."""
     for leftover in root.glob(f"{BRINGING}*"):
         with contextlib.suppress(OSError):
-            if not _is_left(leftover):
+            if leftover.is_symlink() or not _is_left(leftover):
                 continue
-            for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
-                path.unlink()
             for inner in (leftover / UNPACKED, leftover / FRESH):
                 shutil.rmtree(inner, ignore_errors=True)
+            for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
+                path.unlink(missing_ok=True)
             leftover.rmdir()

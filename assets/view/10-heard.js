@@ -5,29 +5,37 @@
   const KINDS = { look: "run", sweep: "sweep", open: "opened", why: "told", own: "own", text: "text", masks: "agreed", buys: "bought", push: "pushed" };
 
   /**
-   * Have the view hear, too, that what it asks is refused or reaches no server: the page's client shows a note of that, and
-   * the event never happens. host: of the component, as `attach` takes it. -> the same, whose calls say what they wait for
+   * Have the view hear, too, that what it asks is refused or reaches no server, or that the server is gone before it has
+   * answered: the page's client shows a note of that, and the event never happens. host: of the component, as `attach` takes it. -> the same, whose calls say what they wait for
    */
   W.reaching = (host) => {
     const calls = {};
+    const waiting = new Map(); // kind -> the request that is being answered
     const asking = Object.entries(KINDS).map(([name, kind]) => [name, (data) => host[name]({ ...data, kind })]);
     const watch = (kind, call) => {
       calls[kind] = call;
-      host.watch(kind, call);
+      host.watch(kind, (message) => {
+        if (message && (message.ended ?? !message.progress)) waiting.delete(kind);
+        call(message);
+      });
     };
     const missed = (request, problem) => {
       const { kind, run, model } = JSON.parse(request).event_data || {};
+      waiting.delete(kind);
       calls[kind]?.({ run, model, columns: {}, points: {}, keys: {}, rows: [], ended: true, problem });
     };
     const plain = window.fetch;
     window.fetch = async (address, options) => {
-      if (!String(address).includes("/gradio_api/queue/join")) return plain(address, options);
+      const joins = String(address).includes("/gradio_api/queue/join");
       try {
         const reply = await plain(address, options);
-        if (!reply.ok) missed(options.body, (await reply.clone().json().catch(() => ({}))).detail || W.say("view.unreachable"));
+        if (joins && reply.ok) waiting.set(JSON.parse(options.body).event_data?.kind, options.body);
+        else if (joins) missed(options.body, (await reply.clone().json().catch(() => ({}))).detail || W.say("view.unreachable"));
         return reply;
       } catch (error) {
-        missed(options.body, W.say("view.unreachable"));
+        // The page's client listens at one address, and asks for the app's number when that line is cut.
+        const gone = joins ? [options.body] : /\/gradio_api\/(queue\/data|app_id)/.test(address) ? [...waiting.values()] : [];
+        gone.forEach((request) => missed(request, W.say("view.unreachable")));
         throw error;
       }
     };

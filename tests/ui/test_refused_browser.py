@@ -103,3 +103,16 @@ def test_a_link_to_a_model_that_is_not_there_leaves_a_page_that_works(browser, a
     ready(visitor)
     visitor.wait_for_selector("#buys-measure:enabled")
     visitor.close()
+
+
+def test_a_server_that_goes_away_while_it_works_is_said(browser, address):
+    visitor = browser.new_page()
+    visitor.set_default_timeout(3 * MINUTE)
+    visitor.goto(address)
+    ready(visitor)
+    visitor.route("**/gradio_api/queue/data*", lambda route: route.abort())
+    resting = visitor.inner_text("#measure")
+    visitor.click("#measure")
+    wait_for(visitor, "status", "The server does not answer")
+    assert visitor.inner_text("#measure") == resting
+    visitor.close()

@@ -105,14 +105,34 @@ def test_a_link_to_a_model_that_is_not_there_leaves_a_page_that_works(browser, a
     visitor.close()
 
 
-def test_a_server_that_goes_away_while_it_works_is_said(browser, address):
-    visitor = browser.new_page()
-    visitor.set_default_timeout(3 * MINUTE)
-    visitor.goto(address)
-    ready(visitor)
-    visitor.route("**/gradio_api/queue/data*", lambda route: route.abort())
-    resting = visitor.inner_text("#measure")
-    visitor.click("#measure")
-    wait_for(visitor, "status", "The server does not answer")
-    assert visitor.inner_text("#measure") == resting
-    visitor.close()
+GONE = """async (progress) => {
+    const [plain, watchers, heard] = [window.fetch, {}, []];
+    window.fetch = async (address) => {
+        if (address.includes("app_id")) throw new TypeError("gone");
+        return new Response("{}");
+    };
+    const host = WandaLab.reaching({
+        watch: (kind, call) => { watchers[kind] = call; },
+        sweep: (data) => window.fetch("/gradio_api/queue/join", { body: JSON.stringify({ event_data: data }) }),
+    });
+    host.watch("sweep", (message) => heard.push(message));
+    await host.sweep({ run: 1, model: "m" });
+    watchers.sweep(progress);
+    for (const _ of [1, 2]) await window.fetch("/gradio_api/app_id").catch(() => null);
+    window.fetch = plain;
+    return heard;
+}"""
+
+
+def test_a_server_that_goes_away_while_it_works_is_said_once(page):
+    under_way = {"run": 1, "progress": {"percent": 10}, "ended": False}
+    first, *others = page.evaluate(GONE, under_way)
+    assert first == under_way
+    assert [(other["run"], other["ended"], other["problem"][:26]) for other in others] == [
+        (1, True, "The server does not answer")
+    ]
+
+
+def test_what_has_ended_before_the_server_goes_away_stays_as_it_is(page):
+    ended = {"run": 1, "ended": True, "points": {}}
+    assert page.evaluate(GONE, ended) == [ended]

@@ -2,7 +2,7 @@
 "use strict";
 ((W) => {
   const { h } = W;
-  const small = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2).replace("e+", "e") : value.toLocaleString("en", { maximumSignificantDigits: 3 })).replace("-", "−");
+  const small = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e7 || Math.abs(value) < 1e-6 ? value.toExponential(2).replace("e+", "e") : value.toLocaleString("en", { maximumSignificantDigits: 3 })).replaceAll("-", "−");
   const table = (heads, rows, label) => h("div", { class: "wl-exam-figure" }, h("table", { "aria-label": label },
     h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
     h("tbody", {}, rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, name), cells.map((cell) => h("td", {}, typeof cell === "number" ? small(cell) : cell)))))));
@@ -10,35 +10,38 @@
 
   /** What each kind shows. */
   const FIGURES = {
-    two: ({ w, x }) => table([W.say("try.exam.weight"), "w", "x"], [["w₁", w[0], x[0]], ["w₂", w[1], x[1]]], W.say("try.exam.figures")),
-    pair: ({ w, x }) => table(["", ...w.map((_, k) => `w${low(k + 1)}`)], [[W.say("try.exam.weight"), ...w], [W.say("try.exam.norm"), ...x]], W.say("try.exam.figures")),
+    two_weights: ({ w, x }) => table([W.say("try.exam.weight"), "w", "x"], [["w₁", w[0], x[0]], ["w₂", w[1], x[1]]], W.say("try.exam.figures")),
+    kept_pair: ({ w, x }) => table(["", ...w.map((_, k) => `w${low(k + 1)}`)], [[W.say("try.exam.weight"), ...w], [W.say("try.exam.norm"), ...x]], W.say("try.exam.figures")),
     massive: ({ block, channel, value, median }) => table(["", W.say("try.exam.block", { block })], [[W.say("try.exam.largest", { channel }), value], [W.say("try.exam.median"), median]], W.say("try.exam.figures")),
-    kind: ({ block, channel, value, median, layers, positions }) => table(["", W.say("try.exam.channel", { channel })], [[W.say("try.exam.largest_there", { block }), value], [W.say("try.exam.median_there", { block }), median],
+    massive_or_feature: ({ block, channel, value, median, layers, positions }) => table(["", W.say("try.exam.channel", { channel })], [[W.say("try.exam.largest_there", { block }), value], [W.say("try.exam.median_there", { block }), median],
       [W.say("try.exam.layers"), `${small(layers)}%`], [W.say("try.exam.positions"), `${small(positions)}%`]], W.say("try.exam.figures")),
-    budget: ({ scores }) => table([W.say("try.exam.score"), "x₁", "x₂", "x₃", "x₄"], scores.map((row, k) => [`y${low(k + 1)}`, ...row]), W.say("try.exam.figures")),
-    loud: ({ size, gain }) => table(["", W.say("try.exam.size"), W.say("try.exam.gain")], [[W.say("try.exam.column", { column: 1 }), size[0], gain[0]], [W.say("try.exam.column", { column: 2 }), size[1], gain[1]]], W.say("try.exam.figures")),
-    fate: ({ w, x, cut_size, cut_score }) => table(["", W.say("try.exam.this"), W.say("try.exam.cut")], [[W.say("try.exam.by_size"), Math.abs(w), cut_size], [W.say("try.exam.by_score"), `${small(Math.abs(w))} × ${small(x)}`, cut_score]], W.say("try.exam.figures")),
+    shared_budget: ({ scores }) => table([W.say("try.exam.score"), "x₁", "x₂", "x₃", "x₄"], scores.map((row, k) => [`y${low(k + 1)}`, ...row]), W.say("try.exam.figures")),
+    louder_column: ({ size, gain }) => table(["", W.say("try.exam.size"), W.say("try.exam.gain")], [[W.say("try.exam.column", { column: 1 }), size[0], gain[0]], [W.say("try.exam.column", { column: 2 }), size[1], gain[1]]], W.say("try.exam.figures")),
+    who_keeps: ({ w, x, cut_size, cut_score }) => table(["", W.say("try.exam.this"), W.say("try.exam.cut")], [[W.say("try.exam.by_size"), Math.abs(w), cut_size], [W.say("try.exam.by_score"), `${small(Math.abs(w))} × ${small(x)}`, cut_score]], W.say("try.exam.figures")),
   };
   const optionWords = (kind, option) => {
-    if (kind === "pair") return W.say("try.exam.pair.option", { first: `w${low(option[0])}`, second: `w${low(option[1])}` });
-    if (kind === "budget") return option;
-    if (kind === "loud") return W.say("try.exam.column", { column: option });
+    if (kind === "kept_pair") return W.say("try.exam.pair.option", { first: `w${low(option[0])}`, second: `w${low(option[1])}` });
+    if (kind === "shared_budget") return option;
+    if (kind === "louder_column") return W.say("try.exam.column", { column: option });
     return W.say(`try.exam.${kind}.option.${option}`);
   };
   /** Why an answer is right, in the figures' own numbers. */
   const whyWords = (item) => {
     const f = item.figures, times = (a, b) => small(Number(Math.abs(a * b).toPrecision(3)));
     const values = {
-      two: () => ({ first: times(f.w[0], f.x[0]), second: times(f.w[1], f.x[1]) }),
-      pair: () => ({ scores: f.w.map((w, k) => `w${low(k + 1)}: ${times(w, f.x[k])}`).join(", ") }),
+      two_weights: () => ({ first: times(f.w[0], f.x[0]), second: times(f.w[1], f.x[1]) }),
+      kept_pair: () => ({ scores: f.w.map((w, k) => `w${low(k + 1)}: ${times(w, f.x[k])}`).join(", ") }),
       massive: () => ({ value: small(f.value), times: Math.round(f.value / f.median).toLocaleString("en") }),
-      kind: () => ({ value: small(f.value), times: Math.round(f.value / f.median).toLocaleString("en"), layers: small(f.layers), positions: small(f.positions) }),
-      budget: () => { const all = f.scores.flat().sort((a, b) => b - a); return { last: small(all[5]), row: "y₂" }; },
-      loud: () => ({ first: times(f.size[0], f.gain[0]), second: times(f.size[1], f.gain[1]) }),
-      fate: () => ({ size: small(Math.abs(f.w)), cut_size: small(f.cut_size), score: times(f.w, f.x), cut_score: small(f.cut_score) }),
+      massive_or_feature: () => ({ value: small(f.value), times: Math.round(f.value / f.median).toLocaleString("en"), layers: small(f.layers), positions: small(f.positions) }),
+      shared_budget: () => { const all = f.scores.flat().sort((a, b) => b - a); return { last: small(all[5]), row: "y₂" }; },
+      louder_column: () => ({ first: times(f.size[0], f.gain[0]), second: times(f.size[1], f.gain[1]) }),
+      who_keeps: () => ({ size: small(Math.abs(f.w)), cut_size: small(f.cut_size), score: times(f.w, f.x), cut_score: small(f.cut_score) }),
     }[item.kind]();
     return W.say(`try.exam.${item.kind}.why`, values);
   };
+
+  /** Whether an item is of a kind that is known here: one may be kept from an earlier version of the page. */
+  W.examKnows = ({ kind }) => Object.hasOwn(FIGURES, kind);
 
   /** Ask six items. items: as `wanda_core.report.exam` draws them; steps: {name: [number, title]} of the lesson;
    * before: answers given already, by place; done(answers): told after each; again(): asks for others. */
@@ -65,19 +68,29 @@
       const boxes = item.options.map((option) => {
         const input = h("input", { type: "radio", name: `wl-exam-${place}`, value: option });
         const label = h("label", {}, input, h("span", {}, optionWords(item.kind, option)));
+        input.addEventListener("keydown", (event) => move(event, option));
         input.addEventListener("change", () => {
-          answers[place] = option;
-          show();
-          done(answers.slice());
+          if (answers[place] === null) {
+            answers[place] = option;
+            done(answers.slice());
+          }
+          show(); // an answer that was given stays
         });
         return { input, label, option };
       });
+      /** An arrow leads to another answer and does not give it, for one given cannot be taken back: Space gives it. */
+      const move = (event, option) => {
+        const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        boxes.at((item.options.indexOf(option) + step) % boxes.length).input.focus();
+      };
       const show = () => {
         const answer = answers[place];
         if (answer === null) return;
         const right = answer === item.answer;
         for (const { input, label, option } of boxes) {
-          input.disabled = true;
+          input.setAttribute("aria-disabled", "true"); // it keeps the focus
           input.checked = option === answer;
           label.className = option === item.answer ? "wl-exam-right" : option === answer ? "wl-exam-wrong" : "";
         }

@@ -30,6 +30,10 @@
     const code = new URLSearchParams(location.search).get("class") || "";
     return /^[0-9A-Za-z-]{1,12}$/.test(code) ? code.toUpperCase() : "";
   };
+  /** Whether every item has its answer. */
+  W.answered = (answers) => answers.length > 0 && answers.every((answer) => answer !== null);
+  /** The last test that was answered to its end, null where none was. exam: {items, answers, before} as it is kept. */
+  W.finished = (exam) => (exam?.answers && W.answered(exam.answers) ? exam : exam?.before ?? null);
   const today = () => {
     const now = new Date();
     return `${now.getFullYear()}-${String(now.getMonth() + 1).padStart(2, "0")}-${String(now.getDate()).padStart(2, "0")}`;
@@ -37,7 +41,7 @@
 
   /** What was answered so far. steps: [name, title] in their order; fits: whether a step's guess does, null if unknown. */
   W.answersSoFar = (steps, fits) => {
-    const run = W.kept.get(RUN), exam = W.kept.get(EXAM), beat = W.kept.get(BEAT);
+    const run = W.kept.get(RUN), exam = W.finished(W.kept.get(EXAM)) ?? W.kept.get(EXAM), beat = W.kept.get(BEAT);
     const done = steps.flatMap(([name], place) => {
       const record = run?.steps?.[place + 1];
       return record ? [{ step: name, guess: String(record.guess), fits: fits(place + 1) }] : [];

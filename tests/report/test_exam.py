@@ -15,27 +15,27 @@ SEEDS = range(12)
 def derive(item):
     """What a reader finds who has nothing but the figures, by what the steps showed; written without the engine's."""
     f = item.figures
-    if item.kind == "two":
+    if item.kind == "two_weights":
         first_goes = abs(f["w"][0]) < abs(f["w"][1])
         losses = [abs(w * x) for w, x in zip(f["w"], f["x"], strict=True)]
         cheap = losses[0] < losses[1]
         return f"{1 if first_goes else 2}_{'right' if first_goes == cheap else 'wrong'}"
-    if item.kind == "pair":
+    if item.kind == "kept_pair":
         scores = {place: abs(w) * x for place, (w, x) in enumerate(zip(f["w"], f["x"], strict=True), 1)}
         return "".join(str(place) for place in sorted(sorted(scores, key=scores.get)[2:]))
     if item.kind == "massive":
         large, far = f["value"] > 100, f["value"] / f["median"] >= 1000
         return {(True, True): "yes", (True, False): "near", (False, True): "small", (False, False): "both"}[large, far]
-    if item.kind == "kind":
+    if item.kind == "massive_or_feature":
         massive = f["value"] > 100 and f["value"] >= 1000 * f["median"]
         feature = f["layers"] >= 25 and f["positions"] >= 6
-        return {(True, True): "two", (True, False): "massive", (False, True): "feature", (False, False): "neither"}[
+        return {(True, True): "both", (True, False): "massive", (False, True): "feature", (False, False): "neither"}[
             massive, feature
         ]
-    if item.kind == "budget":
+    if item.kind == "shared_budget":
         places = sorted(((value, row) for row, values in enumerate(f["scores"]) for value in values))
         return str(sum(row == 1 for _, row in places[6:]))
-    if item.kind == "loud":
+    if item.kind == "louder_column":
         return "1" if f["size"][0] * f["gain"][0] > f["size"][1] * f["gain"][1] else "2"
     kept = (abs(f["w"]) > f["cut_size"], abs(f["w"]) * f["x"] > f["cut_score"])
     return {(True, True): "both", (True, False): "magnitude", (False, True): "wanda", (False, False): "none"}[kept]
@@ -53,9 +53,9 @@ def drawn(tiny):
 
 def test_six_items_of_six_kinds_and_each_names_its_step(drawn):
     assert len(drawn) == 6 * len(SEEDS)
-    assert [item.kind for item in drawn[0:2]] == ["two", "pair"]
-    assert {item.kind for item in drawn[2::6]} == {"massive", "kind"}
-    assert [item.kind for item in drawn[3:6]] == ["budget", "loud", "fate"]
+    assert [item.kind for item in drawn[0:2]] == ["two_weights", "kept_pair"]
+    assert {item.kind for item in drawn[2::6]} == {"massive", "massive_or_feature"}
+    assert [item.kind for item in drawn[3:6]] == ["shared_budget", "louder_column", "who_keeps"]
     assert {item.step for item in drawn} == {"two", "matrix", "meet", "masks"}
 
 
@@ -72,7 +72,7 @@ def test_figures_have_three_digits_and_none_is_compared_by_a_hair(drawn):
     for item in drawn:
         for number in numbers(list(item.figures.values())):
             assert number == float(f"{number:.3g}")
-        if item.kind == "two":
+        if item.kind == "two_weights":
             for a, b in (item.figures["w"], [w * x for w, x in zip(item.figures["w"], item.figures["x"], strict=True)]):
                 assert max(abs(a), abs(b)) >= 1.15 * min(abs(a), abs(b)) > 0
 
@@ -82,7 +82,7 @@ def test_the_same_seed_draws_the_same_and_others_do_not(tiny):
     assert draw(*tiny, 3) != draw(*tiny, 4)
 
 
-@pytest.mark.parametrize("kind", ["two", "pair", "budget", "loud", "fate"])
+@pytest.mark.parametrize("kind", ["two_weights", "kept_pair", "shared_budget", "louder_column", "who_keeps"])
 def test_no_answer_is_right_most_of_the_time(drawn, kind):
     answers = Counter(item.answer for item in drawn if item.kind == kind)
     assert len(answers) > 1
@@ -117,12 +117,12 @@ def test_no_figure_alone_leads_to_the_answer(drawn):
     """Who goes by the weights' sizes, by one of two figures, or by a row's share of a budget, is told so."""
     for item in drawn:
         f = item.figures
-        if item.kind == "pair":
+        if item.kind == "kept_pair":
             sizes = {place: abs(w) for place, w in enumerate(f["w"], 1)}
             assert "".join(map(str, sorted(sorted(sizes, key=sizes.get)[2:]))) != item.answer
-        elif item.kind == "budget":
+        elif item.kind == "shared_budget":
             assert item.answer != "2"
-        elif item.kind == "loud":
+        elif item.kind == "louder_column":
             assert (f["size"][0] > f["size"][1]) != (f["gain"][0] > f["gain"][1])
 
 
@@ -136,7 +136,15 @@ def test_the_built_in_model_has_every_answer(builtin_lm, builtin_analysis):
     """A massive activation is asked for with and without one, and neither of two columns is always the louder."""
     items = [item for seed in range(20) for item in draw(builtin_lm, builtin_analysis, seed)]
     assert [derive(item) for item in items] == [item.answer for item in items]
-    for kind, least in {"two": 4, "pair": 4, "massive": 2, "kind": 2, "budget": 4, "loud": 2, "fate": 4}.items():
+    for kind, least in {
+        "two_weights": 4,
+        "kept_pair": 4,
+        "massive": 2,
+        "massive_or_feature": 2,
+        "shared_budget": 4,
+        "louder_column": 2,
+        "who_keeps": 4,
+    }.items():
         answers = Counter(item.answer for item in items if item.kind == kind)
         assert len(answers) >= least, (kind, answers)
         assert max(answers.values()) <= 14, (kind, answers)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 ITEMS = [
     {
-        "kind": "two",
+        "kind": "two_weights",
         "step": "two",
         "figures": {"w": [0.08, -0.2], "x": [14, 2]},
         "options": ["1_right", "1_wrong", "2_right", "2_wrong"],
@@ -131,7 +131,7 @@ def test_a_mask_is_laid_over_the_methods_own(bare):
     bare.click("#b tbody tr:nth-child(1) td:nth-child(3) button")
     assert "has lost its 1 weights" in bare.inner_text("#b .wl-sketch-count")
     bare.evaluate("() => window.pad.reveal([[true, false], [false, true]])")
-    assert "Of the 2 weights that Wanda removes per row you chose 1" in bare.inner_text("#b .wl-sketch-said")
+    assert "Of the 2 weights that Wanda removes, half of each row, you chose 1" in bare.inner_text("#b .wl-sketch-said")
     assert bare.locator("#b .wl-apart").count() == 2
 
 
@@ -153,7 +153,41 @@ def test_the_test_scores_with_reasons_and_names_the_step(bare):
     assert "1 of 2 right" in bare.inner_text(".wl-exam-score")
     assert "3 · Spike" in bare.inner_text(".wl-exam-score li")
     assert bare.evaluate("() => window.answers") == ["1_wrong", "both"]
-    assert bare.locator("#b input:not(:disabled)").count() == 0
+    assert bare.locator("#b input:not([aria-disabled=true])").count() == 0
+
+
+def test_the_test_is_taken_by_keyboard_and_an_answer_that_was_given_stays(bare):
+    bare.evaluate("items => WandaLab.exam(document.getElementById('b'), { items, steps: {} })", ITEMS)
+    first = "input[name=wl-exam-0]"
+    bare.focus(f"{first} >> nth=0")
+    for _ in range(2):
+        bare.keyboard.press("ArrowDown")
+    bare.keyboard.press("ArrowUp")
+    bare.keyboard.press("ArrowUp")
+    bare.keyboard.press("ArrowLeft")  # round to the last one
+    assert bare.locator(f"{first}:checked").count() == 0
+    bare.keyboard.press("Space")
+    assert bare.get_attribute(f"{first}:checked", "value") == ITEMS[0]["options"][-1]
+    bare.keyboard.press("ArrowUp")
+    bare.keyboard.press("Space")
+    assert bare.get_attribute(f"{first}:checked", "value") == ITEMS[0]["options"][-1]
+    assert bare.evaluate("() => document.activeElement.name") == "wl-exam-0"
+
+
+def test_a_test_that_was_finished_counts_until_another_one_is(bare):
+    told = bare.evaluate(
+        """items => {
+            const so_far = () => WandaLab.answersSoFar([], () => null).exam;
+            const before = { seed: 5, items, answers: ["1_wrong", "yes"] };
+            return [
+                { ...before }, { seed: 6, items, answers: ["1_right", null], before },
+                { seed: 6, items, answers: ["1_right", "both"], before: null },
+                { seed: 7, items, answers: ["1_right", null], before: null },
+            ].map(exam => { WandaLab.kept.set("wanda-exam", exam); return so_far().seed; });
+        }""",
+        ITEMS,
+    )
+    assert told == [5, 5, 6, 7]
 
 
 def test_one_file_is_handed_in_and_holds_no_more_than_was_answered(bare):
@@ -174,7 +208,7 @@ def test_one_file_is_handed_in_and_holds_no_more_than_was_answered(bare):
     assert told["class"] == "K7QX"
     assert told["name"] == "Ann / 김민준 <b>"
     assert told["steps"] == [{"step": "two", "guess": "first", "fits": True}]
-    assert told["exam"]["items"] == [{"kind": "two", "step": "two", "answer": "1_wrong", "right": True}]
+    assert told["exam"]["items"] == [{"kind": "two_weights", "step": "two", "answer": "1_wrong", "right": True}]
 
 
 def test_words_of_waiting_go_when_the_server_refuses_and_the_old_items_stay(bare):

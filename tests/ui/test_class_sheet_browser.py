@@ -16,7 +16,7 @@ EVIL = "<img src=x onerror=window.canary=1>"
 
 def handed(name="Ann", code="K7QX", fits=(True, False), right=4, **more):
     steps = [{"step": step.name, "guess": step.guesses[0], "fits": fit} for step, fit in zip(STEPS, fits, strict=False)]
-    items = [{"kind": "two", "step": "two", "answer": "1_right", "right": k < right} for k in range(6)]
+    items = [{"kind": "two_weights", "step": "two", "answer": "1_right", "right": k < right} for k in range(6)]
     told = {"format": "wanda-class-1", "class": code, "name": name, "date": "2026-11-28", "language": "en"}
     return told | {"steps": steps, "exam": {"items": items}, "beat": {"you": 3.1, "wanda": 3.9}} | more
 

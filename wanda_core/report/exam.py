@@ -1,7 +1,8 @@
 """The test at the lesson's end: six items drawn from the model, each with the figures that its answer follows from.
 
-What is asked was not shown in any step: other rows, columns, blocks and channels. The figures are rounded as they are
-shown, and an item is asked only where the rounded figures and the exact ones give the same answer, with room between.
+Rows, columns, blocks and channels are drawn anew, so each answer follows from the item's own figures. These are rounded
+as they are shown, and an item is asked only where the rounded ones and the exact ones give the same answer, with room
+between.
 Of each kind the answer is chosen first, evenly, and then an item that has it is looked for: whoever always says the
 same is right no more often than chance. Where the model has such items, what the lesson is about decides: the largest
 weights alone, equal shares of a budget, or one of two figures that belong together do not lead to the answer.
@@ -26,7 +27,7 @@ DIGITS = 3  # of a figure
 ROOM = 1.15  # how far apart two figures are at least that are to be compared
 TRIES = 400  # at an item with a certain answer, before any answer will do
 MASSIVE_ANSWERS = ("yes", "near", "small", "both")
-KIND_ANSWERS = ("neither", "feature", "massive", "two")  # by whether it is massive, then whether it is a feature
+KIND_ANSWERS = ("neither", "feature", "massive", "both")  # by whether it is massive, then whether it is a feature
 PAIRS = ("12", "13", "14", "23", "24", "34")  # of a row of four weights, by their places
 MOST_OPTIONS = 4  # of an item
 MOST_LOUD = 6  # channels of a block, from the largest on, that are asked about more often than others
@@ -110,7 +111,7 @@ def _two(source: Source) -> Item | None:
     removed = int(sizes[1] < sizes[0])
     answer = f"{removed + 1}_{'right' if costs[removed] == min(costs) else 'wrong'}"
     figures = {"w": [w1, w2], "x": [x1, x2]}
-    return Item("two", "two", figures, ("1_right", "1_wrong", "2_right", "2_wrong"), answer)
+    return Item("two_weights", "two", figures, ("1_right", "1_wrong", "2_right", "2_wrong"), answer)
 
 
 def _pair(source: Source) -> Item | None:
@@ -128,7 +129,7 @@ def _pair(source: Source) -> Item | None:
     others = [pair for pair in PAIRS if pair not in (answer, by_size)]
     few = [answer, *([by_size] if by_size != answer else [])]
     options = sorted([*few, *rng.sample(others, MOST_OPTIONS - len(few))])
-    return Item("pair", "two", {"w": w, "x": x}, tuple(options), answer)
+    return Item("kept_pair", "two", {"w": w, "x": x}, tuple(options), answer)
 
 
 def _two_largest(values: list[float]) -> str:
@@ -150,7 +151,7 @@ def _budget(source: Source) -> Item | None:
     kept = sum(value > ordered[5] for value in scores[1])
     if source.telling and kept == ROW_KEEPS:
         return None
-    return Item("budget", "matrix", {"scores": scores}, ("0", "1", "2", "3", "4"), str(kept))
+    return Item("shared_budget", "matrix", {"scores": scores}, ("0", "1", "2", "3", "4"), str(kept))
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def _massive(source: Source) -> Item | None:
 
 
 def _channel(source: Source) -> Item | None:
-    """A channel by both definitions: has it a massive activation, is it an outlier feature, both or neither? Every
+    """A channel by both definitions: is it massive after this block, is it an outlier feature, both or neither? Every
     second time, and where features were not measured, by the former alone."""
     counts, rng = source.analysis.features, source.rng
     if counts is None or rng.random() < 0.5:
@@ -214,7 +215,7 @@ def _channel(source: Source) -> Item | None:
     massive = reach.value > MASSIVE_MAGNITUDE and reach.times >= MASSIVE_RATIO
     often = all(share >= least for share, least in shares)
     figures = reach.figures | {"layers": layers, "positions": positions}
-    return Item("kind", "masks", figures, KIND_ANSWERS, KIND_ANSWERS[2 * massive + often])
+    return Item("massive_or_feature", "masks", figures, KIND_ANSWERS, KIND_ANSWERS[2 * massive + often])
 
 
 def _loud(source: Source) -> Item | None:
@@ -236,7 +237,8 @@ def _loud(source: Source) -> Item | None:
         return None
     if not (apart(products) and apart(size)) or int(norms[j] > norms[i]) != int(products[1] > products[0]):
         return None
-    return Item("loud", "masks", {"size": size, "gain": factor}, ("1", "2"), str(1 + int(products[1] > products[0])))
+    louder = str(1 + int(products[1] > products[0]))
+    return Item("louder_column", "masks", {"size": size, "gain": factor}, ("1", "2"), louder)
 
 
 @torch.no_grad()
@@ -277,7 +279,7 @@ def _fate(source: Source) -> Item | None:
         return None
     by_size, by_score = (value > cut for value, cut in pairs)
     answer = "both" if by_size and by_score else "magnitude" if by_size else "wanda" if by_score else "none"
-    return Item("fate", "masks", figures, ("both", "wanda", "magnitude", "none"), answer)
+    return Item("who_keeps", "masks", figures, ("both", "wanda", "magnitude", "none"), answer)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ def out_of_memory(error: BaseException) -> bool:
     return named or "can't allocate memory" in str(error)
 
 
+def is_fault(error: BaseException) -> bool:
+    """Tell whether an error is some code's, not a wish to end: Rust's panics are no Exceptions."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def first_line(error: BaseException, secret: str | None = None) -> str:
     """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.blocks import Block
 
-from wanda_core.errors import WandaError
+from wanda_core.errors import WandaError, is_fault
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
 from wanda_ui.engine.queue import arrived
@@ -95,7 +95,9 @@ def watched(
     except WandaError as error:
         yield show(markup.problem(problem_words(error, say)))
         return None
-    except Exception as error:  # nobody foresaw it
+    except BaseException as error:  # nobody foresaw it
+        if not is_fault(error):
+            raise
         note("job", error)
         yield show(markup.problem(say("gate.unexpected", kind=type(error).__name__)))
         return None

@@ -48,7 +48,7 @@ def test_numbers_that_no_model_has_are_told_with_the_bound(folder, refusal, fiel
 
 
 def test_numbers_that_are_no_sizes_may_be_of_any_size(folder):
-    configure(folder, model_max_length=10**30, max_position_embeddings=10**9, num_items=10**15, layers=True)
+    configure(folder, model_max_length=10**30, max_position_embeddings=10**9, layers=True)
     assert load_model(str(folder), device="cpu").revision == "local"
 
 

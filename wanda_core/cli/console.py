@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from wanda_core.errors import InputError, ModelError, WandaError, first_line, out_of_memory
+from wanda_core.errors import InputError, ModelError, WandaError, first_line, is_fault, out_of_memory
 from wanda_core.machine.process import rank_and_size
 from wanda_core.progress import Progress
 from wanda_core.version import __version__
@@ -62,12 +62,14 @@ class OneLineErrors(TyperGroup):
             raise
         except (typer.Exit, typer.Abort, typer.TyperException):  # not faults, but how a command ends
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             say(f"error: {_sentence(error)}")
             raise typer.Exit(FAILED) from None
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     """Word an error of the system, of memory, or one that nobody foresaw as one sentence with a remedy."""
     if out_of_memory(error):
         return "the memory is used up; choose a smaller model, fewer samples or a smaller length"

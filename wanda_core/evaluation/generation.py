@@ -14,6 +14,7 @@ from wanda_core.evaluation.next_logits import next_logits
 from wanda_core.model.chat_template import TemplateError, in_template
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.tokenizer import text_of
 from wanda_core.progress import Progress, Steps
 
 MAX_NEW_TOKENS = 1024
@@ -120,8 +121,7 @@ def prompt_ids(lm: LanguageModel, prompt: str, *, chat: bool) -> Tensor:
             raise ModelError(
                 f"the model's chat template failed ({first_line(error)}); switch the template off"
             ) from error
-        tokens = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
-        lm.check_tokens(tokens)
+        tokens = lm.encode(text, special=False)
     else:
         tokens = lm.encode(prompt)
     if not tokens:
@@ -186,7 +186,7 @@ class _Ends:
         if not made or not self.strings:
             return bool(made) and made[-1] in self.tokens
         # A stop string is often a special token, which the answer's own text leaves out.
-        text = self.tokenizer.decode(made, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = text_of(self.tokenizer, made, special=True)
         return made[-1] in self.tokens or any(string in text for string in self.strings)
 
 

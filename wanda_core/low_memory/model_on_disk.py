@@ -148,9 +148,10 @@ def open_model(
     located = locate(name, device, dtype, on_progress, whole=False)
     name = located.name
     tensors = stored_tensors(located.folder, name)
+    with torch.device("meta"):  # before its tables are made
+        check_count(name, skeleton(located.config, name, len(tensors)), tensors)
     with init_empty_weights(include_buffers=False):
         model: Any = skeleton(located.config, name, len(tensors), dtype=located.dtype)
-    check_count(name, model, tensors)
     tokenizer = located.tokenizer()
     try:
         with contextlib.suppress(OSError):  # there is none

@@ -9,7 +9,9 @@ from transformers import AutoConfig, PreTrainedConfig
 from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, gguf_file, hub, limits
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
+from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
+from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
 
 # What transformers is told in place of what the file says.
@@ -66,7 +68,10 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
     check_no_pointers(folder, name)
     check_weights_there(folder, name)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **HOW_TO_RUN)
+        with no_foreign_code(), watched(name):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **HOW_TO_RUN)
+    except ModelError:
+        raise
     except Exception as error:  # a stranger's file: its checks raise types of their own
         raise ModelError(
             f"{shortened_path(name)} has a configuration that cannot be used: {first_line(error)}; "

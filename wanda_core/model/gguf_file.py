@@ -154,10 +154,12 @@ def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype") -> None:
 
     from wanda_core.model.limits import check_numbers_of, few_parameters
     from wanda_core.model.stored_tensors import check_complete, check_shapes
+    from wanda_core.model.tokenizer_limits import check_settings
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(gguf.parent, **source)
     check_numbers_of(config.to_dict(), str(gguf))
+    check_settings(gguf.parent, str(gguf), config)  # of what lies beside the file, which is read too
     with few_parameters(str(gguf), len(GGUFReader(gguf).tensors)), torch.device("meta"):
         AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=dtype, output_loading_info=True, **source)

@@ -17,6 +17,7 @@ from wanda_core.model.linears import Linear, prunable_linears
 from wanda_core.model.names import short_name
 from wanda_core.model.positions import longest_text
 from wanda_core.model.stored_tensors import StoredTensor
+from wanda_core.model.tokenizer import text_of, token_ids
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class LanguageModel:
         rows = len(cast(Any, self.model).get_input_embeddings().weight)
         if tokens and not 0 <= min(tokens) <= max(tokens) < rows:
             token = next(token for token in tokens if not 0 <= token < rows)
-            text = self.tokenizer.decode([token]) if 0 <= token < 2**31 else ""
+            text = text_of(self.tokenizer, [token], special=True) if 0 <= token < 2**31 else ""
             raise InputError(
                 f"the text holds the token {shortened(text)}, whose id is {token}, and the "
                 f"embeddings of {self.title} have {rows} rows, 0 to {rows - 1}; leave that token out, or give the "
@@ -139,7 +140,7 @@ class LanguageModel:
         Spaces stay as the model wrote them, whatever the tokenizer's settings say: a space that is taken away because
         of the token after it would be missing from what was shown before.
         """
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return text_of(self.tokenizer, tokens)
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Turn a text into token ids. special: with the special tokens that the tokenizer adds by itself.
@@ -148,6 +149,6 @@ class LanguageModel:
         """
         if not isinstance(text, str):
             raise InputError(f"the text is {type(text).__name__} and must be a string; decode or read it first")
-        tokens = cast(list[int], self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        tokens = token_ids(self.tokenizer, text, special)
         self.check_tokens(tokens)
         return tokens

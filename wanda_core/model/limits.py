@@ -35,8 +35,15 @@ MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of number
 MOST_MANY = 10_000  # blocks, or experts of one; 126 and 2,048 are met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**31 - 1
+# Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
+NOTHING = re.compile(
+    r"(length|len|positions?|theta|base|contexts?|window|factor|scale|items|parameters|flops|ids?|seed|eps|std|limit"
+    r"|embeddings|value)(_|$)"
+)
+MOST_OTHER = 10**6  # of any other number, of the letters of a text and of the entries of a list
 # Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart.
 MORE_PARAMETERS, PARAMETERS_OF_ONE = 1_000, 4
+MORE_BUFFERS = 2**28  # bytes of tables that a model may have beside as many as its files; 134 million are met
 MOST_PARAMETERS = 60_000  # each takes a millisecond to make
 # A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
 SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
@@ -117,23 +124,36 @@ def check_config_numbers(folder: Path, name: str) -> None:
 
 def check_numbers_of(config: Any, name: str) -> None:
     """Raise ModelError as `check_config_numbers` does. config: as JSON has it."""
-    waiting = [config]
+    waiting = [("config.json", config)]
     while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting += part
-        if not isinstance(part, dict):
+        key, part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += part.items()
             continue
-        waiting += part.values()
-        for key, value in part.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            most = MOST_MANY if MANY.search(key) else MOST_SIZE if SIZE.search(key) else math.inf
-            if abs(value) > most:
-                raise ModelError(
-                    f"{shortened_path(name)} has {shortened(key)} {shortened(value)} in its config.json, and models "
-                    f"have {most:,} at most; repair config.json or choose another model"
-                )
+        given, most = part, math.inf
+        if isinstance(part, (list, str)):
+            given, most = f"of {len(part):,} entries or letters", MOST_OTHER / 10
+            waiting += [(key, each) for each in part] if isinstance(part, list) else []
+            size: float = len(part)
+        elif isinstance(part, (int, float)) and not isinstance(part, bool):
+            most = _most_of(key)
+            size = abs(part)
+        else:
+            continue
+        if size > most:
+            raise ModelError(
+                f"{shortened_path(name)} has {shortened(key)} {given if isinstance(given, str) else shortened(given)} "
+                f"in its config.json, and models have {most:,.0f} at most; repair config.json or choose another model"
+            )
+
+
+def _most_of(key: str) -> float:
+    """Return the largest number that a configuration may have under a name."""
+    if MANY.search(key):
+        return MOST_MANY
+    if SIZE.search(key):
+        return MOST_SIZE
+    return math.inf if NOTHING.search(key) else MOST_OTHER
 
 
 @contextlib.contextmanager
@@ -162,8 +182,14 @@ def few_parameters(name: str, stored: int) -> Iterator[None]:
 
 
 def check_count(name: str, model: "nn.Module", stored: Mapping[str, StoredTensor]) -> None:
-    """Raise ModelError for a model whose configuration makes far more numbers than its files hold: they would be made
-    up before the lack is found."""
+    """Raise ModelError for a model whose configuration makes far more numbers than its files hold, or far larger tables
+    (of positions, say): they would be made up before the lack is found."""
+    tables = sum(buffer.nbytes for buffer in model.buffers())
+    if tables > MORE_BUFFERS + sum(tensor.nbytes for tensor in stored.values()):
+        raise ModelError(
+            f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
+            "repair it, such as its number of positions, or choose another model"
+        )
     made = sum(parameter.numel() for parameter in model.parameters())
     there = sum(math.prod(tensor.shape) for tensor in stored.values())
     if made > SHARE_OF_NUMBERS * there + MORE_NUMBERS:

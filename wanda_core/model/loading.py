@@ -41,6 +41,7 @@ from wanda_core.model.stored_tensors import (
     weights_in_memory,
 )
 from wanda_core.model.tokenizer import load_tokenizer
+from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
 
 ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers reads it with every load
@@ -219,7 +220,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, **options: Any) -
     pruned.
     """
     try:
-        with few_parameters(name, stored):
+        with few_parameters(name, stored), watched(name, stored):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except ModelError:
         raise

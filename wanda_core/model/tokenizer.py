@@ -1,22 +1,27 @@
 """Loading a model's tokenizer; a folder without one is refused, where transformers would make an empty one."""
 
+import contextlib
 import importlib.util
-import json
 import re
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import cast
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
+from wanda_core.model.foreign_code import no_foreign_code
+from wanda_core.model.tokenizer_limits import check_rules, check_settings
 
 # Files that hold a vocabulary, of any kind of tokenizer.
 VOCABULARIES = (
     *("tokenizer.json", "tekken.json", "vocab.*", "merges.txt", "byte_maps.json", "dict.txt", "bpe.codes"),
     *("*.model", "*.spm", "*.tiktoken"),
 )
-MOST_GROWTH = 1000  # times as long as a text may become before it is cut into tokens; 1 to 5 are met
+TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
@@ -35,10 +40,16 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
     Raises ModelError for a folder without one, for one that knows no word, and for one that cannot be read.
     """
-    check_expansions(folder, name)
+    check_rules(folder, name)
+    check_settings(folder, name, config)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
-    except Exception as error:  # a stranger's files: their readers raise types of their own
+        with no_foreign_code():
+            tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given
+    except BaseException as error:  # a stranger's files: their readers raise types of their own
+        if not is_fault(error):
+            raise
         raise ModelError(
             _why_none(folder, name)
             or f"the tokenizer of {shortened_path(name)} could not be loaded: {first_line(error)}; copy its files anew "
@@ -52,39 +63,39 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
             or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "
             "tokenizer.json of the model it was made from"
         )
+    text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
     check_template(tokenizer, name)
     return tokenizer
 
 
-def check_expansions(folder: Path, name: str) -> None:
-    """Raise ModelError for a tokenizer.json whose rules make a long text of a short one: twenty that put ten letters in
-    the place of one fill any memory, and end the process, with the first prompt."""
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
+    """Turn a text into token ids. special: with the tokens that the tokenizer adds by itself.
+
+    Raises ModelError where a stranger's tokenizer fails.
+    """
+    with _foreign():
+        return cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: bool = False) -> str:
+    """Turn token ids into text, spaces as they were written. special: with special tokens. Raises as `token_ids`."""
+    with _foreign():
+        given = list(tokens)
+        return str(tokenizer.decode(given, skip_special_tokens=not special, clean_up_tokenization_spaces=False))
+
+
+@contextlib.contextmanager
+def _foreign() -> Iterator[None]:
+    """Context manager: have what the tokenizer raises, of whatever type, be a ModelError."""
     try:
-        rules = json.loads((folder / "tokenizer.json").read_bytes())
-        growth = _growth([rules.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")])
-    except (OSError, ValueError, AttributeError, RecursionError):  # there is none, or what reads it says what is wrong
-        return
-    if growth > MOST_GROWTH:
+        yield
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         raise ModelError(
-            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
-            f"{MOST_GROWTH} are allowed; take the tokenizer of the model it was made from"
-        )
-
-
-def _growth(rules: object) -> float:
-    """Return how many times as long a text may become by what tokenizer.json calls Replace, in all rules together."""
-    growth, waiting = 1.0, [rules]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            waiting += part.values()
-            if part.get("type") == "Replace" and isinstance(content := part.get("content"), str):
-                pattern = part.get("pattern")
-                literal = pattern.get("String") if isinstance(pattern, dict) else None
-                growth *= max(1.0, len(content) / max(1, len(literal) if isinstance(literal, str) else 1))
-    return growth
+            f"the model's tokenizer failed ({first_line(error)}); take that of the model it was made from, or choose "
+            "another model"
+        ) from error
 
 
 def _why_none(folder: Path, name: str) -> str | None:

@@ -13,6 +13,7 @@ from wanda_core.errors import InputError, ModelError
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.tokenizer import text_of
 from wanda_core.outliers.hooks import attention_weights, eager_attention
 from wanda_core.progress import Progress, Steps, finish
 
@@ -151,7 +152,7 @@ def readable(text: str) -> str:
 
 
 def _decoded(lm: LanguageModel, tokens: Sequence[int]) -> str:
-    return str(lm.tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return text_of(lm.tokenizer, tokens, special=True)
 
 
 def _looks_back(seen: list[Tensor], length: int) -> Callable[[Tensor], None]:

@@ -88,7 +88,7 @@ def told_at(
 def _tokens(lm: LanguageModel, given: tuple[int, ...] | str) -> tuple[int, ...]:
     """Return tokens that are known, or those of a text."""
     if isinstance(given, str):
-        return tuple(lm.tokenizer(given, add_special_tokens=False)["input_ids"]) if given else ()
+        return tuple(lm.encode(given, special=False)) if given else ()
     vocabulary = len(cast(Any, lm.model).get_input_embeddings().weight)
     if any(not 0 <= token < vocabulary for token in given):
         raise InputError(f"the tokens are not those of {lm.title}; ask for its answer first")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import gradio as gr
 from gradio.components import Component
 
-from wanda_core.errors import WandaError
+from wanda_core.errors import WandaError, is_fault
 from wanda_ui.classroom.network import Class
 from wanda_ui.faults import note
 from wanda_ui.gate.download import Download
@@ -96,7 +96,9 @@ class GuardedPage(gr.Blocks):
         """Run an event; what it raises becomes a sentence for the visitor and a line in the log."""
         try:
             return await super().process_api(block_fn, *args, **more)
-        except Exception as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             if isinstance(error, gr.Error) and not error.print_exception:
                 raise
             request = more.get("request")

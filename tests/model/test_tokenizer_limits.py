@@ -1,0 +1,141 @@
+"""What a stranger's tokenizer may not do: reach other files, be another class, run code, grow a text, end otherwise."""
+
+import base64
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+from transformers import dynamic_module_utils
+
+from wanda_core.errors import ModelError
+from wanda_core.model.foreign_code import no_foreign_code
+from wanda_core.model.loading import load_model
+from wanda_core.model.tokenizer_limits import MOST_RULES, check_rules
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of a good model that the test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def put(folder, file, **fields):
+    path = folder / file
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | fields))
+
+
+def load(folder):
+    with pytest.raises(ModelError) as error:
+        load_model(str(folder), device="cpu", dtype=torch.float32)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "init_inputs": ["{secret}"]}),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "vocab": "{secret}"}),
+        ("tokenizer_config.json", {"merges": "{secret}"}),
+        ("tokenizer_config.json", {"gguf_file": "{secret}"}),
+        ("tokenizer_config.json", {"tokenizer_object": "x"}),
+        ("special_tokens_map.json", {"vocab": "{secret}"}),
+        ("special_tokens_map.json", {"vocab_file": "{secret}"}),
+        ("special_tokens_map.json", {"tokenizer_file": "/dev/zero"}),
+        ("special_tokens_map.json", {"source_spm": "{secret}"}),
+    ],
+)
+def test_settings_lead_to_no_other_file(folder, tmp_path, file, fields):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("first\nhf_secret\n[UNK]\n")
+    put(folder, file, **json.loads(json.dumps(fields).replace("{secret}", str(secret))))
+    (folder / "tokenizer.json").unlink()
+    (folder / "x.model").touch()
+    assert "could lead to files outside its folder" in load(folder)
+
+
+@pytest.mark.parametrize("kind", ["RagTokenizer", "AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", ["x"]])
+def test_a_class_that_is_no_tokenizer_is_refused(folder, kind):
+    put(folder, "tokenizer_config.json", tokenizer_class=kind)
+    assert "as its tokenizer's class" in load(folder)
+
+
+def test_code_of_a_model_is_not_fetched_and_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail(question))
+    before = dynamic_module_utils.get_cached_module_file
+    with no_foreign_code(), no_foreign_code():
+        with pytest.raises(ModelError, match="code of its own"):
+            dynamic_module_utils.get_class_from_dynamic_module("own.Model", "/tmp", code_revision=None)
+        with pytest.raises(ValueError, match="trust_remote_code"):
+            dynamic_module_utils.resolve_trust_remote_code(None, "/tmp", has_local_code=False, has_remote_code=True)
+    assert dynamic_module_utils.get_cached_module_file is before
+    assert dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0
+
+
+def charsmap(longest):
+    return base64.b64encode(struct.pack("<I", 4) + b"\0" * 4 + b"a\0" + b"b" * longest + b"\0").decode()
+
+
+def replaces(pattern, content, times=1):
+    return {
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [{"type": "Replace", "pattern": pattern, "content": content}] * times,
+        }
+    }
+
+
+def template(pieces, ids=1):
+    listed = {"ids": [0] * ids, "id": "x", "tokens": ["x"] * ids}
+    return {
+        "post_processor": {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {"x": listed}}
+    }
+
+
+A, X = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "type_id": 0}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "growth"),
+    [
+        (replaces({"String": "a"}, "b" * 1000), 1000),
+        (replaces({"String": "ab"}, "b" * 10, 5), 5**5),
+        (replaces({"String": ""}, "b", 10), 2**10),
+        (replaces({"Regex": "^|(?=a)"}, "b", 10), 2**10),
+        (replaces({"Regex": "a{3}b?"}, "b" * 300), 100),
+        (replaces({"Regex": "(?<unclosed"}, "b", 11), 2**11),
+        ({"normalizer": {"type": "Prepend", "prepend": "b" * 2000}}, 2000),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap(3000)}}, 3000),
+        ({"model": {"type": "BPE", "vocab": {}, "merges": [], "end_of_word_suffix": "b" * 5000}}, 5000),
+        (template([A] * 1200), 1200),
+        (template([A, *[X] * 10], 200), 2001),
+        ({"decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}] * (MOST_RULES + 1)}}, float("inf")),
+    ],
+)
+def test_how_much_longer_rules_make_a_text(tmp_path, rules, growth):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    if growth <= 1000:
+        check_rules(tmp_path, "a model")
+        return
+    with pytest.raises(ModelError) as error:
+        check_rules(tmp_path, "a model")
+    assert f"up to {growth:.0e} times as long" in str(error.value)
+
+
+PANICS = {
+    "a regular expression that fits nothing": replaces({"Regex": "^"}, "x"),
+    "pieces of no length": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+}
+
+
+@pytest.mark.parametrize("how", PANICS)
+def test_a_panic_in_rust_is_a_sentence(folder, how):
+    put(folder, "tokenizer.json", **PANICS[how])
+    assert "tokenizer" in load(folder)
+
+
+def test_a_length_that_is_no_number_is_left_out(folder):
+    put(folder, "tokenizer_config.json", model_max_length="x")
+    assert load_model(str(folder), device="cpu").encode("aa")

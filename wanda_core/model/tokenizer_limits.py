@@ -1,0 +1,147 @@
+"""What a stranger's tokenizer may ask for, checked before transformers reads its files: which class, which files, and
+how long its rules make a text."""
+
+import base64
+import json
+import math
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+from wanda_core.errors import ModelError, shortened, shortened_path
+
+MOST_GROWTH = 1000  # times as long as a text may become before it is cut into tokens; 1 to 5 are met
+MOST_RULES = 1000  # of a tokenizer.json; 20 are met
+LONG_PATTERN = 10_000  # characters of a regular expression; a longer one is taken for one that fits everywhere
+RULES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
+# Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
+# transformers puts in itself.
+REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files")
+# Of special_tokens_map.json, which is put over those paths.
+LEADING = re.compile("|".join(REACHING) + r"|\w*(file|spm|vocab|merges)\w*")
+REMEDY = "take the tokenizer of the model it was made from"
+
+
+def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
+    """Raise ModelError for settings that name another class than a tokenizer, or lead to other files.
+
+    transformers takes a class of any name that it has, and gives the settings to it as arguments.
+    """
+    settings, special = _mapping(folder / SETTINGS), _mapping(folder / SPECIAL)
+    for asked in (settings.get("tokenizer_class"), getattr(config, "tokenizer_class", None)):
+        for kind in (asked, f"{asked}Fast", str(asked).removesuffix("Fast")) if asked else ():
+            found = tokenizer_class_from_name(kind) if isinstance(kind, str) else object
+            if found is not None and not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
+                raise ModelError(f"{shortened_path(name)} names {shortened(asked)} as its tokenizer's class; {REMEDY}")
+    leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
+    if leading:
+        raise ModelError(
+            f"{shortened_path(name)} has {shortened(leading[0])} in its tokenizer's settings, which could lead to "
+            f"files outside its folder; take it out, or {REMEDY}"
+        )
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """Read a file of settings; what is wrong with it is said by what reads it next."""
+    try:
+        read = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def check_rules(folder: Path, name: str) -> None:
+    """Raise ModelError for a tokenizer.json whose rules make a long text of a short one: twenty that put ten letters in
+    the place of one fill any memory, and end the process, with the first prompt."""
+    rules = _mapping(folder / "tokenizer.json")
+    model = rules.get("model")
+    own = (
+        [{key: value for key, value in model.items() if key not in ("vocab", "merges")}]
+        if isinstance(model, dict)
+        else []
+    )
+    parts = list(_parts([*(rules.get(part) for part in RULES), *own]))
+    growth = math.prod(map(_growth, parts)) if len(parts) <= MOST_RULES else math.inf
+    if growth > MOST_GROWTH:
+        raise ModelError(
+            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
+            f"{MOST_GROWTH} are allowed; {REMEDY}"
+        )
+
+
+def _parts(rules: object) -> Iterator[dict[str, Any]]:
+    """Yield every part of the rules that has a type or is a model."""
+    waiting = [rules]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            if "type" in part or "end_of_word_suffix" in part or "continuing_subword_prefix" in part:
+                yield part
+            waiting += [value for key, value in part.items() if key not in ("single", "pair", "special_tokens")]
+
+
+def _growth(rule: dict[str, Any]) -> float:
+    """Return how many times as long a text may become by one rule."""
+    kind = rule.get("type")
+    if kind == "Replace":
+        return _replaced(rule.get("pattern"), _length(rule.get("content")))
+    if kind == "Precompiled":
+        return _longest_of_map(rule.get("precompiled_charsmap"))
+    if kind == "TemplateProcessing":
+        return max(1, _pieces(rule.get("single"), rule.get("special_tokens")))
+    named = ("prepend", "end_of_word_suffix", "continuing_subword_prefix", "prefix", "suffix", "replacement")
+    return math.prod(max(1, _length(rule.get(key))) for key in named)
+
+
+def _length(text: object) -> int:
+    return len(text) if isinstance(text, str) else 0
+
+
+def _replaced(pattern: object, length: int) -> float:
+    """How long a text becomes when what fits a pattern gives way to so many letters, also where the pattern fits
+    between two letters."""
+    given = pattern if isinstance(pattern, dict) else {}
+    literal = given.get("String")
+    least = len(literal) if isinstance(literal, str) else _narrowest(given.get("Regex"))
+    return max(1.0, length / least) if least else 1.0 + length
+
+
+def _narrowest(pattern: object) -> int:
+    """Return how many letters fit a regular expression at least; 0 where that is not known."""
+    if not isinstance(pattern, str) or len(pattern) > LONG_PATTERN:
+        return 0
+    try:
+        return int(re._parser.parse(pattern).getwidth()[0])  # type: ignore[attr-defined] # the only one who tells
+    except (re.error, RecursionError, OverflowError, ValueError):  # in a dialect that Python does not know
+        return 0
+
+
+def _pieces(pieces: object, special: object) -> int:
+    """Count what a template puts together: the text each time, and the tokens of each special one."""
+    known = special if isinstance(special, dict) else {}
+    count = 0
+    for piece in pieces if isinstance(pieces, list) else []:
+        token = piece.get("SpecialToken") if isinstance(piece, dict) else None
+        ids = known.get(token.get("id"), {}) if isinstance(token, dict) and isinstance(token.get("id"), str) else {}
+        listed = ids.get("ids") if isinstance(ids, dict) else None
+        count += max(1, len(listed)) if isinstance(listed, list) else 1
+    return count
+
+
+def _longest_of_map(encoded: object) -> float:
+    """Return how many bytes a map of characters, as sentencepiece has it, puts in the place of one: a table of so many
+    bytes as its first four tell, then texts with zeros between."""
+    try:
+        content = base64.b64decode(encoded) if isinstance(encoded, str) else b""
+        (table,) = struct.unpack_from("<I", content)
+    except (ValueError, struct.error):
+        return 1.0
+    return float(max(1, *(map(len, content[4 + table :].split(b"\0")))))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+import time
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from fake_hub import refusal as hub_refusal
 from model.test_gguf_file import write
 
 from wanda_core.errors import ModelError
-from wanda_core.model import limits
+from wanda_core.model import limits, watched
 from wanda_core.model.gguf_header import HeaderError, check_header
-from wanda_core.model.limits import check_file_sizes, check_inside, few_parameters
+from wanda_core.model.limits import check_count, check_file_sizes, check_inside, few_parameters
 from wanda_core.model.loading import load_model
 
 
@@ -32,12 +33,15 @@ def configure(folder, **fields):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"num_hidden_layers": 10**6}, "has 'num_hidden_layers' 1000000 in its config.json, and models have 10,000 at"),
+        ({"num_hidden_layers": 10**6}, "has 'num_hidden_layers' 1000000 in its config.json, and models have 20,000 at"),
         (
             {"num_hidden_layers": 2000},
             "makes more than 1,120 weight tensors, and its files hold 30; repair config.json",
         ),
         ({"vision": [{"n_experts": 10**5}]}, "has 'n_experts' 100000 in its config.json"),
+        ({"num_labels": 10**9}, "has 'num_labels' 1000000000 in its config.json, and models have 1,000,000 at most"),
+        ({"attention_types": [[["global"], 10**9]]}, "has 'attention_types' 1000000000 in its config.json"),
+        ({"pattern": "M" * 200_000}, "has 'pattern' of 200,000 entries or letters in its config.json"),
         ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 2,147,483,647"),
         ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
     ],
@@ -142,3 +146,35 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
     (tmp_path / "bad.gguf").write_bytes(content[:20])
     with pytest.raises(HeaderError, match="it has 20 bytes"):
         check_header(tmp_path / "bad.gguf")
+
+
+def loops():
+    while True:
+        try:
+            sum(range(1000))
+        except Exception:
+            pytest.fail("stopped on its way")
+
+
+def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.2)
+    with pytest.raises(ModelError, match="takes more than 0 s to build"), watched.watched("owner/model"):
+        loops()
+    with watched.watched("owner/model"):
+        pass
+    time.sleep(0.3)  # a thread that has left is not disturbed
+    with pytest.raises(ModelError, match="takes more than 0 s to build"), watched.watched("owner/model"):
+        time.sleep(0.5)  # one call, after which it comes
+
+
+def test_an_error_of_what_is_watched_stays_what_it_is(monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.2)
+    with pytest.raises(KeyError), watched.watched("owner/model"):
+        raise KeyError
+
+
+def test_tables_beside_the_weights_are_counted_before_they_are_made():
+    model = torch.nn.Linear(2, 2, bias=False)
+    model.register_buffer("positions", torch.empty(2**27, device="meta"))
+    with pytest.raises(ModelError, match=r"makes tables of 0\.5 GB beside its weights"):
+        check_count("owner/model", model, {})

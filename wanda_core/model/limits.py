@@ -32,7 +32,7 @@ READ = re.compile(
     r"|chat_template\..*|model\.safetensors\.index\.json|additional_chat_templates/.*\.jinja"
 )
 MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of numbers that each make so many modules
-MOST_MANY = 10_000  # blocks, or experts of one; 126 and 2,048 are met
+MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**31 - 1
 # Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
@@ -136,7 +136,7 @@ def check_numbers_of(config: Any, name: str) -> None:
             waiting += [(key, each) for each in part] if isinstance(part, list) else []
             size: float = len(part)
         elif isinstance(part, (int, float)) and not isinstance(part, bool):
-            most = _most_of(key)
+            most = _most_of(key, isinstance(part, int))
             size = abs(part)
         else:
             continue
@@ -147,13 +147,13 @@ def check_numbers_of(config: Any, name: str) -> None:
             )
 
 
-def _most_of(key: str) -> float:
-    """Return the largest number that a configuration may have under a name."""
+def _most_of(key: str, whole: bool) -> float:
+    """Return the largest number that a configuration may have under a name. whole: nothing is made of other ones."""
     if MANY.search(key):
         return MOST_MANY
     if SIZE.search(key):
         return MOST_SIZE
-    return math.inf if NOTHING.search(key) else MOST_OTHER
+    return MOST_OTHER if whole and not NOTHING.search(key) else math.inf
 
 
 @contextlib.contextmanager

@@ -37,13 +37,18 @@ def watched(name: str, stored: int = 0) -> Iterator[None]:
 
     watcher = threading.Thread(target=watch, name="wanda-watch", daemon=True)
     watcher.start()
+    delivered = False
     try:
         try:
             yield
+        except _Enough:
+            delivered = True
+            raise
         finally:
             with lock:
                 over.set()
-            while late:  # it is on its way, and comes within the next steps
+            until = time.monotonic() + 1
+            while late and not delivered and time.monotonic() < until:  # it comes now, unless somebody has caught it
                 time.sleep(0)
     except _Enough:
         raise ModelError(
@@ -51,4 +56,5 @@ def watched(name: str, stored: int = 0) -> Iterator[None]:
             "its number of positions, or choose another model"
         ) from None
     finally:
+        over.set()
         watcher.join()

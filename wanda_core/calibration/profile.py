@@ -18,6 +18,7 @@ from wanda_core.calibration.input_norms import InputNorms
 from wanda_core.calibration.norm_recorder import NormRecorder
 from wanda_core.errors import InputError, StorageError, first_line, shortened_path
 from wanda_core.machine import atomic_file, distributed
+from wanda_core.machine.json_file import parsed
 from wanda_core.machine.paths import path_of
 from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import experts
@@ -153,9 +154,9 @@ def load_profile(path: str | Path) -> Profile:
                     f"{shortened_path(path)} is no profile of this version; make one with `wanda-lab profile`"
                 )
             norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            source, tokens = json.loads(metadata["source"]), json.loads(metadata["tokens"])
+            source, tokens = parsed(metadata["source"]), parsed(metadata["tokens"])
             told = metadata.get("sensitivities")
-            sensitivities = Sensitivities.read(json.loads(told)) if told is not None else None
+            sensitivities = Sensitivities.read(parsed(told)) if told is not None else None
             return Profile(norms, metadata["calibration"], metadata["order"], source, tokens, sensitivities)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(

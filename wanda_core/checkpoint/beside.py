@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wanda_core.checkpoint.manifest import RECORD, WRITING
+from wanda_core.errors import ModelError, shortened, shortened_path
 
 CARD = "README.md"  # of the dense model; the pruned one has its own
 CONFIG = "config.json"
@@ -28,9 +29,30 @@ DTYPE_KEYS = ("dtype", "torch_dtype")  # of the configuration: transformers' nam
 
 
 def files_beside(folder: Path) -> list[Path]:
-    """List the files that a pruned checkpoint has in common with its dense folder."""
-    inner = [path for name in FOLDERS for path in sorted((folder / name).glob("*"))]
-    return [path for path in (*sorted(folder.iterdir()), *inner) if _belongs(path)]
+    """List the files that a pruned checkpoint has in common with its dense folder.
+
+    Raises ModelError for a link that leads out of it: a checkpoint is made to be handed on, and that file is not the
+    model's.
+    """
+    inner = [path for name in FOLDERS for path in sorted((folder / name).glob("*.jinja"))]
+    homes = _homes(folder)
+    paths = [path for path in (*sorted(folder.iterdir()), *inner) if _belongs(path)]
+    for path in paths:
+        if not any(path.resolve().is_relative_to(home) for home in homes):
+            raise ModelError(
+                f"{shortened_path(folder)} has a link, {shortened(path.name)}, to a file outside, which would be "
+                "handed on with the checkpoint; put the file itself there (`cp -L` does), or take the link away"
+            )
+    return paths
+
+
+def _homes(folder: Path) -> list[Path]:
+    """List where files of a model's folder may lie: in it, and for one in the hub's cache, whose names are links, in
+    that model's own store."""
+    whole = folder.resolve()
+    snapshots = whole.parent
+    store = snapshots.parent / "blobs"
+    return [whole, store] if snapshots.name == "snapshots" and store.is_dir() and not store.is_symlink() else [whole]
 
 
 def _belongs(path: Path) -> bool:

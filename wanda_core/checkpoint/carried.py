@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wanda_core.machine.json_file import read_json
+
 if TYPE_CHECKING:  # checking a target must not wait for torch
     from wanda_core.model.stored_tensors import StoredTensor
 
@@ -38,7 +40,7 @@ def add_carried(folder: Path, carried: "Mapping[str, StoredTensor]") -> None:
         (folder / ONE_FILE).rename(folder / FIRST_OF_ONE)
         index["metadata"]["total_size"] = (folder / FIRST_OF_ONE).stat().st_size
     else:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX)
     index["metadata"]["total_size"] += sum(value.nbytes for value in values.values())
     index["weight_map"] |= dict.fromkeys(values, CARRIED)
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wanda_core.errors import StorageError, shortened_path
+from wanda_core.machine.json_file import read_json
 
 RECORD = "wanda.json"
 WRITING = ".wanda-writing"  # lies in a new folder until it is whole, to tell it from a folder of somebody else's
@@ -46,8 +47,11 @@ def sealed(record: Mapping[str, Any], files: Mapping[str, str]) -> str:
 
 
 def told(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's record, without what it says of the files."""
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    """Read a checkpoint's record, without what it says of the files. Raises OSError, and ValueError for a file that is
+    no record."""
+    record = read_json(folder / RECORD)
+    if not isinstance(record, dict):
+        raise ValueError("no record")
     return {key: value for key, value in record.items() if key not in (SEAL, FILES)}
 
 
@@ -114,7 +118,7 @@ def _digest(path: Path, size: int, mtime: int, inode: int) -> str:
 def _listed(folder: Path) -> dict[str, str]:
     """Return what the folder's record lists. Raises StorageError where there is none, or not as it was written."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
     except FileNotFoundError:
         raise StorageError(
             f"{shortened_path(folder)} holds other files, and only an empty folder or an earlier checkpoint is "

@@ -5,7 +5,6 @@ A repository that exists is written over only where everything in it came by an 
 
 import contextlib
 import io
-import json
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from wanda_core.checkpoint.beside import CARD
 from wanda_core.checkpoint.manifest import FILES, RECORD
 from wanda_core.errors import InputError, StorageError, WandaError, first_line, shortened, shortened_path
+from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import bare, path_of
 from wanda_core.model.hub import TOKENS, UNAUTHORIZED, UNREACHABLE, checked_token
 from wanda_core.model.names import HUB, HUB_ID
@@ -76,7 +76,7 @@ def push_steps(folder: str | Path, repo: str, *, private: bool = True, token: st
 def _record(folder: Path) -> dict[str, Any]:
     """Read the record of a checkpoint, all of whose files are there."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         files = record[FILES]
         whole = all(_inside(name) and (folder / name).is_file() for name in files)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -170,7 +170,7 @@ class _Transfer:
             with tempfile.TemporaryDirectory() as kept:
                 path = self.api.hf_hub_download(self.repo, RECORD, revision=there.sha, local_dir=kept)
                 with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
-                    listed = {RECORD, *json.loads(Path(path).read_text(encoding="utf-8"))[FILES]}
+                    listed = {RECORD, *read_json(Path(path))[FILES]}
         others = sorted(sizes.keys() - listed - HUBS_OWN)
         if others:
             raise StorageError(

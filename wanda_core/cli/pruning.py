@@ -1,6 +1,5 @@
 """The commands that prune: `prune` writes a checkpoint, `profile` saves the input norms it can be pruned from."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +31,7 @@ from wanda_core.cli.options import (
     torch_dtype,
 )
 from wanda_core.errors import InputError, shortened_path
+from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.process import give_back_freed_memory, rank_and_size
 from wanda_core.methods import METHODS
@@ -270,7 +270,7 @@ def _allocation(given: str | None) -> Any:
     if given is None or given in ALLOCATIONS:
         return given
     try:
-        shares = json.loads(path_of(given, "allocation").read_text(encoding="utf-8-sig"))
+        shares = read_json(path_of(given, "allocation"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"allocation {shortened_path(given)} is neither {' nor '.join(ALLOCATIONS)} nor a JSON file that can be "

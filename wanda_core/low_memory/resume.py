@@ -8,6 +8,7 @@ kill left half-written is never used.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ from wanda_core.checkpoint.atomic_folder import make_parents
 from wanda_core.errors import InputError, ModelError, StorageError, shortened_path
 from wanda_core.machine import atomic_file
 from wanda_core.machine.atomic_file import is_gone
+from wanda_core.machine.json_file import parsed
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
@@ -35,6 +37,7 @@ APART = "apart-"  # how folders begin whose files are about to move into `model`
 MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell it from a folder of somebody else's
 # What a run writes there, beside the files in `model`.
 WRITTEN = re.compile(r"state\.json|owner|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
+MOST_BLOCKS = 10**6
 MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are read from their file as they are needed
 
 
@@ -298,7 +301,7 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
         if data and not data.startswith(b"{"):  # a run's own, even torn, begins so
             raise StorageError(f"{shortened_path(folder / STATE)} is not what a run wrote there; move it elsewhere")
         try:
-            state = json.loads(data)
+            state = _checked(parsed(data), fresh)
             why = _difference(state["about"], fresh.about) or _damage(folder, state)
             if not why:
                 reports = [LinearReport(**{**saved, "shape": tuple(saved["shape"])}) for saved in state["reports"]]
@@ -306,13 +309,24 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
                 earlier.written = set(earlier.shards)
                 earlier.note = f"going on after {earlier.last}, the last that an earlier run finished"
                 return earlier
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             why = "cannot be read"
     _clear(folder)
     (folder / OWNER).write_text(str(os.getpid()))
     fresh.model.mkdir(exist_ok=True)
     fresh.note = f"what an earlier run left {why}, so this one begins afresh" if why else ""
     return fresh
+
+
+def _checked(state: dict[str, Any], fresh: RunState) -> dict[str, Any]:
+    """Return a state, each of whose values has its type. Raises ValueError, or TypeError, for another."""
+    for key, value in state.items():
+        wanted = type(getattr(fresh, key))
+        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
+            raise TypeError(key)
+    if not 0 <= state["done"] <= MOST_BLOCKS or not 0 <= state["seconds"] < math.inf:
+        raise ValueError("done")
+    return state
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

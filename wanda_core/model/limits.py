@@ -5,7 +5,6 @@ end.
 """
 
 import contextlib
-import json
 import math
 import re
 import stat
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanda_core.errors import ModelError, shortened, shortened_path
+from wanda_core.machine.json_file import read_json
 from wanda_core.model.stored_tensors import INDEX, StoredTensor, shards_of
 from wanda_core.model.tokenizer import VOCABULARIES
 
@@ -116,8 +116,8 @@ def check_config_numbers(folder: Path, name: str) -> None:
     said by transformers.
     """
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
         return
     check_numbers_of(config, name)
 

@@ -4,7 +4,6 @@ transformers leaves out in silence what a model has no place for. Here every ten
 no use to it, carried through unchanged to what is saved, or named in a refusal.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wanda_core.errors import ModelError, first_line, shortened, shortened_path
+from wanda_core.machine.json_file import parsed, read_json
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
@@ -92,7 +92,7 @@ def _by_file(folder: Path) -> dict[Path, list[str] | None]:
     if one.is_file():
         return {one: None}
     files: dict[Path, list[str] | None] = {}
-    for tensor, file in json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].items():
+    for tensor, file in read_json(folder / INDEX)["weight_map"].items():
         names = files.setdefault(folder / file, [])
         assert names is not None
         names.append(tensor)
@@ -115,7 +115,7 @@ def weights_in_memory(nbytes: int, counts: Mapping[str, int] | None, dtype: torc
 def shards_of(index: str) -> list[str]:
     """List the files that the text of an index names, none where it is no index."""
     try:
-        return sorted({str(file) for file in json.loads(index)["weight_map"].values()})
+        return sorted({str(file) for file in parsed(index)["weight_map"].values()})
     except (ValueError, LookupError, TypeError, AttributeError):
         return []
 

@@ -2,7 +2,6 @@
 how long its rules make a text."""
 
 import base64
-import json
 import math
 import re
 import struct
@@ -14,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from wanda_core.errors import ModelError, shortened, shortened_path
+from wanda_core.machine.json_file import read_json
 
 MOST_GROWTH = 1000  # times as long as a text may become before it is cut into tokens; 1 to 5 are met
 MOST_RULES = 1000  # of a tokenizer.json; 20 are met
@@ -50,8 +50,8 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
 def _mapping(path: Path) -> dict[str, Any]:
     """Read a file of settings; what is wrong with it is said by what reads it next."""
     try:
-        read = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        read = read_json(path)
+    except (OSError, ValueError):
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, TextIO
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, first_line
 from wanda_core.text.chats import chat_of
 
 PIECE = 2**16  # characters read at once
@@ -54,8 +54,9 @@ def _values(file: TextIO, name: str, most: int) -> Iterator[Any]:
             cut = error.msg
             if error.pos < len(text) - CUT and not error.msg.startswith("Unterminated"):
                 raise _no_json(name, count, error.msg) from error
-        except RecursionError as error:
-            raise _no_json(name, count, "nested too deeply") from error
+        except (RecursionError, ValueError) as error:  # or a number of more digits than Python reads
+            why = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+            raise _no_json(name, count, why) from error
         if cut or end == len(text):  # more of the value may follow
             piece = file.read(step)
             if piece:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wanda_core.errors import InputError, StorageError, shortened_path
+from wanda_core.machine.json_file import parsed
 
 KEY = "wanda_training"  # of the file's metadata
 
@@ -58,7 +59,7 @@ def read_state(path: Path, about: dict[str, Any]) -> tuple[dict[str, Any], dict[
         return None
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[KEY])
+            told = parsed((file.metadata() or {})[KEY])
             theirs, progress, expected = told["about"], told["progress"], told["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         whole = _digest(tensors) == expected

@@ -156,7 +156,7 @@ def test_step_6_judges_no_guess_where_none_of_them_fits(language):
     from wanda_ui.lesson.consequences import ablated
 
     data, speak = lesson()["lean"], partial(say, language)
-    harmless = {place: 1.1 * data["untouched"] for place in ("first", "others", "all")}
+    harmless = dict.fromkeys(("first", "others", "all"), 1.1 * data["untouched"])
     shown = ablated(Told({**data, "zero": harmless, "random": [[1, 3 * data["untouched"]]]}), speak)
     record = Record("one", shown.right, shown.finding, {})
     assert shown.right == ()

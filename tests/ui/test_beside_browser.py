@@ -1,6 +1,7 @@
 """What stands beside the steps, in a browser without a server: the sketch, the piece, the test, the file handed in."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 
 from wanda_core.assets import ASSETS
 from wanda_core.explain.small_piece import Piece, best_mask, mask_by, total_error
+from wanda_core.outliers.analysis import analyse
+from wanda_core.report.exam import draw
+from wanda_core.text.windows import calibrate
 from wanda_ui.away.shell import as_json
 from wanda_ui.language import words
 from wanda_ui.lesson.beside import told_to_page
@@ -249,6 +253,19 @@ def test_the_test_scores_with_reasons_and_names_the_step(bare):
     assert "3 · Spike" in bare.inner_text(".wl-exam-score li")
     assert bare.evaluate("() => window.answers") == ["1_wrong", "both"]
     assert bare.locator("#b input:not([aria-disabled=true])").count() == 0
+
+
+def test_every_kind_of_item_that_is_drawn_has_its_words(bare, tiny_llama):
+    analysis = analyse(tiny_llama, calibrate(tiny_llama, samples=2, seq_len=32))
+    kinds = set()
+    for seed in range(12):
+        items = [asdict(item) for item in draw(tiny_llama, analysis, seed)]
+        kinds |= {item["kind"] for item in items}
+        bare.evaluate("items => WandaLab.exam(document.getElementById('b'), { items, steps: {} })", items)
+        for place in range(6):
+            bare.check(f"input[name=wl-exam-{place}] >> nth=0")
+        assert "of 6 right" in bare.inner_text(".wl-exam-score")
+    assert len(kinds) == 7
 
 
 def test_the_test_is_taken_by_keyboard_and_an_answer_that_was_given_stays(bare):

@@ -50,9 +50,9 @@ OTHER_TERMS = {  # words for a thing that has its own
 }
 NAMES = """
     Wanda Lab SparseGPT RIA OWL OBS LLaMA SmolLM LLM int Hugging Face Apple NVIDIA GPU MLP KL Pearson Python Enter HTML
-    JSON CSV KB MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json points
-    csv FLAP An CUDA QR RMSNorm model gate up down proj builtin outliers Dettmers pip install wanda lab sweep venv bin
-    python core RMS Tab Page Up Down
+    JSON CSV KB MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json
+    points csv FLAP An CUDA QR RMSNorm model gate up down proj builtin outliers Dettmers pip install wanda lab sweep
+    venv bin python core RMS Tab Page Up Down
 """
 
 

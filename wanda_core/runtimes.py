@@ -10,7 +10,7 @@ CHECKED = "2026-11"  # year and month in which the sources were last read
 # prototype - it pays where `NEEDS` is met, by an interface that may change.
 Use = Literal["pays", "nothing", "dropped", "prototype"]
 USES: dict[Use, str] = {"pays": "yes", "nothing": "no", "dropped": "dropped", "prototype": "prototype"}
-NEEDS = "CUDA ≥ 8.0 and 16-bit weights, which then take 9/16 of their memory"
+NEEDS = "an NVIDIA GPU of compute capability ≥ 8.0 and 16-bit weights, which then take 9/16 of their memory"
 COLUMNS = ("where", "zeros anywhere", "zeros in 2:4", "smaller matrices", "source")
 
 

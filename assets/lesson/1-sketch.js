@@ -5,17 +5,18 @@
   const [WIDE, HIGH, LEFT, BASE, TOP] = [560, 250, 84, 42, 16]; // pixels of the drawing, and what stands around the plot
   const TICK = 0.1; // powers of ten that an arrow key moves by; page keys a whole one
   const AGREES = 1.6; // times the measured value within which a sketch is called right
+  const [MOST_POWER, INFINITE] = [9, 1e300]; // where the axis ends at the latest; what stands for an infinite perplexity
 
   const power = (value) => Math.log10(Math.max(value, 1e-9));
   const rounded = (value) => Number(value.toPrecision(2));
   /** As the lesson's own figures have it, so that one value reads the same in both: 44.3, 158,090. */
-  const plain = (value) => { const digits = value < 1000 ? 1 : 0; return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
+  const plain = (value) => { if (value >= INFINITE) return "∞"; const digits = value < 1000 ? 1 : 0; return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
 
   /** A drawing of values over names. spec: {kind: "bars" | "curve", names, at, given: {place: value}, low, high};
    * at: where the names stand, evenly without. */
   const values = (spec, told) => {
     const { kind, names, given = {} } = spec;
-    const drawn = names.map((_, place) => given[place] ?? null);
+    const drawn = names.map((_, place) => given[place] ?? spec.before?.[place] ?? null);
     let [low, high, truth] = [power(spec.low), power(spec.high), null];
     const plot = s("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "wl-sketch-plot", role: "group", "aria-label": spec.label });
     const even = (WIDE - LEFT - 12) / names.length;
@@ -79,14 +80,14 @@
       reveal: (measured) => {
         truth = measured;
         const all = [...measured, ...drawn].filter((value) => value !== null && Number.isFinite(value) && value > 0);
-        low = Math.min(low, Math.floor(power(Math.min(...all)))); high = Math.max(high, Math.ceil(power(Math.max(...all))));
+        low = Math.min(low, Math.floor(power(Math.min(...all)))); high = Math.max(high, Math.min(MOST_POWER, Math.ceil(power(Math.max(...all)))));
         show();
         const pairs = measured.flatMap((value, place) => (drawn[place] === null || place in given || value === null ? [] : [[Math.max(value / drawn[place], drawn[place] / value), place]]));
         if (!pairs.length) return null;
         const [times, place] = pairs.reduce((far, pair) => (pair[0] > far[0] ? pair : far));
         const close = pairs.filter(([factor]) => factor <= AGREES).length;
         return W.say(times <= AGREES ? "try.sketch.close" : measured[place] > drawn[place] ? "try.sketch.higher" : "try.sketch.lower",
-          { name: names[place].replace("\n", " "), drawn: plain(drawn[place]), measured: plain(measured[place]), times: W.number(times), close, of: pairs.length });
+          { name: names[place].replace("\n", " "), drawn: plain(drawn[place]), measured: plain(measured[place]), times: W.number(measured[place] >= INFINITE ? Infinity : times), close, of: pairs.length });
       },
     };
   };
@@ -94,7 +95,7 @@
   /** A mask over a small matrix. spec: {kind: "mask", w: rows, heads: names of columns, budget: of each row} */
   const mask = (spec, told) => {
     const { w, heads, rows, budget } = spec;
-    const mine = w.map((row) => row.map(() => false));
+    const mine = w.map((row, i) => row.map((_, j) => spec.before?.[i][j] ?? false));
     let truth = null;
     const said = h("p", { class: "wl-sketch-count", role: "status" });
     const cells = w.map((row, i) => row.map((value, j) => h("button", { type: "button", tabindex: i + j === 0 ? 0 : -1, onclick: () => press(i, j), onkeydown: (event) => move(event, i, j) }, String(value).replace("-", "−"))));
@@ -140,12 +141,22 @@
     };
   };
 
-  /** A place to sketch in. spec: of `values` or `mask`, with `ask`, its question. -> {reveal(truth), reset()} */
+  /** What was drawn before, by a page that this tab showed; null where it has not the form of this drawing. */
+  const before = ({ step, kind, w, names }) => {
+    const drawn = step && W.kept.get(W.kept.SKETCH)?.[step];
+    if (!Array.isArray(drawn) || drawn.length !== (kind === "mask" ? w : names).length) return null;
+    const known = kind === "mask" ? (row, i) => Array.isArray(row) && row.length === w[i].length : (value) => value === null || value > 0;
+    return drawn.every(known) ? drawn : null;
+  };
+
+  /** A place to sketch in. spec: of `values` or `mask`, with `ask`, its question, and `step`, by which the drawing is
+   * kept. -> {reveal(truth)} */
   W.sketch = (element, spec, told = () => {}) => {
+    const keep = (drawn) => spec.step && W.kept.set(W.kept.SKETCH, { ...W.kept.get(W.kept.SKETCH), [spec.step]: drawn });
     const said = h("p", { class: "wl-sketch-said", role: "status" });
     const build = () => {
-      const made = (spec.kind === "mask" ? mask : values)(spec, told);
-      const again = h("button", { type: "button", class: "wl-sketch-again", onclick: () => { pad = build(); W.put(said, ""); } }, W.say("try.sketch.again"));
+      const made = (spec.kind === "mask" ? mask : values)({ ...spec, before: before(spec) }, (drawn) => { keep(drawn); told(drawn); });
+      const again = h("button", { type: "button", class: "wl-sketch-again", onclick: () => { keep(null); pad = build(); W.put(said, ""); } }, W.say("try.sketch.again"));
       element.replaceChildren(h("details", { class: "wl-sketch", open: true }, h("summary", {}, spec.ask), h("p", { class: "wl-sketch-how" }, W.say(`try.sketch.how_${spec.kind === "mask" ? "mask" : "values"}`)), made.element,
         h("p", { class: "wl-sketch-key" }, h("span", { class: "wl-key-mine" }, W.say("try.sketch.mine")), h("span", { class: "wl-key-truth" }, W.say("try.sketch.measured"))), said, again));
       return made;

@@ -3,6 +3,7 @@
 ((W) => {
   const { h } = W;
   const TALL = 56; // pixels of the loudest column
+  const BETTER = 0.999; // times an error, below which another is called less
   const WAYS = ["magnitude", "wanda", "best"];
 
   /** What one row's output loses, ‖X_R w_R‖: w: its weights; gram: XᵀX; gone: places. */
@@ -36,15 +37,17 @@
 
   const short = (value) => (value >= 100 ? Math.round(value).toString() : value >= 10 ? value.toFixed(1) : value.toFixed(2));
 
-  /** Draw a piece. piece: {linear, block, rows, columns, w, gram, windows, seq_len, budget}; done(result): what to keep of it. */
-  W.beat = (element, piece, done = () => {}) => {
+  /** Draw a piece. piece: {linear, block, rows, columns, w, gram, windows, seq_len, budget}; done(result): what to keep of it;
+   * before: what was removed of it already, as booleans; told(removed): when that changes. */
+  W.beat = (element, piece, done = () => {}, { before = null, told = () => {} } = {}) => {
     const { w, gram, budget, rows, columns } = piece;
     const norm = gram.map((row, j) => Math.sqrt(row[j]));
     const loudest = Math.max(...norm, 1e-9), largest = Math.max(...w.flat().map(Math.abs), 1e-9);
     const masks = masksOf(piece);
     const errorsOf = (mask) => mask.map((row, i) => rowError(w[i], gram, places(row)));
     const costs = Object.fromEntries(WAYS.map((way) => [way, together(errorsOf(masks[way]))]));
-    let [mine, shown] = [w.map((row) => row.map(() => false)), "you"];
+    const whole = () => w.map((row) => row.map(() => false));
+    let [mine, shown] = [before ?? whole(), "you"];
     const cells = [];
     const said = h("p", { class: "wl-beat-said", role: "status" });
     const bars = h("div", { class: "wl-beat-bars" });
@@ -57,6 +60,7 @@
         return;
       }
       mine[i][j] = !mine[i][j];
+      told(mine);
       show();
     };
     const move = (event, i, j) => {
@@ -75,12 +79,12 @@
       return h("tr", {}, h("th", { scope: "row" }, W.say("try.beat.row", { row }), counts[i]), cells[i].map((cell) => h("td", {}, cell)));
     });
     const ways = ["you", ...WAYS].map((way) => h("button", { type: "button", "data-way": way, "aria-pressed": "false", onclick: () => { shown = way; show(); } }, W.say(`try.beat.way.${way}`)));
-    const again = h("button", { type: "button", class: "wl-beat-again", onclick: () => { mine = w.map((row) => row.map(() => false)); shown = "you"; show(); } }, W.say("try.beat.again"));
+    const again = h("button", { type: "button", class: "wl-beat-again", onclick: () => { mine = whole(); shown = "you"; told(mine); show(); } }, W.say("try.beat.again"));
     const look = h("div", { class: "wl-beat-ways", role: "group", "aria-label": W.say("try.beat.look") }, h("span", {}, W.say("try.beat.look")), ways);
     const why = h("p", { class: "wl-beat-why" });
 
     const bar = (way, cost, most) => h("div", { class: `wl-beat-bar wl-way-${way}` }, h("span", {}, W.say(`try.beat.way.${way}`)), h("div", {}, h("i", { style: `width:${(100 * cost) / most}%` }), h("b", {}, short(cost))));
-    const better = () => rows.filter((_, i) => rowError(w[i], gram, places(masks.best[i])) < 0.98 * rowError(w[i], gram, places(masks.wanda[i])));
+    const better = () => rows.filter((_, i) => rowError(w[i], gram, places(masks.best[i])) < BETTER * rowError(w[i], gram, places(masks.wanda[i])));
 
     const show = () => {
       const mask = shown === "you" ? mine : masks[shown];
@@ -106,11 +110,11 @@
         return;
       }
       const values = { you: short(own), wanda: short(costs.wanda), best: short(costs.best), magnitude: short(costs.magnitude) };
-      const key = own <= 1.001 * costs.best ? "best" : own < 0.999 * costs.wanda ? "beaten" : own <= 1.001 * costs.wanda ? "level" : own < costs.magnitude ? "between" : "behind";
+      const key = own <= 1.001 * costs.best ? "best" : own < BETTER * costs.wanda ? "beaten" : own <= 1.001 * costs.wanda ? "level" : own < costs.magnitude ? "between" : "behind";
       W.put(said, W.say(`try.beat.result.${key}`, values));
       const rowsBetter = better();
       W.put(why, rowsBetter.length ? W.say("try.beat.why", { rows: rowsBetter.join(", ") }) : W.say("try.beat.why_none"));
-      done({ you: own, ...costs, beaten: own < 0.999 * costs.wanda });
+      done({ you: own, ...costs, beaten: own < BETTER * costs.wanda });
     };
 
     element.replaceChildren(h("div", { class: "wl-beat" },

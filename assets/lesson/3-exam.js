@@ -20,7 +20,7 @@
     who_keeps: ({ w, x, cut_size, cut_score }) => table(["", W.say("try.exam.this"), W.say("try.exam.cut")], [[W.say("try.exam.by_size"), Math.abs(w), cut_size], [W.say("try.exam.by_score"), `${small(Math.abs(w))} × ${small(x)}`, cut_score]], W.say("try.exam.figures")),
   };
   const optionWords = (kind, option) => {
-    if (kind === "kept_pair") return W.say("try.exam.pair.option", { first: `w${low(option[0])}`, second: `w${low(option[1])}` });
+    if (kind === "kept_pair") return W.say("try.exam.kept_pair.option", { first: `w${low(option[0])}`, second: `w${low(option[1])}` });
     if (kind === "shared_budget") return option;
     if (kind === "louder_column") return W.say("try.exam.column", { column: option });
     return W.say(`try.exam.${kind}.option.${option}`);

@@ -3,7 +3,7 @@
 "use strict";
 ((W) => {
   const { h } = W;
-  const NAME = "wanda-name", EXAM = "wanda-exam", BEAT = "wanda-beat", RUN = "wanda-lesson"; // in this tab's storage
+  const NAME = "wanda-name", EXAM = "wanda-exam", BEAT = "wanda-beat", RUN = "wanda-lesson", SKETCH = "wanda-sketch", PIECE = "wanda-piece"; // in this tab's storage
   const MOST_NAME = 60;
 
   /** What the browser keeps for as long as the tab is open; a browser that may keep nothing keeps it until it is left. */
@@ -22,7 +22,7 @@
         sessionStorage.setItem(key, JSON.stringify(value));
       } catch {}
     },
-    NAME, EXAM, BEAT, RUN,
+    NAME, EXAM, BEAT, RUN, SKETCH, PIECE,
   };
 
   /** The code of the class in the address, empty where there is none. */

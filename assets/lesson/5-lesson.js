@@ -37,7 +37,7 @@
   W.lesson = {
     /** A place to sketch in, before the answer of a step is shown. */
     sketch: (element, step, number) => {
-      const spec = { ...SPECS[step](), ask: W.say(`try.sketch.ask.${step}`), label: W.say("try.sketch.axis") };
+      const spec = { ...SPECS[step](), step, ask: W.say(`try.sketch.ask.${step}`), label: W.say("try.sketch.axis") };
       const pad = W.sketch(slot(element), spec);
       let shown = null;
       const look = () => {
@@ -55,10 +55,11 @@
       const other = h("button", { type: "button", class: "wl-beat-live", onclick: () => host.ask({ seed: seed() }) }, W.say("try.beat.live"));
       slot(element).replaceChildren(place, made, other);
       const show = (piece, stored) => {
+        const name = `${piece.linear} ${piece.rows} ${piece.columns}`, held = W.kept.get(W.kept.PIECE);
         W.beat(place, piece, (result) => {
           const best = W.kept.get(W.kept.BEAT); // of all tries, against Wanda on the same piece
           if (!best || result.you / result.wanda < best.you / best.wanda) W.kept.set(W.kept.BEAT, result);
-        });
+        }, { before: held?.name === name ? held.mine : null, told: (mine) => W.kept.set(W.kept.PIECE, { name, mine }) });
         W.put(made, W.say(stored ? "try.beat.stored" : "try.beat.measured", piece.made));
       };
       show(told.piece, true);

@@ -43,7 +43,8 @@
     const known = entries.filter((entry) => typeof entry.steps[name] === "boolean");
     return known.length ? `${known.filter((entry) => entry.steps[name]).length} / ${known.length}` : "–";
   };
-  const heads = () => [W.say("class.column.name"), W.say("class.column.code"), W.say("class.column.date"), ...steps.map((_, k) => String(k + 1)), W.say("class.column.test"), W.say("class.column.beat")];
+  /** What stands above the columns. of: the words of the steps, and which columns tell of the test. */
+  const heads = (of, test) => [...["name", "code", "date"].map((name) => W.say(`class.column.${name}`)), ...of, ...[...test, "beat"].map((name) => W.say(`class.column.${name}`))];
   const sorted = () => entries.slice().sort((a, b) => a.name.localeCompare(b.name) || a.file.localeCompare(b.file));
   const score = (entry) => (entry.given ? `${entry.right} / ${entry.given}` : "–");
 
@@ -57,15 +58,16 @@
     const mean = marked.length ? (marked.reduce((sum, { right }) => sum + right, 0) / marked.length).toFixed(1) : "–";
     const foot = h("tr", {}, h("th", { scope: "row" }, W.say("class.all")), h("td", {}), h("td", {}), steps.map(([name]) => h("td", {}, share(name))), h("td", {}, mean), h("td", {}, `${entries.filter(({ beaten }) => beaten).length}`), h("td", { class: "wl-no-print" }));
     const titles = [null, null, null, ...steps.map(([, title]) => title), null, null];
-    place.replaceChildren(...(entries.length ? [h("table", { class: "wl-table" }, h("thead", {}, h("tr", {}, heads().map((head, k) => h("th", { scope: "col", title: titles[k] }, head)), h("td", { class: "wl-no-print" }))), h("tbody", {}, rows), h("tfoot", {}, foot))] : []));
+    place.replaceChildren(...(entries.length ? [h("table", { class: "wl-table" }, h("thead", {}, h("tr", {}, heads(steps.map((_, k) => String(k + 1)), ["test"]).map((head, k) => h("th", { scope: "col", title: titles[k] }, head)), h("td", { class: "wl-no-print" }))), h("tbody", {}, rows), h("tfoot", {}, foot)),
+      h("ol", { class: "wl-sheet-steps" }, steps.map(([, title]) => h("li", {}, title)))] : []));
     for (const button of [csv, print, clear]) button.hidden = !entries.length;
     const hardest = steps.map(([name, title], k) => [entries.filter((entry) => entry.steps[name] === false).length, k, title]).sort((a, b) => b[0] - a[0])[0];
-    W.put(summary, !entries.length ? W.say("class.none") : W.say(hardest[0] ? "class.summary_hard" : "class.summary", { count: entries.length, mean, number: hardest[1] + 1, title: hardest[2], wrong: hardest[0] }));
+    W.put(summary, !entries.length ? W.say("class.none") : W.say(`class.summary${hardest[0] ? "_hard" : ""}${marked.length ? "" : "_untested"}`, { count: entries.length, mean, number: hardest[1] + 1, title: hardest[2], wrong: hardest[0] }));
   };
 
   /** A cell that a spreadsheet takes as text. */
   const cell = (value) => { const text = String(value); return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replace(/"/g, '""')}"`; };
-  W.sheetCsv = () => `\ufeff${[[...heads()], ...sorted().map((entry) => [entry.name, entry.code, entry.date, ...steps.map(([name]) => (entry.steps[name] === true ? 1 : entry.steps[name] === false ? 0 : "")), entry.given ? entry.right : "", entry.beaten === null ? "" : Number(entry.beaten)])]
+  W.sheetCsv = () => `\ufeff${[heads(steps.map(([, title], k) => `${k + 1} ${title}`), ["right", "answered"]), ...sorted().map((entry) => [entry.name, entry.code, entry.date, ...steps.map(([name]) => (entry.steps[name] === true ? 1 : entry.steps[name] === false ? 0 : "")), ...(entry.given ? [entry.right, entry.given] : ["", ""]), entry.beaten === null ? "" : Number(entry.beaten)])]
     .map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;
 
   const read = async (files) => {

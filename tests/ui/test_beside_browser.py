@@ -1,12 +1,17 @@
 """What stands beside the steps, in a browser without a server: the sketch, the piece, the test, the file handed in."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
+from wanda_core.assets import ASSETS
 from wanda_core.explain.small_piece import Piece, best_mask, mask_by, total_error
+from wanda_core.outliers.analysis import analyse
+from wanda_core.report.exam import draw
+from wanda_core.text.windows import calibrate
 from wanda_ui.away.shell import as_json
 from wanda_ui.language import words
 from wanda_ui.lesson.beside import told_to_page
@@ -135,6 +140,100 @@ def test_a_mask_is_laid_over_the_methods_own(bare):
     assert bare.locator("#b .wl-apart").count() == 2
 
 
+def sketch(page, spec):
+    page.evaluate("spec => { window.pad = WandaLab.sketch(document.getElementById('b'), spec); }", spec)
+
+
+def test_a_sketch_is_there_again_when_the_page_is(bare):
+    curve = {"kind": "curve", "names": ["a", "b"], "low": 10, "high": 1000, "ask": "?", "label": "x", "step": "cost"}
+    mask = {"kind": "mask", "w": [[0.5, -0.1]], "heads": ["x", "y"], "rows": ["r"], "budget": 1, "ask": "?"}
+    mask["step"] = "matrix"
+    sketch(bare, curve)
+    bare.focus("#b [role=slider] >> nth=0")
+    bare.keyboard.press("End")
+    sketch(bare, mask)
+    bare.click("#b tbody button >> nth=1")
+    sketch(bare, curve)
+    values = bare.locator("#b [role=slider]").evaluate_all("all => all.map(one => one.getAttribute('aria-valuetext'))")
+    assert values == ["1,000", words("en")["try.sketch.empty"]]
+    bare.evaluate("() => window.pad.reveal([100, 100])")
+    assert bare.inner_text("#b .wl-sketch-said") == "You drew 1,000 for “a”, 10.0 times as much as it is (100.0)."
+    assert bare.locator("#b svg").evaluate("svg => getComputedStyle(svg).touchAction") == "auto"
+    sketch(bare, mask)
+    assert bare.get_attribute("#b tbody button >> nth=1", "aria-pressed") == "true"
+    bare.click("#b .wl-sketch-again")
+    for other in (
+        mask,
+        {**curve, "step": "matrix"},
+        {**curve, "names": ["a", "b", "c"]},
+    ):  # cleared, or of another form
+        sketch(bare, other)
+        assert bare.locator("#b [aria-pressed=true]").count() == 0
+        assert bare.locator("#b [aria-valuetext='1,000']").count() == 0
+
+
+def test_an_infinite_perplexity_has_a_sign_and_an_axis_that_ends(bare):
+    sketch(bare, {"kind": "bars", "names": ["a", "b"], "low": 10, "high": 1000, "ask": "?", "label": "x"})
+    bare.focus("#b [role=slider] >> nth=1")
+    bare.keyboard.press("Home")
+    bare.evaluate("() => window.pad.reveal([100, 1e300])")
+    assert bare.inner_text("#b .wl-sketch-said") == "You drew 10.0 for “b”; it is ∞, ∞ times as much."
+    assert bare.locator("#b .wl-sketch-grid").count() == 9
+    assert bare.locator("#b .wl-sketch-value").all_text_contents() == ["100.0", "∞"]
+
+
+def test_a_piece_that_was_begun_is_there_again_when_the_page_is(bare):
+    opened = "() => WandaLab.lesson.beat(document.getElementById('a'), { ask: () => {}, watch: () => {} })"
+    bare.evaluate(opened)
+    bare.click("#a tbody button >> nth=3")
+    bare.evaluate(opened)
+    assert bare.locator("#a tbody [aria-pressed=true]").count() == 1
+    assert bare.get_attribute("#a tbody button >> nth=3", "aria-pressed") == "true"
+    bare.click("#a .wl-beat-again")
+    bare.evaluate(opened)
+    assert bare.locator("#a tbody [aria-pressed=true]").count() == 0
+
+
+def test_wanda_is_beaten_by_as_little_as_another_mask_is_called_better(bare):
+    """Removing columns 1 and 3 costs 0.995 of what Wanda's choice, 1 and 2, costs: both sentences have to say so."""
+    gram = [[1.0, 0.0, -0.01, 0.0], [0.0, 1.0, 0.0, 0.0], [-0.01, 0.0, 1.0001, 0.0], [0.0, 0.0, 0.0, 9.0]]
+    piece = {"linear": "x", "rows": [0], "columns": [1, 2, 3, 4], "w": [[1.0, 1.0, 1.0, 1.0]], "gram": gram}
+    piece |= {"windows": 1, "seq_len": 8, "budget": 2}
+    bare.evaluate("piece => WandaLab.beat(document.getElementById('a'), piece, told => { window.told = told; })", piece)
+    for place in (0, 2):
+        bare.click(f"#a tbody button >> nth={place}")
+    told = bare.evaluate("() => window.told")
+    assert 0.99 < told["you"] / told["wanda"] < 0.999
+    assert told["beaten"]
+    assert "can be done better than Wanda does them: 0." in bare.inner_text("#a .wl-beat-why")
+
+
+def test_the_printed_sheet_is_light_and_keeps_its_colours_where_the_page_is_dark(browser, bare):
+    page = browser.new_page()
+    page.goto(bare.url)
+    for name in ("style.css", "lesson.css"):
+        page.add_style_tag(content=(ASSETS / name).read_text(encoding="utf-8"))
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate(
+        """() => {
+            window.print = () => {};
+            document.body.classList.add("dark");
+            const figure = document.createElement("div");
+            figure.innerHTML = "<div class='wl-hbar'><span>x</span><i class='wl-fill-other' style='--share:0.5'></i>"
+                + "<b>1</b></div><svg class='wl-drawing'><text>t</text></svg>";
+            WandaLab.printSheet([["two", "Two"]], () => null, () => [figure]);
+        }"""
+    )
+    look = """name => { const look = getComputedStyle(document.querySelector(`#wl-print ${name}`));
+        return [look.fill, look.backgroundColor, look.color, look.printColorAdjust]; }"""
+    assert page.evaluate(look, "text")[0] == "rgb(28, 36, 48)"
+    assert page.evaluate(look, "i")[1::2] == ["rgb(107, 118, 131)", "exact"]
+    assert page.evaluate(look, "h2")[2] == "rgb(28, 36, 48)"
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#wl-print").count() == 0
+    page.close()
+
+
 def test_the_test_scores_with_reasons_and_names_the_step(bare):
     bare.evaluate(
         "items => WandaLab.exam(document.getElementById('b'),"
@@ -154,6 +253,19 @@ def test_the_test_scores_with_reasons_and_names_the_step(bare):
     assert "3 · Spike" in bare.inner_text(".wl-exam-score li")
     assert bare.evaluate("() => window.answers") == ["1_wrong", "both"]
     assert bare.locator("#b input:not([aria-disabled=true])").count() == 0
+
+
+def test_every_kind_of_item_that_is_drawn_has_its_words(bare, tiny_llama):
+    analysis = analyse(tiny_llama, calibrate(tiny_llama, samples=2, seq_len=32))
+    kinds = set()
+    for seed in range(12):
+        items = [asdict(item) for item in draw(tiny_llama, analysis, seed)]
+        kinds |= {item["kind"] for item in items}
+        bare.evaluate("items => WandaLab.exam(document.getElementById('b'), { items, steps: {} })", items)
+        for place in range(6):
+            bare.check(f"input[name=wl-exam-{place}] >> nth=0")
+        assert "of 6 right" in bare.inner_text(".wl-exam-score")
+    assert len(kinds) == 7
 
 
 def test_the_test_is_taken_by_keyboard_and_an_answer_that_was_given_stays(bare):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from wanda_ui.classroom.page import write_page
+from wanda_ui.language import say
 from wanda_ui.lesson.plan import STEPS
 
 pytestmark = pytest.mark.browser
@@ -76,6 +77,26 @@ def test_files_become_a_sheet_with_what_surprised_most(sheet):
     assert "3 handed in" in sheet.inner_text("#wl-sheet .wl-lead >> nth=1")
     assert "5.0 of 6" in sheet.inner_text("#wl-sheet .wl-lead >> nth=1")
     assert "Step 2" in sheet.inner_text("#wl-sheet .wl-lead >> nth=1")
+    titles = [say("en", f"lesson.{step.name}.title") for step in STEPS]
+    assert sheet.locator(".wl-sheet-steps li").all_inner_texts() == titles  # on paper nothing can be pointed at
+    sheet.emulate_media(media="print")
+    assert sheet.is_visible(".wl-sheet-steps")
+
+
+def test_without_any_test_none_is_averaged(sheet):
+    bring(sheet, handed(fits=(True, True), exam=None))
+    assert sheet.inner_text("#wl-sheet .wl-lead >> nth=1") == "1 handed in; nobody has taken the test."
+    bring(sheet, handed("Béa", fits=(True, False), exam=None))
+    told = sheet.inner_text("#wl-sheet .wl-lead >> nth=1")
+    assert told.startswith("2 handed in; nobody has taken the test. Step 2, “")
+    assert told.endswith("surprised most: 1 guessed otherwise.")
+
+
+def test_a_step_without_a_right_answer_counts_for_nobody(sheet):
+    bring(sheet, handed(fits=(None, True)))
+    assert rows(sheet)[0][3:5] == ["?\nnot known", "✓\nguess right"]
+    assert sheet.inner_text("tfoot").split("\t")[3:5] == ["–", "1 / 1"]
+    assert "surprised most" not in sheet.inner_text("#wl-sheet .wl-lead >> nth=1")
 
 
 def test_the_sheet_as_a_table_runs_nothing_in_a_spreadsheet(sheet):
@@ -85,6 +106,9 @@ def test_the_sheet_as_a_table_runs_nothing_in_a_spreadsheet(sheet):
     assert {row[0] for row in table[1:]} == {'\'=HYPERLINK("x")', "'@SUM(1)"}
     assert all(not cell.startswith(("=", "+", "-", "@")) for row in table for cell in row)
     assert table[1][3:5] == ["1", "0"]
+    titles = [f"{place} {say('en', f'lesson.{step.name}.title')}" for place, step in enumerate(STEPS, 1)]
+    assert table[0] == ["Name", "Class", "Date", *titles, "Test: right", "Test: answered", "Beat Wanda"]
+    assert table[1][-3:] == ["4", "6", "1"]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +162,6 @@ def test_the_same_file_counts_once_and_a_name_twice_is_told(sheet):
     bring(sheet, handed(), handed(), handed(right=5))
     assert len(rows(sheet)) == 2
     assert "has been read already" in sheet.inner_text(".wl-sheet-problems")
-    assert sheet.locator(".wl-twice").count() == 2
+    assert sheet.locator(".wl-twice").all_inner_texts() == [f" {say('en', 'class.twice')}"] * 2
     sheet.click("tbody tr:first-child button")
     assert len(rows(sheet)) == 1

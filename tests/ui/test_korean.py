@@ -49,10 +49,10 @@ OTHER_TERMS = {  # words for a thing that has its own
     r"(?<![가-힣])밀집": "원본",
 }
 NAMES = """
-    Wanda Lab SparseGPT RIA OWL OBS LLaMA SmolLM LLM int Hugging Face Apple GPU MLP KL Pearson Python Enter HTML JSON
-    CSV MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json points csv
-    FLAP An CUDA QR RMSNorm model gate up down proj builtin outliers Dettmers pip install wanda lab sweep venv bin
-    python core RMS Tab Page Up Down
+    Wanda Lab SparseGPT RIA OWL OBS LLaMA SmolLM LLM int Hugging Face Apple NVIDIA GPU MLP KL Pearson Python Enter HTML
+    JSON CSV KB MB UTF GET POST IP SVG PNG zip txt gradio api queue join true false host localhost FOLDER run json
+    points csv FLAP An CUDA QR RMSNorm model gate up down proj builtin outliers Dettmers pip install wanda lab sweep
+    venv bin python core RMS Tab Page Up Down
 """
 
 

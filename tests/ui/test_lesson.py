@@ -210,7 +210,7 @@ def test_all_results_as_csv_and_no_formula_among_them(speak):
     rows = list(csv.DictReader(io.StringIO(summary.to_csv(RUN, speak))))
     assert len(rows) == 5
     assert list(rows[0]) == summary.COLUMNS
-    assert [row["guess_fits"] for row in rows] == ["False", "False", "True", "True", "False"]
+    assert [row["guess_fits"] for row in rows] == ["False", "False", "True", "True", ""]
     assert (rows[1]["quantity"], rows[1]["value"]) == ("y", "22.0")
     assert rows[2]["value"] == '\'=HYPERLINK("x")'
     assert rows[0]["question"] == speak("lesson.two.question")
@@ -224,6 +224,7 @@ def test_the_page_to_print_is_one_document_with_every_value_escaped(speak):
     assert "&lt;b&gt;" in page
     assert "A &amp; B" in page
     assert "size: A4" in page
+    assert f"<td>{speak('lesson.summary.open')}</td>" in page
     assert page.count("<tr>") == 1 + len(RUN)
     assert speak("lesson.summary.title") in page
     assert "x" * (summary.MOST_CHARACTERS + 1) not in page

@@ -18,6 +18,7 @@ from wanda_ui.lesson.measured import Told
 from wanda_ui.lesson.plan import OTHER_SENTENCE, PROMPT, SENTENCE, STEPS
 from wanda_ui.lesson.stored import lesson
 from wanda_ui.lesson.tab import ANSWERS, explained
+from wanda_ui.lesson.wording import number, times
 
 DEFAULTS = {"meet": SENTENCE, "change": OTHER_SENTENCE, "sinks": SENTENCE, "ablate": "", "masks": "", "cost": PROMPT}
 ENGLISH = partial(say, "en")
@@ -70,6 +71,17 @@ def test_step_3_counts_four_thousand_times_as_more_than_three_thousand_and_not_a
     assert met(told, ENGLISH).right == ("more",)
     assert say("en", "lesson.meet.guess.more") == "3,000 times or more"
     assert met(Told({**lesson()["meet"], "ratio": 2_999.0}), ENGLISH).right == ("thousand",)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_step_3_calls_a_channel_that_is_large_elsewhere_too_no_spike_of_one_token(language):
+    from wanda_ui.lesson.sentences import met
+
+    data, speak = lesson()["meet"], partial(say, language)
+    for share, key in ((0.05, "why_place"), (0.5, "why_places")):
+        told = text(met(Told({**data, "elsewhere": share * data["value"]}), speak))
+        elsewhere = number(share * data["value"])
+        assert speak(f"lesson.meet.{key}", elsewhere=elsewhere, times="20.0") in told
 
 
 def test_step_4_finds_the_weight_and_says_that_the_model_needs_it():
@@ -139,6 +151,39 @@ def test_step_6_judges_the_guess_by_the_spike_whichever_channel_is_compared(rand
     assert "Your guess fits" in explained(STEPS[5], Record("one", shown.right, "", {}), shown, ENGLISH)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_step_6_judges_no_guess_where_none_of_them_fits(language):
+    from wanda_ui.lesson.consequences import ablated
+
+    data, speak = lesson()["lean"], partial(say, language)
+    harmless = dict.fromkeys(("first", "others", "all"), 1.1 * data["untouched"])
+    shown = ablated(Told({**data, "zero": harmless, "random": [[1, 3 * data["untouched"]]]}), speak)
+    record = Record("one", shown.right, shown.finding, {})
+    assert shown.right == ()
+    row, told = bar({6: record}, 6, speak), explained(STEPS[5], record, shown, speak)
+    assert "wl-differs" not in row + told
+    assert "wl-fits" not in row + told
+    assert f"({speak('lesson.run.open')})" in row
+    assert speak("lesson.verdict.open") in told
+
+
+def test_an_infinite_perplexity_is_a_sign_and_its_axis_ends():
+    from wanda_ui.lesson.consequences import ablated, priced
+
+    assert number(1e300) == number(math.inf) == number(1e300 / 44.3) == times(1e300 / 44.3) == "∞"
+    assert number(158_090.0) == "158,090"
+    data = lesson()["lean"]
+    shown = ablated(Told({**data, "zero": {**data["zero"], "all": 1e300}}), ENGLISH)
+    price = lesson()["price"]
+    along = {**price["along"], "magnitude": [[0.3, 76.6], [0.5, 1e300], [0.6, 1e300]]}
+    cells = [[*cell[:2], 1e300 if cell[0] == "magnitude" else cell[2]] for cell in price["cells"]]
+    for answer in (shown, priced(Told({**price, "along": along, "cells": cells}), ENGLISH)):
+        assert "∞" in text(answer)
+        assert "∞" in answer.picture
+        assert not re.search(r"\d(,?\d){15}", re.sub(r"\d\.\d+", "", text(answer) + answer.picture))
+    assert "--share:1.000" in shown.picture
+
+
 def test_step_7_says_that_a_norm_stands_between_and_what_an_outlier_feature_is():
     shown, data = stored("masks"), lesson()["masks"]
     assert shown.right == ("large",)
@@ -181,7 +226,7 @@ def test_step_8_takes_the_norm_and_the_row_apart():
     ("name", "right", "says", "never"),
     [
         ("meet", ("ten",), "shows none on this sentence", "Here that holds"),
-        ("change", None, "No single weight carries this model", "Such a weight is needed"),
+        ("change", None, "The model does not hang on this one weight", "Such a weight is needed"),
         ("sinks", ("little", "third"), "no clear sink", "parks"),
         ("ablate", ("none",), "is hardly missed", "must not be removed"),
         ("masks", None, "RMSNorm", "holds for: 247"),

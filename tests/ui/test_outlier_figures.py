@@ -123,7 +123,12 @@ def report_of(chosen: float, zero: float | None = None, worst: float = 30.9) -> 
         (513_259.0, None, 30.9, ["which channels are changed that matters", "when they are set to their mean"]),
         (36.66, 900.0, 30.9, ["less than the 2 ×", "they act like a constant"]),  # above every draw, by a hair
         (30.2, 30.1, 30.9, ["less than the 2 ×", "does not need them either way"]),
-        (900.0, 2_000.0, 30.9, ["which channels are changed that matters", "no fixed value replaces them"]),
+        (
+            900.0,
+            2_000.0,
+            30.9,
+            ["which channels are changed that matters", "neither zero nor their mean replaces them"],
+        ),
         (900.0, 31.0, 30.9, ["which channels are changed that matters", "less harm than their mean"]),
         (900.0, None, 700.0, ["nothing sets these apart"]),
         (30.2, None, 700.0, ["these are not the ones that matter"]),
@@ -201,7 +206,9 @@ def search_of(chosen: float, largest: float = 30.5) -> super_weight.Search:
     ],
 )
 def test_one_weight_is_called_super_by_what_taking_it_away_costs(chosen, largest, said):
-    assert said in super_weight.show(search_of(chosen, largest), ENGLISH)[0].text
+    drawing = super_weight.show(search_of(chosen, largest), ENGLISH)[0]
+    assert said in drawing.text
+    assert drawing.title.startswith("One weight of 100,000,000 at zero")
 
 
 def test_one_weight_stands_beside_the_largest_other_and_random_ones():

@@ -5,7 +5,7 @@ from html import escape
 from wanda_ui.language import Say
 from wanda_ui.lesson.answers import Run
 from wanda_ui.lesson.plan import STEPS
-from wanda_ui.lesson.summary import fits
+from wanda_ui.lesson.summary import VERDICTS, fits
 
 # The row is drawn anew after every answer; its root hears the presses.
 PRESSED = """
@@ -21,12 +21,12 @@ def bar(run: Run, now: int, say: Say) -> str:
     items = []
     for number, step in enumerate(STEPS, 1):
         record = run.get(number)
-        state = "" if record is None else "wl-fits" if fits(record) else "wl-differs"
-        told = "" if record is None else say("lesson.run.fits" if fits(record) else "lesson.run.differs")
+        verdict = "" if record is None else VERDICTS[fits(record)]
+        told = say(f"lesson.run.{verdict}") if verdict else ""
         here = " aria-current='step'" if number == now else ""
         more = f"<span class='wl-hidden'> ({escape(told)})</span>" if told else ""
         items.append(
-            f"<li class='{state}'><button type='button' data-step='{number}'{here}>"
+            f"<li class='{verdict and 'wl-'}{verdict}'><button type='button' data-step='{number}'{here}>"
             f"<b>{number}</b> {escape(say(f'lesson.{step.name}.title'))}{more}</button></li>"
         )
     end = len(STEPS) + 1

@@ -16,6 +16,7 @@ from wanda_ui.lesson.wording import number
 
 SIZES = ((30, "ten"), (300, "hundred"), (3_000, "thousand"))  # times the median, up to which a guess holds
 SHARES = ((0.15, "little"), (0.45, "third"))  # of attention
+ALONE = 10.0  # times a channel's largest value elsewhere, from which on it is said to stand at one token
 NEAR = 1.25  # times, within which two attentions are called alike
 MOST_NAMED = 8  # channels listed in a sentence
 
@@ -36,8 +37,9 @@ def met(told: Told, say: Say) -> Answer:
     why = [say("lesson.meet.why", **shown)]
     why.append(say("lesson.meet.why_massive" if data["massive"] else "lesson.meet.why_none", **shown))
     if data["elsewhere"] is not None:
-        times = number(abs(data["value"]) / max(data["elsewhere"], 1e-12))
-        why.append(say("lesson.meet.why_place", **shown, elsewhere=number(data["elsewhere"]), times=times))
+        times = abs(data["value"]) / max(data["elsewhere"], 1e-12)
+        key = "why_place" if times >= ALONE else "why_places"
+        why.append(say(f"lesson.meet.{key}", **shown, elsewhere=number(data["elsewhere"]), times=number(times)))
     table = pd.DataFrame(
         [[channel, number(peak), number(peak / max(data["median"], 1e-12))] for channel, peak in data["strongest"]],
         columns=[say(f"lesson.column.{name}") for name in ("channel", "largest", "ratio")],

@@ -20,6 +20,7 @@ th { font-weight: 600; border-bottom: 1.5pt solid #1c2430; } td { border-bottom:
 td { overflow-wrap: anywhere; word-break: keep-all; } td:nth-child(4) { white-space: nowrap; }
 tr { break-inside: avoid; } .fits { color: #0072b2; font-weight: 600; }
 @page { size: A4; margin: 12mm; } @media print { body { margin: 0; max-width: none; } }"""
+VERDICTS: dict[bool | None, str] = {True: "fits", False: "differs", None: "open"}  # of `fits`
 MOST_CHARACTERS = 160  # of a finding on the printed page, so that eight of them stay on one
 
 
@@ -28,7 +29,9 @@ def to_csv(run: Run, say: Say) -> str:
     rows = []
     for number, record in sorted(run.items()):
         name = STEPS[number - 1].name
-        start = [number, say(f"lesson.{name}.question"), *_guesses(name, record, say), fits(record), record.model]
+        fit = fits(record)
+        guesses = [*_guesses(name, record, say), "" if fit is None else fit]
+        start = [number, say(f"lesson.{name}.question"), *guesses, record.model]
         rows += [[*start, quantity, value] for quantity, value in record.numbers.items()]
     frame = pd.DataFrame([[_plain(cell) for cell in row] for row in rows], columns=COLUMNS)
     out = io.StringIO()
@@ -42,7 +45,7 @@ def to_page(run: Run, say: Say) -> str:
     for number, record in sorted(run.items()):
         name = STEPS[number - 1].name
         guess, _ = _guesses(name, record, say)
-        mark = say("lesson.summary.fits" if fits(record) else "lesson.summary.differs")
+        mark = say(f"lesson.summary.{VERDICTS[fits(record)]}")
         finding = record.finding if len(record.finding) <= MOST_CHARACTERS else record.finding[:MOST_CHARACTERS] + "…"
         kind = ' class="fits"' if fits(record) else ""
         rows.append(
@@ -51,7 +54,7 @@ def to_page(run: Run, say: Say) -> str:
         )
     head = "".join(f"<th>{escape(say(f'lesson.summary.{name}'))}</th>" for name in ("step", "guess", "kind", "found"))
     models = sorted({record.model for record in run.values() if record.model})
-    right = sum(fits(record) for record in run.values())
+    right = sum(bool(fits(record)) for record in run.values())
     intro = say("lesson.summary.intro", done=len(run), of=len(STEPS), right=right)
     made = say("lesson.summary.model", model=", ".join(models)) if models else ""
     language, title = say("lesson.summary.language"), say("lesson.summary.title")
@@ -79,9 +82,9 @@ def links(run: Run, say: Say) -> str:
     return f"<div class='wl-run'><p>{progress}</p><div>{buttons}</div></div>"
 
 
-def fits(record: Record) -> bool:
-    """Whether the guess is what the numbers bear out."""
-    return record.guess in record.right
+def fits(record: Record) -> bool | None:
+    """Whether the guess is what the numbers bear out; None where they bear out none of the guesses."""
+    return record.guess in record.right if record.right else None
 
 
 def _guesses(name: str, record: Record, say: Say) -> tuple[str, str]:

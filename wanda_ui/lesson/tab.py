@@ -248,7 +248,7 @@ def explained(step: Step, record: Record, answer: Answer, say: Say, moved: bool 
     elif summary.fits(record):
         verdict, kind = say("lesson.verdict.fits"), "fits"
     elif not record.right:
-        verdict, kind = say("lesson.verdict.open"), "differs"
+        verdict, kind = say("lesson.verdict.open"), "open"
     else:
         right = " / ".join(say(f"lesson.{step.name}.guess.{each}") for each in record.right)
         verdict, kind = say("lesson.verdict.differs", guess=guess, right=right), "differs"

@@ -91,7 +91,7 @@ def show(search: Search, say: Say) -> tuple[Drawing, str, str]:
     values: dict[str, Any] = {
         "where": weight_name(first.linear, first.row, first.column),
         "weight": first.weight,
-        "millions": search.weights / 1e6,
+        "count": search.weights,
         "share": first.share,
         "spike": markup.number(first.spike),
         "block": first.block,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from wanda_ui.lesson.figures.svg import MOST_POWER
 from wanda_ui.lesson.wording import number
 
 TICKS = 4  # of an axis below bars, at most; a phone has no room for more
@@ -27,13 +28,13 @@ def bars(entries: Sequence[Bar], caption: str, log: bool = False, beside: Sequen
     power below the smallest, with an axis; beside: bars of another drawing that has the same scale."""
     values = [bar.value for bar in (*entries, *beside) if bar.value > 0] or [1.0]
     least = 10.0 ** math.floor(math.log10(min(values)) - 0.05) if log else 0.0
-    most = max(values)
+    most = min(max(values), 10.0**MOST_POWER) if log else max(values)
 
     def share(value: float) -> float:
         if not log:
             return value / most
         span = math.log10(most / least) or 1.0
-        return math.log10(max(value, least) / least) / span
+        return math.log10(min(max(value, least), most) / least) / span
 
     rows = "".join(
         f"<div class='wl-hbar'><span>{escape(bar.words)}</span>"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH = 440  # units of every drawing; on a phone one is 0.8 px, beside a text 1.2 px
+MOST_POWER = 9  # of ten on a log axis: what is beyond, an infinite perplexity too, stands at its end
 
 
 @dataclass
@@ -76,9 +77,9 @@ class Scale:
 
 
 def log_scale(values: Sequence[float], start: float, end: float) -> Scale:
-    """Make a scale of whole powers of ten that holds all values above zero."""
+    """Make a scale of whole powers of ten that holds all values above zero, up to MOST_POWER."""
     known = [value for value in values if value > 0] or [1.0]
-    low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    low, high = math.floor(math.log10(min(known))), min(math.ceil(math.log10(max(known))), MOST_POWER)
     return Scale(10.0**low, 10.0 ** max(high, low + 1), start, end, log=True)
 
 

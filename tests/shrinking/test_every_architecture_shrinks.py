@@ -80,6 +80,7 @@ def test_it_is_made_smaller_or_refused_by_name(name, tokenizer, tmp_path, transf
 
 @pytest.mark.families
 def test_readme_says_of_how_many():
-    """Comes last, after all of them."""
-    found = ", ".join(f"{part} of {len(DONE[part])}" for part in SPECS)
+    """Comes last, after all of them but those that are tested every time, with what is said of them here."""
+    done = {part: DONE[part] | {name for name, said in SAID.items() if part not in said} for part in SPECS}
+    found = ", ".join(f"{part} of {len(done[part])}" for part in SPECS)
     assert f"Of these {len(SERVED)}, {found}" in " ".join(README.read_text(encoding="utf-8").split())

@@ -1,5 +1,6 @@
 """Documents become windows: joined ones, chats, and the begin token before each."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from wanda_core.errors import InputError
 from wanda_core.evaluation.perplexity import agreement, perplexity, token_windows
+from wanda_core.progress import finish
+from wanda_core.text import windows
 from wanda_core.text.windows import begins_texts, calibrate, draw_from_documents
 
 SHORT = ["The sky is blue.", "", "Rivers carry sand.", "She counted the stones."]
@@ -166,3 +169,29 @@ def test_a_long_document_is_turned_into_tokens_once_however_many_windows_it_give
     drawn = windows.draw_from_documents(tiny_llama, [text], samples=16, seq_len=8)
     assert asked == [text]
     assert drawn.ids.shape == (16, 8)
+
+
+def test_a_text_of_many_documents_is_read_step_by_step_and_each_once(tiny_llama, monkeypatch):
+    """So that whoever holds the engine can be told to stop, and nothing is read twice."""
+    read, tokens_of = [], windows.tokens_of
+    monkeypatch.setattr(windows, "tokens_of", lambda lm, document: (read.append(document), tokens_of(lm, document))[1])
+    documents = [f"document number {n}" for n in range(50)]
+    steps = windows.calibrate_steps(tiny_llama, documents, samples=2, seq_len=64)
+    for _ in range(10):
+        assert next(steps).stage == "reading"
+    assert len(read) < 10
+    steps.close()
+    read.clear()
+    drawn = calibrate(tiny_llama, documents, samples=2, seq_len=64)
+    assert drawn.packed
+    assert sorted(read) == sorted(documents)
+
+
+def test_a_template_that_takes_long_for_every_chat_is_ended_with_the_text(tiny_llama, monkeypatch):
+    monkeypatch.setattr(windows, "tokens_of", lambda lm, document: time.sleep(0.05) or [1, 2, 3])
+    chats = [[{"role": "user", "content": "hello"}]] * 100
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="took too long for the 100 chats of the text; give fewer"):
+        finish(windows.calibrate_steps(tiny_llama, chats, samples=2, seq_len=64, patience=0.2))
+    assert time.monotonic() - begun < 3
+    assert finish(windows.calibrate_steps(tiny_llama, ["a"] * 100, samples=2, seq_len=64, patience=0.2)).packed

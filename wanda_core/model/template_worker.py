@@ -9,9 +9,10 @@ import contextlib
 import datetime
 import json
 import sys
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -78,8 +79,9 @@ def _strftime_now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
 
 
-def render(template: str, messages: list[dict[str, Any]], names: dict[str, Any]) -> str:
-    """Render a template. names: what else it may use. Raises what the template and jinja2 raise."""
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> Template:
+    """Compile a template, once for all chats that are put into it."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
@@ -90,6 +92,11 @@ def render(template: str, messages: list[dict[str, Any]], names: dict[str, Any])
         "dict": _Dict(),
         "namespace": _Namespace,
     }
+    return environment.from_string(template)
+
+
+def render(template: str, messages: list[dict[str, Any]], names: dict[str, Any]) -> str:
+    """Render a template. names: what else it may use. Raises what the template and jinja2 raise."""
     chat = []
     for message in messages:
         reasoning = next((message[key] for key in REASONING if message.get(key) is not None), None)
@@ -97,7 +104,7 @@ def render(template: str, messages: list[dict[str, Any]], names: dict[str, Any])
         last = {} if reasoning is None else {"reasoning_content": reasoning}
         chat.append({**alias, **message, **last})
     given = {"messages": chat, "tools": None, "documents": None, **names}
-    text = environment.from_string(template).render(given)
+    text = _compiled(template).render(given)
     if len(text) > MOST_TEXT:
         raise MemoryError(f"it makes {len(text):,} characters")
     return text

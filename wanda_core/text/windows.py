@@ -1,8 +1,10 @@
 """Windows of tokens, drawn from calibration text as the published code draws them, without padding."""
 
 import hashlib
+import math
 import os
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +16,12 @@ from wanda_core.assets import BUILTIN_CALIBRATION
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX_SEED, MAX_SEQ_LEN, check_whole
 from wanda_core.errors import SHOWN, InputError
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.chats import Document, checked_documents, joined_tokens, tokens_of
 from wanda_core.text.corpora import calibration_text, name_of
 from wanda_core.text.files import read_text
+
+MOST_KEPT = 4 * 10**6  # tokens of documents that are kept while windows are drawn from them
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,36 @@ def draw(
     return Calibration(ids, source, seed, len(tokens))
 
 
+class _Cut:
+    """Documents that are cut into tokens when they are asked for, and kept for the next time while there is room.
+
+    patience: seconds that putting all chats into the model's template may take.
+    """
+
+    def __init__(self, lm: LanguageModel, documents: Sequence[Document], patience: float = math.inf) -> None:
+        self.lm, self.documents, self.left = lm, documents, patience
+        self.known: dict[int, list[int]] = {}
+        self.room = MOST_KEPT
+
+    def tokens(self, index: int) -> list[int]:
+        """Tokens of one document. Raises InputError as `tokens_of` does, and when patience has run out."""
+        if index in self.known:
+            return self.known[index]
+        begun = time.monotonic()
+        tokens = tokens_of(self.lm, self.documents[index])
+        if not isinstance(self.documents[index], str):
+            self.left -= time.monotonic() - begun
+        if self.left < 0:
+            raise InputError(
+                f"the chat template of {self.lm.title} took too long for the {len(self.documents):,} chats of the "
+                "text; give fewer, or name a column of text (--column)"
+            )
+        if len(tokens) <= self.room:
+            self.room -= len(tokens)
+            self.known[index] = tokens
+        return tokens
+
+
 def draw_from_documents(
     lm: LanguageModel,
     documents: Sequence[Document],
@@ -96,29 +131,31 @@ def draw_from_documents(
 
     Raises InputError when no document is long enough, or a number is out of range.
     """
+    return finish(_from_documents(_Cut(lm, documents), samples, seq_len, seed, source))
+
+
+def _from_documents(cut: _Cut, samples: int, seq_len: int, seed: int, source: str) -> Steps[Calibration]:
     check_whole("samples", samples, 1, MAX_SAMPLES)
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
     check_whole("seed", seed, 0, MAX_SEED)
     rng = random.Random(seed)
+    count = len(cut.documents)
     too_short: set[int] = set()  # so that the search ends where no document is long enough
-    known: dict[int, list[int]] = {}  # a long one may be drawn for every window
     windows: list[list[int]] = []
     n_tokens = 0
     while len(windows) < samples:
-        if len(too_short) == len(documents):
+        if len(too_short) == count:
             raise InputError(
-                f"none of the {len(documents)} documents of {source[:SHOWN]} has more than {seq_len} tokens, so no "
+                f"none of the {count} documents of {source[:SHOWN]} has more than {seq_len} tokens, so no "
                 f"window of {seq_len} can be drawn; join them (--pack), or choose a smaller length or longer documents"
             )
-        index = rng.randint(0, len(documents) - 1)
+        index = rng.randint(0, count - 1)
         if index in too_short:
             continue
-        if index not in known:
-            known[index] = tokens_of(lm, documents[index])
-        tokens = known[index]
+        yield Progress("reading", len(windows), samples, "windows")
+        tokens = cut.tokens(index)
         if len(tokens) <= seq_len:
             too_short.add(index)
-            del known[index]
             continue
         start = rng.randint(0, len(tokens) - seq_len - 1)
         windows.append(tokens[start : start + seq_len])
@@ -145,6 +182,24 @@ def calibrate(
     Raises InputError for a text that is too short, a number out of range, windows longer than the model can read, and
     a begin token that the model does not have.
     """
+    drawn: dict[str, Any] = {"samples": samples, "seq_len": seq_len, "seed": seed}
+    return finish(calibrate_steps(lm, text, **drawn, source=source, pack=pack, bos=bos))
+
+
+def calibrate_steps(
+    lm: LanguageModel,
+    text: str | Sequence[Document] | os.PathLike[str] | None = None,
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    seq_len: int = DEFAULT_SEQ_LEN,
+    seed: int = 0,
+    source: str | None = None,
+    pack: bool | None = None,
+    bos: bool = False,
+    patience: float = math.inf,
+) -> Steps[Calibration]:
+    """As `calibrate`, with a step for each document. patience: seconds that the model's chat template may take for all
+    of them."""
     if text is None:
         text, source = read_text(BUILTIN_CALIBRATION), source or "built-in text"
     elif isinstance(text, os.PathLike):
@@ -155,33 +210,39 @@ def calibrate(
     settings: dict[str, Any] = {"samples": samples, "seq_len": seq_len, "seed": seed, "source": source or "given text"}
     if isinstance(text, str):
         calibration = draw(lm.encode(text), **settings)
-    elif pack or (pack is None and _all_short(lm, checked_documents(text), seq_len)):
-        calibration = replace(draw(packed_tokens(lm, text), **settings), packed=True)
     else:
-        calibration = draw_from_documents(lm, text, **settings)
+        cut = _Cut(lm, checked_documents(text), patience)
+        if pack or (pack is None and (yield from _all_short(cut, seq_len))):
+            calibration = replace(draw((yield from _packed_tokens(cut)), **settings), packed=True)
+        else:
+            calibration = yield from _from_documents(cut, **settings)
     lm.check_length(seq_len)
     return replace(calibration, ids=begun(lm, calibration.ids), bos=True) if bos else calibration
 
 
-def _all_short(lm: LanguageModel, documents: Sequence[Document], seq_len: int) -> bool:
+def _all_short(cut: _Cut, seq_len: int) -> Steps[bool]:
     """Tell whether no document has more tokens than a window, yet there is more than one."""
     check_whole("seq_len", seq_len, 2, MAX_SEQ_LEN)
-    return len(documents) > 1 and all(len(tokens_of(lm, document)) <= seq_len for document in documents)
+    count = len(cut.documents)
+    for index in range(count if count > 1 else 0):
+        yield Progress("reading", index, count, "parts")
+        if len(cut.tokens(index)) > seq_len:
+            return False
+    return count > 1
 
 
-def packed_tokens(lm: LanguageModel, documents: Sequence[Document]) -> list[int]:
+def _packed_tokens(cut: _Cut) -> Steps[list[int]]:
     """Join documents: the end token stands between two, or a blank line where the tokenizer has none."""
-    end = lm.tokenizer.eos_token_id
-    filled = [
-        document for document in checked_documents(documents) if not isinstance(document, str) or document.strip()
-    ]
+    end = cut.lm.tokenizer.eos_token_id
+    filled = [n for n, document in enumerate(cut.documents) if not isinstance(document, str) or document.strip()]
     if end is None:
-        return joined_tokens(lm, filled)
+        return joined_tokens(cut.lm, [cut.documents[n] for n in filled])
     tokens: list[int] = []
-    for document in filled:
+    for number, index in enumerate(filled):
+        yield Progress("reading", number, len(filled), "parts")
         if tokens and tokens[-1] != end:  # some tokenizers and templates put it there themselves
             tokens.append(end)
-        tokens += tokens_of(lm, document)
+        tokens += cut.tokens(index)
     return tokens
 
 

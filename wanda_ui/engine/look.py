@@ -162,7 +162,7 @@ def point(models: Models, name: str, how: How) -> Steps[Point]:
 
 def _prune(lm: LanguageModel, how: How) -> Steps[Variant]:
     """Make a variant, over copies of the weights where there is room for them."""
-    calibration = how.draw(lm) if how.draw is not None else None
+    calibration = (yield from how.draw(lm)) if how.draw is not None else None
     make_twin = twin if fits_a_copy(lm) else packing_twin
     return (yield from prune_steps(lm, how.spec, calibration, how.profile, make_twin=make_twin))
 

@@ -10,7 +10,7 @@ from wanda_core.progress import Steps
 from wanda_core.shrinking.report import Shrunk
 from wanda_core.shrinking.shrink import shrink_steps
 from wanda_core.shrinking.spec import ShrinkSpec
-from wanda_core.text.windows import calibrate
+from wanda_core.text.windows import calibrate_steps
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import KeptTexts, Reading, Recipe
 from wanda_ui.engine.work import Draw, Models
@@ -18,6 +18,7 @@ from wanda_ui.engine.work import Draw, Models
 if TYPE_CHECKING:
     from wanda_ui.app_state import AppState
 
+TEMPLATE_SECONDS = 60.0  # that a model's chat template may take for all chats of a text
 MOST_SMALLER = 3  # kept, as many as are looked at together; each shares with its whole model what has the same size
 
 
@@ -79,17 +80,18 @@ def smaller_name(whole: Loaded, recipe: Recipe) -> str:
 def shrunk(models: Models, name: str, spec: ShrinkSpec, draw: Draw | None) -> Steps[Shrunk]:
     """Make a smaller model, as a job of the engine."""
     lm = models[name].lm
-    return (yield from shrink_steps(lm, spec, draw(lm) if draw is not None else None))
+    return (yield from shrink_steps(lm, spec, (yield from draw(lm)) if draw is not None else None))
 
 
 def drawing(texts: KeptTexts, reading: Reading) -> Draw:
     """Return what draws a calibration. Raises InputError for a text that is not on the server any more."""
     text = texts.get(reading.text)
     return partial(
-        calibrate,
+        calibrate_steps,
         text=text,
         source=None if text is None else "uploaded text",
         samples=reading.samples,
         seq_len=reading.seq_len,
         seed=reading.seed,
+        patience=TEMPLATE_SECONDS,
     )

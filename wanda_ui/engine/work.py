@@ -30,7 +30,7 @@ from wanda_ui.engine.loaded import Loaded
 T = TypeVar("T")
 Models = Mapping[str, Loaded]
 Job = Callable[[Models], Generator[Any, None, T]]  # a `partial` of a function at the top level of a module
-Draw = Callable[[LanguageModel], Calibration]  # reads the text of a calibration; such a `partial` too
+Draw = Callable[[LanguageModel], Steps[Calibration]]  # reads the text of a calibration; such a `partial` too
 
 
 def analyse(models: Models, name: str, kept: Path | None = None) -> Steps[tuple[Analysis, Calibration, float]]:
@@ -70,11 +70,11 @@ def masks(models: Models, name: str, variants: Sequence[PackedVariant]) -> Steps
 def sensitivities(models: Models, name: str, draw: Draw, profile: Profile) -> Steps[Sensitivities]:
     """Measure how sensitive a model's blocks are. profile: the norms on the calibration that is drawn."""
     lm = models[name].lm
-    with_them = yield from sensitivity_steps(lm, draw(lm), profile)
+    with_them = yield from sensitivity_steps(lm, (yield from draw(lm)), profile)
     assert with_them.sensitivities is not None
     return with_them.sensitivities
 
 
 def read_profile(loaded: Loaded, draw: Draw) -> Steps[Profile]:
     """Measure the norms of a calibration that is drawn."""
-    return profile_steps(loaded.lm, draw(loaded.lm))
+    return (yield from profile_steps(loaded.lm, (yield from draw(loaded.lm))))

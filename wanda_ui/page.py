@@ -7,6 +7,7 @@ to `page.json` of every language. `tab_context.py` says what a tab is given, and
 
 import gc
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from wanda_core.assets import ASSETS
-from wanda_core.errors import InputError, WandaError
+from wanda_core.errors import InputError, WandaError, first_line, shortened
 from wanda_core.machine.process import bound_arenas, keep_freed_memory
 from wanda_core.model import builtin
 from wanda_core.progress import finish
@@ -52,6 +53,7 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
     "learn": lesson_tab.build,
 }
 
+MOST_PORT = 65535
 MOST_STATES = 1000  # visitors whose state is kept, the latest
 STYLES = [ASSETS / "style.css", ASSETS / "lesson.css"]
 # One blue for all: that of the dense model, and of what can be pressed.
@@ -148,6 +150,23 @@ def prepared(settings: Settings) -> AppState:
     return state
 
 
+def check_place(host: str | None, port: int | None) -> None:
+    """Raise InputError for a port that is none, and for an address on which this machine cannot listen."""
+    if port is not None and not 1 <= port <= MOST_PORT:
+        raise InputError(f"port {port} is not a number from 1 to {MOST_PORT}; leave it out for the first free one")
+    if host is None:
+        return
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.bind(where)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"host {shortened(host)} is no address of this machine ({first_line(error)}); give one, such as 127.0.0.1, "
+            "or leave it out"
+        ) from error
+
+
 def serve(host: str | None = None, port: int | None = None, tools: bool = False, lan: bool = False) -> None:
     """Start the state and serve the page until stopped; the address is printed.
 
@@ -164,6 +183,7 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False,
         settings = Settings.from_environment({**os.environ, **wishes})
         if settings.tools:
             check_installed()
+        check_place(host, port)
         if lan:
             host = host or network.EVERYWHERE
             network.class_of(host, 0, "", network.own_addresses())  # known before the model is loaded

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import threading
 import time
 
@@ -145,6 +146,28 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
             check_header(tmp_path / "bad.gguf")
     (tmp_path / "bad.gguf").write_bytes(content[:20])
     with pytest.raises(HeaderError, match="it has 20 bytes"):
+        check_header(tmp_path / "bad.gguf")
+
+
+def gguf(*lists):
+    """A GGUF file of lists of strings alone."""
+    text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
+    fields = b"".join(
+        text(b"list") + struct.pack("<IIQ", 9, 8, len(strings)) + b"".join(map(text, strings)) for strings in lists
+    )
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(lists)) + fields
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ([[b"a" * length for length in range(2000)]], "2,664,667,000 squares of the lengths"),
+        ([[b""] * 600_000, [b""] * 600_000], "1,200,000 strings in lists"),
+    ],
+)
+def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
+    (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
+    with pytest.raises(HeaderError, match=said):
         check_header(tmp_path / "bad.gguf")
 
 

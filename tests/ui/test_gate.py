@@ -118,6 +118,8 @@ def test_a_file_is_taken_from_the_folder_of_uploads_alone_however_it_is_named(tm
     assert refusal(control, sent(tmp_path / "uploads" / "mine.txt")) is None
     assert refusal(control, sent(tmp_path / "uploads" / ".." / "secret.txt")) == "file_gone"
     assert refusal(control, sent(tmp_path / "uploads" / "link.txt")) == "file_gone"
+    for roundabout in ("/proc/self/cwd/../../../../../../../..", "/proc/self/root", "/."):
+        assert refusal(control, sent(f"{roundabout}{tmp_path}/uploads/mine.txt")) == "file_gone"
     assert refusal(control, sent(tmp_path / "uploads")) == "file_gone"
     mine = tmp_path / "uploads" / "mine.txt"
     assert refusal(control, sent(mine, size=-1)) == "not_file"

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from wanda_core.errors import InputError
+from wanda_ui.page import check_place
 from wanda_ui.start import THIS_MACHINE, except_from_proxy, without_unusable_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,3 +115,24 @@ def answers(address, server) -> bool:
         except OSError:
             time.sleep(0.2)
     return False
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        (None, 0, "port 0 is not a number from 1 to 65535"),
+        (None, 99_999, "port 99999 is not a number"),
+        ("999.1.1.1", None, "is no address of this machine"),
+        ("192.0.2.1", None, "is no address of this machine"),  # RFC 5737: nobody's
+        ("\0", None, "is no address of this machine"),
+        ("", None, None),
+        ("127.0.0.1", 7860, None),
+        (None, None, None),
+    ],
+)
+def test_where_the_page_is_to_listen_is_checked_before_a_model_is_loaded(host, port, said):
+    if said is None:
+        check_place(host, port)
+        return
+    with pytest.raises(InputError, match=said):
+        check_place(host, port)

@@ -13,6 +13,10 @@ BYTES_OF = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 STRING, ARRAY = 8, 9
 MOST_FIELDS, MOST_TENSORS, MOST_DIMENSIONS = 10_000, 100_000, 8
 MOST_ENTRIES = 3_000_000  # of all lists; the largest vocabularies, with merges, scores and types, have 1,300,000
+# Of all strings of the lists, each cut in two at every place where the merges of a vocabulary are looked for: the sum
+# of the squares of their lengths. The largest vocabularies have 40 million.
+MOST_SQUARES = 10**9
+MOST_STRINGS = 1_000_000  # of the lists; 262,144 tokens with 514,906 merges are met
 NUMBERS_IN_BYTE = 6  # at most; the smallest type that is met has one and a half bits
 
 
@@ -34,6 +38,7 @@ class _Head:
 
     def __init__(self, content: mmap.mmap, size: int) -> None:
         self.content, self.size, self.at, self.entries = content, size, 0, 0
+        self.strings, self.squares = 0, 0
         self.order = "<"
 
     def check(self) -> None:
@@ -75,8 +80,13 @@ class _Head:
             self.entries += length
             self.at_most(self.entries, MOST_ENTRIES, "entries of lists")
             if of == STRING:
+                self.strings += length
+                self.at_most(self.strings, MOST_STRINGS, "strings in lists")
                 for _ in range(length):
-                    self.bytes_of(self.number("Q"))
+                    letters = self.number("Q")
+                    self.bytes_of(letters)
+                    self.squares += letters**2
+                self.at_most(self.squares, MOST_SQUARES, "squares of the lengths of its strings")
             elif of in BYTES_OF:
                 self.bytes_of(length * BYTES_OF[of])
             else:

@@ -166,8 +166,10 @@ def _among_uploads(name: Any, path: object, cache: str) -> Path:
     """Return the real path of a file in the folder of uploads, which need not be there any more."""
     if not isinstance(path, str) or len(path) > MOST_FILE_NAME or "\0" in path or not well_formed(path):
         raise RefusedError(400, "not_file", control=name, value=quoted(path))
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath(cache)):
+    real, homes = Path(os.path.realpath(path)), (cache, os.path.realpath(cache))
+    # As it is written, too, for so Gradio asks.
+    written = os.path.normpath(path) == path and any(Path(path).is_relative_to(home) for home in homes)
+    if not written or not real.is_relative_to(homes[1]):
         raise RefusedError(400, "file_gone", control=name)
     return real
 

@@ -154,7 +154,7 @@ def check_place(host: str | None, port: int | None) -> None:
     """Raise InputError for a port that is none, and for an address on which this machine cannot listen."""
     if port is not None and not 1 <= port <= MOST_PORT:
         raise InputError(f"port {port} is not a number from 1 to {MOST_PORT}; leave it out for the first free one")
-    if host is None:
+    if not host:
         return
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]

@@ -18,7 +18,8 @@
       recipes: address.recipes ?? start.recipes.map((recipe) => ({ ...recipe })), settings: { ...W.PLAIN_ASK },
       wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
       touched: false, run: 0, busy: false, unopened: false, early: false, // the page's own model was refused; Prune was pressed before a server could hear it
-      sweep: null, status: null, problem: address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
+      offered: address.offer,
+      sweep: null, status: null, problem: address.offer ? W.say("view.offered", { model: address.offer }) : address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
     };
     state.recipes.forEach((recipe, i) => { recipe.id = i + 1; });
     if (W.nOfM(state.recipes[0]?.pattern)) state.at = Math.round(W.atOf(state.recipes[0], state.at));
@@ -48,7 +49,8 @@
     const bar = h("i");
     const said = h("p", { id: "status" });
     const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
-    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, cancel);
+    const offered = h("button", { type: "button", class: "wl-secondary", id: "offered", hidden: true, onclick: () => host && open(state.offered) }, W.say("view.offered_open"));
+    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, offered, cancel);
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const gated = still ? null : W.gated((name, token) => open(name, token));
     const sweepButton = h("button", { type: "button", class: "wl-secondary", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
@@ -131,6 +133,7 @@
       const resting = `${W.say(`view.method_help.${recipe.method}`)} ${idle}`;
       W.put(said, state.problem || progress?.words || (state.busy ? W.say("view.coming") : resting)); // Cancel stands beside it while busy, so it is short then
       cancel.hidden = !(state.busy || state.wanted);
+      offered.hidden = !state.offered || state.busy;
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
       gated?.show(state.gated);
@@ -244,6 +247,10 @@
       return away;
     };
     const open = (name, token = null) => {
+      if (name === state.offered) {
+        state.offered = null;
+        W.writeAddress({ offer: null });
+      }
       state.wanted = name;
       state.status = { words: W.say("view.opening", { model: name }), percent: 0 };
       [state.problem, state.gated] = [null, null];

@@ -18,6 +18,7 @@
     const tab = query.get("tab");
     return {
       model: query.get("model")?.slice(0, 400) || null,
+      offer: query.get("offer")?.slice(0, 400) || null, // a model that another site's link names, as `origin.py` has it
       recipes: recipes.length ? recipes : null,
       at, refused: refused.length ? refused.join(", ").slice(0, 200) : null, // what a link says and nobody can do
       prompt: query.get("ask")?.slice(0, MOST_LINKED) || null,
@@ -41,7 +42,7 @@
   };
 
   /** The lesson's own part of the address stands there only while the lesson is open; it comes back with it. */
-  const ofLesson = (name) => !["model", "r", "at", "ask", "tab", "lang", "kind", "block", "weight", "__theme"].includes(name);
+  const ofLesson = (name) => !["model", "offer", "r", "at", "ask", "tab", "lang", "kind", "block", "weight", "__theme"].includes(name);
 
   /** Fill the head. languages: {code: name}; on: {tab(name)}. -> {model(text, its windows), tab(name), busy(text)} */
   W.head = (element, { languages, language, title }, on) => {

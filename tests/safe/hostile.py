@@ -289,3 +289,56 @@ def gguf_with_a_million_blocks(folder, canary):
     names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320}
     architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
     return one_file(folder, gguf(architecture, *(number(*pair) for pair in names.items())), 10**4)
+
+
+@maker
+def tokenizer_that_reads_another_file(folder, canary):
+    (folder / "tokenizer.json").unlink()
+    (folder / "any.model").touch()
+    configure(folder, "tokenizer_config.json", tokenizer_class="BertTokenizer", init_inputs=["/dev/zero"])
+
+
+@maker
+def special_tokens_that_read_another_file(folder, canary):
+    (folder / "tokenizer.json").unlink()
+    (folder / "any.model").touch()
+    configure(folder, "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    configure(folder, "special_tokens_map.json", vocab="/dev/zero", vocab_file="/dev/zero")
+
+
+@maker
+def tokenizer_of_tokenizers(folder, canary):
+    for inner in ("question_encoder_tokenizer", "generator_tokenizer"):
+        (folder / inner).mkdir()
+        configure(folder, f"{inner}/config.json", model_type="own", auto_map=own_code(folder / inner, canary))
+        configure(folder, f"{inner}/tokenizer_config.json", auto_map=own_code(folder / inner, canary))
+    configure(folder, question_encoder={"model_type": "vit"})
+    configure(folder, "tokenizer_config.json", tokenizer_class="RagTokenizer")
+
+
+@maker
+def tokenizer_that_panics(folder, canary):
+    everywhere = {"type": "Replace", "pattern": {"Regex": "^"}, "content": "x"}
+    configure(folder, "tokenizer.json", normalizer=everywhere)
+
+
+@maker
+def tokenizer_that_puts_much_before(folder, canary):
+    configure(folder, "tokenizer.json", normalizer={"type": "Prepend", "prepend": "a" * 40_000_000})
+
+
+@maker
+def tokenizer_that_repeats_the_text(folder, canary):
+    single = [{"Sequence": {"id": "A", "type_id": 0}}] * 200_000
+    rules = {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": {}}
+    configure(folder, "tokenizer.json", post_processor=rules)
+
+
+@maker
+def billion_labels(folder, canary):
+    configure(folder, num_labels=10**9)
+
+
+@maker
+def billion_in_a_list(folder, canary):
+    configure(folder, model_type="gpt_neo", attention_types=[[["global"], 10**9]], num_layers=10**9)

@@ -28,12 +28,13 @@ def test_a_model_that_cannot_be_loaded_leaves_everything_as_it_was(page, tmp_pat
     page.fill(".wl-typed", make(tmp_path))
     page.press(".wl-typed", "Enter")
     wait_for(page, "status", words)
+    page.wait_for_function("() => document.getElementById('wl-model').value === 'builtin'")  # it says so while it opens
     assert (
         page.inner_text("#wl-model-chip"),
         page.inner_text("#finding"),
         [column(page, which) for which in ("dense", 0, 1)],
     ) == before
-    assert page.input_value("#wl-model") == "builtin"
+    assert words in page.inner_text("#status")
     assert "0% ·" not in page.inner_text("body")
 
 
@@ -169,3 +170,23 @@ def test_the_page_fits_a_phone_and_folds_its_strip(browser, address):
 
 def test_the_page_raised_no_script_error(page):
     assert page.complaints == []
+
+
+def test_a_model_that_another_site_names_is_opened_by_a_press_alone(browser, address):
+    visitor = browser.new_page()
+    visitor.set_default_timeout(3 * MINUTE)
+    visitor.goto(
+        address.replace("127.0.0.1", "localhost") + "wanda/elsewhere"
+    )  # a page of another site, whatever it is
+    visitor.evaluate("to => { location.href = to; }", f"{address}?model=no-such-owner/no-such-model&r=ria")
+    visitor.wait_for_selector("#offered")
+    assert "offer=no-such-owner" in visitor.url
+    assert "names the model no-such-owner/no-such-model" in visitor.inner_text("#status")
+    ready(visitor)
+    assert visitor.input_value("#wl-method") == "ria"
+    visitor.click("#offered")
+    wait_for(visitor, "status", "no-such-owner/no-such-model")
+    assert not visitor.is_visible("#offered")
+    wait_for_address(visitor, "r=ria")
+    assert "offer=" not in visitor.url
+    visitor.close()

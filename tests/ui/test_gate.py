@@ -11,6 +11,7 @@ import pytest
 from wanda_ui import gate
 from wanda_ui.gate import body, rules
 from wanda_ui.gate.guarded import GuardedPage
+from wanda_ui.gate.origin import offering
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.language import ENGLISH, LANGUAGES, label, say, words
 from wanda_ui.settings import PUBLIC, Settings
@@ -313,3 +314,22 @@ def test_a_body_that_never_comes_is_given_up(monkeypatch):
     with pytest.raises(RefusedError) as refused:
         asyncio.run(body.read_body(never, {}, 100))
     assert refused.value.status == 408
+
+
+@pytest.mark.parametrize(
+    ("site", "asked", "led"),
+    [
+        (
+            b"cross-site",
+            [("model", "owner/name@v1"), ("r", ""), ("at", "9")],
+            "offer=owner%2Fname%40v1&r=&at=9",
+        ),
+        (b"same-site", [("model", "a"), ("model", "b")], "offer=a&offer=b"),
+        (b"cross-site", [("r", "wanda")], None),
+        (b"same-origin", [("model", "a")], None),
+        (b"none", [("model", "a")], None),
+        (b"", [("model", "a")], None),  # at an address without TLS some browsers say nothing
+    ],
+)
+def test_a_model_that_another_site_names_is_offered(site, asked, led):
+    assert offering({b"sec-fetch-site": site} if site else {}, asked) == led

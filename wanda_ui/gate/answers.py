@@ -25,6 +25,13 @@ async def answer(send: Send, status: int, sentence: str, plain: bool) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def lead(send: Send, address: str) -> None:
+    """Lead the browser to another address, relative to the one that it asked for."""
+    given = [(b"location", address.encode("ascii")), (b"content-length", b"0"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 303, "headers": given})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def answer_json(send: Send, value: dict[str, Any], zipped: bool) -> None:
     """Answer with plain values, compressed where that is taken and worth it."""
     body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -21,7 +21,7 @@ from wanda_ui.faults import note, where
 from wanda_ui.gate import answers, arrivals, body, rate, rules
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
-from wanda_ui.gate.origin import check_from_here, check_same_site
+from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
@@ -107,7 +107,9 @@ class Gate:
         _check_address(request)
         if method not in ("GET", "HEAD") or path.startswith(("/gradio_api", "/wanda")):
             check_same_site(request.headers, request.page.settings.trusted_header is not None)
-        if method in ("GET", "HEAD") and READ.fullmatch(path):
+        if path == "/" and (offered := offering(request.headers, request.asked)) is not None:
+            await answers.lead(request.send, f"?{offered}")
+        elif method in ("GET", "HEAD") and READ.fullmatch(path):
             await self._read(request)
         elif method in ("GET", "HEAD") and _is_download(request):
             await self._download(request)

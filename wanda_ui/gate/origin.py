@@ -8,7 +8,7 @@ proxy may stand in front of the page and give it any name. A program sends no or
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from wanda_ui.gate.refusal import RefusedError, quoted
 
@@ -47,6 +47,19 @@ def check_same_site(headers: Mapping[bytes, bytes], behind_proxy: bool) -> None:
         if not origin or _host_of(origin) in hosts:
             return
     raise RefusedError(403, "other_site", origin=quoted(origin[:MOST_SHOWN] or site[:MOST_SHOWN]))
+
+
+def offering(headers: Mapping[bytes, bytes], named: list[tuple[str, str]]) -> str | None:
+    """Return the query that a page of another origin should have led here with, None where it may stay as it is.
+
+    named: the query's values by name. A model that an address names is opened at once; one that another site names is
+    offered, and whoever looks at the page decides: opening it may download gigabytes, and reads a stranger's files.
+    """
+    if headers.get(b"sec-fetch-site", b"").lower() not in (b"cross-site", b"same-site"):
+        return None
+    if all(name != "model" for name, _ in named):
+        return None
+    return urlencode([("offer" if name == "model" else name, value) for name, value in named])
 
 
 def _is_this_machines(host: str, own_name: str | None) -> bool:

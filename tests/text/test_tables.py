@@ -88,6 +88,7 @@ def test_ends_of_lines_and_halves_of_characters_within_a_text(read):
         ("a.jsonl", "hello", None, r"a\.jsonl is not the JSON that its name says: row 1 .* \(Expecting value\)"),
         ("a.jsonl", '{"text": "a"}\n{"text": "b', None, r"row 2 cannot be read \(Unterminated string"),
         ("a.json", '[{"text": "a"},', None, r"row 2 cannot be read"),
+        ("a.jsonl", '{"text": "a"}\n{"n": ' + "1" * 5000 + "}", None, r"row 2 cannot be read \(Exceeds the limit"),
         ("a.json", "[" * 100_000, None, r"row 1 cannot be read \(nested too deeply\)"),
         ("a.csv", "a,b\n1,x\n2,y,z\n", None, r"a\.csv is not the table that its name says \(.*line 3, saw 3\)"),
         ("a.csv", "text\nOne, two, three\n", None, r"\(its rows have more fields than its first line\); save it with"),

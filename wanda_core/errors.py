@@ -3,6 +3,7 @@
 from reprlib import Repr
 
 SHOWN = 80  # characters of a value that a message shows
+MOST_SAID = 100_000  # characters of another library's error that are looked at
 SHOWN_OF_A_PATH = 160  # whose end tells the most
 
 _REPR = Repr()  # looks at the first few parts of a container only
@@ -53,7 +54,8 @@ def first_line(error: BaseException, secret: str | None = None) -> str:
 
     A line that ends in a colon is continued by the next. secret: what is not repeated, whoever else repeats it.
     """
-    said = str(error).replace(secret, "…") if secret else str(error)
+    said = str(error)[:MOST_SAID]
+    said = said.replace(secret, "…") if secret else said
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
     end = next((number for number, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
     return " ".join(lines[: end + 1]).rstrip(".:, ")[:300]

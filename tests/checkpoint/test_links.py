@@ -45,6 +45,17 @@ def test_a_link_within_the_folder_or_into_the_hubs_own_store_is_followed(folder)
     assert {"LICENSE", "COPYING", "config.json"} <= {path.name for path in files_beside(folder)}
 
 
+def test_a_store_of_all_models_in_the_hubs_cache_is_followed(folder):
+    """As huggingface_hub lays out what several models have in common: blobs are links into one more store."""
+    model = folder.parent.parent
+    for place in (model / "blobs", model.parent / "blobs" / "ab"):
+        place.mkdir(parents=True)
+    shutil.move(folder / "config.json", model.parent / "blobs" / "ab" / "cd")
+    (model / "blobs" / "abc").symlink_to("../../blobs/ab/cd")
+    (folder / "config.json").symlink_to("../../blobs/abc")
+    assert "config.json" in {path.name for path in files_beside(folder)}
+
+
 def test_a_store_that_is_a_link_itself_is_none(folder, outside):
     (folder.parent.parent / "blobs").symlink_to(outside)
     (folder / "LICENSE").symlink_to("../../blobs/key")

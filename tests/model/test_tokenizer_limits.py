@@ -12,7 +12,7 @@ from transformers import dynamic_module_utils
 from wanda_core.errors import ModelError
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.loading import load_model
-from wanda_core.model.tokenizer_limits import MOST_RULES, check_rules
+from wanda_core.model.tokenizer_limits import MOST_GROWTH, MOST_RULES, check_rules
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def load(folder):
         ("tokenizer_config.json", {"gguf_file": "{secret}"}),
         ("tokenizer_config.json", {"tokenizer_object": "x"}),
         ("special_tokens_map.json", {"vocab": "{secret}"}),
+        ("special_tokens_map.json", {"name_or_path": "owner/name"}),
         ("special_tokens_map.json", {"vocab_file": "{secret}"}),
         ("special_tokens_map.json", {"tokenizer_file": "/dev/zero"}),
         ("special_tokens_map.json", {"source_spm": "{secret}"}),
@@ -100,7 +101,9 @@ A, X = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "ty
 @pytest.mark.parametrize(
     ("rules", "growth"),
     [
-        (replaces({"String": "a"}, "b" * 1000), 1000),
+        (replaces({"String": "a"}, "b" * 100), 100),
+        ({"normalizer": {"normalizers": [{"pattern": {"String": "a"}, "content": "b" * 20}] * 2}}, 400),
+        (replaces({"Regex": "[" * 50 + "a" + "]" * 50}, "b" * 200), 201),
         (replaces({"String": "ab"}, "b" * 10, 5), 5**5),
         (replaces({"String": ""}, "b", 10), 2**10),
         (replaces({"Regex": "^|(?=a)"}, "b", 10), 2**10),
@@ -110,13 +113,15 @@ A, X = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "ty
         ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap(3000)}}, 3000),
         ({"model": {"type": "BPE", "vocab": {}, "merges": [], "end_of_word_suffix": "b" * 5000}}, 5000),
         (template([A] * 1200), 1200),
-        (template([A, *[X] * 10], 200), 2001),
+        (template([X, A, X], 400), 1),
+        (template([A, *[X] * 10], 200), float("inf")),
+        ({"post_processor": {"single": [A] * 300, "pair": []}}, 300),
         ({"decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}] * (MOST_RULES + 1)}}, float("inf")),
     ],
 )
 def test_how_much_longer_rules_make_a_text(tmp_path, rules, growth):
     (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
-    if growth <= 1000:
+    if growth <= MOST_GROWTH:
         check_rules(tmp_path, "a model")
         return
     with pytest.raises(ModelError) as error:
@@ -139,3 +144,29 @@ def test_a_panic_in_rust_is_a_sentence(folder, how):
 def test_a_length_that_is_no_number_is_left_out(folder):
     put(folder, "tokenizer_config.json", model_max_length="x")
     assert load_model(str(folder), device="cpu").encode("aa")
+
+
+@pytest.mark.parametrize("fields", [{"extra_ids": 10**9}, {"extra_ids": 4000}, {"offset": 10**6}, {"anything": 10**7}])
+def test_numbers_of_which_pieces_are_made_have_bounds(folder, fields):
+    put(folder, "tokenizer_config.json", **fields)
+    assert "in its tokenizer's settings, and at most" in load(folder)
+
+
+def test_numbers_of_lengths_have_none(folder):
+    put(folder, "tokenizer_config.json", model_max_length=10**30, max_length=10**12)
+    assert load_model(str(folder), device="cpu").encode("aa")
+
+
+def test_a_token_has_a_longest_length(folder):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    rules["added_tokens"].append({**rules["added_tokens"][0], "id": 300, "content": "a" * 20_000})
+    put(folder, "tokenizer.json", added_tokens=rules["added_tokens"])
+    assert "has a token of 20,000 letters, and at most 10,000 are read" in load(folder)
+
+
+def test_a_package_that_is_missing_is_what_is_said(folder):
+    put(folder, "tokenizer_config.json", tokenizer_class="GPTSw3Tokenizer")
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(b"\n\x0e\n")
+    said = load(folder)
+    assert "as its tokenizer's class" not in said

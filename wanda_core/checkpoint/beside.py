@@ -48,11 +48,11 @@ def files_beside(folder: Path) -> list[Path]:
 
 def _homes(folder: Path) -> list[Path]:
     """List where files of a model's folder may lie: in it, and for one in the hub's cache, whose names are links, in
-    that model's own store."""
+    that model's own store, which may hold links into the one of all models."""
     whole = folder.resolve()
-    snapshots = whole.parent
-    store = snapshots.parent / "blobs"
-    return [whole, store] if snapshots.name == "snapshots" and store.is_dir() and not store.is_symlink() else [whole]
+    model = whole.parent.parent
+    stores = [model / "blobs", model.parent / "blobs"] if whole.parent.name == "snapshots" else []
+    return [whole, *(store for store in stores if store.is_dir() and not store.is_symlink())]
 
 
 def _belongs(path: Path) -> bool:

@@ -178,8 +178,9 @@ class _Ends:
     def __init__(self, lm: LanguageModel) -> None:
         settings = getattr(lm.model, "generation_config", None)
         self.tokenizer = lm.tokenizer
-        self.tokens = set(_listed(getattr(settings, "eos_token_id", None)))
-        self.strings = [text for text in _listed(getattr(settings, "stop_strings", None)) if text]
+        ends, strings = (_listed(getattr(settings, name, None)) for name in ("eos_token_id", "stop_strings"))
+        self.tokens = {token for token in ends if isinstance(token, int)}
+        self.strings = [text for text in strings if isinstance(text, str) and text]
 
     def reached(self, made: list[int]) -> bool:
         """Whether the last of these tokens ends the answer."""

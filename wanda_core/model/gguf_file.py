@@ -152,27 +152,45 @@ def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype") -> None:
     from gguf import GGUFReader
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from wanda_core.model.limits import check_numbers_of, few_parameters
+    from wanda_core.model.foreign_code import no_foreign_code
+    from wanda_core.model.limits import check_files, check_numbers_of, few_parameters
     from wanda_core.model.stored_tensors import check_complete, check_shapes
     from wanda_core.model.tokenizer_limits import check_settings
+    from wanda_core.model.watched import watched
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(gguf.parent, **source)
+    check_files(gguf.parent, str(gguf))  # what lies beside the file is read too
+    check_numbers_of(_numbers(GGUFReader(gguf)), str(gguf))
+    with no_foreign_code(), watched(str(gguf)):
+        config = AutoConfig.from_pretrained(gguf.parent, **source)
     check_numbers_of(config.to_dict(), str(gguf))
-    check_settings(gguf.parent, str(gguf), config)  # of what lies beside the file, which is read too
+    check_settings(gguf.parent, str(gguf), config)
     with few_parameters(str(gguf), len(GGUFReader(gguf).tensors)), torch.device("meta"):
         AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=dtype, output_loading_info=True, **source)
     model, found = read
     check_shapes(str(gguf), found["mismatched_keys"])
     check_complete(str(gguf), found["missing_keys"])
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    with no_foreign_code():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
     # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
     del model.config.quantization_config
     vars(model).update(hf_quantizer=None, is_quantized=False)
     model.config._name_or_path = title
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _numbers(reader: Any) -> dict[str, int]:
+    """Return the whole numbers that a file says of its model, named as `check_numbers_of` knows them: how many blocks
+    is `blocks`."""
+    named = {}
+    for key, field in reader.fields.items():
+        value = field.parts[-1]
+        if len(field.data) == 1 and len(value) == 1 and value.dtype.kind in "iu":
+            own = key.rpartition(".")[2]
+            named[own.replace("_count", "s") if own.endswith("_count") else own] = int(value[0])
+    return named
 
 
 def install(fresh: Path, folder: Path, state: Mapping[str, str]) -> None:

@@ -37,7 +37,7 @@ SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups
 MOST_SIZE = 2**31 - 1
 # Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
 NOTHING = re.compile(
-    r"(length|len|positions?|theta|base|contexts?|window|factor|scale|items|parameters|flops|ids?|seed|eps|std|limit"
+    r"(length|len|tokens|params|steps?|freq|max|seq|time|date|version|positions?|theta|base|contexts?|window|factor|scale|items|parameters|flops|ids?|seed|eps|std|limit"
     r"|embeddings|value)(_|$)"
 )
 MOST_OTHER = 10**6  # of any other number, of the letters of a text and of the entries of a list
@@ -133,6 +133,8 @@ def check_numbers_of(config: Any, name: str) -> None:
         given, most = part, math.inf
         if isinstance(part, (list, str)):
             given, most = f"of {len(part):,} entries or letters", MOST_OTHER / 10
+            if key == "attention_types" and isinstance(part, list):
+                _check_repeats(part, name)
             waiting += [(key, each) for each in part] if isinstance(part, list) else []
             size: float = len(part)
         elif isinstance(part, (int, float)) and not isinstance(part, bool):
@@ -145,6 +147,17 @@ def check_numbers_of(config: Any, name: str) -> None:
                 f"{shortened_path(name)} has {shortened(key)} {given if isinstance(given, str) else shortened(given)} "
                 f"in its config.json, and models have {most:,.0f} at most; repair config.json or choose another model"
             )
+
+
+def _check_repeats(types: list[Any], name: str) -> None:
+    """Raise ModelError for kinds of attention, each a list and how often it is repeated, that make too many blocks."""
+    pairs = [pair for pair in types if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int)]
+    made = sum(pair[1] * len(pair[0]) for pair in pairs if isinstance(pair[0], list))
+    if made > MOST_MANY:
+        raise ModelError(
+            f"{shortened_path(name)} has 'attention_types' of {made:,} blocks in its config.json, and models have "
+            f"{MOST_MANY:,} at most; repair config.json or choose another model"
+        )
 
 
 def _most_of(key: str, whole: bool) -> float:

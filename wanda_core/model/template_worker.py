@@ -19,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 MOST_MEMORY = 160 * 2**20  # bytes of address space, of which Python itself takes a quarter
+MOST_ERROR = 2000  # characters of what a template says when it fails
 MOST_TEXT = 4 * 10**6  # characters of what a template makes; a prompt has 20,000 at most
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the usual one
 
@@ -126,7 +127,7 @@ def main() -> None:
         except BaseException as error:
             kind = "security" if isinstance(error, SecurityError) else "template"
             kind = "memory" if isinstance(error, (MemoryError, OverflowError)) else kind
-            answer = {"error": str(error) or type(error).__name__, "kind": kind}
+            answer = {"error": str(error)[:MOST_ERROR] or type(error).__name__, "kind": kind}
         try:
             said = json.dumps(answer)
         except MemoryError:

@@ -14,7 +14,8 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.tokenizer_limits import check_rules, check_settings
+from wanda_core.model.tokenizer_limits import MOST_PIECE, check_rules, check_settings
+from wanda_core.model.watched import watched
 
 # Files that hold a vocabulary, of any kind of tokenizer.
 VOCABULARIES = (
@@ -43,10 +44,12 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
     check_rules(folder, name)
     check_settings(folder, name, config)
     try:
-        with no_foreign_code():
+        with no_foreign_code(), watched(name):
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
         if not isinstance(tokenizer.model_max_length, (int, float)):
             tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given
+    except ModelError:
+        raise
     except BaseException as error:  # a stranger's files: their readers raise types of their own
         if not is_fault(error):
             raise
@@ -57,6 +60,12 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
         ) from error
     if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
         raise ModelError(_why_none(folder, name))
+    longest = max(map(len, tokenizer.get_vocab()), default=0)
+    if longest > MOST_PIECE:
+        raise ModelError(
+            f"the tokenizer of {shortened_path(name)} has a token of {longest:,} letters, and at most {MOST_PIECE:,} "
+            "are read; copy the tokenizer.json of the model it was made from"
+        )
     if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
         raise ModelError(
             _why_none(folder, name)

@@ -15,16 +15,21 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 
-MOST_GROWTH = 1000  # times as long as a text may become before it is cut into tokens; 1 to 5 are met
+MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 1 to 40 are met
+MOST_SPECIAL = 1000  # tokens that a template puts around a text; 2 are met
+MOST_PIECE = 10_000  # letters of a token; 512 are met
+MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
+LENGTH = re.compile(r"length|_id$|^is_|^id$")  # names of numbers that nothing is made of
 MOST_RULES = 1000  # of a tokenizer.json; 20 are met
-LONG_PATTERN = 10_000  # characters of a regular expression; a longer one is taken for one that fits everywhere
+# Regular expressions that Python and Oniguruma read alike; of any other one it is taken that it fits between letters.
+ALIKE = re.compile(r"(\\[sdwntr.]|[\w .,;:!<>'\"`-]|\{\d{1,3}(,\d{0,3})?\}|[+*?|]){1,1000}")
 RULES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
-REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files")
+REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
 # Of special_tokens_map.json, which is put over those paths.
-LEADING = re.compile("|".join(REACHING) + r"|\w*(file|spm|vocab|merges)\w*")
+LEADING = re.compile("|".join(REACHING) + r"|\w*(file|spm|vocab|merges|kwargs|path|local|revision)\w*|token")
 REMEDY = "take the tokenizer of the model it was made from"
 
 
@@ -37,8 +42,18 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
     for asked in (settings.get("tokenizer_class"), getattr(config, "tokenizer_class", None)):
         for kind in (asked, f"{asked}Fast", str(asked).removesuffix("Fast")) if asked else ():
             found = tokenizer_class_from_name(kind) if isinstance(kind, str) else object
-            if found is not None and not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
+            lacking = hasattr(found, "_backends") or getattr(found, "__name__", "") == "Placeholder"  # a package is
+            if found is None or lacking:
+                continue
+            if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
                 raise ModelError(f"{shortened_path(name)} names {shortened(asked)} as its tokenizer's class; {REMEDY}")
+    for key, value in [*settings.items(), *special.items()]:
+        most = MOST_OF.get(key, math.inf if LENGTH.search(key) else MOST_NUMBER)
+        if isinstance(value, (int, float)) and abs(value) > most:
+            raise ModelError(
+                f"{shortened_path(name)} has {shortened(key)} {shortened(value)} in its tokenizer's settings, and at "
+                f"most {most:,} is read; correct it, or {REMEDY}"
+            )
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
     if leading:
         raise ModelError(
@@ -76,29 +91,28 @@ def check_rules(folder: Path, name: str) -> None:
 
 
 def _parts(rules: object) -> Iterator[dict[str, Any]]:
-    """Yield every part of the rules that has a type or is a model."""
+    """Yield every part of the rules."""
     waiting = [rules]
     while waiting:
         part = waiting.pop()
         if isinstance(part, list):
             waiting += part
         elif isinstance(part, dict):
-            if "type" in part or "end_of_word_suffix" in part or "continuing_subword_prefix" in part:
-                yield part
+            yield part
             waiting += [value for key, value in part.items() if key not in ("single", "pair", "special_tokens")]
 
 
 def _growth(rule: dict[str, Any]) -> float:
-    """Return how many times as long a text may become by one rule."""
-    kind = rule.get("type")
-    if kind == "Replace":
-        return _replaced(rule.get("pattern"), _length(rule.get("content")))
-    if kind == "Precompiled":
-        return _longest_of_map(rule.get("precompiled_charsmap"))
-    if kind == "TemplateProcessing":
-        return max(1, _pieces(rule.get("single"), rule.get("special_tokens")))
+    """Return how many times as long a text may become by one rule, by what it holds: some are read without a type."""
+    growth = 1.0
+    if "content" in rule:
+        growth *= _replaced(rule.get("pattern"), _length(rule["content"]))
+    if "precompiled_charsmap" in rule:
+        growth *= _longest_of_map(rule["precompiled_charsmap"])
+    if "single" in rule:
+        growth *= _pieces(rule["single"], rule.get("special_tokens"))
     named = ("prepend", "end_of_word_suffix", "continuing_subword_prefix", "prefix", "suffix", "replacement")
-    return math.prod(max(1, _length(rule.get(key))) for key in named)
+    return growth * math.prod(max(1, _length(rule.get(key))) for key in named)
 
 
 def _length(text: object) -> int:
@@ -116,24 +130,27 @@ def _replaced(pattern: object, length: int) -> float:
 
 def _narrowest(pattern: object) -> int:
     """Return how many letters fit a regular expression at least; 0 where that is not known."""
-    if not isinstance(pattern, str) or len(pattern) > LONG_PATTERN:
+    if not isinstance(pattern, str) or not ALIKE.fullmatch(pattern):
         return 0
     try:
         return int(re._parser.parse(pattern).getwidth()[0])  # type: ignore[attr-defined] # the only one who tells
-    except (re.error, RecursionError, OverflowError, ValueError):  # in a dialect that Python does not know
+    except (re.error, RecursionError, OverflowError, ValueError):
         return 0
 
 
-def _pieces(pieces: object, special: object) -> int:
-    """Count what a template puts together: the text each time, and the tokens of each special one."""
+def _pieces(pieces: object, special: object) -> float:
+    """Count how often a template puts the text in; infinite where it puts too many special tokens around it."""
     known = special if isinstance(special, dict) else {}
-    count = 0
+    texts, tokens = 0, 0
     for piece in pieces if isinstance(pieces, list) else []:
         token = piece.get("SpecialToken") if isinstance(piece, dict) else None
+        if token is None:
+            texts += 1
+            continue
         ids = known.get(token.get("id"), {}) if isinstance(token, dict) and isinstance(token.get("id"), str) else {}
         listed = ids.get("ids") if isinstance(ids, dict) else None
-        count += max(1, len(listed)) if isinstance(listed, list) else 1
-    return count
+        tokens += len(listed) if isinstance(listed, list) else 1
+    return max(1.0, texts) if tokens <= MOST_SPECIAL else math.inf
 
 
 def _longest_of_map(encoded: object) -> float:

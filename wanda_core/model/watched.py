@@ -4,12 +4,12 @@ many rounds as the configuration asks for."""
 import contextlib
 import ctypes
 import threading
-import time
 from collections.abc import Iterator
 
 from wanda_core.errors import ModelError, shortened_path
 
 SECONDS = 10.0  # for what takes a tenth of one
+AGAIN = 0.5  # seconds until it is raised once more
 SECONDS_OF_ONE = 0.005  # more for each stored tensor, whose place in the model takes a millisecond to make
 
 
@@ -28,33 +28,31 @@ def watched(name: str, stored: int = 0) -> Iterator[None]:
     thread, lock, over, late = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event(), []
 
     def watch() -> None:
-        if over.wait(most):
-            return
-        with lock:
-            if not over.is_set():
+        wait = most
+        while not over.wait(wait):
+            with lock:
+                if over.is_set():
+                    return
                 late.append(True)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_Enough))
+            wait = AGAIN  # somebody may catch it, or it comes where nothing can be raised
 
     watcher = threading.Thread(target=watch, name="wanda-watch", daemon=True)
     watcher.start()
-    delivered = False
     try:
         try:
             yield
         except _Enough:
-            delivered = True
-            raise
+            pass
         finally:
             with lock:
                 over.set()
-            until = time.monotonic() + 1
-            while late and not delivered and time.monotonic() < until:  # it comes now, unless somebody has caught it
-                time.sleep(0)
-    except _Enough:
-        raise ModelError(
-            f"{shortened_path(name)} has a config.json that takes more than {most:.0f} s to build; repair it, such as "
-            "its number of positions, or choose another model"
-        ) from None
-    finally:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # what has not come yet stays away
+            watcher.join()
+    except _Enough:  # it came while that was done
         over.set()
-        watcher.join()
+    if late:
+        raise ModelError(
+            f"{shortened_path(name)} has settings that take more than {most:.0f} s to build from; repair its "
+            "config.json and its tokenizer's, such as the number of positions, or choose another model"
+        )

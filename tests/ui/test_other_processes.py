@@ -11,7 +11,7 @@ from wanda_core.errors import ModelError, WandaError
 from wanda_core.outliers.ablation import Ablation
 from wanda_core.progress import Progress, finish
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import calibrate
+from wanda_core.text.windows import calibrate_steps
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.fetching import MOST_FETCHES, Fetching
@@ -45,8 +45,8 @@ def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
     models = {name: loaded}
     profile = loaded.analysis.profile
     settings = page_settings(5, 1, "The sky")
-    draw = partial(calibrate, text=None, source=None, samples=2, seq_len=64, seed=0)
-    own = partial(calibrate, text="The sky is blue. " * 99, source="uploaded text", samples=2, seq_len=64, seed=0)
+    draw = partial(calibrate_steps, text=None, source=None, samples=2, seq_len=64, seed=0)
+    own = partial(calibrate_steps, text="The sky is blue. " * 99, source="uploaded text", samples=2, seq_len=64, seed=0)
     measures = [
         partial(counted, magnitude=2.0),
         partial(read, text="The sky is blue"),

@@ -29,7 +29,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.ablation import Ablation
 from wanda_core.progress import Progress, finish
 from wanda_core.recipe import PruneSpec
-from wanda_core.text.windows import calibrate
+from wanda_core.text.windows import calibrate_steps
 from wanda_ui import app_state
 from wanda_ui import page as whole_page
 from wanda_ui.app_state import AppState
@@ -169,7 +169,7 @@ def test_points_of_a_curve_tokens_and_masks(there, here):
 
 
 SETTINGS = ablation.page_settings(5, 1, "The sky")
-DRAW = partial(calibrate, text="The sky is blue. " * 99, source="uploaded text", samples=2, seq_len=64, seed=0)
+DRAW = partial(calibrate_steps, text="The sky is blue. " * 99, source="uploaded text", samples=2, seq_len=64, seed=0)
 MEASUREMENTS = {
     "features": partial(features.counted, magnitude=2.0),
     "a sentence": partial(sentence.read, text="The sky is blue"),

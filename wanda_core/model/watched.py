@@ -4,6 +4,7 @@ many rounds as the configuration asks for."""
 import contextlib
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 
 from wanda_core.errors import ModelError, shortened_path
@@ -47,8 +48,9 @@ def watched(name: str, stored: int = 0) -> Iterator[None]:
         finally:
             with lock:
                 over.set()
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # what has not come yet stays away
             watcher.join()
+            if late:
+                time.sleep(0.01)  # what has not come yet comes here
     except _Enough:  # it came while that was done
         over.set()
     if late:

@@ -209,3 +209,26 @@ def test_room_in_memory_and_on_the_disk_is_asked_for_first(file, cache, monkeypa
     monkeypatch.setenv("WANDA_MEMORY_LIMIT", "1000")
     assert "of memory are free on cpu" in refusal(file)
     assert not list(cache.iterdir())
+
+
+def test_what_lies_beside_the_file_is_not_read(file, cache, tiny_llama, text):
+    """A folder of downloads holds what anybody has put there."""
+    for name, content in (
+        ("tokenizer_config.json", '{"tokenizer_class": "RagTokenizer", "init_inputs": ["/dev/zero"]}'),
+        ("special_tokens_map.json", '{"vocab_file": "/dev/zero"}'),
+        ("config.json", '{"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}'),
+        ("added_tokens.json", "["),
+    ):
+        (file.parent / name).write_text(content)
+    os.mkfifo(file.parent / "tokenizer.json")
+    lm = load_model(str(file), device="cpu", dtype=torch.float32)
+    assert lm.encode(text) == tiny_llama.encode(text)
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
+
+
+def test_how_many_blocks_a_file_says_is_known_before_they_are_made(tiny_llama, cache, tmp_path, monkeypatch):
+    said = GGUFWriter.add_block_count
+    monkeypatch.setattr(GGUFWriter, "add_block_count", lambda writer, count: said(writer, 3_000_000))
+    file = write(tmp_path / "tiny.gguf", tiny_llama)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *_, **__: pytest.fail("read"))
+    assert "has 'blocks' 3000000 in its head, and models have 20,000 at most; repair it" in refusal(file)

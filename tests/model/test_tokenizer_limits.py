@@ -1,6 +1,7 @@
 """What a stranger's tokenizer may not do: reach other files, be another class, run code, grow a text, end otherwise."""
 
 import base64
+import contextlib
 import json
 import shutil
 import struct
@@ -8,6 +9,7 @@ import struct
 import pytest
 import torch
 from transformers import dynamic_module_utils
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
 from wanda_core.model.foreign_code import no_foreign_code
@@ -170,3 +172,26 @@ def test_a_package_that_is_missing_is_what_is_said(folder):
     (folder / "spiece.model").write_bytes(b"\n\x0e\n")
     said = load(folder)
     assert "as its tokenizer's class" not in said
+
+
+def rules_of_every_kind():
+    """tokenizer.json of each of transformers' tokenizers that is made without a file."""
+    for name in sorted({name for name in TOKENIZER_MAPPING_NAMES.values() if name}):
+        with contextlib.suppress(Exception):  # one that needs files, or a package
+            yield name, tokenizer_class_from_name(name)().backend_tokenizer.to_str()
+
+
+def test_the_rules_of_transformers_own_tokenizers_are_within_the_bounds(tmp_path):
+    checked = 0
+    for name, rules in rules_of_every_kind():
+        (tmp_path / "tokenizer.json").write_text(rules)
+        check_rules(tmp_path, name)
+        checked += 1
+    assert checked > 40
+
+
+def test_the_longest_of_sentencepieces_own_maps_is_within_them(tmp_path):
+    """U+FDFA becomes four words, 33 bytes; seen in sentencepiece's nmt_nfkc, nfkc and their forms that fold case."""
+    rules = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap(33)}} | template([X, A, X])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    check_rules(tmp_path, "a model")

@@ -18,6 +18,7 @@ from wanda_core.outliers.ablation import Ablation
 from wanda_core.progress import Progress, finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.recipe import PruneSpec
+from wanda_core.text import windows
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
 from wanda_ui.engine import work
@@ -107,6 +108,18 @@ def test_a_variant_larger_than_the_budget_is_refused_before_anything_runs(own_ll
     large = Recipe(replace(CHANGED.spec, **more), READING)
     with pytest.raises(InputError, match=r"takes 0.00 GB .* choose a recipe without an update"):
         next(state.prune_steps(own_llama.name, large))
+
+
+def test_a_job_that_reads_many_documents_is_left_between_two_of_them(state, own_llama, monkeypatch):
+    read, tokens_of = [], windows.tokens_of
+    monkeypatch.setattr(windows, "tokens_of", lambda lm, document: (read.append(document), tokens_of(lm, document))[1])
+    text = state.texts.put([f"chat number {number}" for number in range(20_000)])
+    steps = state.prune_steps(own_llama.name, Recipe(PruneSpec(), replace(READING, text=text)))
+    assert next(step for step in steps if step.stage == "reading")
+    steps.close()
+    assert state.engine.settle()
+    assert len(read) < 10_000
+    assert pruned(state).variant.nbytes
 
 
 def test_six_visitors_are_pruned_for_in_the_order_they_came(state, own_llama):

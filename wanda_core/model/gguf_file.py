@@ -30,7 +30,8 @@ if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
     import torch
 
 BRINGING = ".wanda-bringing-"  # how temporary folders' names begin, with process and machine; and a mark in each
-UNPACKED, FRESH = "package", "model"  # names of folders inside: what a package holds, and the checkpoint in the making
+# Names of folders inside: what a package holds, the file by itself, and the checkpoint in the making.
+UNPACKED, ALONE, FRESH = "package", "alone", "model"
 RECORD = "complete.json"
 # What is written into the folder of the model.
 WRITTEN = re.compile(
@@ -153,32 +154,41 @@ def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype") -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from wanda_core.model.foreign_code import no_foreign_code
-    from wanda_core.model.limits import check_files, check_numbers_of, few_parameters
+    from wanda_core.model.limits import check_numbers_of, few_parameters
     from wanda_core.model.stored_tensors import check_complete, check_shapes
-    from wanda_core.model.tokenizer_limits import check_settings
     from wanda_core.model.watched import watched
 
+    reader, name = GGUFReader(gguf), str(gguf)
+    alone = _alone(gguf, folder.parent / ALONE)
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
-    check_files(gguf.parent, str(gguf))  # what lies beside the file is read too
-    check_numbers_of(_numbers(GGUFReader(gguf)), str(gguf))
-    with no_foreign_code(), watched(str(gguf)):
-        config = AutoConfig.from_pretrained(gguf.parent, **source)
-    check_numbers_of(config.to_dict(), str(gguf))
-    check_settings(gguf.parent, str(gguf), config)
-    with few_parameters(str(gguf), len(GGUFReader(gguf).tensors)), torch.device("meta"):
+    check_numbers_of(_numbers(reader), name, "head")
+    with no_foreign_code(), watched(name):
+        config = AutoConfig.from_pretrained(alone, **source)
+    check_numbers_of(config.to_dict(), name, "head")
+    with few_parameters(name, len(reader.tensors)), watched(name, len(reader.tensors)), torch.device("meta"):
         AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=dtype, output_loading_info=True, **source)
+    read: Any = AutoModelForCausalLM.from_pretrained(alone, dtype=dtype, output_loading_info=True, **source)
     model, found = read
-    check_shapes(str(gguf), found["mismatched_keys"])
-    check_complete(str(gguf), found["missing_keys"])
-    with no_foreign_code():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    check_shapes(name, found["mismatched_keys"])
+    check_complete(name, found["missing_keys"])
+    tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
     del model.config.quantization_config
     vars(model).update(hf_quantizer=None, is_quantized=False)
     model.config._name_or_path = title
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _alone(gguf: Path, folder: Path) -> Path:
+    """Give a file a folder of its own: what lies beside it, transformers would read too. -> that folder"""
+    folder.mkdir(parents=True)
+    place = folder / gguf.name
+    try:
+        place.symlink_to(gguf.resolve())
+    except OSError:  # a system, or a file system, where not everybody may
+        shutil.copyfile(gguf, place)
+    return folder
 
 
 def _numbers(reader: Any) -> dict[str, int]:
@@ -260,7 +270,7 @@ def _remove_old_leftovers(root: Path) -> None:
         with contextlib.suppress(OSError):
             if leftover.is_symlink() or not _is_left(leftover):
                 continue
-            for inner in (leftover / UNPACKED, leftover / FRESH):
+            for inner in (leftover / UNPACKED, leftover / ALONE, leftover / FRESH):
                 shutil.rmtree(inner, ignore_errors=True)
             for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
                 path.unlink(missing_ok=True)

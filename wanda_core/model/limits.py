@@ -40,7 +40,8 @@ NOTHING = re.compile(
     r"(length|len|tokens|params|steps?|freq|max|seq|time|date|version|positions?|theta|base|contexts?|window|factor|scale|items|parameters|flops|ids?|seed|eps|std|limit"
     r"|embeddings|value)(_|$)"
 )
-MOST_OTHER = 10**6  # of any other number, of the letters of a text and of the entries of a list
+MOST_OTHER = 10**6  # of any other whole number
+MOST_ENTRIES = 10**5  # of a list, and letters of a text
 # Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart.
 MORE_PARAMETERS, PARAMETERS_OF_ONE = 1_000, 4
 MORE_BUFFERS = 2**28  # bytes of tables that a model may have beside as many as its files; 134 million are met
@@ -122,42 +123,35 @@ def check_config_numbers(folder: Path, name: str) -> None:
     check_numbers_of(config, name)
 
 
-def check_numbers_of(config: Any, name: str) -> None:
-    """Raise ModelError as `check_config_numbers` does. config: as JSON has it."""
-    waiting = [("config.json", config)]
+def check_numbers_of(config: Any, name: str, where: str = "config.json") -> None:
+    """Raise ModelError as `check_config_numbers` does. config: as JSON has it; where: it stands, for messages."""
+
+    def check(key: str, size: float, most: float, given: str) -> None:
+        if size > most:
+            raise ModelError(
+                f"{shortened_path(name)} has {shortened(key)} {given} in its {where}, and models have {most:,.0f} at "
+                "most; repair it or choose another model"
+            )
+
+    waiting = [(where, config)]
     while waiting:
         key, part = waiting.pop()
         if isinstance(part, dict):
             waiting += part.items()
-            continue
-        given, most = part, math.inf
-        if isinstance(part, (list, str)):
-            given, most = f"of {len(part):,} entries or letters", MOST_OTHER / 10
-            if key == "attention_types" and isinstance(part, list):
-                _check_repeats(part, name)
+        elif isinstance(part, (list, str)):
+            check(key, len(part), MOST_ENTRIES, f"of {len(part):,} entries or letters")
+            if key == "attention_types":
+                blocks = _repeated(part)
+                check(key, blocks, MOST_MANY, f"of {blocks:,} blocks")
             waiting += [(key, each) for each in part] if isinstance(part, list) else []
-            size: float = len(part)
         elif isinstance(part, (int, float)) and not isinstance(part, bool):
-            most = _most_of(key, isinstance(part, int))
-            size = abs(part)
-        else:
-            continue
-        if size > most:
-            raise ModelError(
-                f"{shortened_path(name)} has {shortened(key)} {given if isinstance(given, str) else shortened(given)} "
-                f"in its config.json, and models have {most:,.0f} at most; repair config.json or choose another model"
-            )
+            check(key, abs(part), _most_of(key, isinstance(part, int)), shortened(part))
 
 
-def _check_repeats(types: list[Any], name: str) -> None:
-    """Raise ModelError for kinds of attention, each a list and how often it is repeated, that make too many blocks."""
-    pairs = [pair for pair in types if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int)]
-    made = sum(pair[1] * len(pair[0]) for pair in pairs if isinstance(pair[0], list))
-    if made > MOST_MANY:
-        raise ModelError(
-            f"{shortened_path(name)} has 'attention_types' of {made:,} blocks in its config.json, and models have "
-            f"{MOST_MANY:,} at most; repair config.json or choose another model"
-        )
+def _repeated(types: object) -> int:
+    """Count the blocks of GPT-Neo's kinds of attention: lists of kinds, each with how often it is repeated."""
+    pairs = [pair for pair in types if isinstance(pair, list) and len(pair) == 2] if isinstance(types, list) else []
+    return sum(len(kinds) * times for kinds, times in pairs if isinstance(kinds, list) and isinstance(times, int))
 
 
 def _most_of(key: str, whole: bool) -> float:

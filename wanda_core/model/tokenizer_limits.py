@@ -15,9 +15,9 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 
-MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 1 to 40 are met
+MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
 MOST_SPECIAL = 1000  # tokens that a template puts around a text; 2 are met
-MOST_PIECE = 10_000  # letters of a token; 512 are met
+MOST_PIECE = 10_000  # letters of a token; the longest of the built-in model has 81
 MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
 LENGTH = re.compile(r"length|_id$|^is_|^id$")  # names of numbers that nothing is made of
 MOST_RULES = 1000  # of a tokenizer.json; 20 are met

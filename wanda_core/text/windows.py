@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -163,27 +163,32 @@ def _from_documents(cut: _Cut, samples: int, seq_len: int, seed: int, source: st
     return Calibration(torch.tensor(windows, dtype=torch.int64), source, seed, n_tokens)
 
 
+class Drawing(TypedDict, total=False):
+    """How `calibrate` draws, with what holds where a value is not given: 16 windows of 256 tokens, seed 0."""
+
+    samples: int
+    seq_len: int
+    seed: int
+    source: str | None
+    pack: bool | None
+    bos: bool
+
+
 def calibrate(
     lm: LanguageModel,
     text: str | Sequence[Document] | os.PathLike[str] | None = None,
-    *,
-    samples: int = DEFAULT_SAMPLES,
-    seq_len: int = DEFAULT_SEQ_LEN,
-    seed: int = 0,
-    source: str | None = None,
-    pack: bool | None = None,
-    bos: bool = False,
+    **drawing: Unpack[Drawing],
 ) -> Calibration:
     """Tokenise a text and draw windows from it; of several documents, each window lies within one.
 
     text: one long text, documents (texts, or chats as lists of messages), or a Path that they are read from; the
-    built-in text by default. source: what to call it in reports. pack: join all documents, so that a window may span
-    several; by default only where none is long enough for a window. bos: put the begin token before every window.
+    built-in text by default. samples: number of windows; seq_len: tokens of each; seed: of the draw; source: what to
+    call the text in reports. pack: join all documents, so that a window may span several; by default only where none is
+    long enough for a window. bos: put the begin token before every window.
     Raises InputError for a text that is too short, a number out of range, windows longer than the model can read, and
     a begin token that the model does not have.
     """
-    drawn: dict[str, Any] = {"samples": samples, "seq_len": seq_len, "seed": seed}
-    return finish(calibrate_steps(lm, text, **drawn, source=source, pack=pack, bos=bos))
+    return finish(calibrate_steps(lm, text, **drawing))
 
 
 def calibrate_steps(

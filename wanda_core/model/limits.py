@@ -37,8 +37,8 @@ SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups
 MOST_SIZE = 2**31 - 1
 # Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
 NOTHING = re.compile(
-    r"(length|len|tokens|params|steps?|freq|max|seq|time|date|version|positions?|theta|base|contexts?|window|factor|scale|items|parameters|flops|ids?|seed|eps|std|limit"
-    r"|embeddings|value)(_|$)"
+    r"(length|len|tokens|params|parameters|steps?|freq|max|seq|time|date|version|positions?|theta|base|contexts?|window"
+    r"|factor|scale|items|flops|ids?|seed|eps|std|limit|embeddings|value)(_|$)"
 )
 MOST_OTHER = 10**6  # of any other whole number
 MOST_ENTRIES = 10**5  # of a list, and letters of a text

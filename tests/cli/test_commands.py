@@ -115,7 +115,8 @@ def test_a_profile_is_taken_once_and_pruned_from(dense, sample, tmp_path):
 
 
 def test_defaults_are_those_of_the_package():
-    usual = {name: parameter.default for name, parameter in inspect.signature(windows.calibrate).parameters.items()}
+    parameters = inspect.signature(windows.calibrate_steps).parameters
+    usual = {name: parameter.default for name, parameter in parameters.items()}
     shown = " ".join(run("prune", "--help").stdout.split())
     assert f"Windows of calibration text. Default: {usual['samples']}." in shown
     assert f"Tokens in a window. Default: {usual['seq_len']}." in shown

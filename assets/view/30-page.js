@@ -8,6 +8,12 @@
   const theme = new URLSearchParams(location.search).get("__theme");
   const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   document.body.classList.toggle("dark", dark);
+  let printed = false; // dark, before paper, which is white
+  addEventListener("beforeprint", () => {
+    printed = document.body.classList.contains("dark");
+    document.body.classList.remove("dark");
+  });
+  addEventListener("afterprint", () => { if (printed) document.body.classList.add("dark"); });
 
   const stage = document.getElementById("wl-stage");
   const views = Object.fromEntries(["compare", "scores"].map((name) => {

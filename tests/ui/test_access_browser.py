@@ -82,3 +82,15 @@ def test_what_moves_stands_still_for_those_who_ask(browser, address):
     )
     assert moving == 0
     page.close()
+
+
+def test_a_dark_page_is_printed_on_white(visitor):
+    visitor.click("#nav-outliers")
+    visitor.evaluate(
+        "() => { window.darkOf = {};"
+        "for (const name of ['beforeprint', 'afterprint'])"
+        "  addEventListener(name, () => { darkOf[name] = document.body.classList.contains('dark') }, { once: true }) }"
+    )
+    dark = visitor.evaluate("() => document.body.classList.contains('dark')")
+    assert visitor.pdf()
+    assert visitor.evaluate("() => darkOf") == {"beforeprint": False, "afterprint": dark}

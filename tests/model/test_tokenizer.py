@@ -1,11 +1,15 @@
 """A model's tokenizer: one that is not there, knows no word or cannot be read is refused with its own remedy."""
 
+import copy
 import json
 import shutil
+import time
 
 import pytest
+from tokenizers import Regex, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from wanda_core.errors import ModelError
 from wanda_core.model import tokenizer
 
 SENTENCEPIECE = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"  # a piece of its format
@@ -102,3 +106,24 @@ def test_one_that_cuts_a_text_into_bytes_needs_no_file(tmp_path):
         100,
         101,
     ]
+
+
+def test_one_that_is_slow_on_a_text_made_for_it_is_left_to_itself_and_asked_no_more_meanwhile(tiny_llama, monkeypatch):
+    slow = copy.deepcopy(tiny_llama.tokenizer)
+    slow.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("a+a+b"), "isolated")
+    monkeypatch.setattr(tokenizer, "PATIENCE", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match="takes more than 0 s for one text; give another one, or take the tokenizer"):
+        tokenizer.token_ids(slow, "a" * 2000, special=False)
+    with pytest.raises(ModelError, match="takes more than 0 s for one text"):
+        tokenizer.token_ids(slow, "a", special=False)
+    assert time.monotonic() - begun < 1.5
+    assert tokenizer._LEFT[slow].wait(60)
+    assert tokenizer.token_ids(slow, "ab", special=False) == slow("ab", add_special_tokens=False)["input_ids"]
+
+
+def test_a_panic_is_a_sentence(tiny_llama):
+    odd = copy.deepcopy(tiny_llama.tokenizer)
+    odd.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+b"), "isolated")
+    with pytest.raises(ModelError, match="the model's tokenizer failed \\(Onig: Regex search error"):
+        tokenizer.token_ids(odd, "a" * 30, special=False)

@@ -1,12 +1,13 @@
 """Loading a model's tokenizer; a folder without one is refused, where transformers would make an empty one."""
 
-import contextlib
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import cast
+from threading import Event
+from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
@@ -15,7 +16,10 @@ from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_limits import MOST_PIECE, check_rules, check_settings
+from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import watched
+
+T = TypeVar("T")
 
 # Files that hold a vocabulary, of any kind of tokenizer.
 VOCABULARIES = (
@@ -23,6 +27,8 @@ VOCABULARIES = (
     *("*.model", "*.spm", "*.tiktoken"),
 )
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
+PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
+_LEFT: WeakKeyDictionary[PreTrainedTokenizerBase, Event] = WeakKeyDictionary()  # set once they have ended
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
@@ -80,24 +86,47 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
     """Turn a text into token ids. special: with the tokens that the tokenizer adds by itself.
 
-    Raises ModelError where a stranger's tokenizer fails.
+    Raises ModelError where a stranger's tokenizer fails, or takes much longer than any does.
     """
-    with _foreign():
+
+    def read() -> list[int]:
         return cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+    return _asked(tokenizer, read, len(text))
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: bool = False) -> str:
     """Turn token ids into text, spaces as they were written. special: with special tokens. Raises as `token_ids`."""
-    with _foreign():
-        given = list(tokens)
+    given = list(tokens)
+
+    def write() -> str:
         return str(tokenizer.decode(given, skip_special_tokens=not special, clean_up_tokenization_spaces=False))
 
+    return _asked(tokenizer, write, len(given))
 
-@contextlib.contextmanager
-def _foreign() -> Iterator[None]:
-    """Context manager: have what the tokenizer raises, of whatever type, be a ModelError."""
+
+def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
+    """Make a call into a stranger's tokenizer, whose regular expressions nobody can end: it is left to itself after a
+    while, and asked nothing more until it has ended. What it raises, of whatever type, is a ModelError."""
+    ended, before = Event(), _LEFT.get(tokenizer)
+    limit = PATIENCE + PATIENCE_OF_ONE * length
+
+    def apart() -> T:
+        try:
+            return call()
+        finally:
+            ended.set()
+
     try:
-        yield
+        if before is not None and not before.is_set():
+            raise NoAnswerError
+        return call_apart(apart, lambda: None, limit)
+    except NoAnswerError:
+        _LEFT[tokenizer] = ended if before is None or before.is_set() else before
+        raise ModelError(
+            f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
+            "tokenizer of the model it was made from"
+        ) from None
     except BaseException as error:
         if not is_fault(error):
             raise

@@ -115,11 +115,10 @@ def test_a_profile_is_taken_once_and_pruned_from(dense, sample, tmp_path):
 
 
 def test_defaults_are_those_of_the_package():
-    parameters = inspect.signature(windows.calibrate_steps).parameters
-    usual = {name: parameter.default for name, parameter in parameters.items()}
+    usual = inspect.signature(windows.calibrate_steps).parameters
     shown = " ".join(run("prune", "--help").stdout.split())
-    assert f"Windows of calibration text. Default: {usual['samples']}." in shown
-    assert f"Tokens in a window. Default: {usual['seq_len']}." in shown
+    assert f"Windows of calibration text. Default: {usual['samples'].default}." in shown
+    assert f"Tokens in a window. Default: {usual['seq_len'].default}." in shown
 
 
 def test_perplexity_in_words_and_as_json(dense, sample):

@@ -1,6 +1,7 @@
 """One pass a token: with the cache, in the caller's thread, for every family, and with nothing left changed."""
 
 import copy
+import math
 import threading
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from families import FAMILIES, tiny
 from model_state import assert_same, state_of
 
+from wanda_core.evaluation import in_pieces
 from wanda_core.evaluation.generation import generate, greedy_steps
+from wanda_core.evaluation.in_pieces import logits_in_pieces
 from wanda_core.evaluation.next_logits import next_logits
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import finish
@@ -16,6 +19,7 @@ from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 
 PROMPT = "The sky is"
+AT_ONCE = {"Bloom", "Mamba2", "Jamba", "Qwen3Next"}  # families whose prompt is read in one pass
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +68,35 @@ def test_every_familys_cached_logits_are_those_of_one_pass_over_all_tokens(token
     spread = float(whole.std())
     assert spread > 0.05
     assert float((torch.stack(cached) - whole[4:]).abs().max()) < 1e-3 * spread
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_prompt_is_read_in_pieces_and_the_logits_are_those_of_one_pass(tokenizer, device, monkeypatch, family):
+    monkeypatch.setattr(in_pieces, "PIECE", 6)
+    lm = tiny(family, tokenizer, device)
+    ids = torch.randint(1, len(tokenizer), (1, 20), generator=torch.Generator().manual_seed(3)).to(device)
+    whole = lm.model(ids, use_cache=False).logits[0].float()
+    steps = next_logits(lm, ids[:, :15], 5)
+    read = [next(steps)]
+    while read[-1] is None:
+        read.append(next(steps))
+    assert len(read) == (1 if family in AT_ONCE else 3)
+    cached = [read[-1], *(steps.send(token) for token in ids[0, 15:])]
+    assert float((torch.stack(cached) - whole[14:]).abs().max()) < 1e-3 * float(whole.std())
+    along = list(logits_in_pieces(lm, ids))
+    assert len(along) == (1 if family in AT_ONCE - {"Bloom"} else 4)
+    assert float((torch.cat(along).float() - whole).abs().max()) < 1e-3 * float(whole.std())
+
+
+def test_a_step_comes_after_each_piece_of_a_prompt(own_llama, passes, monkeypatch):
+    monkeypatch.setattr(in_pieces, "PIECE", 4)
+    length = len(own_llama.encode(PROMPT * 3))
+    answers = list(generate(own_llama, PROMPT * 3, max_new_tokens=2))
+    monkeypatch.undo()
+    assert [len(answer.tokens) for answer in answers] == [0] * (math.ceil(length / 4) - 1) + [1, 2]
+    assert answers[-1].tokens == list(generate(own_llama, PROMPT * 3, max_new_tokens=2))[-1].tokens
+    assert max(width for width, *_ in passes[: math.ceil(length / 4)]) == 4
 
 
 @pytest.mark.parametrize("setting", [True, False])

@@ -1,17 +1,19 @@
 """Why a token came: what every model finds likeliest at its place, and how far each is from the dense one."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
-from engine_room import ASKED, looked, pruned, recipe, server
+from engine_room import ASKED, looked, pruned, recipe, server, spoken
 
 from wanda_core.errors import InputError
+from wanda_core.evaluation import in_pieces
 from wanda_core.evaluation.generation import prompt_ids
 from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
-from wanda_ui.engine import work
-from wanda_ui.engine.tokens import MOST_LIKELY, Place
+from wanda_ui.engine import tokens, work
+from wanda_ui.engine.tokens import MOST_LIKELY, Place, told_at
 
 FOLLOWING = (5, 77, 301)
 
@@ -55,6 +57,26 @@ def test_every_model_says_what_a_plain_pass_says(state, tiny_llama, chat):
         assert apart[0] == 0
         assert list(apart[1:]) == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert sum(found.divergence[0]) > sum(found.divergence[1]) > 0  # more is removed
+
+
+def test_a_long_text_is_read_in_pieces_with_a_step_for_each(state, monkeypatch):
+    place, variants = Place(FOLLOWING[:2], FOLLOWING[2:]), [("tiny", pruned(state, sparsity=0.5).variant)]
+    whole = finish(told_at(state.models, "tiny", variants, ASKED, place))
+    monkeypatch.setattr(in_pieces, "PIECE", 3)
+    said, cut = spoken(told_at(state.models, "tiny", variants, ASKED, place))
+    assert len(said) == 2 * math.ceil(len(whole.pieces) / 3)
+    assert cut.pieces == whole.pieces
+    for ours, theirs in zip(cut.likeliest, whole.likeliest, strict=True):
+        assert [text for text, _ in ours] == [text for text, _ in theirs]
+        assert [p for _, p in ours] == pytest.approx([p for _, p in theirs], rel=1e-4)
+    assert cut.divergence[0] == pytest.approx(whole.divergence[0], rel=1e-3, abs=1e-5)
+
+
+def test_more_than_there_is_memory_for_is_refused(state, monkeypatch):
+    rows = len(state.models["tiny"].lm.model.get_input_embeddings().weight)
+    monkeypatch.setattr(tokens, "MOST_LOGITS", rows * 7)
+    with pytest.raises(InputError, match="have 8 tokens, and the predictions of at most 7 are"):
+        told(state, [recipe(sparsity=0.5)], Place(FOLLOWING))
 
 
 def test_the_dense_model_alone_has_nothing_to_differ_from(state):

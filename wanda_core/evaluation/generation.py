@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ def generate(
     chat: bool = False,
 ) -> Generator[Generated, None, None]:
     """Yield the growing answer after every token; each is computed when it is asked for, in the thread that asks.
+
+    Of a long prompt, an answer without tokens comes after each piece that has been read.
 
     temperature: 0 is greedy, the likeliest token whatever the checkpoint's generation settings say. seed: the same
     seed draws the same noise for every model, so that two answers differ because the models do. chat: put the prompt
@@ -206,6 +208,9 @@ def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Gen
     try:
         steps = next_logits(lm, ids, length)
         logits = next(steps)
+        while logits is None:  # a piece of a long prompt
+            yield Generated("", ())
+            logits = next(steps)
         while True:
             token = choose(logits)
             made.append(int(token))
@@ -216,7 +221,7 @@ def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Gen
             yield Generated(text, tuple(made), tuple(pieces), tuple(probabilities))
             if last:
                 return
-            logits = steps.send(token)
+            logits = cast(Tensor, steps.send(token))
     except WandaError:
         raise
     except Exception as error:

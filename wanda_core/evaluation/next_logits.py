@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from wanda_core.evaluation.in_pieces import pieces_of
 from wanda_core.model.language_model import LanguageModel
 
-NextLogits = Generator[Tensor, Tensor, None]
+NextLogits = Generator[Tensor | None, Tensor, None]
 
 
 def next_logits(lm: LanguageModel, ids: Tensor, length: int) -> NextLogits:
     """Start a continuation of a prompt, one pass of the model for each logits that are asked for.
 
-    ids: int64 (1, L); length: how many tokens will follow at most. Yields the logits of the next token, float32 (V,),
-    and wants that token sent, int64 of one element. Between two passes nothing of the model or of torch is changed,
-    so that others may use both, and closing it is enough to end it. Raises what the model raises.
+    ids: int64 (1, L); length: how many tokens will follow at most. Yields None after each piece of a long prompt but
+    the last; then the logits of the next token, float32 (V,), and wants that token sent, int64 of one element. Between
+    two passes nothing of the model or of torch is changed, so that others may use both, and closing it is enough to
+    end it. Raises what the model raises.
     """
     ids = ids.to(lm.device)
     settings = {**_plain_settings(), "attention_mask": torch.ones_like(ids), "max_new_tokens": length}
@@ -47,8 +49,15 @@ def _passes(
 ) -> NextLogits:
     """The loop that `generate` calls, without its processors and criteria. input_ids: int64 (1, L)."""
     decoding = getattr(model, "_optimize_model_for_decode", nullcontext)  # faster experts on a GPU
-    inputs = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **arguments)
-    outputs = model(**inputs, return_dict=True)
+    places = arguments.get("position_ids")
+    whole = arguments.get("attention_mask") is not None or places is None  # would have to be cut as well
+    pieces = pieces_of(model, arguments.get("past_key_values") if not whole else None, input_ids.shape[1])
+    for first, last in pieces:
+        if first:
+            yield None
+        cut = arguments if places is None else {**arguments, "position_ids": places[..., first:last]}
+        inputs = model.prepare_inputs_for_generation(input_ids[:, first:last], is_first_iteration=True, **cut)
+        outputs = model(**inputs, return_dict=True)
     while True:
         arguments = model._update_model_kwargs_for_generation(outputs, arguments)
         logits = outputs.logits[0, -1].to(torch.float32, copy=True)  # a view would keep the logits of all positions

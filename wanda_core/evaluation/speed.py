@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -83,10 +84,12 @@ def _turn(lm: LanguageModel, ids: Tensor, new: int, clock: Callable[[], float]) 
     steps = next_logits(lm, ids, new + 1)
     began = clock()
     logits = next(steps)
+    while logits is None:
+        logits = next(steps)
     _wait_for(lm.device)
     read = clock()
     for _ in range(new):
-        logits = steps.send(logits.argmax())
+        logits = cast(Tensor, steps.send(logits.argmax()))
     _wait_for(lm.device)
     ended = clock()
     steps.close()

@@ -28,6 +28,7 @@ VOCABULARIES = (
 )
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
+_PATTERNS: WeakKeyDictionary[PreTrainedTokenizerBase, bool] = WeakKeyDictionary()
 _LEFT: WeakKeyDictionary[PreTrainedTokenizerBase, Event] = WeakKeyDictionary()  # set once they have ended
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
@@ -106,8 +107,23 @@ def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: 
 
 
 def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
-    """Make a call into a stranger's tokenizer, whose regular expressions nobody can end: it is left to itself after a
-    while, and asked nothing more until it has ended. What it raises, of whatever type, is a ModelError."""
+    """Make a call into a stranger's tokenizer. What it raises, of whatever type, is a ModelError."""
+    try:
+        return _in_time(tokenizer, call, length) if _has_patterns(tokenizer) else call()
+    except ModelError:
+        raise
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        raise ModelError(
+            f"the model's tokenizer failed ({first_line(error)}); take that of the model it was made from, or choose "
+            "another model"
+        ) from error
+
+
+def _in_time(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
+    """Make a call that nobody can end: it is left to itself after a while, and nothing more is asked until it has
+    ended."""
     ended, before = Event(), _LEFT.get(tokenizer)
     limit = PATIENCE + PATIENCE_OF_ONE * length
 
@@ -127,13 +143,15 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
             f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
             "tokenizer of the model it was made from"
         ) from None
-    except BaseException as error:
-        if not is_fault(error):
-            raise
-        raise ModelError(
-            f"the model's tokenizer failed ({first_line(error)}); take that of the model it was made from, or choose "
-            "another model"
-        ) from error
+
+
+def _has_patterns(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer brings regular expressions of its own, which may take any time."""
+    if tokenizer not in _PATTERNS:
+        inner = getattr(tokenizer, "backend_tokenizer", None)
+        parts = [getattr(inner, name, None) for name in ("normalizer", "pre_tokenizer", "decoder")]
+        _PATTERNS[tokenizer] = any(part is not None and b'"Regex"' in part.__getstate__() for part in parts)
+    return _PATTERNS[tokenizer]
 
 
 def _why_none(folder: Path, name: str) -> str | None:

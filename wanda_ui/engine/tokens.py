@@ -1,5 +1,6 @@
 """Why a token came: what each model finds likeliest at its place, and how far the variants are from the dense model."""
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.divergence import divergence_along
 from wanda_core.evaluation.generation import prompt_ids
+from wanda_core.evaluation.in_pieces import logits_in_pieces
 from wanda_core.model.devices import overflow_remedy
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
@@ -19,6 +21,7 @@ from wanda_ui.engine.recipe import Asked
 from wanda_ui.engine.work import Models
 
 MOST_LIKELY = 5  # tokens told at a place
+MOST_LOGITS = 2**27  # of the dense model, held while the variants are read: half a GB
 
 Likeliest = tuple[tuple[str, float], ...]  # (text of the token, probability), the likeliest first
 
@@ -64,25 +67,51 @@ def told_at(
     ids = torch.cat([question, torch.tensor([[*before, *after]], dtype=torch.int64)], dim=1)
     lm.check_length(ids.shape[1])
     at = question.shape[1] + len(before)
-    likeliest, apart = [], []
-    dense: Tensor | None = None
+    _check_room(lm, ids.shape[1])
+    likeliest: list[Likeliest] = []
+    apart = []
+    dense: list[Tensor] = []
     for number, variant in enumerate([None, *variants]):
-        yield Progress("answering", number, 1 + len(variants), "parts")
+        step = Progress("answering", number, 1 + len(variants), "parts")
         over = laid_over(models[variant[0]].lm, variant[1]) if variant is not None else nullcontext(lm)
+        divergence: list[float] = []
+        read = 0
+        yield step
         with over as model:
-            logits = cast(Any, model.model)(ids.to(lm.device), use_cache=False).logits[0]
-        best = logits[at - 1].float().softmax(-1).topk(min(MOST_LIKELY, logits.shape[-1]))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        likeliest.append(tuple((lm.decode([token]), p) for token, p in pairs))
-        if dense is None:
-            dense = logits
-        else:
-            divergence = divergence_along(dense[:-1], logits[:-1])
-            if not bool(torch.isfinite(divergence).all()):
+            for part, logits in enumerate(logits_in_pieces(model, ids.to(lm.device))):
+                if part:
+                    yield step
+                if read < at <= read + len(logits):
+                    likeliest.append(_likeliest(lm, logits[at - 1 - read]))
+                read += len(logits)
+                if variant is None:
+                    dense.append(logits)
+                else:
+                    divergence += divergence_along(dense[part], logits).tolist()
+        if variant is not None:
+            if not all(map(math.isfinite, divergence)):
                 raise ModelError(f"predictions are not finite, so they cannot be compared; {overflow_remedy(lm.dtype)}")
-            apart.append((0.0, *divergence.tolist()))
+            apart.append((0.0, *divergence[:-1]))
     pieces = tuple(lm.decode([token]) for token in ids[0].tolist())
     return Told(tuple(likeliest), pieces, question.shape[1], at, tuple(apart))
+
+
+def _check_room(lm: LanguageModel, length: int) -> None:
+    """Raise InputError for more tokens than there is memory to compare the predictions of."""
+    vocabulary = len(cast(Any, lm.model).get_input_embeddings().weight)
+    most = MOST_LOGITS // vocabulary
+    if length > most:
+        raise InputError(
+            f"the prompt and its answer have {length:,} tokens, and the predictions of at most {most:,} are compared; "
+            "shorten the prompt"
+        )
+
+
+def _likeliest(lm: LanguageModel, logits: Tensor) -> Likeliest:
+    """Tell the likeliest next tokens of logits (V,)."""
+    best = logits.float().softmax(-1).topk(min(MOST_LIKELY, len(logits)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return tuple((lm.decode([token]), p) for token, p in pairs)
 
 
 def _tokens(lm: LanguageModel, given: tuple[int, ...] | str) -> tuple[int, ...]:

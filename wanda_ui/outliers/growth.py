@@ -10,7 +10,7 @@ import gradio as gr
 from wanda_core.errors import WandaError
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, outlier_features
 from wanda_core.outliers.published import ROWS, SOURCE
-from wanda_core.outliers.run_log import Run, Runs, add_run, all_runs, run_of, runs_csv
+from wanda_core.outliers.run_log import MEASURED_RUNS, Run, Runs, add_run, all_runs, read_runs, run_of, runs_csv
 from wanda_core.progress import Steps
 from wanda_ui import markup
 from wanda_ui.jobs import LIGHT, Update, no_change
@@ -38,6 +38,10 @@ def build(context: TabContext, start: Any) -> None:
     table = gr.HTML("", elem_id="growth-table")
     export = gr.HTML("", elem_id="growth-export")
 
+    def known() -> Runs:
+        """The rows that anybody may see: those of the owner's models are the owner's."""
+        return all_runs() if context.state.settings.local_folders else read_runs(MEASURED_RUNS)
+
     def steps(name: str) -> Steps[Runs]:
         loaded = yield from context.state.open_steps(name)
         counts = yield from context.state.measurement_steps(
@@ -47,7 +51,7 @@ def build(context: TabContext, start: Any) -> None:
         row = run_of(loaded.lm, loaded.analysis, outlier_features(counts))
         if context.state.settings.local_folders:  # the visitor's own machine, not a public server
             add_run(row)
-        runs = all_runs()
+        runs = known()
         others = tuple(other for other in runs.rows if other.key != row.key)
         return Runs((*others, row), runs.damaged)
 
@@ -63,7 +67,7 @@ def build(context: TabContext, start: Any) -> None:
         if shown:
             return no_change()
         try:
-            return {**section.tell(""), **fill(all_runs(), speaker(request))}
+            return {**section.tell(""), **fill(known(), speaker(request))}
         except WandaError as error:
             return section.tell(markup.problem(problem_words(error, speaker(request))))
 

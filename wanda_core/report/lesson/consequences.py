@@ -271,9 +271,9 @@ def line_steps(lm: LanguageModel, prompt: str, tokens: int = LINE_TOKENS) -> Ste
     stream: Iterator[Generated] = generate(lm, prompt, max_new_tokens=tokens)
     text = ""
     try:
-        for count, answer in enumerate(stream, 1):
+        for answer in stream:
             text = answer.text
-            yield Progress("line", count, tokens, "tokens")
+            yield Progress("line", len(answer.tokens), tokens, "tokens")
     finally:
         stream.close()  # type: ignore[attr-defined]
     return " ".join(text.split())

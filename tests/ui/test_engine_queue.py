@@ -6,78 +6,16 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import closing
 
 import pytest
+from queue_jobs import SOON, Job, Visitor, until
 
 from wanda_core.errors import InputError
 from wanda_core.progress import Progress, finish
 from wanda_ui.engine import queue
-from wanda_ui.engine.queue import BusyError, Engine, arrived
+from wanda_ui.engine.queue import BusyError, Engine
 from wanda_ui.language import ENGLISH
 from wanda_ui.markup import progress_words
-
-SOON = 60.0  # seconds that nothing takes: others use the machine too
-
-
-class Job:
-    """A job that steps when it is let, and says what became of it."""
-
-    def __init__(self, name, log, steps=1, error=None):
-        self.name, self.log, self.count, self.error = name, log, steps, error
-        self.go, self.began, self.ended = threading.Semaphore(0), threading.Event(), threading.Event()
-        self.threads = set()
-
-    def __call__(self):
-        self.began.set()
-        self.log.append(self.name)
-        try:
-            for number in range(self.count):
-                self.threads.add(threading.current_thread().name)
-                yield Progress("pruning", number, self.count, "blocks", self.name)
-                assert self.go.acquire(timeout=SOON)
-            if self.error is not None:
-                raise self.error
-            return self.name
-        finally:
-            self.ended.set()
-
-    def let(self, steps=None):
-        for _ in range(steps or self.count):
-            self.go.release()
-        return self
-
-
-class Visitor(threading.Thread):
-    """An event: runs a job and keeps all it was told."""
-
-    def __init__(self, engine, job, arrival=None, **settings):
-        super().__init__(daemon=True)
-        self.engine, self.job, self.arrival, self.settings = engine, job, arrival, settings
-        self.told, self.result, self.error, self.close = [], None, None, threading.Event()
-        self.start()
-
-    def run(self):
-        with arrived(self.arrival), closing(self.engine.run(self.job, ("test",), **self.settings)) as steps:
-            try:
-                while not self.close.is_set():
-                    self.told.append(next(steps))
-            except StopIteration as stop:
-                self.result = stop.value
-            except Exception as error:
-                self.error = error
-
-    def ends(self):
-        self.join(SOON)
-        assert not self.is_alive()
-        return self.result
-
-
-def until(condition):
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -146,6 +84,27 @@ def test_a_request_of_several_jobs_counts_once_and_between_them_too(engine, log)
     after = Visitor(engine, Job("after", log).let(), arrival=10)
     assert after.ends() == "after"
     assert not engine._present
+
+
+def test_a_request_that_had_its_turn_lets_others_go_between_its_jobs(engine, log, monkeypatch):
+    monkeypatch.setattr(queue, "TURN", 0.0)
+    first, second, others = Job("a1", log), Job("a2", log), [Job("b", log), Job("c", log)]
+    long = Visitor(engine, first, 1)
+    assert first.began.wait(SOON)
+    visitors = [Visitor(engine, others[0], 2)]
+    until(lambda: engine.waiting == 1)
+    first.let()
+    long.ends()
+    assert others[0].began.wait(SOON)
+    visitors.append(Visitor(engine, others[1], 3))
+    until(lambda: engine.waiting == 1)
+    long = Visitor(engine, second, 1)
+    until(lambda: long.told)
+    assert (long.told[-1].stage, long.told[-1].total) == ("waiting", 2)
+    for job in (*others, second):
+        job.let()
+    assert [visitor.ends() for visitor in (*visitors, long)] == ["b", "c", "a2"]
+    assert log == ["a1", "b", "c", "a2"]
 
 
 def test_a_full_queue_is_said_in_a_sentence_and_takes_jobs_again_later(log):

@@ -1,4 +1,5 @@
-"""One queue, one thread: every job that runs a model waits here, in order of arrival, and runs here.
+"""One queue, one thread: every job that runs a model waits here, in order of arrival, and runs here; a request of many
+long jobs lets others go between them.
 
 A visitor's event calls `Engine.run`, a generator in the event's own thread. It submits the job, yields how many are
 before it, then the job's own progress, and returns its result; closing it takes the job out of the queue, or ends it
@@ -27,6 +28,8 @@ Run = Generator[Any, None, T]  # yields progress, or what its event shows while 
 
 MOST_CLAIMS = 150  # events that run or wait for jobs at once; each holds one of the page's threads
 PACE = 0.1  # seconds between two steps of one stage that wake their event: waking it takes from the job's own time
+TURN = 60.0  # seconds of one request's jobs, after which its next goes behind all that wait
+MOST_REQUESTS = 1000  # whose seconds are known
 POLL = 0.2  # seconds after which an event gets something to yield: only between two yields can it be closed
 _arrival: ContextVar[int | None] = ContextVar("arrival", default=None)
 
@@ -94,6 +97,7 @@ class Engine:
     _arrived: int = 0
     _claims: int = 0
     _present: set[int] = field(default_factory=set)
+    _taken: dict[int, float] = field(default_factory=dict)  # seconds of each request's jobs so far
     _closed: bool = False
     _thread: threading.Thread | None = None
 
@@ -176,7 +180,7 @@ class Engine:
             came = _arrival.get()
             # What comes without a request's number comes last.
             last = max((task.arrival[0] for task in self._waiting), default=0)
-            arrival = (last if came is None else came, self._arrived)
+            arrival = (last if came is None else max(last, came) if self._had_its_turn(came) else came, self._arrived)
             if self._claims >= MOST_CLAIMS:
                 raise BusyError(self._full(MOST_CLAIMS))
             tasks: list[_Task[Any]] = [*self._waiting, *([self._running] if self._running is not None else [])]
@@ -222,9 +226,13 @@ class Engine:
             before.insert(0, self._running)
         earlier = {other.request if other.request is not None else -id(other) for other in before}
         if task.request is not None:
-            earlier |= {request for request in self._present if request < task.request}
+            first = (request for request in self._present if not self._had_its_turn(request))
+            earlier |= {request for request in first if request < task.request}
         earlier.discard(task.request)  # an earlier job of the same
         return Progress("waiting", 0, len(earlier), "jobs", seconds=self._seconds(before))
+
+    def _had_its_turn(self, request: int) -> bool:
+        return self._taken.get(request, 0.0) > TURN
 
     def _seconds(self, tasks: list[_Task[Any]]) -> float | None:
         """Estimate how long jobs will take one after the other."""
@@ -288,6 +296,10 @@ class Engine:
         task.steps = None
         task.start, task.context = _over, Context()
         with self._changed:
+            if task.request is not None:
+                self._taken[task.request] = self._taken.pop(task.request, 0.0) + task.spent
+                if len(self._taken) > MOST_REQUESTS:
+                    del self._taken[next(iter(self._taken))]
             task.ended = True
             self._changed.notify_all()
         return True

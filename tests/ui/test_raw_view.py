@@ -154,8 +154,8 @@ def test_an_uploaded_text_is_taken_once_it_is_here_and_no_other_file_is(raw, num
     [path] = json.loads(raw.upload(("mine.txt", b"The sky is blue. " * 400)).body)
     assert asked(raw, "text", numbers["bring_text"], {"path": path, "name": "mine.txt"}).status == 200
     texts = told_in(raw.messages("text"))
-    [digest] = [text for text in texts if len(text) == 16 and set(text) <= set("0123456789abcdef")]
-    assert tiny_state.texts.get(digest).startswith("The sky is blue.")
+    [digest] = [text for text in texts if len(text) == 32 and set(text) <= set("0123456789abcdef")]
+    assert tiny_state.texts.get(digest).startswith(b"The sky is blue.")
     data = {**LOOK, "recipes": [column(text=digest, order="faithful")]}
     assert asked(raw, "text", numbers["look"], data).status == 200
     assert "problem" not in json.dumps(raw.messages("text"))

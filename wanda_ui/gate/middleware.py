@@ -206,6 +206,7 @@ class Gate:
         """Answer a question of the page's own script, in a thread beside the engine's."""
         raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
         asked = body.parse(raw, request.headers)
+        rules.check_event_data(asked)
         self._take(request, QUESTIONS)
         try:
             question = partial(request.page.questions[name], asked, request.say)

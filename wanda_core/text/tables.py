@@ -155,7 +155,7 @@ def _whole(text: str) -> str:
 
 def size_of(document: Document) -> int:
     """Return how many bytes a document takes: all of a chat's messages, not only what is said in them."""
-    return len(document.encode()) if isinstance(document, str) else len(bytes_of(document))
+    return len(document.encode()) if isinstance(document, str) else len(bytes_of([document]))
 
 
 def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from wanda_core.text.chats import chat_of
 PIECE = 2**16  # characters read at once
 CUT = 12  # characters before the end of what was read, in which an error may be that of a value cut in two
 BETWEEN = re.compile(r"[\s,]*")
-FREE, SPACING = 20_000, 8  # lists and objects that a row may have in any case, and characters for each more of them
+FREE, SPACING = 20_000, 16  # lists and objects that a row may have in any case, and characters for each more of them
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # also one that is cut
 CHATS = ("messages", "conversations")  # columns that hold a chat
 

@@ -52,6 +52,7 @@ RUN: dict[str, Any] = {
         "eval": "0123456789abcdef",
         "answer_tokens": 48,
     },
+    "shown": {"at": 50, "keys": ["wanda"], "prompt": None},
     "dense": {"perplexity": 10.0},
     "lines": [
         line("wanda", [0, 50, 62.5], [10.0, 20.0, 40.0]),

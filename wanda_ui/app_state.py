@@ -138,8 +138,7 @@ class AppState:
 
     def key_of(self, loaded: Loaded, recipe: Recipe) -> str:
         """Return the name that a variant of a model has here: the same recipe, the same name."""
-        smaller = "" if recipe.smaller is None else f"{recipe.smaller}|"
-        return f"{loaded.name}|{loaded.state}|{smaller}{recipe.spec}|{recipe.reading}"
+        return repr((loaded.name, loaded.state, recipe))
 
     def prune_steps(self, name: str, recipe: Recipe) -> Steps[Result]:
         """Prune and measure, without an answer."""
@@ -266,7 +265,7 @@ class AppState:
             check(loaded)
         job = partial(work.measure, name=loaded.name, make=make)
         kind = (key[0], loaded.name)
-        measurement = yield from self.work_steps(loaded, job, kind, shared=(loaded.name, *key))
+        measurement = yield from self.work_steps(loaded, job, kind, shared=("measurement", loaded.name, *key))
         with loaded.lock:
             loaded.measurements[key] = measurement
             loaded.measurements.move_to_end(key)

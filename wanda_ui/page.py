@@ -17,10 +17,12 @@ from starlette.middleware import Middleware
 
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, WandaError, first_line, shortened
+from wanda_core.machine import temporary
 from wanda_core.machine.process import bound_arenas, keep_freed_memory
 from wanda_core.model import builtin
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
+from wanda_ui.away import pushing
 from wanda_ui.away.shell import answer as report_shell
 from wanda_ui.classroom import network
 from wanda_ui.classroom.announce import announce
@@ -191,6 +193,7 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False,
         raise SystemExit(str(error)) from None
     keep_freed_memory()
     bound_arenas()
+    temporary.sweep(pushing.PREFIX)
     try:
         state = prepared(settings)
     except WandaError as error:

@@ -6,17 +6,36 @@ by the same key in the reader's language. What is put in may itself be a phrase 
 """
 
 import re
+from contextvars import ContextVar
 from functools import cache
 
 from wanda_ui.language import FIRST, Say, words
 
 MOST_CHARACTERS = 2_000  # of a sentence that is looked up; the engine's are a tenth of that
 PART = "error.part."
+ROOT = r"(?:~?/(?!/)|[A-Za-z]:[\\/]|\\\\)"  # how an absolute path begins
+PATH = re.compile(
+    rf"""(?P<quote>['"]){ROOT}(?P<quoted>(?:(?!(?P=quote)).)*)(?P=quote)|(?<![^\s(\[=:,]){ROOT}(?P<bare>[^\s'"(),;:]+)"""
+)
+
+# Whether sentences name files without the folders they lie in: whoever reads them is not at home on this machine.
+names_only: ContextVar[bool] = ContextVar("names_only", default=False)
 
 
 def problem_words(error: Exception, say: Say) -> str:
     """Return an error's sentence in the reader's language; as it is where nobody has put it into words there."""
-    return translated(str(error), say)
+    sentence = str(error)
+    return translated(without_folders(sentence) if names_only.get() else sentence, say)
+
+
+def without_folders(sentence: str) -> str:
+    """Leave of every absolute path in a sentence the name at its end."""
+    return PATH.sub(_name_in_quotes, sentence)
+
+
+def _name_in_quotes(path: re.Match[str]) -> str:
+    quote, parts = path["quote"] or "", re.findall(r"[^/\\]+", path["quoted"] or path["bare"] or "")
+    return f"{quote}{parts[-1]}{quote}" if parts else path[0]
 
 
 def translated(sentence: str, say: Say) -> str:

@@ -186,9 +186,10 @@
   const bit = whole(0, 1);
   const toy = table({ w: TWO, x: TWO, y: NUMBER, errors: TWO, magnitude: bit, wanda: bit, cheaper: bit });
 
+  const shown = table({ at: number(0, 97), keys: listed(NAME, 0, 3), prompt: maybe(text(50000)) });
   const check = both(table({
     made, dense: table({ perplexity: number(1) }), lines: listed(line, 0, 200), prompts: listed(table({ text: text(50000) }, { id: maybe(NAME), word: maybe(NAME) }), 0, 64), answers: table({}),
-  }, { scores, linears: listed(linear, 1, 12), masks, stream, ablation, toy }), ({ lines, prompts, answers }) => {
+  }, { scores, linears: listed(linear, 1, 12), masks, stream, ablation, toy, shown }), ({ lines, prompts, answers }) => {
     const keys = new Set(lines.map(({ key }) => key));
     must(keys.size === lines.length, "lines");
     must(Object.keys(answers).length <= 5000, "answers");

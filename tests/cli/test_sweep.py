@@ -332,7 +332,7 @@ def test_a_draw_that_the_page_cannot_make_is_not_taken_for_one_of_its_own():
     own = sweeping._digest("mine.txt", "mine", drawn(False), None)
     assert own == KeptTexts().put("mine")
     for bos, pack in ((True, None), (False, True), (False, False)):
-        assert sweeping._digest(None, "built in", drawn(bos), pack) == "f" * 16
+        assert sweeping._digest(None, "built in", drawn(bos), pack) == "f" * 32
     keys = [Key("wanda"), Key("random"), Key("sparsegpt", order="faithful")]
     named = sweeping._drawn(keys, drawn(False), own)
     assert [key.text for key in named] == [own, "", own]

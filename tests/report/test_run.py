@@ -28,7 +28,7 @@ from wanda_core.report.run import (
     write_run,
 )
 
-OPTIONAL = ("scores", "linears", "masks", "stream", "ablation", "toy")
+OPTIONAL = ("scores", "linears", "masks", "stream", "ablation", "toy", "shown")
 
 
 def problem_of(run) -> str | None:
@@ -89,6 +89,10 @@ def test_what_is_optional_may_be_missing_and_what_else_there_is_does_not_matter(
             lambda run: run["answers"]["dense"][0]["t"].__setitem__(0, "\ud800"),
             "['dense'][0].t[0] is not a text",
         ),
+        (lambda run: run.update(shown=5), "shown is not an object"),
+        (lambda run: run["shown"].update(at="x"), "shown.at is not a number from 0 to 97"),
+        (lambda run: run["shown"].update(keys=[["a"]]), "shown.keys[0] is not a text"),
+        (lambda run: run["shown"].update(prompt=3), "shown.prompt is not a text"),
         (lambda run: run["made"].update(bos=1), "made.bos is neither true nor false"),
         (lambda run: run["made"].pop("eval"), "made.eval is missing"),
         (lambda run: run["scores"]["cuts"][0].pop(), "scores.cuts does not have 2 blocks"),

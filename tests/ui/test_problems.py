@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from wanda_core.checks import check_whole
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, StorageError
 from wanda_core.recipe import PruneSpec
 from wanda_ui.language import ENGLISH, LANGUAGES, say, words
-from wanda_ui.problems import MOST_CHARACTERS, PART, translated
+from wanda_ui.problems import MOST_CHARACTERS, PART, names_only, problem_words, translated, without_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 KOREAN = partial(say, "ko")
@@ -97,3 +97,31 @@ def test_errors_as_the_engine_raises_them_are_read_in_korean():
 def test_what_is_not_known_stays_as_it_is(language):
     for sentence in ("somebody's own words", "", "the prompt is empty" * MOST_CHARACTERS):
         assert translated(sentence, partial(say, language)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("'/srv/my rows/runs.jsonl' cannot be read", "'runs.jsonl' cannot be read"),
+        ('could not read "/srv/it\'s/x y" (gone)', 'could not read "x y" (gone)'),
+        ("written to /root/.cache/wanda-lab (it's full); free some", "written to wanda-lab (it's full); free some"),
+        ("[Errno 2] No such file: '/root/x…/hub/a.json'", "[Errno 2] No such file: 'a.json'"),
+        ("read failed:/tmp/gradio/0f/mine.txt, ~/x/y", "read failed:mine.txt, y"),
+        (r"'C:\\Users\\me\\x.txt' and C:\Users\me\y", "'x.txt' and y"),
+        ("see https://hub.example/a/b: 'owner/model', 1/2 and a / b, '/'", None),
+    ],
+)
+def test_of_paths_the_names_are_left(said, kept):
+    assert without_folders(said) == (said if kept is None else kept)
+
+
+def test_folders_are_left_out_where_strangers_read():
+    error = StorageError(
+        "the rows in '/srv/lab/runs.jsonl' cannot be read (Input/output error); set WANDA_RUNS to another file"
+    )
+    assert "'/srv/lab/runs.jsonl'" in problem_words(error, KOREAN)
+    token = names_only.set(True)
+    try:
+        assert problem_words(error, KOREAN).startswith("'runs.jsonl': ")
+    finally:
+        names_only.reset(token)

@@ -41,6 +41,15 @@ def test_what_the_tab_refuses_is_said_in_its_words(raw, change):
     assert is_told(reply), reply
 
 
+@pytest.mark.parametrize("path", ["/wanda/scores", "/wanda/take", "/wanda/checkpoint"])
+@pytest.mark.parametrize("method", ["wanda", "neurons", "blocks"])
+def test_a_number_that_no_browser_counts_with_is_refused(raw, path, method):
+    for field, value in (("at", 10**399), ("at", -(10**399)), ("id", 10**17), ("at", 1e300)):
+        reply = raw.post(path, {**GIVEN, "recipes": [{**RECIPES[0], "method": method, field: value}]})
+        assert reply.status == 400, (field, value)
+        assert is_told(reply), reply
+
+
 def test_all_questions_and_downloads_are_known_here(served):
     assert set(served[0].questions) == {"scores", "take", "checkpoint", "report"}
     assert set(served[0].downloads) == {"checkpoint"}

@@ -6,11 +6,13 @@ import math
 import random
 import threading
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from raw_requests import is_ended, is_told, told_in
 from view_events import ASK, column
 
+from wanda_core.errors import StorageError
 from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.progress import Progress
 from wanda_ui.compare.asked import MOST_PROMPTS
@@ -154,8 +156,8 @@ def test_an_uploaded_text_is_taken_once_it_is_here_and_no_other_file_is(raw, num
     [path] = json.loads(raw.upload(("mine.txt", b"The sky is blue. " * 400)).body)
     assert asked(raw, "text", numbers["bring_text"], {"path": path, "name": "mine.txt"}).status == 200
     texts = told_in(raw.messages("text"))
-    [digest] = [text for text in texts if len(text) == 16 and set(text) <= set("0123456789abcdef")]
-    assert tiny_state.texts.get(digest).startswith("The sky is blue.")
+    [digest] = [text for text in texts if len(text) == 32 and set(text) <= set("0123456789abcdef")]
+    assert tiny_state.texts.get(digest).startswith(b"The sky is blue.")
     data = {**LOOK, "recipes": [column(text=digest, order="faithful")]}
     assert asked(raw, "text", numbers["look"], data).status == 200
     assert "problem" not in json.dumps(raw.messages("text"))
@@ -183,3 +185,19 @@ def test_what_is_wrong_is_said_while_another_job_holds_the_engine(raw, numbers, 
                 messages = raw.messages(session, seconds=5)
                 assert any("prompt is empty" in words or "try 50" in words for words in told_in(messages)), name
     go.set()
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_no_answer_of_a_public_server_names_its_folders(raw, numbers, served, monkeypatch, public):
+    def fails(*given, **more):
+        raise StorageError("the rows in '/srv/lab/runs.jsonl' cannot be read (gone); set WANDA_RUNS to another file")
+
+    page = served[0]
+    monkeypatch.setattr(page, "settings", replace(page.settings, public=public))
+    monkeypatch.setitem(page.questions, "report", fails)
+    monkeypatch.setattr("wanda_ui.compare.tab.read_documents", fails)
+    [path] = json.loads(raw.upload(("mine.txt", b"The sky is blue. " * 400)).body)
+    assert asked(raw, "folders", numbers["bring_text"], {"path": path, "name": "mine.txt"}).status == 200
+    for said in (json.dumps(raw.messages("folders")), raw.post("/wanda/report", {}).sentence):
+        assert "runs.jsonl' cannot be read" in said
+        assert ("/srv/lab" in said) is not public

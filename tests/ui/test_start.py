@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from wanda_core.errors import InputError
+from wanda_core.machine import temporary
+from wanda_ui.away.pushing import PREFIX
 from wanda_ui.page import check_place
 from wanda_ui.start import THIS_MACHINE, except_from_proxy, without_unusable_proxy
 
@@ -87,7 +89,10 @@ def test_a_proxy_that_can_be_used_is_used(environ):
 def test_the_page_opens_behind_a_proxy(environ, proxy, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    settings = dict.fromkeys(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"], proxy)
+    left = tmp_path / f"{PREFIX}{os.getpid()}-{temporary._machine()}-left"  # by a killed server that had our number
+    left.mkdir()
+    os.utime(left, (1e9, 1e9))
+    settings = dict.fromkeys(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"], proxy) | {"TMPDIR": str(tmp_path)}
     settings |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONDONTWRITEBYTECODE": "1"}
     written = tmp_path / "written"
     # The package that httpx speaks SOCKS with is not to be found, wherever this runs.
@@ -102,6 +107,7 @@ def test_the_page_opens_behind_a_proxy(environ, proxy, tmp_path):
             server.kill()
             server.wait()
     assert "Traceback" not in written.read_text()
+    assert not left.exists()
 
 
 def answers(address, server) -> bool:

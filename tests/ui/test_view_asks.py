@@ -13,6 +13,7 @@ from wanda_core.errors import ModelError
 from wanda_core.evaluation.generation import generate
 from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
+from wanda_core.text.chats import from_bytes
 from wanda_ui import app_state
 from wanda_ui.compare.asked import column_of
 from wanda_ui.compare.looking import coarse_first
@@ -242,7 +243,7 @@ def test_a_text_that_was_uploaded_is_kept_and_no_other_file_is(view, state, tmp_
 
     message = brought(path=str(tmp_path / "uploads" / "mine.txt"), name="<b>" * 99)
     assert message["name"] == ("<b>" * 99)[:100]
-    assert state.texts.get(message["digest"]).startswith("The river")
+    assert state.texts.get(message["digest"]).startswith(b"The river")
     messages, _ = looked(view, column(text=message["digest"]))
     assert messages[-1]["columns"]["0"]["answered"]
     wrong = ["secret.txt", "uploads/../secret.txt", "uploads/gone.txt", "uploads/wrong.txt", "uploads", "uploads/a\0b"]
@@ -265,7 +266,7 @@ def test_a_table_that_was_uploaded_is_read_as_a_table_within_the_pages_limits(vi
 
     rows = "".join(json.dumps({"text": f"The river {n} carries sand.", "id": n}) + "\r\n" for n in range(400)).encode()
     message = brought("mine.jsonl.gz", gzip.compress(rows))
-    documents = state.texts.get(message["digest"])
+    documents = from_bytes(state.texts.get(message["digest"]))
     assert documents[:2] == ["The river 0 carries sand.", "The river 1 carries sand."]
     assert message["digest"] == state.texts.put(list(documents)) != state.texts.put("\n".join(documents))
     messages, _ = looked(view, column(text=message["digest"], order="in-flight"))  # short documents are joined

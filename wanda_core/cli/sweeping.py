@@ -41,7 +41,7 @@ from wanda_core.report.files import check_writable, write_text
 from wanda_core.report.keys import CHOICES, MOST_DIGITS, Key, whole_if_it_is
 from wanda_core.report.plan import PICTURES, PROMPTS, Line, Plan, lines_of
 from wanda_core.report.run import COLUMNS, VALUES, Run, csv_of, points_of, read_run, write_run
-from wanda_core.text.chats import fingerprint_of
+from wanda_core.text.chats import bytes_of, digest_of
 
 if TYPE_CHECKING:
     from wanda_core.text.windows import Calibration
@@ -244,8 +244,8 @@ def _digest(given: str | None, text: Any, drawn: "Calibration", pack: bool | Non
     A draw that the page cannot make has a name of its own, so that no line of the page is taken for it.
     """
     if drawn.bos or pack is not None:
-        return drawn.fingerprint[:16]
-    return "" if given is None else fingerprint_of(text)
+        return drawn.fingerprint[:32]
+    return "" if given is None else digest_of(bytes_of(text))
 
 
 def _drawn(keys: Sequence[Key], calibration: "Calibration", text: str) -> list[Key]:

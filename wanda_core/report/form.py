@@ -15,6 +15,7 @@ Check = Callable[[Any, str], None]
 LARGEST = 1e300  # what stands for an infinite perplexity: JSON has no word for it
 MOST_LINES, MOST_POINTS, MOST_PROMPTS = 200, 1000, 64
 MOST_ANSWERED, MOST_PIECES = 5000, 4096  # recipes with answers, and tokens of one
+MOST_SHOWN = 3  # recipes by which a run is looked at
 MOST_NAME, MOST_TEXT = 1000, 50_000  # characters of a name, and of a prompt or a piece of an answer
 MOST_PERCENT = 97  # 1:32, the sparsest pattern, removes 96.875
 
@@ -150,6 +151,10 @@ MADE = table(
     {"dtype": _NAME, "bos": truth},
 )
 PROMPT = table({"text": text(MOST_TEXT)}, {"id": maybe(_NAME), "word": maybe(_NAME)})
+# By what it is looked at: the page of one, or of several recipes.
+SHOWN = table(
+    {"at": number(0, MOST_PERCENT), "keys": listed(_NAME, 0, MOST_SHOWN), "prompt": maybe(text(MOST_TEXT))},
+)
 
 
 # The curve and the answers ------------------------------------------------------------------------------------------

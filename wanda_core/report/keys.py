@@ -15,7 +15,7 @@ MOST_CHARACTERS = 400  # of a key
 MOST_DIGITS = 9  # of a number in a key
 OWN = "default"  # what is the recipe's own
 NUMBERS = ("samples", "seq_len", "seed")
-TEXT = re.compile(r"[0-9a-f]{16}")
+TEXT = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}")  # the shorter ones are those of earlier runs
 # What can be chosen: a method with one group has no choice.
 GROUPS = dict.fromkeys(group for method in METHODS.values() if len(method.groups) > 1 for group in method.groups)
 SHRINKS = ("neurons", "heads", "blocks")  # what goes for good and is not set to zero: a share of these
@@ -84,7 +84,7 @@ class Key:
     """A recipe without its sparsity, and how its calibration is drawn; its `str` is the page's name for it.
 
     The fields are those of `chosen`, then score: by which parts go, and zeros: which follow, of a smaller model alone,
-    which has none of the others; text: of the calibration, 16 hexadecimal digits, empty for the built-in one;
+    which has none of the others; text: of the calibration, 32 hexadecimal digits, empty for the built-in one;
     samples, seq_len, seed: of the draw. In the name stand, after the method, those that are not at their defaults.
     """
 

@@ -25,6 +25,7 @@ from wanda_core.report.form import (
     MOST_PERCENT,
     MOST_PROMPTS,
     PROMPT,
+    SHOWN,
     WrongError,
     listed,
     maybe,
@@ -50,8 +51,9 @@ _FORM = table(
         "prompts": listed(PROMPT, 0, MOST_PROMPTS),
         "answers": table({}),
     },
-    PICTURE_FORMS,
+    {**PICTURE_FORMS, "shown": SHOWN},
 )
+PARTS = ("format", "made", "dense", "lines", "prompts", "answers", *PICTURE_FORMS, "shown")  # that are checked
 
 
 def read_run(path_or_text: str | os.PathLike[str]) -> Run:

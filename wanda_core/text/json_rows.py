@@ -12,6 +12,8 @@ from wanda_core.text.chats import chat_of
 PIECE = 2**16  # characters read at once
 CUT = 12  # characters before the end of what was read, in which an error may be that of a value cut in two
 BETWEEN = re.compile(r"[\s,]*")
+FREE, SPACING = 20_000, 16  # lists and objects that a row may have in any case, and characters for each more of them
+STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # also one that is cut
 CHATS = ("messages", "conversations")  # columns that hold a chat
 
 
@@ -61,6 +63,7 @@ def _values(file: TextIO, name: str, most: int) -> Iterator[Any]:
             piece = file.read(step)
             if piece:
                 text, place, step = text[place:] + piece, 0, 2 * step
+                _check_brackets(text, name, count)
                 if len(text) > most + step:
                     raise InputError(
                         f"row {count + 1} of {name} is larger than the {most / 2**20:.3g} MB that are read; leave it "
@@ -73,6 +76,19 @@ def _values(file: TextIO, name: str, most: int) -> Iterator[Any]:
                 raise _no_json(name, count, cut)
         array, step, count, place = bool(array), PIECE, count + 1, end
         yield value
+
+
+def _check_brackets(text: str, name: str, count: int) -> None:
+    """Raise InputError where what was read begins more lists and objects than data do: each takes far more memory than
+    its two characters."""
+    most = FREE + len(text) // SPACING
+    if text.count("[") + text.count("{") > most:
+        bare = STRING.sub("", text)
+        if bare.count("[") + bare.count("{") > most:
+            raise InputError(
+                f"row {count + 1} of {name} has more than {most:,} lists and objects in it; leave out those that hold "
+                "no text"
+            )
 
 
 def _no_json(name: str, count: int, reason: str) -> InputError:

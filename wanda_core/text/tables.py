@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from wanda_core.errors import InputError, first_line, shortened
-from wanda_core.text.chats import Document, chat_of
+from wanda_core.text.chats import Document, bytes_of, chat_of
 from wanda_core.text.files import check_words
 from wanda_core.text.json_rows import CHATS, json_rows
 from wanda_core.text.opening import MAX_TEXT_BYTES, kind_of, needs, opened
@@ -19,7 +19,7 @@ MAX_DOCUMENTS = 20_000  # of a table or a data set that has no protocol of its o
 LOOKED_AT = 100  # rows by which a column is chosen
 UNPACKED = 8  # times the text that is taken from it, a table may be
 SEPARATORS = ",;\t|"
-MOST_COLUMNS, MOST_HEAD = 1000, 2**16  # of a CSV file, and characters of the line that names them
+MOST_COLUMNS, MOST_HEAD = 1000, 2**16  # of a table, and characters of the line of a CSV file that names them
 NUMBER = re.compile(r"\s*[-+]?[\d.,]+\s*")
 
 
@@ -65,6 +65,8 @@ def documents_in(rows: Iterable[Any], name: str, how: Reading) -> list[Document]
     seen = list(islice(waiting, LOOKED_AT))
     if seen and isinstance(seen[0], Mapping):
         columns = list(dict.fromkeys(key for row in seen if isinstance(row, Mapping) for key in row))
+        if len(columns) > MOST_COLUMNS:
+            raise InputError(f"{name} has more than the {MOST_COLUMNS:,} columns that are read; give a table of fewer")
         chosen = _chosen(seen, columns, name, column)
     elif column is not None and seen:
         raise InputError(f"{name} is a list without columns, so there is no column {shortened(column)}; leave it out")
@@ -152,8 +154,8 @@ def _whole(text: str) -> str:
 
 
 def size_of(document: Document) -> int:
-    """Return how many bytes of text a document has."""
-    return len(document.encode()) if isinstance(document, str) else sum(len(m["content"].encode()) for m in document)
+    """Return how many bytes a document takes: all of a chat's messages, not only what is said in them."""
+    return len(document.encode()) if isinstance(document, str) else len(bytes_of([document]))
 
 
 def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[str, Any]]:

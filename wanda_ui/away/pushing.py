@@ -1,10 +1,8 @@
 """Pushing a variant to the hub from the page of its owner: saved for a moment, sent, and nothing of it stays here."""
 
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +10,7 @@ import gradio as gr
 from wanda_core.checkpoint.push import Pushed, push_steps, repo_of
 from wanda_core.checkpoint.save import check_free, not_written
 from wanda_core.errors import InputError, WandaError, shortened
+from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.hub import checked_token
 from wanda_core.progress import Progress, Steps
 from wanda_ui.away.take import Chosen, Take
@@ -26,6 +25,7 @@ from wanda_ui.problems import problem_words
 
 SAVED, SENT = 0, 1  # the two parts of the work
 PARTS = 2
+PREFIX = "wanda-push-"  # of the folders for that moment; a start removes what a killed one left
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,7 @@ class Pushing:
 
     def _steps(self, wanted: Wanted, say: Say) -> Steps[Pushed]:
         """Save and push; the folder goes whatever happens."""
-        with (
-            wanted.chosen.loaded.claimed(),
-            tempfile.TemporaryDirectory(prefix="wanda-push-", ignore_cleanup_errors=True) as name,
-        ):
-            folder = Path(name)
+        with wanted.chosen.loaded.claimed(), temporary_folder(PREFIX) as folder:
             contents = self.take.contents(wanted.chosen, say)
             check_free(contents.nbytes, folder / "file")
             try:

@@ -7,7 +7,7 @@ from wanda_core.checkpoint.naming import file_stem
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import Key, place_name, shrunk, zeros_after
 from wanda_core.report.repeat import Repeat, command, python
-from wanda_core.report.run import Run
+from wanda_core.report.run import PARTS, Run
 
 Json = dict[str, Any]
 WELL = 1.6  # times the dense perplexity, up to which the page says that a model still speaks well
@@ -16,9 +16,13 @@ NEAR = 50  # percent: where a line is looked at that says nothing else
 
 
 def completed(run: Run) -> Run:
-    """Return a run with what its page needs beside it: `shown`, and `repeat` of every line. What it has stays."""
+    """Return a run with what its page needs beside it: `shown`, where it does not say that, and `repeat` of every line.
+
+    What is not checked of a run is left out, and commands are never a stranger's: whoever reads them runs them.
+    """
     shown = run.get("shown") or telling(run)
-    return {**run, "shown": shown, "repeat": run.get("repeat") or repeats(run, shown["at"])}
+    checked = {name: run[name] for name in PARTS if name in run}
+    return {**checked, "shown": shown, "repeat": repeats(run, shown["at"])}
 
 
 def telling(run: Run) -> Json:
@@ -46,7 +50,10 @@ def telling(run: Run) -> Json:
 
 
 def repeats(run: Run, at: float) -> list[Json]:
-    """Say for each line what makes its model again, at its place nearest to `at`: as command and as Python."""
+    """Say for each line what makes its model again, at its place nearest to `at`: as command and as Python.
+
+    The command is empty as `command` leaves it, and for names with signs that are not printed.
+    """
     found = []
     for line in run["lines"]:
         place = min(line["at"], key=lambda percent: (abs(percent - at), percent))
@@ -58,7 +65,8 @@ def repeats(run: Run, at: float) -> list[Json]:
         again = Repeat(run["made"]["name"], spec, drawn["samples"], drawn["seq_len"], drawn["seed"], text, smaller)
         then = spec if smaller is not None and spec.target else None
         output = f"out/{file_stem(run['made']['model'], smaller or spec, then)}"
-        texts = {"command": command(again, output), "python": python(again, output)}
+        safe = again.model.isprintable() and (text or "").isprintable()  # a terminal acts on other signs, quoted or not
+        texts = {"command": command(again, output) if safe else "", "python": python(again, output)}
         found.append({"key": line["key"], "title": key.label(place) if place else spec.label, **texts})
     return found
 

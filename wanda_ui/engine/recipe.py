@@ -9,7 +9,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
 from wanda_core.errors import InputError
 from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.spec import ShrinkSpec
-from wanda_core.text.chats import Document, bytes_of, fingerprint_of
+from wanda_core.text.chats import Document, bytes_of, digest_of
 
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
 
@@ -66,25 +66,29 @@ class Asked:
 
 
 class KeptTexts:
-    """Calibration texts by digest, so that a recipe can name one without carrying it."""
+    """Calibration texts as `bytes_of` writes them, by digest, so that a recipe can name one without carrying it."""
 
     def __init__(self, budget: int = MOST_TEXT_BYTES) -> None:
         self.budget = budget
-        self._texts: OrderedDict[str, str | list[Document]] = OrderedDict()
+        self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self._nbytes = 0
         self._lock = threading.Lock()
 
     def put(self, text: str | list[Document]) -> str:
-        """Keep a text, or documents; return its digest, 16 hexadecimal digits."""
-        digest = fingerprint_of(text)
+        """Keep a text, or documents; return its digest, 32 hexadecimal digits. What is kept under it stays."""
+        data = bytes_of(text)
+        digest = digest_of(data)
         with self._lock:
-            self._texts[digest] = text
+            if digest not in self._texts:
+                self._texts[digest] = data
+                self._nbytes += len(data)
             self._texts.move_to_end(digest)
-            while len(self._texts) > 1 and sum(len(bytes_of(kept)) for kept in self._texts.values()) > self.budget:
-                self._texts.popitem(last=False)
+            while len(self._texts) > 1 and self._nbytes > self.budget:
+                self._nbytes -= len(self._texts.popitem(last=False)[1])
         return digest
 
-    def get(self, digest: str | None) -> str | list[Document] | None:
-        """Return a text or documents, None for None. Raises InputError for one that is not here any more."""
+    def get(self, digest: str | None) -> bytes | None:
+        """Return what `from_bytes` reads, None for None. Raises InputError for a text that is not here any more."""
         if digest is None:
             return None
         with self._lock:

@@ -6,11 +6,13 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from wanda_core.errors import InputError
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Steps
 from wanda_core.shrinking.report import Shrunk
 from wanda_core.shrinking.shrink import shrink_steps
 from wanda_core.shrinking.spec import ShrinkSpec
-from wanda_core.text.windows import calibrate_steps
+from wanda_core.text.chats import from_bytes
+from wanda_core.text.windows import Calibration, calibrate_steps
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import KeptTexts, Reading, Recipe
 from wanda_ui.engine.work import Draw, Models
@@ -74,7 +76,7 @@ def base_steps(state: "AppState", whole: Loaded, recipe: Recipe | None) -> Steps
 
 def smaller_name(whole: Loaded, recipe: Recipe) -> str:
     """Return the name that the smaller model of a recipe has here; one of that name is kept only if there is one."""
-    return f"{whole.name}|{whole.state}|{recipe.smaller}|{recipe.reading}"
+    return repr((whole.name, whole.state, recipe.smaller, recipe.reading))
 
 
 def shrunk(models: Models, name: str, spec: ShrinkSpec, draw: Draw | None) -> Steps[Shrunk]:
@@ -85,13 +87,19 @@ def shrunk(models: Models, name: str, spec: ShrinkSpec, draw: Draw | None) -> St
 
 def drawing(texts: KeptTexts, reading: Reading) -> Draw:
     """Return what draws a calibration. Raises InputError for a text that is not on the server any more."""
-    text = texts.get(reading.text)
-    return partial(
-        calibrate_steps,
-        text=text,
-        source=None if text is None else "uploaded text",
-        samples=reading.samples,
-        seq_len=reading.seq_len,
-        seed=reading.seed,
-        patience=TEMPLATE_SECONDS,
+    return partial(drawn, data=texts.get(reading.text), reading=reading)
+
+
+def drawn(lm: LanguageModel, data: bytes | None, reading: Reading) -> Steps[Calibration]:
+    """Draw a calibration, as a part of a job. data: the text as it is kept, None for the built-in one."""
+    return (
+        yield from calibrate_steps(
+            lm,
+            None if data is None else from_bytes(data),
+            source=None if data is None else "uploaded text",
+            samples=reading.samples,
+            seq_len=reading.seq_len,
+            seed=reading.seed,
+            patience=TEMPLATE_SECONDS,
+        )
     )

@@ -16,7 +16,7 @@ from wanda_ui.gate.download import Download
 from wanda_ui.gate.rules import check_covered
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import Say, speaker
-from wanda_ui.problems import problem_words
+from wanda_ui.problems import names_only, problem_words
 from wanda_ui.settings import Settings
 
 
@@ -94,6 +94,7 @@ class GuardedPage(gr.Blocks):
 
     async def process_api(self, block_fn: Any, *args: Any, **more: Any) -> Any:
         """Run an event; what it raises becomes a sentence for the visitor and a line in the log."""
+        names_only.set(self.settings.public)
         try:
             return await super().process_api(block_fn, *args, **more)
         except BaseException as error:

@@ -26,7 +26,7 @@ from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
-from wanda_ui.problems import problem_words
+from wanda_ui.problems import names_only, problem_words
 
 NAME = body.NAME.pattern
 READ = re.compile(
@@ -104,6 +104,7 @@ class Gate:
     async def _through(self, request: "_Request") -> None:
         """Check a request by its method and path, and let it through."""
         method, path = request.scope["method"], request.scope["path"]
+        names_only.set(request.page.settings.public)
         _check_address(request)
         if method not in ("GET", "HEAD") or path.startswith(("/gradio_api", "/wanda")):
             check_same_site(request.headers, request.page.settings.trusted_header is not None)
@@ -206,6 +207,7 @@ class Gate:
         """Answer a question of the page's own script, in a thread beside the engine's."""
         raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
         asked = body.parse(raw, request.headers)
+        rules.check_event_data(asked)
         self._take(request, QUESTIONS)
         try:
             question = partial(request.page.questions[name], asked, request.say)

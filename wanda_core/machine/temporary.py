@@ -1,0 +1,52 @@
+"""Folders in the system's folder for temporary files, which is no place for what a killed process left there."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from wanda_core.machine import atomic_file
+
+HELD = "held"  # the folder inside that is worked in; what else lies beside it is somebody's own
+DAY = 86_400  # seconds after which what another machine left is nobody's any more
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Context manager: yield a new, empty folder, which goes at the end. prefix: of names, as of `sweep`."""
+    sweep(prefix)
+    started = f"{prefix}{os.getpid()}-{_machine()}-"
+    with tempfile.TemporaryDirectory(prefix=started, ignore_cleanup_errors=True) as name:
+        folder = Path(name) / HELD
+        folder.mkdir()
+        yield folder
+
+
+def sweep(prefix: str) -> None:
+    """Remove the folders of a prefix whose process has ended, of other machines once they are a day old; nothing that
+    is not ours."""
+    ours = re.compile(rf"{re.escape(prefix)}(\d+)-([0-9a-f]{{8}})-\w+")
+    with contextlib.suppress(OSError):
+        for path in list(Path(tempfile.gettempdir()).iterdir()):
+            made_by = ours.fullmatch(path.name)
+            with contextlib.suppress(OSError):
+                if made_by and not path.is_symlink() and _is_left(path, int(made_by[1]), made_by[2]):
+                    shutil.rmtree(path / HELD, ignore_errors=True)
+                    path.rmdir()
+
+
+def _is_left(path: Path, pid: int, machine: str) -> bool:
+    if machine == _machine():
+        return atomic_file.is_gone(pid, path)
+    return time.time() - path.stat().st_mtime > DAY
+
+
+def _machine() -> str:
+    """A short name of this machine, for the folder may be one of several."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -15,7 +15,7 @@ from model.test_gguf_file import write
 
 from wanda_core.errors import ModelError
 from wanda_core.model import limits, watched
-from wanda_core.model.gguf_header import HeaderError, check_header
+from wanda_core.model.gguf_header import HeaderError, read_header
 from wanda_core.model.limits import check_count, check_file_sizes, check_inside, few_parameters
 from wanda_core.model.loading import load_model
 
@@ -137,7 +137,7 @@ def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
 
 def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
     write(tmp_path / "good.gguf", tiny_llama)
-    check_header(tmp_path / "good.gguf")
+    read_header(tmp_path / "good.gguf")
     content = (tmp_path / "good.gguf").read_bytes()
     for at, value, said in (
         (8, 2**40, "1,099,511,627,776 tensors"),
@@ -146,10 +146,14 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
     ):
         (tmp_path / "bad.gguf").write_bytes(content[:at] + value.to_bytes(8, "little") + content[at + 8 :])
         with pytest.raises(HeaderError, match=said):
-            check_header(tmp_path / "bad.gguf")
+            read_header(tmp_path / "bad.gguf")
+    name = content.index(b"token_embd.weight") + len(b"token_embd.weight") + 4
+    (tmp_path / "bad.gguf").write_bytes(content[:name] + bytes(8) + content[name + 8 :])
+    with pytest.raises(HeaderError, match="it names a tensor of no numbers"):
+        read_header(tmp_path / "bad.gguf")
     (tmp_path / "bad.gguf").write_bytes(content[:20])
     with pytest.raises(HeaderError, match="it has 20 bytes"):
-        check_header(tmp_path / "bad.gguf")
+        read_header(tmp_path / "bad.gguf")
 
 
 def gguf(*lists):
@@ -166,12 +170,13 @@ def gguf(*lists):
     [
         ([[b"a" * length for length in range(2000)]], "2,664,667,000 squares of the lengths"),
         ([[b""] * 600_000, [b""] * 600_000], "1,200,000 strings in lists"),
+        ([[b"a"] * 10_001], "10,001 entries of lists, and at most 10,000"),
     ],
 )
 def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
     (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
     with pytest.raises(HeaderError, match=said):
-        check_header(tmp_path / "bad.gguf")
+        read_header(tmp_path / "bad.gguf")
 
 
 def loops():
@@ -203,4 +208,4 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
     model = torch.nn.Linear(2, 2, bias=False)
     model.register_buffer("positions", torch.empty(2**27, device="meta"))
     with pytest.raises(ModelError, match=r"makes tables of 0\.5 GB beside its weights"):
-        check_count("owner/model", model, {})
+        check_count("owner/model", model, 0, 0)

@@ -280,15 +280,29 @@ def gguf_that_lies_about_a_tensor(folder, canary):
     return one_file(folder, gguf(architecture, tensor, tensors=1, of_fields=1), 10**4)
 
 
-@maker
-def gguf_with_a_million_blocks(folder, canary):
+def gguf_of_sizes(*more: bytes, **sizes: int) -> bytes:
     def number(name, value):
         return text(f"llama.{name}") + struct.pack("<II", 4, value)
 
-    names = {"block_count": 9_999, "embedding_length": 64, "feed_forward_length": 96, "context_length": 256}
-    names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320}
+    names = {"block_count": 4, "embedding_length": 64, "feed_forward_length": 96, "context_length": 256}
+    names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320} | sizes
     architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    return one_file(folder, gguf(architecture, *(number(*pair) for pair in names.items())), 10**4)
+    return gguf(architecture, *(number(*pair) for pair in names.items()), *more)
+
+
+@maker
+def gguf_with_a_million_blocks(folder, canary):
+    return one_file(folder, gguf_of_sizes(block_count=9_999), 10**4)
+
+
+@maker
+def gguf_without_weights(folder, canary):
+    return one_file(folder, gguf_of_sizes(embedding_length=4096, feed_forward_length=16_384, vocab_size=64_000))
+
+
+@maker
+def gguf_with_a_list_of_nothing(folder, canary):
+    return one_file(folder, gguf_of_sizes(text("a") + struct.pack("<IIQ", 9, 0, 10**6) + bytes(10**6)))
 
 
 @maker

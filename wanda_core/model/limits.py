@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
-from wanda_core.model.stored_tensors import INDEX, StoredTensor, shards_of
+from wanda_core.model.stored_tensors import INDEX, shards_of
 from wanda_core.model.tokenizer import VOCABULARIES
 
 if TYPE_CHECKING:
@@ -188,17 +188,16 @@ def few_parameters(name: str, stored: int) -> Iterator[None]:
         hook.remove()
 
 
-def check_count(name: str, model: "nn.Module", stored: Mapping[str, StoredTensor]) -> None:
+def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
     """Raise ModelError for a model whose configuration makes far more numbers than its files hold, or far larger tables
-    (of positions, say): they would be made up before the lack is found."""
+    (of positions, say): they would be made up before the lack is found. there: numbers in its files; nbytes: of all."""
     tables = sum(buffer.nbytes for buffer in model.buffers())
-    if tables > MORE_BUFFERS + sum(tensor.nbytes for tensor in stored.values()):
+    if tables > MORE_BUFFERS + nbytes:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
             "repair it, such as its number of positions, or choose another model"
         )
     made = sum(parameter.numel() for parameter in model.parameters())
-    there = sum(math.prod(tensor.shape) for tensor in stored.values())
     if made > SHARE_OF_NUMBERS * there + MORE_NUMBERS:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "

@@ -37,6 +37,7 @@ from wanda_core.model.stored_tensors import (
     check_finite,
     check_numbers,
     check_shapes,
+    size_of,
     stored_tensors,
     weights_in_memory,
 )
@@ -209,7 +210,7 @@ def _check_fits(
         model = skeleton(config, name, len(tensors))
     weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
-    check_count(name, model, tensors)
+    check_count(name, model, *size_of(tensors))
 
 
 def skeleton(config: PreTrainedConfig, name: str, stored: int, **options: Any) -> nn.Module:

@@ -71,6 +71,11 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         ) from error
 
 
+def size_of(tensors: Mapping[str, StoredTensor]) -> tuple[int, int]:
+    """Return how many numbers tensors have together, and how many bytes they take in their files."""
+    return sum(math.prod(x.shape) for x in tensors.values()), sum(x.nbytes for x in tensors.values())
+
+
 def _check_headers(files: Iterable[Path], name: str) -> None:
     """Raise ModelError for files whose lists of tensors, or what says to be one, are too long to be read."""
     total = 0

@@ -166,6 +166,15 @@ def test_a_token_has_a_longest_length(folder):
     assert "has a token of 20,000 letters, and at most 10,000 are read" in load(folder)
 
 
+@pytest.mark.parametrize(
+    "model", [{"vocab": {"a" * 20_000: 0}}, {"vocab": [["b", -1.0], ["a" * 20_000, -2.0]]}, {"vocab": ["a" * 20_000]}]
+)
+def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
+    put(tmp_path, "tokenizer.json", model=model)
+    with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
+        check_rules(tmp_path, "a model")
+
+
 def test_a_package_that_is_missing_is_what_is_said(folder):
     put(folder, "tokenizer_config.json", tokenizer_class="GPTSw3Tokenizer")
     (folder / "tokenizer.json").unlink()

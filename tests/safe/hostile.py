@@ -229,8 +229,30 @@ def million_experts(folder, canary):
 
 
 @maker
+def loops_of_the_first_text(folder, canary):
+    configure(folder, model_type="deepseek_v4", hc_sinkhorn_iters=10**6)
+
+
+@maker
+def tables_of_the_first_text(folder, canary):
+    configure(folder, model_type="mamba2", chunk_size=4096)
+
+
+@maker
 def deep_configuration(folder, canary):
     (folder / "config.json").write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+
+
+@maker
+def settings_of_empty_lists(folder, canary):
+    (folder / "tokenizer_config.json").write_text('{"a":[' + ",".join(["[]"] * 5_000_000) + "]}")
+
+
+@maker
+def normalizer_of_empty_lists(folder, canary):
+    """A file that one kind of tokenizer alone reads."""
+    configure(folder, "tokenizer_config.json", tokenizer_class="WhisperTokenizer")
+    (folder / "normalizer.json").write_text("[" + ",".join(["[]"] * 10_000_000) + "]")
 
 
 @maker

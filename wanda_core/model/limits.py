@@ -26,13 +26,33 @@ if TYPE_CHECKING:
 
 MB = 10**6
 # Bytes of files that are read whole, by how their names begin; the largest that are met have 35 MB (tokenizer.json).
-LARGEST = {"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64, "": 32}
+LARGEST = {
+    **{"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64},
+    **{"tokenizer_config.json": 16, "special_tokens_map.json": 16, "": 32},
+}
 READ = re.compile(
     r"(generation_|adapter_)?config\.json|tokenizer(_config)?\.json|(special_tokens_map|added_tokens)\.json"
     r"|chat_template\..*|model\.safetensors\.index\.json|additional_chat_templates/.*\.jinja"
+    r"|(normalizer|emoji|word_shape|word_pronunciation|(entity_|target_)?vocab(-src|-tgt)?)\.json|\w+\.tokenizer"
 )
+# Lists, and entries of all, that a file of JSON may have, by the pattern of its name that fits first; a file of lines
+# has entries alone. Each list takes 70 bytes in memory, each entry 200. What is met at most: a tokenizer.json with
+# 262,144 tokens and 514,906 pairs, a tokenizer_config.json with 65,536 added tokens of six entries.
+MOST_PARTS = {
+    "tokenizer.json": (10**6, 4 * 10**6),
+    "tekken.json": (10**6, 4 * 10**6),
+    "tokenizer_config.json": (150_000, 800_000),
+    "special_tokens_map.json": (150_000, 800_000),
+    "*config.json": (100_000, 100_000),
+    "*.index.json": (1_000, 250_000),
+    "*.json": (100_000, 10**6),
+    "*": (math.inf, 2 * 10**6),
+}
 MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of numbers that each make so many modules
 MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
+# Names of numbers that cost with the first text: tables of as many rows and columns, and rounds of a loop.
+CHUNK, MOST_CHUNK = re.compile(r"^((mamba|ssm|linear|scan)_)?chunk_?size$"), 512  # 256 is met
+ROUNDS, MOST_ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes)$"), 200  # 100 is met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**31 - 1
 # Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
@@ -61,6 +81,23 @@ def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
             )
 
 
+def _check_parts(path: Path, name: str) -> None:
+    """Raise ModelError for a file of so many lists or entries that it would take far more memory than it has bytes."""
+    lists, entries = 0, 0
+    between = b"," if path.suffix == ".json" else b"\n"
+    with path.open("rb") as opened:
+        while block := opened.read(MB):
+            lists += block.count(b"[") + block.count(b"{")
+            entries += block.count(between)
+    most_lists, most = next(most for pattern, most in MOST_PARTS.items() if fnmatchcase(path.name, pattern))
+    for given, bound in ((lists, most_lists), (entries, most)):
+        if given > bound:
+            raise ModelError(
+                f"{shortened_path(name)} has a {shortened(path.name)} of {given:,} entries or lists, and at most "
+                f"{bound:,} of such a file are read; choose another model"
+            )
+
+
 def _largest(file: str) -> int | None:
     """Return how many bytes a file of this name may have, None for one that is not read whole."""
     if not READ.fullmatch(file) and not any(fnmatchcase(file, pattern) for pattern in VOCABULARIES):
@@ -80,6 +117,9 @@ def check_files(folder: Path, name: str) -> None:
             _check_ordinary(path, name)
             sizes[file] = path.stat().st_size
     check_file_sizes(name, sizes)
+    for file in sizes:
+        if not file.endswith(".safetensors"):
+            _check_parts(folder / file, name)
     if INDEX in sizes:
         for shard in shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace")):
             check_inside(shard, name)
@@ -145,7 +185,7 @@ def check_numbers_of(config: Any, name: str, where: str = "config.json") -> None
                 check(key, blocks, MOST_MANY, f"of {blocks:,} blocks")
             waiting += [(key, each) for each in part] if isinstance(part, list) else []
         elif isinstance(part, (int, float)) and not isinstance(part, bool):
-            check(key, abs(part), _most_of(key, isinstance(part, int)), shortened(part))
+            check(key, abs(part), _most_of(str(key), isinstance(part, int)), shortened(part))
 
 
 def _repeated(types: object) -> int:
@@ -156,8 +196,9 @@ def _repeated(types: object) -> int:
 
 def _most_of(key: str, whole: bool) -> float:
     """Return the largest number that a configuration may have under a name. whole: nothing is made of other ones."""
-    if MANY.search(key):
-        return MOST_MANY
+    for names, most in ((MANY, MOST_MANY), (CHUNK, MOST_CHUNK), (ROUNDS, MOST_ROUNDS)):
+        if names.search(key):
+            return most
     if SIZE.search(key):
         return MOST_SIZE
     return MOST_OTHER if whole and not NOTHING.search(key) else math.inf

@@ -15,7 +15,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.tokenizer_limits import MOST_PIECE, check_rules, check_settings
+from wanda_core.model.tokenizer_limits import check_longest, check_rules, check_settings
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import watched
 
@@ -66,13 +66,9 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
         ) from error
     if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
         raise ModelError(_why_none(folder, name))
-    longest = max(map(len, tokenizer.get_vocab()), default=0)
-    if longest > MOST_PIECE:
-        raise ModelError(
-            f"the tokenizer of {shortened_path(name)} has a token of {longest:,} letters, and at most {MOST_PIECE:,} "
-            "are read; copy the tokenizer.json of the model it was made from"
-        )
-    if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
+    vocabulary = tokenizer.get_vocab()
+    check_longest(max(map(len, vocabulary), default=0), name)
+    if vocabulary.keys() <= tokenizer.get_added_vocab().keys():
         raise ModelError(
             _why_none(folder, name)
             or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "

@@ -75,6 +75,7 @@ def check_rules(folder: Path, name: str) -> None:
     """Raise ModelError for a tokenizer.json whose rules make a long text of a short one: twenty that put ten letters in
     the place of one fill any memory, and end the process, with the first prompt."""
     rules = _mapping(folder / "tokenizer.json")
+    check_longest(max(map(len, _tokens(rules)), default=0), name)
     model = rules.get("model")
     own = (
         [{key: value for key, value in model.items() if key not in ("vocab", "merges")}]
@@ -88,6 +89,27 @@ def check_rules(folder: Path, name: str) -> None:
             f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
             f"{MOST_GROWTH} are allowed; {REMEDY}"
         )
+
+
+def check_longest(letters: int, name: str) -> None:
+    """Raise ModelError for a tokenizer whose longest token has more letters than any."""
+    if letters > MOST_PIECE:
+        raise ModelError(
+            f"the tokenizer of {shortened_path(name)} has a token of {letters:,} letters, and at most {MOST_PIECE:,} "
+            "are read; copy the tokenizer.json of the model it was made from"
+        )
+
+
+def _tokens(rules: dict[str, Any]) -> Iterator[str]:
+    """Yield the tokens of a tokenizer.json, in whichever form it has them."""
+    model, added = rules.get("model"), rules.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else ()
+    for entries in (vocabulary, added):
+        for entry in entries if isinstance(entries, (dict, list)) else ():
+            token = entry.get("content") if isinstance(entry, dict) else entry
+            token = token[0] if isinstance(token, list) and token else token
+            if isinstance(token, str):
+                yield token
 
 
 def _parts(rules: object) -> Iterator[dict[str, Any]]:

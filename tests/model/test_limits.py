@@ -178,6 +178,9 @@ def test_a_pipe_or_a_device_is_no_file(folder, refusal):
     (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer_config.json").symlink_to("/dev/zero")
     assert "holds 'tokenizer_config.json', which is no ordinary file; put the file itself there" in refusal(folder)
+    (folder / "tokenizer_config.json").unlink()
+    os.mkfifo(folder / "normalizer.json")
+    assert "holds 'normalizer.json', which is no ordinary file" in refusal(folder)
 
 
 def test_a_list_of_tensors_has_a_bound(folder, refusal):

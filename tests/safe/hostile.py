@@ -103,8 +103,7 @@ def template_that_escapes_by_format(folder, canary):
 
 @maker
 def template_that_loops(folder, canary):
-    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    (folder / "chat_template.jinja").write_text(loop)
+    (folder / "chat_template.jinja").write_text("{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2)
 
 
 @maker
@@ -263,10 +262,31 @@ def tokenizer_of_300_megabytes(folder, canary):
 
 @maker
 def tokenizer_bomb(folder, canary):
-    path = folder / "tokenizer.json"
     grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
-    rules = {"type": "Sequence", "normalizers": [grows] * 20}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": rules}))
+    configure(folder, "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [grows] * 20})
+
+
+@maker
+def tokenizer_of_many_rules(folder, canary):
+    grows = {"type": "Replace", "pattern": {"Regex": r"[\w\s]"}, "content": "b " * 45}
+    configure(
+        folder, "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [grows, *[{"type": "NFKD"}] * 900]}
+    )
+
+
+@maker
+def tokenizer_of_words_without_end(folder, canary):
+    letters = {letter: number for number, letter in enumerate(["[UNK]", "a", "##a", "b", "##b"])}
+    words = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": letters}
+    configure(folder, "tokenizer.json", model=words | {"max_input_chars_per_word": 10**9}, pre_tokenizer=None)
+
+
+@maker
+def template_that_makes_much_of_little(folder, canary):
+    configure(
+        folder, "tokenizer.json", normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "b " * 49}
+    )
+    (folder / "chat_template.jinja").write_text("{{ 'a' * 200000 }}{{ messages[0].content }}")
 
 
 def gguf(*fields: bytes, tensors: int = 0, of_fields: int | None = None) -> bytes:

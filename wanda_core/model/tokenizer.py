@@ -15,7 +15,13 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.tokenizer_limits import check_longest, check_rules, check_settings
+from wanda_core.model.tokenizer_limits import (
+    check_letters,
+    check_loaded,
+    check_longest,
+    check_rules,
+    check_settings,
+)
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import watched
 
@@ -29,6 +35,7 @@ VOCABULARIES = (
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 _LEFT: WeakKeyDictionary[PreTrainedTokenizerBase, Event] = WeakKeyDictionary()  # set once they have ended
+_GROWTH: WeakKeyDictionary[PreTrainedTokenizerBase, float] = WeakKeyDictionary()  # how long their rules make a text
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
@@ -74,6 +81,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
             or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "
             "tokenizer.json of the model it was made from"
         )
+    _GROWTH[tokenizer] = check_loaded(tokenizer, name)
     text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
     check_template(tokenizer, name)
     return tokenizer
@@ -82,10 +90,11 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
     """Turn a text into token ids. special: with the tokens that the tokenizer adds by itself.
 
-    Raises ModelError where a stranger's tokenizer fails, or takes much longer than any does.
+    Raises ModelError where a stranger's tokenizer fails, takes much longer than any does, or makes far too much of it.
     """
 
     def read() -> list[int]:
+        check_letters(tokenizer, text, _GROWTH.get(tokenizer, 1.0))
         return cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     return _asked(tokenizer, read, len(text))
@@ -123,6 +132,8 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
             f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
             "tokenizer of the model it was made from"
         ) from None
+    except ModelError:
+        raise
     except BaseException as error:
         if not is_fault(error):
             raise

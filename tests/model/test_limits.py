@@ -41,7 +41,7 @@ def configure(folder, **fields):
         ({"num_hidden_layers": 10**6}, "has 'num_hidden_layers' 1000000 in its config.json, and models have 20,000 at"),
         (
             {"num_hidden_layers": 2000},
-            "makes more than 1,120 weight tensors, and its files hold 30; repair config.json",
+            "makes more than 1,013 weight tensors, and its files hold 30; repair config.json",
         ),
         ({"vision": [{"n_experts": 10**5}]}, "has 'n_experts' 100000 in its config.json"),
         ({"num_labels": 10**9}, "has 'num_labels' 1000000000 in its config.json, and models have 1,000,000 at most"),
@@ -68,6 +68,17 @@ def test_numbers_that_are_no_sizes_may_be_of_any_size(folder):
     assert load_model(str(folder), device="cpu").revision == "local"
 
 
+@pytest.mark.parametrize(
+    ("stored", "numbers", "most"), [(10, 10**6, 1_040), (10**4, 10**6, 1_100), (10**5, 10**10, 20_000)]
+)
+def test_how_many_weights_are_made_follows_from_the_files(stored, numbers, most):
+    with few_parameters("owner/model", stored, numbers):
+        many = [torch.nn.Linear(1, 1, device="meta") for _ in range(most // 2)]
+        with pytest.raises(ModelError, match=f"makes more than {most:,} weight tensors"):
+            torch.nn.Linear(1, 1)
+    assert len(many) == most / 2
+
+
 def test_the_default_configurations_of_transformers_are_within_the_bounds():
     configs = {}
     for kind in CONFIG_MAPPING_NAMES:
@@ -79,7 +90,7 @@ def test_the_default_configurations_of_transformers_are_within_the_bounds():
 
 
 def test_other_threads_may_make_what_they_like_meanwhile():
-    with few_parameters("owner/model", 0):
+    with few_parameters("owner/model", 0, 0):
         many = [torch.nn.Linear(1, 1) for _ in range(limits.MORE_PARAMETERS // 2)]
         other = threading.Thread(target=lambda: many.extend(torch.nn.Linear(1, 1) for _ in range(10)))
         other.start()
@@ -206,9 +217,10 @@ def test_more_tensors_than_bytes_are_not_looked_at_one_by_one(folder, refusal, m
     monkeypatch.setattr(stored_tensors, "safe_open", lambda *_, **__: pytest.fail("opened"))
     weights = folder / "model.safetensors"
     weights.write_bytes((2).to_bytes(8, "little") + b"{}")
-    with_tensors(weights, empty(1_010))
-    assert "lists 1,011 tensors up to 'model.safetensors', and at most 1,008 are read" in refusal(folder)
-    with_tensors(weights, empty(100_000), bytes(10**6))
+    with_tensors(weights, empty(1_010), bytes(5_000))
+    assert "lists 1,011 tensors up to 'model.safetensors', and at most 1,005 are read" in refusal(folder)
+    with_tensors(weights, empty(100_000))
+    os.truncate(weights, 200 * 10**6)
     assert "lists 100,001 tensors up to 'model.safetensors', and at most 100,000 are read" in refusal(folder)
 
 
@@ -216,7 +228,8 @@ def test_tensors_without_a_number_allow_no_larger_model(folder, refusal):
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
     end = len(content) - 8 - int.from_bytes(content[:8], "little")
-    with_tensors(weights, empty(1_001, end))
+    with_tensors(weights, {"large": {"dtype": "F32", "shape": [10**6], "data_offsets": [end, end + 4 * 10**6]}})
+    with_tensors(weights, empty(1_001, end + 4 * 10**6), bytes(4 * 10**6))
     assert "lists 1,001 tensors without a number, and at most 1,000 are read" in refusal(folder)
 
 

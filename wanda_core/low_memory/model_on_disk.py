@@ -148,10 +148,11 @@ def open_model(
     located = locate(name, device, dtype, on_progress, whole=False)
     name = located.name
     tensors = stored_tensors(located.folder, name)
+    stored, (numbers, nbytes) = len(tensors), size_of(tensors)
     with torch.device("meta"):  # before its tables are made
-        check_count(name, skeleton(located.config, name, len(tensors)), *size_of(tensors))
+        check_count(name, skeleton(located.config, name, stored, numbers), numbers, nbytes)
     with init_empty_weights(include_buffers=False):
-        model: Any = skeleton(located.config, name, len(tensors), dtype=located.dtype)
+        model: Any = skeleton(located.config, name, stored, numbers, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:
         with contextlib.suppress(OSError):  # there is none

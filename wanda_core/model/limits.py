@@ -62,8 +62,9 @@ NOTHING = re.compile(
 )
 MOST_OTHER = 10**6  # of any other whole number
 MOST_ENTRIES = 10**5  # of a list, and letters of a text
-# Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart.
-MORE_PARAMETERS, PARAMETERS_OF_ONE = 1_000, 4
+# Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart, and beside
+# one for so many numbers in them, far fewer than are met: weights of a few numbers cost as much to make as large ones.
+MORE_PARAMETERS, PARAMETERS_OF_ONE, NUMBERS_OF_ONE = 1_000, 4, 10_000
 MORE_BUFFERS = 2**28  # bytes of tables that a model may have beside as many as its files; 134 million are met
 MOST_PARAMETERS = 20_000  # each takes a tenth of a millisecond to make, and 4 kB; 1,554 are met among the defaults
 # A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
@@ -205,10 +206,10 @@ def _most_of(key: str, whole: bool) -> float:
 
 
 @contextlib.contextmanager
-def few_parameters(name: str, stored: int) -> Iterator[None]:
+def few_parameters(name: str, stored: int, numbers: int) -> Iterator[None]:
     """Context manager: raise ModelError as soon as this thread has made more parameters than a model of so many stored
-    tensors can have. stored: how many tensors its files hold."""
-    most = min(PARAMETERS_OF_ONE * stored + MORE_PARAMETERS, MOST_PARAMETERS)
+    tensors can have. stored: how many tensors its files hold; numbers: of all of them."""
+    most = min(MORE_PARAMETERS + min(PARAMETERS_OF_ONE * stored, numbers // NUMBERS_OF_ONE), MOST_PARAMETERS)
     thread, made = threading.get_ident(), 0
 
     def count(module: "nn.Module", own: str, parameter: object) -> None:

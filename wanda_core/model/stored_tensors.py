@@ -35,7 +35,8 @@ MOST_BYTES = 4  # of a weight in any checkpoint that is met
 # several in memory.
 LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
 MOST_TENSORS = 100_000  # of all files; 73,000 are met, of 512 experts
-MORE_TENSORS = 1_000  # of a file, beside one for each of its bytes; also those without a number, of a model
+# Tensors of a file beside one for so many of its bytes, far fewer than are met; of a model, those without a number.
+MORE_TENSORS, BYTES_OF_ONE = 1_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _check_headers(files: Iterable[Path], name: str) -> None:
                 "give an undamaged checkpoint or choose another model"
             )
         tensors += more
-        most = min(MOST_TENSORS, file.stat().st_size - length + MORE_TENSORS)
+        most = min(MOST_TENSORS, MORE_TENSORS + (file.stat().st_size - length) // BYTES_OF_ONE)
         if more > most or tensors > MOST_TENSORS:
             raise ModelError(
                 f"{shortened_path(name)} lists {tensors:,} tensors up to {shortened(file.name)}, and at most {most:,} "

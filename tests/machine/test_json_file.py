@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from wanda_core.machine import json_file
 from wanda_core.machine.json_file import parsed, read_json
 
 
@@ -27,3 +28,16 @@ def test_a_file_is_ordinary_and_of_a_bounded_size(tmp_path):
             read_json(tmp_path / name)
     with pytest.raises(OSError, match="No such file"):
         read_json(tmp_path / "none")
+
+
+def test_a_file_has_so_many_lists_and_entries_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_file, "MOST_LISTS", 2)
+    monkeypatch.setattr(json_file, "MOST_ENTRIES", 3)
+    file = tmp_path / "a.json"
+    for text, read in (("[{}]", True), ("[[[]]]", False), ("[1,2,3,4]", True), ("[1,2,3,4,5]", False)):
+        file.write_text(text)
+        if read:
+            assert read_json(file)
+        else:
+            with pytest.raises(ValueError, match="it has more than 2 lists or 3 entries"):
+                read_json(file)

@@ -97,6 +97,17 @@ def test_a_template_that_goes_too_far_is_ended_and_the_next_one_is_served(with_t
     assert time.monotonic() - begun < 60
 
 
+def test_a_template_makes_so_many_letters_of_its_own_and_of_each_of_the_messages(with_template):
+    most = chat_template.MORE_LETTERS + 20 * len('[{"content": "12345"}]')
+    for letters in (most, most + 1):
+        own = with_template(f"{{{{ 'x' * {letters} }}}}")
+        if letters == most:
+            assert len(in_template(own, [{"content": "12345"}])) == most
+        else:
+            with pytest.raises(EndlessTemplateError, match="it makes 100,441 letters, and at most 100,440 are read"):
+                in_template(own, [{"content": "12345"}])
+
+
 def test_a_process_that_was_ended_from_outside_is_started_anew(with_template):
     own = with_template("{{ messages[0].role }}")
     assert in_template(own, CHAT) == "system"

@@ -13,6 +13,7 @@ from wanda_core.errors import InputError, ModelError
 from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model import gguf_file
+from wanda_core.model.gguf_header import read_header
 from wanda_core.model.loading import load_model
 from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress
@@ -232,3 +233,28 @@ def test_how_many_blocks_a_file_says_is_known_before_they_are_made(tiny_llama, c
     file = write(tmp_path / "tiny.gguf", tiny_llama)
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *_, **__: pytest.fail("read"))
     assert "has 'blocks' 3000000 in its head, and models have 20,000 at most; repair it" in refusal(file)
+
+
+def test_weights_that_a_file_lacks_are_not_made(tiny_llama, cache, tmp_path, monkeypatch):
+    """Four blocks of eight matrices as large as the head says would be made of nothing."""
+    monkeypatch.setattr(GGUFWriter, "add_tensor", lambda *_, **__: None)
+    file = write(tmp_path / "tiny.gguf", tiny_llama)
+    said = GGUFWriter.add_embedding_length
+    monkeypatch.setattr(GGUFWriter, "add_embedding_length", lambda writer, width: said(writer, 16 * width))
+    wide = write(tmp_path / "wide.gguf", tiny_llama)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("made"))
+    assert "weights, and its files hold 0; give the files that belong together" in refusal(wide)
+    monkeypatch.undo()
+    monkeypatch.setenv("WANDA_CACHE", str(cache))
+    assert "lacks " in refusal(file)  # few enough to be looked at one by one
+
+
+def test_what_a_file_says_of_itself_is_counted(file, tiny_llama):
+    header = read_header(file)
+    held = tiny_llama.model.state_dict().values()
+    assert (header.tensors, header.numbers) == (len(held), sum(value.numel() for value in held))
+    assert header.kinds == {int(GGMLQuantizationType.F32)}
+    assert header.fields["llama.block_count"] == tiny_llama.model.config.num_hidden_layers
+    tokens = len(tiny_llama.tokenizer)
+    merges = len(json.loads(tiny_llama.tokenizer.backend_tokenizer.to_str())["model"]["merges"])
+    assert header.entries == 2 * tokens + merges

@@ -1,5 +1,6 @@
 """What a stranger's files may ask for: sizes, numbers and names, refused before anything is read or built."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,10 +13,13 @@ import torch
 from fake_hub import MODEL, Info, hub_answers
 from fake_hub import refusal as hub_refusal
 from model.test_gguf_file import write
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
-from wanda_core.model import limits, watched
-from wanda_core.model.gguf_header import HeaderError, check_header
+from wanda_core.model import limits, stored_tensors, watched
+from wanda_core.model.gguf_header import HeaderError, read_header
 from wanda_core.model.limits import check_count, check_file_sizes, check_inside, few_parameters
 from wanda_core.model.loading import load_model
 
@@ -37,7 +41,7 @@ def configure(folder, **fields):
         ({"num_hidden_layers": 10**6}, "has 'num_hidden_layers' 1000000 in its config.json, and models have 20,000 at"),
         (
             {"num_hidden_layers": 2000},
-            "makes more than 1,120 weight tensors, and its files hold 30; repair config.json",
+            "makes more than 1,013 weight tensors, and its files hold 30; repair config.json",
         ),
         ({"vision": [{"n_experts": 10**5}]}, "has 'n_experts' 100000 in its config.json"),
         ({"num_labels": 10**9}, "has 'num_labels' 1000000000 in its config.json, and models have 1,000,000 at most"),
@@ -46,6 +50,10 @@ def configure(folder, **fields):
             "has 'attention_types' of 1,000,000,000 blocks in its",
         ),
         ({"pattern": "M" * 200_000}, "has 'pattern' of 200,000 entries or letters in its config.json"),
+        ({"text_config": {"chunk_size": 513}}, "has 'chunk_size' 513 in its config.json, and models have 512 at most"),
+        ({"mamba_chunk_size": 4096}, "has 'mamba_chunk_size' 4096 in its config.json, and models have 512 at most"),
+        ({"hc_sinkhorn_iters": 10**6}, "has 'hc_sinkhorn_iters' 1000000 in its config.json, and models have 200 at"),
+        ({"num_hashes": 201}, "has 'num_hashes' 201 in its config.json, and models have 200 at most"),
         ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 2,147,483,647"),
         ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
     ],
@@ -56,12 +64,33 @@ def test_numbers_that_no_model_has_are_told_with_the_bound(folder, refusal, fiel
 
 
 def test_numbers_that_are_no_sizes_may_be_of_any_size(folder):
-    configure(folder, model_max_length=10**30, max_position_embeddings=10**9, layers=True)
+    configure(folder, model_max_length=10**30, max_position_embeddings=10**9, layers=True, attention_chunk_size=8192)
     assert load_model(str(folder), device="cpu").revision == "local"
 
 
+@pytest.mark.parametrize(
+    ("stored", "numbers", "most"), [(10, 10**6, 1_040), (10**4, 10**6, 1_100), (10**5, 10**10, 20_000)]
+)
+def test_how_many_weights_are_made_follows_from_the_files(stored, numbers, most):
+    with few_parameters("owner/model", stored, numbers):
+        many = [torch.nn.Linear(1, 1, device="meta") for _ in range(most // 2)]
+        with pytest.raises(ModelError, match=f"makes more than {most:,} weight tensors"):
+            torch.nn.Linear(1, 1)
+    assert len(many) == most / 2
+
+
+def test_the_default_configurations_of_transformers_are_within_the_bounds():
+    configs = {}
+    for kind in CONFIG_MAPPING_NAMES:
+        with contextlib.suppress(Exception):  # two that have no defaults
+            configs[kind] = CONFIG_MAPPING[kind]().to_dict()
+    assert len(configs) > 0.9 * len(CONFIG_MAPPING_NAMES)
+    for kind, config in configs.items():
+        limits.check_numbers_of(config, kind)
+
+
 def test_other_threads_may_make_what_they_like_meanwhile():
-    with few_parameters("owner/model", 0):
+    with few_parameters("owner/model", 0, 0):
         many = [torch.nn.Linear(1, 1) for _ in range(limits.MORE_PARAMETERS // 2)]
         other = threading.Thread(target=lambda: many.extend(torch.nn.Linear(1, 1) for _ in range(10)))
         other.start()
@@ -84,6 +113,7 @@ def test_other_threads_may_make_what_they_like_meanwhile():
         *[("chat_template.jinja", 2, True), ("additional_chat_templates/a.jinja", 2, True), ("vocab.txt", 33, True)],
         *[("merges.txt", 32, False), ("model.safetensors.index.json", 33, True), ("model.safetensors", 10**6, False)],
         *[("trainer_state.json", 500, False), ("LICENSE", 100, False), ("tokenizer.model", 40, True)],
+        *[("tokenizer_config.json", 16, False), ("tokenizer_config.json", 17, True), ("normalizer.json", 33, True)],
     ],
 )
 def test_a_file_that_is_read_whole_has_a_bound(file, megabytes, refused):
@@ -92,6 +122,53 @@ def test_a_file_that_is_read_whole_has_a_bound(file, megabytes, refused):
             check_file_sizes("owner/model", {file: megabytes * 10**6})
     else:
         check_file_sizes("owner/model", {file: megabytes * 10**6})
+
+
+def files_of(kind):
+    try:
+        return (getattr(kind, "vocab_files_names", None) or {}).values()
+    except ImportError:  # a package is not installed
+        return ()
+
+
+def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
+    kinds = {tokenizer_class_from_name(name) for name in TOKENIZER_MAPPING_NAMES.values() if name}
+    kinds |= {tokenizer_class_from_name(f"{name}Tokenizer") for name in ("Whisper", "BertJapanese", "Luke", "FSMT")}
+    files = {file for kind in kinds for file in files_of(kind)}
+    assert {"normalizer.json", "tokenizer.json", "vocab.txt", "merges.txt"} <= files
+    assert [file for file in sorted(files) if limits._largest(file) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "given", "most"),
+    [
+        ("config.json", '{"a":[' + "[]," * 100_001 + "1]}", "100,003", "100,000"),
+        ("generation_config.json", '{"a":[' + "1," * 100_001 + "1]}", "100,001", "100,000"),
+        ("tokenizer_config.json", "[" * 150_001, "150,001", "150,000"),
+        ("tokenizer.json", "[" * 1_000_001, "1,000,001", "1,000,000"),
+        ("tokenizer.json", "," * 4_000_001, "4,000,001", "4,000,000"),
+        ("model.safetensors.index.json", '{"weight_map": [' + "{}," * 1_000, "1,002", "1,000"),
+        ("normalizer.json", "[]," * 100_001, "100,001", "100,000"),
+        ("vocab.json", "," * 1_000_001, "1,000,001", "1,000,000"),
+        ("merges.txt", "\n" * 2_000_001, "2,000,001", "2,000,000"),
+    ],
+)
+def test_a_file_has_so_many_lists_and_entries_at_most(folder, refusal, file, content, given, most):
+    """A list takes two bytes in the file and seventy in memory."""
+    (folder / file).write_text(content)
+    assert f"has a '{file}' of {given} entries or lists, and at most {most} of such a file are read" in refusal(folder)
+
+
+def test_as_many_as_vocabularies_have_are_read(tmp_path):
+    pairs = ",".join(['["a","b"]'] * 514_906)
+    words = ",".join(f'"{number}":{number}' for number in range(262_144))
+    (tmp_path / "tokenizer.json").write_text('{"model":{"vocab":{' + words + '},"merges":[' + pairs + "]}}")
+    one = (
+        '"{}":{{"content":"<{}>","lstrip":false,"normalized":false,"rstrip":false,"single_word":false,"special":true}}'
+    )
+    added = ",".join(one.format(number, number) for number in range(65_536))
+    (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder":{' + added + "}}")
+    limits.check_files(tmp_path, "a model")
 
 
 def test_the_hubs_sizes_are_looked_at_before_the_download(cache, monkeypatch):
@@ -112,6 +189,9 @@ def test_a_pipe_or_a_device_is_no_file(folder, refusal):
     (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer_config.json").symlink_to("/dev/zero")
     assert "holds 'tokenizer_config.json', which is no ordinary file; put the file itself there" in refusal(folder)
+    (folder / "tokenizer_config.json").unlink()
+    os.mkfifo(folder / "normalizer.json")
+    assert "holds 'normalizer.json', which is no ordinary file" in refusal(folder)
 
 
 def test_a_list_of_tensors_has_a_bound(folder, refusal):
@@ -119,6 +199,38 @@ def test_a_list_of_tensors_has_a_bound(folder, refusal):
     weights.write_bytes((17 * 10**6).to_bytes(8, "little") + b"{}")
     os.truncate(weights, 18 * 10**6)
     assert "has a list of 17 MB at the head of 'model.safetensors', and at most 16 MB" in refusal(folder)
+
+
+def with_tensors(path, more, body=b""):
+    """Add tensors to the head of a file of weights. more: each one's place in it, by name."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    head = json.dumps(json.loads(content[8 : 8 + length]) | more).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + content[8 + length :] + body)
+
+
+def empty(count, end=0):
+    return {f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [end, end]} for number in range(count)}
+
+
+def test_more_tensors_than_bytes_are_not_looked_at_one_by_one(folder, refusal, monkeypatch):
+    monkeypatch.setattr(stored_tensors, "safe_open", lambda *_, **__: pytest.fail("opened"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes((2).to_bytes(8, "little") + b"{}")
+    with_tensors(weights, empty(1_010), bytes(5_000))
+    assert "lists 1,011 tensors up to 'model.safetensors', and at most 1,005 are read" in refusal(folder)
+    with_tensors(weights, empty(100_000))
+    os.truncate(weights, 200 * 10**6)
+    assert "lists 100,001 tensors up to 'model.safetensors', and at most 100,000 are read" in refusal(folder)
+
+
+def test_tensors_without_a_number_allow_no_larger_model(folder, refusal):
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    end = len(content) - 8 - int.from_bytes(content[:8], "little")
+    with_tensors(weights, {"large": {"dtype": "F32", "shape": [10**6], "data_offsets": [end, end + 4 * 10**6]}})
+    with_tensors(weights, empty(1_001, end + 4 * 10**6), bytes(4 * 10**6))
+    assert "lists 1,001 tensors without a number, and at most 1,000 are read" in refusal(folder)
 
 
 def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
@@ -137,7 +249,7 @@ def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
 
 def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
     write(tmp_path / "good.gguf", tiny_llama)
-    check_header(tmp_path / "good.gguf")
+    read_header(tmp_path / "good.gguf")
     content = (tmp_path / "good.gguf").read_bytes()
     for at, value, said in (
         (8, 2**40, "1,099,511,627,776 tensors"),
@@ -146,10 +258,14 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
     ):
         (tmp_path / "bad.gguf").write_bytes(content[:at] + value.to_bytes(8, "little") + content[at + 8 :])
         with pytest.raises(HeaderError, match=said):
-            check_header(tmp_path / "bad.gguf")
+            read_header(tmp_path / "bad.gguf")
+    name = content.index(b"token_embd.weight") + len(b"token_embd.weight") + 4
+    (tmp_path / "bad.gguf").write_bytes(content[:name] + bytes(8) + content[name + 8 :])
+    with pytest.raises(HeaderError, match="it names a tensor of no numbers"):
+        read_header(tmp_path / "bad.gguf")
     (tmp_path / "bad.gguf").write_bytes(content[:20])
     with pytest.raises(HeaderError, match="it has 20 bytes"):
-        check_header(tmp_path / "bad.gguf")
+        read_header(tmp_path / "bad.gguf")
 
 
 def gguf(*lists):
@@ -166,12 +282,13 @@ def gguf(*lists):
     [
         ([[b"a" * length for length in range(2000)]], "2,664,667,000 squares of the lengths"),
         ([[b""] * 600_000, [b""] * 600_000], "1,200,000 strings in lists"),
+        ([[b"a"] * 10_001], "10,001 entries of lists, and at most 10,000"),
     ],
 )
 def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
     (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
     with pytest.raises(HeaderError, match=said):
-        check_header(tmp_path / "bad.gguf")
+        read_header(tmp_path / "bad.gguf")
 
 
 def loops():
@@ -203,4 +320,4 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
     model = torch.nn.Linear(2, 2, bias=False)
     model.register_buffer("positions", torch.empty(2**27, device="meta"))
     with pytest.raises(ModelError, match=r"makes tables of 0\.5 GB beside its weights"):
-        check_count("owner/model", model, {})
+        check_count("owner/model", model, 0, 0)

@@ -12,9 +12,10 @@ from transformers import dynamic_module_utils
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
+from wanda_core.model import tokenizer
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.loading import load_model
-from wanda_core.model.tokenizer_limits import MOST_GROWTH, MOST_RULES, check_rules
+from wanda_core.model.tokenizer_limits import MOST_GROWTH, check_rules
 
 
 @pytest.fixture
@@ -118,7 +119,6 @@ A, X = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "ty
         (template([X, A, X], 400), 1),
         (template([A, *[X] * 10], 200), float("inf")),
         ({"post_processor": {"single": [A] * 300, "pair": []}}, 300),
-        ({"decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}] * (MOST_RULES + 1)}}, float("inf")),
     ],
 )
 def test_how_much_longer_rules_make_a_text(tmp_path, rules, growth):
@@ -129,6 +129,61 @@ def test_how_much_longer_rules_make_a_text(tmp_path, rules, growth):
     with pytest.raises(ModelError) as error:
         check_rules(tmp_path, "a model")
     assert f"up to {growth:.0e} times as long" in str(error.value)
+
+
+def growing(content, times):
+    """Rules that put so many letters in the place of one, and so many more that change nothing: three, and these."""
+    grows = {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+    return {"normalizer": {"type": "Sequence", "normalizers": [grows, *[{"type": "NFKD"}] * times]}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "count", "growth", "most"),
+    [
+        (growing("b", 97), 100, 1, None),
+        (growing("b", 98), 101, 1, 100),
+        (growing("b" * 40, 22), 25, 40, None),
+        (growing("b" * 40, 23), 26, 40, 25),
+        (growing("b" * 100, 7), 10, 100, None),
+        (growing("b" * 90, 900), 903, 90, 11),
+    ],
+)
+def test_how_many_rules_a_text_of_so_many_letters_goes_through(tmp_path, rules, count, growth, most):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    if most is None:
+        check_rules(tmp_path, "a model")
+        return
+    said = f"a tokenizer of {count} rules that make a text up to {growth} times as long, and {most} such rules are"
+    with pytest.raises(ModelError, match=said):
+        check_rules(tmp_path, "a model")
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+def test_pieces_are_looked_for_in_words_of_some_length(folder, file):
+    word = {"max_input_chars_per_word": 1001}
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    put(folder, file, **({"model": model | word} if file == "tokenizer.json" else word))
+    assert "has 'max_input_chars_per_word' 1001 in its tokenizer's settings, and at most 1,000 is read" in load(folder)
+
+
+def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder, monkeypatch):
+    monkeypatch.setattr(tokenizer, "check_rules", lambda *_: None)
+    put(folder, "tokenizer.json", **growing("b" * 200, 0))
+    assert "up to 2e+02 times as long, and 100 are allowed" in load(folder)
+
+
+def test_a_text_that_would_become_too_long_is_not_cut_into_tokens(folder):
+    """Each letter a becomes ninety: 100,000 letters may become 1,400,000."""
+    put(folder, "tokenizer.json", **growing("b" * 90, 0))
+    lm = load_model(str(folder), device="cpu")
+    assert lm.encode("a" * 9_000)
+    assert lm.encode("c" * 100_000), "what does not grow is of any length"
+    with pytest.raises(ModelError, match="makes more than 1,400,000 letters of a text of 100,000; take that of"):
+        lm.encode("c" * 80_000 + "a" * 20_000)
+    put(folder, "tokenizer.json", normalizer=None, **template([A] * 90))
+    lm = load_model(str(folder), device="cpu")
+    with pytest.raises(ModelError, match="makes more than 1,400,000 letters of a text of 100,000"):
+        lm.encode("c" * 100_000)
 
 
 PANICS = {
@@ -164,6 +219,15 @@ def test_a_token_has_a_longest_length(folder):
     rules["added_tokens"].append({**rules["added_tokens"][0], "id": 300, "content": "a" * 20_000})
     put(folder, "tokenizer.json", added_tokens=rules["added_tokens"])
     assert "has a token of 20,000 letters, and at most 10,000 are read" in load(folder)
+
+
+@pytest.mark.parametrize(
+    "model", [{"vocab": {"a" * 20_000: 0}}, {"vocab": [["b", -1.0], ["a" * 20_000, -2.0]]}, {"vocab": ["a" * 20_000]}]
+)
+def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
+    put(tmp_path, "tokenizer.json", model=model)
+    with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
+        check_rules(tmp_path, "a model")
 
 
 def test_a_package_that_is_missing_is_what_is_said(folder):

@@ -126,3 +126,11 @@ def test_blocks_that_hand_keys_and_values_on_keep_each_stream_to_itself(tokenize
     found = finish(sensitivity_steps(lm, calibration, taken)).sensitivities
     expected = by_plain_passes(lm, calibration.ids, taken, sensitivity.EVERY)
     assert torch.allclose(torch.tensor(found.losses), torch.tensor(expected), rtol=2e-2, atol=1e-6)
+
+
+def test_a_strangers_profile_is_not_opened_with_a_list_of_any_length(tmp_path):
+    for head, said in (((10**9).to_bytes(8, "little"), "in 1,000 MB"), (b"{" * 100_001, "lists 100,001 tensors")):
+        file = tmp_path / "norms.safetensors"
+        file.write_bytes(head if len(head) == 8 else len(head).to_bytes(8, "little") + head)
+        with pytest.raises(InputError, match=f"cannot be read .*{said}"):
+            load_profile(file)

@@ -103,8 +103,7 @@ def template_that_escapes_by_format(folder, canary):
 
 @maker
 def template_that_loops(folder, canary):
-    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    (folder / "chat_template.jinja").write_text(loop)
+    (folder / "chat_template.jinja").write_text("{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2)
 
 
 @maker
@@ -229,8 +228,30 @@ def million_experts(folder, canary):
 
 
 @maker
+def loops_of_the_first_text(folder, canary):
+    configure(folder, model_type="deepseek_v4", hc_sinkhorn_iters=10**6)
+
+
+@maker
+def tables_of_the_first_text(folder, canary):
+    configure(folder, model_type="mamba2", chunk_size=4096)
+
+
+@maker
 def deep_configuration(folder, canary):
     (folder / "config.json").write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+
+
+@maker
+def settings_of_empty_lists(folder, canary):
+    (folder / "tokenizer_config.json").write_text('{"a":[' + ",".join(["[]"] * 5_000_000) + "]}")
+
+
+@maker
+def normalizer_of_empty_lists(folder, canary):
+    """A file that one kind of tokenizer alone reads."""
+    configure(folder, "tokenizer_config.json", tokenizer_class="WhisperTokenizer")
+    (folder / "normalizer.json").write_text("[" + ",".join(["[]"] * 10_000_000) + "]")
 
 
 @maker
@@ -241,10 +262,31 @@ def tokenizer_of_300_megabytes(folder, canary):
 
 @maker
 def tokenizer_bomb(folder, canary):
-    path = folder / "tokenizer.json"
     grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
-    rules = {"type": "Sequence", "normalizers": [grows] * 20}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": rules}))
+    configure(folder, "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [grows] * 20})
+
+
+@maker
+def tokenizer_of_many_rules(folder, canary):
+    grows = {"type": "Replace", "pattern": {"Regex": r"[\w\s]"}, "content": "b " * 45}
+    configure(
+        folder, "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [grows, *[{"type": "NFKD"}] * 900]}
+    )
+
+
+@maker
+def tokenizer_of_words_without_end(folder, canary):
+    letters = {letter: number for number, letter in enumerate(["[UNK]", "a", "##a", "b", "##b"])}
+    words = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": letters}
+    configure(folder, "tokenizer.json", model=words | {"max_input_chars_per_word": 10**9}, pre_tokenizer=None)
+
+
+@maker
+def template_that_makes_much_of_little(folder, canary):
+    configure(
+        folder, "tokenizer.json", normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "b " * 49}
+    )
+    (folder / "chat_template.jinja").write_text("{{ 'a' * 200000 }}{{ messages[0].content }}")
 
 
 def gguf(*fields: bytes, tensors: int = 0, of_fields: int | None = None) -> bytes:
@@ -280,15 +322,29 @@ def gguf_that_lies_about_a_tensor(folder, canary):
     return one_file(folder, gguf(architecture, tensor, tensors=1, of_fields=1), 10**4)
 
 
-@maker
-def gguf_with_a_million_blocks(folder, canary):
+def gguf_of_sizes(*more: bytes, **sizes: int) -> bytes:
     def number(name, value):
         return text(f"llama.{name}") + struct.pack("<II", 4, value)
 
-    names = {"block_count": 9_999, "embedding_length": 64, "feed_forward_length": 96, "context_length": 256}
-    names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320}
+    names = {"block_count": 4, "embedding_length": 64, "feed_forward_length": 96, "context_length": 256}
+    names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320} | sizes
     architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    return one_file(folder, gguf(architecture, *(number(*pair) for pair in names.items())), 10**4)
+    return gguf(architecture, *(number(*pair) for pair in names.items()), *more)
+
+
+@maker
+def gguf_with_a_million_blocks(folder, canary):
+    return one_file(folder, gguf_of_sizes(block_count=9_999), 10**4)
+
+
+@maker
+def gguf_without_weights(folder, canary):
+    return one_file(folder, gguf_of_sizes(embedding_length=4096, feed_forward_length=16_384, vocab_size=64_000))
+
+
+@maker
+def gguf_with_a_list_of_nothing(folder, canary):
+    return one_file(folder, gguf_of_sizes(text("a") + struct.pack("<IIQ", 9, 0, 10**6) + bytes(10**6)))
 
 
 @maker

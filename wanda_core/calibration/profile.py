@@ -24,6 +24,7 @@ from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.stored_tensors import LONGEST_HEADER, MOST_TENSORS, read_head
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 from wanda_core.version import __version__
@@ -147,7 +148,9 @@ def _not_written(path: str | Path, error: Exception) -> StorageError:
 def load_profile(path: str | Path) -> Profile:
     """Read a profile that `save_profile` wrote. Raises InputError for any other file."""
     try:
-        with safe_open(path_of(path, "profile"), framework="pt") as file:
+        place = path_of(path, "profile")
+        _check_head(place)
+        with safe_open(place, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise InputError(
@@ -162,6 +165,13 @@ def load_profile(path: str | Path) -> Profile:
         raise InputError(
             f"profile {shortened_path(path)} cannot be read ({first_line(error)}); make one with `wanda-lab profile`"
         ) from error
+
+
+def _check_head(file: Path) -> None:
+    """Raise ValueError for a file whose list of tensors is too long to be read, as a model's files have it."""
+    length, tensors = read_head(file)
+    if length > LONGEST_HEADER or tensors > MOST_TENSORS:
+        raise ValueError(f"it lists {tensors:,} tensors in {length / 1e6:,.0f} MB")
 
 
 def check_matches(profile: Profile, lm: LanguageModel) -> None:

@@ -23,7 +23,7 @@ from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.limits import check_count
 from wanda_core.model.linears import Linear, decoder_blocks
 from wanda_core.model.loading import locate, skeleton
-from wanda_core.model.stored_tensors import stored_tensors
+from wanda_core.model.stored_tensors import size_of, stored_tensors
 from wanda_core.progress import Progress
 
 
@@ -148,10 +148,11 @@ def open_model(
     located = locate(name, device, dtype, on_progress, whole=False)
     name = located.name
     tensors = stored_tensors(located.folder, name)
+    stored, (numbers, nbytes) = len(tensors), size_of(tensors)
     with torch.device("meta"):  # before its tables are made
-        check_count(name, skeleton(located.config, name, len(tensors)), tensors)
+        check_count(name, skeleton(located.config, name, stored, numbers), numbers, nbytes)
     with init_empty_weights(include_buffers=False):
-        model: Any = skeleton(located.config, name, len(tensors), dtype=located.dtype)
+        model: Any = skeleton(located.config, name, stored, numbers, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:
         with contextlib.suppress(OSError):  # there is none

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 64 * 2**20
+MOST_LISTS, MOST_ENTRIES = 10**6, 4 * 10**6  # each takes a hundred bytes or two in memory, of two or three in the file
 
 
 def parsed(text: str | bytes, **options: Any) -> Any:
@@ -19,10 +20,13 @@ def parsed(text: str | bytes, **options: Any) -> Any:
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """Read a file. Raises OSError where it cannot be read, ValueError for what is no JSON, no ordinary file (a pipe
-    never ends) or larger than `most` bytes."""
+    never ends), larger than `most` bytes, or of more lists or entries than any file of ours or of a tokenizer."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is no ordinary file")
     if status.st_size > most:
         raise ValueError(f"it has more than {most / 2**20:.0f} MB")
-    return parsed(path.read_bytes().decode("utf-8-sig"))
+    content = path.read_bytes()
+    if content.count(b"[") + content.count(b"{") > MOST_LISTS or content.count(b",") > MOST_ENTRIES:
+        raise ValueError(f"it has more than {MOST_LISTS:,} lists or {MOST_ENTRIES:,} entries")
+    return parsed(content.decode("utf-8-sig"))

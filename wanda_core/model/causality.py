@@ -13,10 +13,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from wanda_core.errors import SHOWN, ModelError, WandaError, first_line, out_of_memory, shortened_path
 from wanda_core.model.block_calls import hidden_states, output_of_first
 from wanda_core.model.positions import longest_text
+from wanda_core.model.watched import watched
 
 LENGTH = 7  # tokens of a text; no other dimension of hidden states is likely to be that
 TRIES = 3  # pairs of texts: where experts are chosen, rounding may choose others by chance
 TOLERANCE, HALF_TOLERANCE = 1e-4, 5e-2  # of the largest value, for sums in another order; in half precision
+NUMBERS_IN_SECOND = 1e8  # of the weights, for all texts together; a slow CPU takes ten times as many
 REMEDY = "so it cannot write a text from left to right; choose a causal language model"
 
 
@@ -53,6 +55,20 @@ def _check(
     run: Callable[[Tensor], Iterable[Tensor]], model: Any, tokenizer: PreTrainedTokenizerBase, name: str
 ) -> None:
     """Compare what `run` gives for two texts, int64 (2, L), that differ in the last token."""
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    with watched(name, more=numbers / NUMBERS_IN_SECOND):
+        looked_ahead = _looks_ahead(run, model, tokenizer, name)
+    if looked_ahead:
+        raise ModelError(
+            f"{shortened_path(name)} ({str(model.config.model_type)[:SHOWN]}) reads what comes after a token too, as "
+            f"masked language models do, {REMEDY}"
+        )
+
+
+def _looks_ahead(
+    run: Callable[[Tensor], Iterable[Tensor]], model: Any, tokenizer: PreTrainedTokenizerBase, name: str
+) -> bool:
+    """Tell whether a prediction depends on a later token, by several pairs of texts."""
     looked_ahead = False
     for pair in _pairs(model, tokenizer):
         try:
@@ -70,13 +86,9 @@ def _check(
         if not last > 0:  # two tokens that the model does not tell apart, or what other checks have a word for
             continue
         if before <= (HALF_TOLERANCE if first.dtype.itemsize < 4 else TOLERANCE) * scale:
-            return
+            return False
         looked_ahead = True
-    if looked_ahead:
-        raise ModelError(
-            f"{shortened_path(name)} ({str(model.config.model_type)[:SHOWN]}) reads what comes after a token too, as "
-            f"masked language models do, {REMEDY}"
-        )
+    return looked_ahead
 
 
 def _differences(first: Tensor, second: Tensor, length: int) -> tuple[float, float, float]:

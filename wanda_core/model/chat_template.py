@@ -22,6 +22,8 @@ START_SECONDS = 30.0  # of the process, on a machine that is busy
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import wanda_core.model.template_worker as w; w.main()"
 )
+# Letters that a template makes, beside some for each letter of the messages; 10,000 are met, of instructions.
+MORE_LETTERS, TIMES_LETTERS = 100_000, 20
 TRIED = [{"role": "user", "content": "Why is the sky blue?"}]
 
 
@@ -136,7 +138,10 @@ def in_template(
     }
     answered = _worker.render(json.dumps(request, default=str))
     if "text" in answered:
-        return answered["text"]
+        text, most = answered["text"], MORE_LETTERS + TIMES_LETTERS * len(json.dumps(request["messages"], default=str))
+        if len(text) > most:
+            raise EndlessTemplateError(f"it makes {len(text):,} letters, and at most {most:,} are read")
+        return text
     raise (TemplateError if answered["kind"] == "template" else EndlessTemplateError)(answered["error"])
 
 

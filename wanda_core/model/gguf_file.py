@@ -24,6 +24,7 @@ import platformdirs
 from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.machine import atomic_file
 from wanda_core.machine.paths import path_of
+from wanda_core.model.gguf_header import Header, HeaderError, read_header
 from wanda_core.progress import Progress
 
 if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
@@ -39,7 +40,9 @@ WRITTEN = re.compile(
     r"|special_tokens_map\.json|vocab\.json|merges\.txt|.*\.jinja"
 )
 FORMAT = 1  # of what is made of a file; raise it when that changes
-KEPT = {"F16": "float16", "BF16": "bfloat16"}  # types of matrices that are kept; all others become float32
+KEPT = {1: "float16", 30: "bfloat16"}  # ggml's types of matrices that are kept; all others become float32
+# Seconds that transformers may take for each entry of a list, each of its several readings 15 µs, and for each number.
+SECONDS_OF_ENTRY, SECONDS_OF_NUMBER = 5e-4, 1e-6
 
 _lock = threading.Lock()
 
@@ -64,13 +67,13 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
         if is_whole(folder, state):
             return folder
         report(Progress("checking", 0, 1, "parts", file.name))
-        count, dtype = _looked_into(file, name)
+        header, dtype = _looked_into(file, name)
         try:
             with making(folder) as fresh:
-                check_room(name, count * dtype.itemsize, folder.parent)
+                check_room(name, header.numbers * dtype.itemsize, folder.parent)
                 report(Progress("converting", 0, 1, "parts", file.name))
                 try:
-                    convert(file, fresh, file.stem, dtype)
+                    convert(file, fresh, file.stem, dtype, header)
                 except (OSError, MemoryError, ModelError):
                     raise
                 except Exception as error:  # a stranger's file: its readers raise types of their own
@@ -87,36 +90,31 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
         return folder
 
 
-def _looked_into(file: Path, name: str) -> "tuple[int, torch.dtype]":
-    """Return how many numbers a file's tensors hold, and the type to keep them in.
+def _looked_into(file: Path, name: str) -> "tuple[Header, torch.dtype]":
+    """Return what a file says of itself, and the type to keep its numbers in.
 
     Raises ModelError for what is no GGUF file, or only a part of a model.
     """
     import torch
-    from gguf import GGUFReader
 
     from wanda_core.model.folder_faults import LFS_REMEDY, is_pointer
-    from wanda_core.model.gguf_header import check_header
 
     if is_pointer(file):
         raise ModelError(f"{shortened_path(name)} is only the Git LFS pointer to the file; {LFS_REMEDY}")
     try:
-        check_header(file)
-        reader = GGUFReader(file)
-        parts = reader.fields.get("split.count")
-        of = int(parts.parts[-1][0]) if parts is not None else 1
-    except Exception as error:  # a stranger's file
+        header = read_header(file)
+    except (OSError, HeaderError, ValueError) as error:
         raise ModelError(
             f"{shortened_path(name)} is no GGUF file that can be read ({first_line(error)}); download it again"
         ) from error
+    of = header.fields.get("split.count", 1)
     if of > 1:
         raise ModelError(
             f"{shortened_path(name)} is one of the {of} parts of a model, and transformers reads whole ones; join them "
             "with llama.cpp's llama-gguf-split --merge"
         )
-    kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
-    kept = KEPT.get(next(iter(kinds)), "float32") if len(kinds) == 1 else "float32"
-    return sum(int(tensor.n_elements) for tensor in reader.tensors), getattr(torch, kept)
+    kept = KEPT.get(next(iter(header.kinds)), "float32") if len(header.kinds) == 1 else "float32"
+    return header, getattr(torch, kept)
 
 
 def check_room(name: str, needed: int, root: Path, brought: int = 0) -> None:
@@ -147,31 +145,39 @@ def making(folder: Path) -> Iterator[Path]:
         yield Path(work) / FRESH
 
 
-def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype") -> None:
-    """Dequantise to a type and save as an ordinary checkpoint. title: the name that its configuration gets."""
+def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype", header: Header | None = None) -> None:
+    """Dequantise to a type and save as an ordinary checkpoint.
+
+    title: the name that its configuration gets; header: the file's, where it has been read. Raises ModelError where its
+    tensors are not those of the model that it describes, before any of them is made.
+    """
     import torch
-    from gguf import GGUFReader
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from wanda_core.model.foreign_code import no_foreign_code
-    from wanda_core.model.limits import check_numbers_of, few_parameters
+    from wanda_core.model.limits import check_count, check_numbers_of, few_parameters
     from wanda_core.model.stored_tensors import check_complete, check_shapes
     from wanda_core.model.watched import watched
 
-    reader, name = GGUFReader(gguf), str(gguf)
+    header, name = header or read_header(gguf), str(gguf)
     alone = _alone(gguf, folder.parent / ALONE)
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
-    check_numbers_of(_numbers(reader), name, "head")
-    with no_foreign_code(), watched(name):
+    reading = header.entries * SECONDS_OF_ENTRY
+    check_numbers_of(_numbers(header), name, "head")
+    with no_foreign_code(), watched(name, more=reading):
         config = AutoConfig.from_pretrained(alone, **source)
     check_numbers_of(config.to_dict(), name, "head")
-    with few_parameters(name, len(reader.tensors)), watched(name, len(reader.tensors)), torch.device("meta"):
-        AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    read: Any = AutoModelForCausalLM.from_pretrained(alone, dtype=dtype, output_loading_info=True, **source)
+    few = few_parameters(name, header.tensors, header.numbers)
+    with few, watched(name, header.tensors), torch.device("meta"):
+        described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    check_count(name, described, header.numbers, gguf.stat().st_size)
+    with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):
+        read: Any = AutoModelForCausalLM.from_pretrained(alone, dtype=dtype, output_loading_info=True, **source)
     model, found = read
     check_shapes(name, found["mismatched_keys"])
     check_complete(name, found["missing_keys"])
-    tokenizer = AutoTokenizer.from_pretrained(alone, **source)
+    with no_foreign_code(), watched(name, more=reading):
+        tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
     del model.config.quantization_config
     vars(model).update(hf_quantizer=None, is_quantized=False)
@@ -191,16 +197,11 @@ def _alone(gguf: Path, folder: Path) -> Path:
     return folder
 
 
-def _numbers(reader: Any) -> dict[str, int]:
+def _numbers(header: Header) -> dict[str, int]:
     """Return the whole numbers that a file says of its model, named as `check_numbers_of` knows them: how many blocks
     is `blocks`."""
-    named = {}
-    for key, field in reader.fields.items():
-        value = field.parts[-1]
-        if len(field.data) == 1 and len(value) == 1 and value.dtype.kind in "iu":
-            own = key.rpartition(".")[2]
-            named[own.replace("_count", "s") if own.endswith("_count") else own] = int(value[0])
-    return named
+    own = {key.rpartition(".")[2]: value for key, value in header.fields.items()}
+    return {key.replace("_count", "s") if key.endswith("_count") else key: value for key, value in own.items()}
 
 
 def install(fresh: Path, folder: Path, state: Mapping[str, str]) -> None:

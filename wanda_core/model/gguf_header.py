@@ -5,14 +5,17 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 import mmap
 import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 MAGIC = b"GGUF"
 BYTES_OF = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of the types of fixed size
+WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}  # of the whole numbers, as `struct` has them
 STRING, ARRAY = 8, 9
 MOST_FIELDS, MOST_TENSORS, MOST_DIMENSIONS = 10_000, 100_000, 8
 MOST_ENTRIES = 3_000_000  # of all lists; the largest vocabularies, with merges, scores and types, have 1,300,000
+MORE_ENTRIES = 10_000  # of lists beside one for each number of the tensors: each token has a row of embeddings
 # Of all strings of the lists, each cut in two at every place where the merges of a vocabulary are looked for: the sum
 # of the squares of their lengths. 262,144 tokens of ten letters, with 514,906 merges, have 90 million.
 MOST_SQUARES = 10**9
@@ -24,24 +27,37 @@ class HeaderError(Exception):
     """A file that says of itself what cannot be."""
 
 
-def check_header(file: Path) -> None:
-    """Raise HeaderError for a file whose head is none of a GGUF file, or promises more than the file holds."""
+@dataclass
+class Header:
+    """What a file says of itself. fields: its whole numbers, by name; entries: of all its lists; tensors: how many it
+    has; numbers: of all of them; kinds: the types of those with more than one dimension."""
+
+    fields: dict[str, int] = field(default_factory=dict)
+    entries: int = 0
+    tensors: int = 0
+    numbers: int = 0
+    kinds: set[int] = field(default_factory=set)
+
+
+def read_header(file: Path) -> Header:
+    """Walk through a file's head. Raises HeaderError where it is no GGUF file's, or promises more than is there."""
     size = file.stat().st_size
     if size < 24:
         raise HeaderError(f"it has {size} bytes")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        _Head(content, size).check()
+        return _Head(content, size).read()
 
 
 class _Head:
     """A place in the file that moves on with what is read."""
 
     def __init__(self, content: mmap.mmap, size: int) -> None:
-        self.content, self.size, self.at, self.entries = content, size, 0, 0
+        self.content, self.size, self.at = content, size, 0
         self.strings, self.squares = 0, 0
         self.order = "<"
+        self.found = Header()
 
-    def check(self) -> None:
+    def read(self) -> Header:
         """Walk through everything before the weights."""
         if self.bytes_of(4) != MAGIC:
             raise HeaderError("it does not begin with GGUF")
@@ -51,25 +67,36 @@ class _Head:
         self.at_most(fields, MOST_FIELDS, "fields")
         self.at_most(tensors, MOST_TENSORS, "tensors")
         for _ in range(fields):
-            self.bytes_of(self.number("Q"))
-            self.skip_value(self.number("I"))
+            name = self.text()
+            kind = self.number("I")
+            if kind in WHOLE:
+                self.found.fields[name] = self.number(WHOLE[kind])
+            else:
+                self.skip_value(kind)
         for _ in range(tensors):
-            self.check_tensor()
+            self.read_tensor()
+        self.found.tensors = tensors
+        self.at_most(self.found.entries, self.found.numbers + MORE_ENTRIES, "entries of lists")
+        return self.found
 
-    def check_tensor(self) -> None:
-        """Check that a tensor's numbers can lie in the file."""
+    def read_tensor(self) -> None:
+        """Count a tensor's numbers, which must be able to lie in the file."""
         self.bytes_of(self.number("Q"))
         dimensions = self.number("I")
         self.at_most(dimensions, MOST_DIMENSIONS, "dimensions of a tensor")
         numbers = 1
         for _ in range(dimensions):
             numbers *= self.number("Q")
-        self.number("I")
-        offset = self.number("Q")
+        kind, offset = self.number("I"), self.number("Q")
         if numbers > NUMBERS_IN_BYTE * self.size or offset > self.size:
             raise HeaderError(
                 f"it names a tensor of {numbers:,} numbers at byte {offset:,}, and has {self.size:,} bytes"
             )
+        if numbers < 1:
+            raise HeaderError("it names a tensor of no numbers")
+        self.found.numbers += numbers
+        if dimensions > 1:
+            self.found.kinds.add(kind)
 
     def skip_value(self, kind: int) -> None:
         """Go behind a value of a type."""
@@ -77,15 +104,12 @@ class _Head:
             self.bytes_of(self.number("Q"))
         elif kind == ARRAY:
             of, length = self.number("I"), self.number("Q")
-            self.entries += length
-            self.at_most(self.entries, MOST_ENTRIES, "entries of lists")
+            self.found.entries += length
+            self.at_most(self.found.entries, MOST_ENTRIES, "entries of lists")
             if of == STRING:
                 self.strings += length
                 self.at_most(self.strings, MOST_STRINGS, "strings in lists")
-                for _ in range(length):
-                    letters = self.number("Q")
-                    self.bytes_of(letters)
-                    self.squares += letters**2
+                self.skip_strings(length)
                 self.at_most(self.squares, MOST_SQUARES, "squares of the lengths of its strings")
             elif of in BYTES_OF:
                 self.bytes_of(length * BYTES_OF[of])
@@ -95,6 +119,26 @@ class _Head:
             self.bytes_of(BYTES_OF[kind])
         else:
             raise HeaderError(f"it has a field of type {kind}")
+
+    def skip_strings(self, count: int) -> None:
+        """Go behind so many strings; a vocabulary has a million."""
+        at, length_at = self.at, struct.Struct(self.order + "Q").unpack_from
+        for _ in range(count):
+            if at > self.size - 8:
+                break
+            (letters,) = length_at(self.content, at)
+            at += 8 + letters
+            self.squares += letters**2
+        else:
+            self.bytes_of(at - self.at)
+            return
+        raise HeaderError(f"it names {count:,} strings at byte {self.at:,}, and has {self.size:,} bytes")
+
+    def text(self) -> str:
+        """Read a string."""
+        length, begin = self.number("Q"), self.at
+        self.bytes_of(length)
+        return self.content[begin : self.at].decode(errors="replace")
 
     def number(self, form: str) -> int:
         """Read a whole number of a form of `struct`."""

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
-from wanda_core.model.stored_tensors import INDEX, StoredTensor, shards_of
+from wanda_core.model.stored_tensors import INDEX, shards_of
 from wanda_core.model.tokenizer import VOCABULARIES
 
 if TYPE_CHECKING:
@@ -26,13 +26,33 @@ if TYPE_CHECKING:
 
 MB = 10**6
 # Bytes of files that are read whole, by how their names begin; the largest that are met have 35 MB (tokenizer.json).
-LARGEST = {"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64, "": 32}
+LARGEST = {
+    **{"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64},
+    **{"tokenizer_config.json": 16, "special_tokens_map.json": 16, "": 32},
+}
 READ = re.compile(
     r"(generation_|adapter_)?config\.json|tokenizer(_config)?\.json|(special_tokens_map|added_tokens)\.json"
     r"|chat_template\..*|model\.safetensors\.index\.json|additional_chat_templates/.*\.jinja"
+    r"|(normalizer|emoji|word_shape|word_pronunciation|(entity_|target_)?vocab(-src|-tgt)?)\.json|\w+\.tokenizer"
 )
+# Lists, and entries of all, that a file of JSON may have, by the pattern of its name that fits first; a file of lines
+# has entries alone. Each list takes 70 bytes in memory, each entry 200. What is met at most: a tokenizer.json with
+# 262,144 tokens and 514,906 pairs, a tokenizer_config.json with 65,536 added tokens of six entries.
+MOST_PARTS = {
+    "tokenizer.json": (10**6, 4 * 10**6),
+    "tekken.json": (10**6, 4 * 10**6),
+    "tokenizer_config.json": (150_000, 800_000),
+    "special_tokens_map.json": (150_000, 800_000),
+    "*config.json": (100_000, 100_000),
+    "*.index.json": (1_000, 250_000),
+    "*.json": (100_000, 10**6),
+    "*": (math.inf, 2 * 10**6),
+}
 MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of numbers that each make so many modules
 MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
+# Names of numbers that cost with the first text: tables of as many rows and columns, and rounds of a loop.
+CHUNK, MOST_CHUNK = re.compile(r"^((mamba|ssm|linear|scan)_)?chunk_?size$"), 512  # 256 is met
+ROUNDS, MOST_ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes)$"), 200  # 100 is met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**31 - 1
 # Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
@@ -42,10 +62,11 @@ NOTHING = re.compile(
 )
 MOST_OTHER = 10**6  # of any other whole number
 MOST_ENTRIES = 10**5  # of a list, and letters of a text
-# Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart.
-MORE_PARAMETERS, PARAMETERS_OF_ONE = 1_000, 4
+# Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart, and beside
+# one for so many numbers in them, far fewer than are met: weights of a few numbers cost as much to make as large ones.
+MORE_PARAMETERS, PARAMETERS_OF_ONE, NUMBERS_OF_ONE = 1_000, 4, 10_000
 MORE_BUFFERS = 2**28  # bytes of tables that a model may have beside as many as its files; 134 million are met
-MOST_PARAMETERS = 60_000  # each takes a millisecond to make
+MOST_PARAMETERS = 20_000  # each takes a tenth of a millisecond to make, and 4 kB; 1,554 are met among the defaults
 # A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
 SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
 
@@ -58,6 +79,23 @@ def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
             raise ModelError(
                 f"{shortened_path(name)} has a {shortened(file)} of {size / MB:,.0f} MB, and at most {most / MB:,.0f} "
                 "MB of such a file are read; choose another model"
+            )
+
+
+def _check_parts(path: Path, name: str) -> None:
+    """Raise ModelError for a file of so many lists or entries that it would take far more memory than it has bytes."""
+    lists, entries = 0, 0
+    between = b"," if path.suffix == ".json" else b"\n"
+    with path.open("rb") as opened:
+        while block := opened.read(MB):
+            lists += block.count(b"[") + block.count(b"{")
+            entries += block.count(between)
+    most_lists, most = next(most for pattern, most in MOST_PARTS.items() if fnmatchcase(path.name, pattern))
+    for given, bound in ((lists, most_lists), (entries, most)):
+        if given > bound:
+            raise ModelError(
+                f"{shortened_path(name)} has a {shortened(path.name)} of {given:,} entries or lists, and at most "
+                f"{bound:,} of such a file are read; choose another model"
             )
 
 
@@ -80,6 +118,9 @@ def check_files(folder: Path, name: str) -> None:
             _check_ordinary(path, name)
             sizes[file] = path.stat().st_size
     check_file_sizes(name, sizes)
+    for file in sizes:
+        if not file.endswith(".safetensors"):
+            _check_parts(folder / file, name)
     if INDEX in sizes:
         for shard in shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace")):
             check_inside(shard, name)
@@ -145,7 +186,7 @@ def check_numbers_of(config: Any, name: str, where: str = "config.json") -> None
                 check(key, blocks, MOST_MANY, f"of {blocks:,} blocks")
             waiting += [(key, each) for each in part] if isinstance(part, list) else []
         elif isinstance(part, (int, float)) and not isinstance(part, bool):
-            check(key, abs(part), _most_of(key, isinstance(part, int)), shortened(part))
+            check(key, abs(part), _most_of(str(key), isinstance(part, int)), shortened(part))
 
 
 def _repeated(types: object) -> int:
@@ -156,18 +197,19 @@ def _repeated(types: object) -> int:
 
 def _most_of(key: str, whole: bool) -> float:
     """Return the largest number that a configuration may have under a name. whole: nothing is made of other ones."""
-    if MANY.search(key):
-        return MOST_MANY
+    for names, most in ((MANY, MOST_MANY), (CHUNK, MOST_CHUNK), (ROUNDS, MOST_ROUNDS)):
+        if names.search(key):
+            return most
     if SIZE.search(key):
         return MOST_SIZE
     return MOST_OTHER if whole and not NOTHING.search(key) else math.inf
 
 
 @contextlib.contextmanager
-def few_parameters(name: str, stored: int) -> Iterator[None]:
+def few_parameters(name: str, stored: int, numbers: int) -> Iterator[None]:
     """Context manager: raise ModelError as soon as this thread has made more parameters than a model of so many stored
-    tensors can have. stored: how many tensors its files hold."""
-    most = min(PARAMETERS_OF_ONE * stored + MORE_PARAMETERS, MOST_PARAMETERS)
+    tensors can have. stored: how many tensors its files hold; numbers: of all of them."""
+    most = min(MORE_PARAMETERS + min(PARAMETERS_OF_ONE * stored, numbers // NUMBERS_OF_ONE), MOST_PARAMETERS)
     thread, made = threading.get_ident(), 0
 
     def count(module: "nn.Module", own: str, parameter: object) -> None:
@@ -188,17 +230,16 @@ def few_parameters(name: str, stored: int) -> Iterator[None]:
         hook.remove()
 
 
-def check_count(name: str, model: "nn.Module", stored: Mapping[str, StoredTensor]) -> None:
+def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
     """Raise ModelError for a model whose configuration makes far more numbers than its files hold, or far larger tables
-    (of positions, say): they would be made up before the lack is found."""
+    (of positions, say): they would be made up before the lack is found. there: numbers in its files; nbytes: of all."""
     tables = sum(buffer.nbytes for buffer in model.buffers())
-    if tables > MORE_BUFFERS + sum(tensor.nbytes for tensor in stored.values()):
+    if tables > MORE_BUFFERS + nbytes:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
             "repair it, such as its number of positions, or choose another model"
         )
     made = sum(parameter.numel() for parameter in model.parameters())
-    there = sum(math.prod(tensor.shape) for tensor in stored.values())
     if made > SHARE_OF_NUMBERS * there + MORE_NUMBERS:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "

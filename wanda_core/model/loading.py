@@ -37,6 +37,7 @@ from wanda_core.model.stored_tensors import (
     check_finite,
     check_numbers,
     check_shapes,
+    size_of,
     stored_tensors,
     weights_in_memory,
 )
@@ -206,21 +207,21 @@ def _check_fits(
 ) -> None:
     """Raise ModelError for a model that cannot be built, does not fit in memory, or whose files do not hold it."""
     with torch.device("meta"):
-        model = skeleton(config, name, len(tensors))
+        model = skeleton(config, name, len(tensors), size_of(tensors)[0])
     weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
-    check_count(name, model, tensors)
+    check_count(name, model, *size_of(tensors))
 
 
-def skeleton(config: PreTrainedConfig, name: str, stored: int, **options: Any) -> nn.Module:
+def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **options: Any) -> nn.Module:
     """Build a model as transformers does, from its configuration alone.
 
-    stored: how many tensors its files hold, which bounds what is built; options: for transformers. Call it within a
-    context that keeps the weights out of memory. Raises ModelError for a model that is no decoder, or none that can be
-    pruned.
+    stored, numbers: how many tensors its files hold, and how many numbers these, which bound what is built; options:
+    for transformers. Call it within a context that keeps the weights out of memory. Raises ModelError for a model that
+    is no decoder, or none that can be pruned.
     """
     try:
-        with few_parameters(name, stored), watched(name, stored):
+        with few_parameters(name, stored, numbers), watched(name, stored):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except ModelError:
         raise

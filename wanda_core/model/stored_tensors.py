@@ -34,6 +34,9 @@ MOST_BYTES = 4  # of a weight in any checkpoint that is met
 # Bytes of the lists of tensors at the heads of files, of one and of all: 100,000 tensors take 12 MB. Each byte takes
 # several in memory.
 LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
+MOST_TENSORS = 100_000  # of all files; 73,000 are met, of 512 experts
+# Tensors of a file beside one for so many of its bytes, far fewer than are met; of a model, those without a number.
+MORE_TENSORS, BYTES_OF_ONE = 1_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
                 for tensor in names if names is not None else opened.keys():
                     piece = opened.get_slice(tensor)
                     tensors[tensor] = StoredTensor(file, str(piece.get_dtype()), tuple(piece.get_shape()))
+        _check_not_empty(tensors, name)
         return tensors
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(
@@ -71,12 +75,16 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         ) from error
 
 
+def size_of(tensors: Mapping[str, StoredTensor]) -> tuple[int, int]:
+    """Return how many numbers tensors have together, and how many bytes they take in their files."""
+    return sum(math.prod(x.shape) for x in tensors.values()), sum(x.nbytes for x in tensors.values())
+
+
 def _check_headers(files: Iterable[Path], name: str) -> None:
     """Raise ModelError for files whose lists of tensors, or what says to be one, are too long to be read."""
-    total = 0
+    total, tensors = 0, 0
     for file in files:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")  # which the format begins with
+        length, more = read_head(file)
         total += length
         if length > LONGEST_HEADER or total > LONGEST_HEADERS:
             raise ModelError(
@@ -84,6 +92,30 @@ def _check_headers(files: Iterable[Path], name: str) -> None:
                 f"and at most {LONGEST_HEADER / 1e6:.0f} MB, {LONGEST_HEADERS / 1e6:.0f} MB of all files, are read; "
                 "give an undamaged checkpoint or choose another model"
             )
+        tensors += more
+        most = min(MOST_TENSORS, MORE_TENSORS + (file.stat().st_size - length) // BYTES_OF_ONE)
+        if more > most or tensors > MOST_TENSORS:
+            raise ModelError(
+                f"{shortened_path(name)} lists {tensors:,} tensors up to {shortened(file.name)}, and at most {most:,} "
+                "are read; give an undamaged checkpoint or choose another model"
+            )
+
+
+def read_head(file: Path) -> tuple[int, int]:
+    """Return how many bytes a file's list of tensors has, and how many tensors it may name; 0 where it is too long."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")  # which the format begins with
+        return length, opened.read(length).count(b"{") if length <= LONGEST_HEADER else 0
+
+
+def _check_not_empty(tensors: Mapping[str, StoredTensor], name: str) -> None:
+    """Raise ModelError for many tensors without a number, which cost nothing and would allow a model of as many."""
+    empty = sum(0 in tensor.shape for tensor in tensors.values())
+    if empty > MORE_TENSORS:
+        raise ModelError(
+            f"{shortened_path(name)} lists {empty:,} tensors without a number, and at most {MORE_TENSORS:,} are read; "
+            "give an undamaged checkpoint or choose another model"
+        )
 
 
 def _by_file(folder: Path) -> dict[Path, list[str] | None]:

@@ -15,7 +15,13 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.tokenizer_limits import MOST_PIECE, check_rules, check_settings
+from wanda_core.model.tokenizer_limits import (
+    check_letters,
+    check_loaded,
+    check_longest,
+    check_rules,
+    check_settings,
+)
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import watched
 
@@ -30,6 +36,7 @@ TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 _PATTERNS: WeakKeyDictionary[PreTrainedTokenizerBase, bool] = WeakKeyDictionary()
 _LEFT: WeakKeyDictionary[PreTrainedTokenizerBase, Event] = WeakKeyDictionary()  # set once they have ended
+_GROWTH: WeakKeyDictionary[PreTrainedTokenizerBase, float] = WeakKeyDictionary()  # how long their rules make a text
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
@@ -67,18 +74,15 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
         ) from error
     if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
         raise ModelError(_why_none(folder, name))
-    longest = max(map(len, tokenizer.get_vocab()), default=0)
-    if longest > MOST_PIECE:
-        raise ModelError(
-            f"the tokenizer of {shortened_path(name)} has a token of {longest:,} letters, and at most {MOST_PIECE:,} "
-            "are read; copy the tokenizer.json of the model it was made from"
-        )
-    if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
+    vocabulary = tokenizer.get_vocab()
+    check_longest(max(map(len, vocabulary), default=0), name)
+    if vocabulary.keys() <= tokenizer.get_added_vocab().keys():
         raise ModelError(
             _why_none(folder, name)
             or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "
             "tokenizer.json of the model it was made from"
         )
+    _GROWTH[tokenizer] = check_loaded(tokenizer, name)
     text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
     check_template(tokenizer, name)
     return tokenizer
@@ -87,10 +91,11 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
     """Turn a text into token ids. special: with the tokens that the tokenizer adds by itself.
 
-    Raises ModelError where a stranger's tokenizer fails, or takes much longer than any does.
+    Raises ModelError where a stranger's tokenizer fails, takes much longer than any does, or makes far too much of it.
     """
 
     def read() -> list[int]:
+        check_letters(tokenizer, text, _GROWTH.get(tokenizer, 1.0))
         return cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     return _asked(tokenizer, read, len(text))

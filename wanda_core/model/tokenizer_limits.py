@@ -2,6 +2,7 @@
 how long its rules make a text."""
 
 import base64
+import contextlib
 import math
 import re
 import struct
@@ -13,14 +14,19 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from wanda_core.errors import ModelError, shortened, shortened_path
-from wanda_core.machine.json_file import read_json
+from wanda_core.machine.json_file import parsed, read_json
 
 MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
 MOST_SPECIAL = 1000  # tokens that a template puts around a text; 2 are met
 MOST_PIECE = 10_000  # letters of a token; the longest of the built-in model has 81
 MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
+# Letters of a word that WordPiece looks for pieces in, in a time that grows with their cube; 100 are met.
+WORD, MOST_WORD = "max_input_chars_per_word", 1000
 LENGTH = re.compile(r"length|_id$|^is_|^id$")  # names of numbers that nothing is made of
-MOST_RULES = 1000  # of a tokenizer.json; 20 are met
+MOST_RULES = 100  # of a tokenizer; 20 are met
+MOST_WORK = 1000  # rules, times how long the text becomes that each of them goes through; 33 times 15 is met
+MORE_LETTERS, TIMES_LETTERS = 10**6, 4  # of what a text becomes before it is cut into tokens, each of 400 bytes
+AT_ONCE = 10_000  # letters
 # Regular expressions that Python and Oniguruma read alike; of any other one it is taken that it fits between letters.
 ALIKE = re.compile(r"(\\[sdwntr.]|[\w .,;:!<>'\"`-]|\{\d{1,3}(,\d{0,3})?\}|[+*?|]){1,1000}")
 RULES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -49,11 +55,7 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
                 raise ModelError(f"{shortened_path(name)} names {shortened(asked)} as its tokenizer's class; {REMEDY}")
     for key, value in [*settings.items(), *special.items()]:
         most = MOST_OF.get(key, math.inf if LENGTH.search(key) else MOST_NUMBER)
-        if isinstance(value, (int, float)) and abs(value) > most:
-            raise ModelError(
-                f"{shortened_path(name)} has {shortened(key)} {shortened(value)} in its tokenizer's settings, and at "
-                f"most {most:,} is read; correct it, or {REMEDY}"
-            )
+        _check_number(key, value, MOST_WORD if key == WORD else most, name)
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
     if leading:
         raise ModelError(
@@ -71,23 +73,101 @@ def _mapping(path: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
+def _check_number(key: str, value: object, most: float, name: str) -> None:
+    if isinstance(value, (int, float)) and abs(value) > most:
+        raise ModelError(
+            f"{shortened_path(name)} has {shortened(key)} {shortened(value)} in its tokenizer's settings, and at "
+            f"most {most:,} is read; correct it, or {REMEDY}"
+        )
+
+
 def check_rules(folder: Path, name: str) -> None:
     """Raise ModelError for a tokenizer.json whose rules make a long text of a short one: twenty that put ten letters in
     the place of one fill any memory, and end the process, with the first prompt."""
     rules = _mapping(folder / "tokenizer.json")
+    check_longest(max(map(len, _tokens(rules)), default=0), name)
     model = rules.get("model")
     own = (
         [{key: value for key, value in model.items() if key not in ("vocab", "merges")}]
         if isinstance(model, dict)
         else []
     )
-    parts = list(_parts([*(rules.get(part) for part in RULES), *own]))
-    growth = math.prod(map(_growth, parts)) if len(parts) <= MOST_RULES else math.inf
+    _check_parts([*(rules.get(part) for part in RULES), *own], name)
+
+
+def _check_parts(rules: list[Any], name: str) -> float:
+    """Raise ModelError for rules that make a text too long, or take too long for it. -> how many times as long"""
+    parts = list(_parts(rules))
+    growth = math.prod(map(_growth, parts))
     if growth > MOST_GROWTH:
         raise ModelError(
             f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
             f"{MOST_GROWTH} are allowed; {REMEDY}"
         )
+    most = min(MOST_RULES, int(MOST_WORK / growth))
+    if len(parts) > most:
+        raise ModelError(
+            f"{shortened_path(name)} has a tokenizer of {len(parts):,} rules that make a text up to {growth:.0f} times "
+            f"as long, and {most} such rules are allowed; {REMEDY}"
+        )
+    for part in parts:
+        _check_number(WORD, part.get(WORD), MOST_WORD, name)
+    return growth
+
+
+def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
+    """Check the rules of a tokenizer as `check_rules` does, whichever file they come from. -> how many times as long
+    they make a text at most"""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = []
+    for part in RULES:
+        with contextlib.suppress(Exception):  # no part, or one of Python
+            rules.append(parsed(getattr(backend, part).__getstate__()))
+    return _check_parts(rules, name)
+
+
+def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) -> None:
+    """Raise ModelError for a text that the tokenizer makes so long that its tokens would fill the memory.
+
+    growth: how many times as long its rules may make a text; what they make of this one is looked at only where they
+    could make too much of it.
+    """
+    most = MORE_LETTERS + TIMES_LETTERS * len(text)
+    if growth * len(text) <= most:
+        return
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    normalizer, letters = getattr(backend, "normalizer", None), 0
+    template = parsed(backend.post_processor.__getstate__()) if getattr(backend, "post_processor", None) else {}
+    times = math.prod(map(_growth, _parts(template)))
+    for start in range(0, len(text), AT_ONCE):
+        piece = text[start : start + AT_ONCE]
+        letters += len(normalizer.normalize_str(piece) if normalizer is not None else piece)
+        if letters * times > most:
+            raise ModelError(
+                f"the model's tokenizer makes more than {most:,} letters of a text of {len(text):,}; take that of the "
+                "model it was made from, or choose another model"
+            )
+
+
+def check_longest(letters: int, name: str) -> None:
+    """Raise ModelError for a tokenizer whose longest token has more letters than any."""
+    if letters > MOST_PIECE:
+        raise ModelError(
+            f"the tokenizer of {shortened_path(name)} has a token of {letters:,} letters, and at most {MOST_PIECE:,} "
+            "are read; copy the tokenizer.json of the model it was made from"
+        )
+
+
+def _tokens(rules: dict[str, Any]) -> Iterator[str]:
+    """Yield the tokens of a tokenizer.json, in whichever form it has them."""
+    model, added = rules.get("model"), rules.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else ()
+    for entries in (vocabulary, added):
+        for entry in entries if isinstance(entries, (dict, list)) else ():
+            token = entry.get("content") if isinstance(entry, dict) else entry
+            token = token[0] if isinstance(token, list) and token else token
+            if isinstance(token, str):
+                yield token
 
 
 def _parts(rules: object) -> Iterator[dict[str, Any]]:

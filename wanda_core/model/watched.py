@@ -19,13 +19,13 @@ class _Enough(BaseException):
 
 
 @contextlib.contextmanager
-def watched(name: str, stored: int = 0) -> Iterator[None]:
+def watched(name: str, stored: int = 0, more: float = 0.0) -> Iterator[None]:
     """Context manager: raise ModelError in this thread when what is done within it takes too long.
 
-    name: of the model, for the message; stored: how many tensors its files hold. It ends what Python does; a single
-    call into C it waits for.
+    name: of the model, for the message; stored: how many tensors its files hold; more: seconds, for what else
+    takes long. It ends what Python does; a single call into C it waits for.
     """
-    most = SECONDS + SECONDS_OF_ONE * stored
+    most = SECONDS + SECONDS_OF_ONE * stored + more
     thread, lock, over, late = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event(), []
 
     def watch() -> None:

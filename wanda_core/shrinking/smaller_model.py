@@ -62,7 +62,9 @@ def empty_model(lm: LanguageModel, settings: Mapping[str, Any]) -> nn.Module:
 
     config = configured(lm, settings)
     with init_empty_weights(include_buffers=False):
-        model = skeleton(config, lm.name, len(lm.model.state_dict()), dtype=lm.dtype)
+        held = lm.model.state_dict()
+        numbers = sum(value.numel() for value in held.values())
+        model = skeleton(config, lm.name, len(held), numbers, dtype=lm.dtype)
     return model.eval().requires_grad_(False)
 
 

@@ -75,7 +75,7 @@ class View:
         opened = view.open_model(self.open, None, [view, context.model], **many)
         opened.success(self.analyse, context.model, view, **ENGINE)
         view.expect(self.expect, None, view, trigger_mode="always_last", **LIGHT)
-        view.bring_text(self.bring_text, None, view, **LIGHT)
+        view.bring_text(self.bring_text, None, view, **LIGHT, concurrency_limit=1)  # each may take much memory
         view.cancel_look(self.cancel.press, None, None, **AT_ONCE)
         view.masks(self.masks, None, view, **many)
         view.cancel_masks(self.cancel_masks.press, None, None, **AT_ONCE)

@@ -13,7 +13,7 @@ import torch
 from fake_hub import MODEL, Info, hub_answers
 from fake_hub import refusal as hub_refusal
 from model.test_gguf_file import write
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
@@ -321,3 +321,25 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
     model.register_buffer("positions", torch.empty(2**27, device="meta"))
     with pytest.raises(ModelError, match=r"makes tables of 0\.5 GB beside its weights"):
         check_count("owner/model", model, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"chunk_size": 256, "num_heads": 128}, False),  # 2**16 · 2**7 · 2**5 bytes, as many as are allowed
+        ({"chunk_size": 256, "num_heads": 129}, True),
+        ({"chunk_size": 256, "num_heads": 32, "ssm_state_size": 768}, False),
+        ({"chunk_size": 256, "num_heads": 32, "ssm_state_size": 769}, True),
+        ({"text_config": {"mamba_chunk_size": 512, "mamba_n_heads": 33}}, True),
+        ({"chunk_size": 256, "num_attention_heads": 1000}, False),
+    ],
+)
+def test_tables_of_chunks_are_counted_before_the_first_text(settings, refused):
+    model = torch.nn.Linear(2, 2, bias=False)
+    model.config = PreTrainedConfig(**settings)
+    if not refused:
+        check_count("owner/model", model, 4, 0)
+        return
+    with pytest.raises(ModelError, match=r"makes tables of 0\.3 GB beside its weights"):
+        check_count("owner/model", model, 4, 0)
+    check_count("owner/model", model, 4, 10**8)

@@ -52,6 +52,9 @@ MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of number
 MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
 # Names of numbers that cost with the first text: tables of as many rows and columns, and rounds of a loop.
 CHUNK, MOST_CHUNK = re.compile(r"^((mamba|ssm|linear|scan)_)?chunk_?size$"), 512  # 256 is met
+HEADS = re.compile(r"^((mamba|ssm)_)?(n|num)_(mamba_)?heads$")  # each of which has such a table
+STATE = re.compile(r"^(ssm_state_size|state_size|mamba_d_state)$")  # which each token of a chunk gives to each head
+BYTES_OF_TABLE = 32  # of each number in one: two texts, four tables at a time, in float32
 ROUNDS, MOST_ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes)$"), 200  # 100 is met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**31 - 1
@@ -232,8 +235,11 @@ def few_parameters(name: str, stored: int, numbers: int) -> Iterator[None]:
 
 def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
     """Raise ModelError for a model whose configuration makes far more numbers than its files hold, or far larger tables
-    (of positions, say): they would be made up before the lack is found. there: numbers in its files; nbytes: of all."""
-    tables = sum(buffer.nbytes for buffer in model.buffers())
+    (of positions, say, or of chunks, with the first text): they would be made before the lack is found.
+
+    there: numbers in its files; nbytes: of all.
+    """
+    tables = sum(buffer.nbytes for buffer in model.buffers()) + _of_first_text(model)
     if tables > MORE_BUFFERS + nbytes:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
@@ -245,3 +251,20 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
             f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "
             "the files that belong together"
         )
+
+
+def _of_first_text(model: "nn.Module") -> int:
+    """Return how many bytes of tables a state-space model makes with the two first texts: of a chunk's tokens by each
+    other, and by its state."""
+    config: Any = getattr(model, "config", None)
+    largest, waiting = 0, [config.to_dict()] if config is not None else []
+    while waiting:
+        part = waiting.pop()
+        waiting += [value for value in part.values() if isinstance(value, dict)]
+        whole = {str(key): value for key, value in part.items() if isinstance(value, int)}
+        chunk, heads, state = (
+            max((value for key, value in whole.items() if named.search(key)), default=default)
+            for named, default in ((CHUNK, 0), (HEADS, 1), (STATE, 0))
+        )
+        largest = max(largest, BYTES_OF_TABLE * chunk * heads * (chunk + state))
+    return largest

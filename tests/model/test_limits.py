@@ -54,7 +54,9 @@ def configure(folder, **fields):
         ({"mamba_chunk_size": 4096}, "has 'mamba_chunk_size' 4096 in its config.json, and models have 512 at most"),
         ({"hc_sinkhorn_iters": 10**6}, "has 'hc_sinkhorn_iters' 1000000 in its config.json, and models have 200 at"),
         ({"num_hashes": 201}, "has 'num_hashes' 201 in its config.json, and models have 200 at most"),
-        ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 2,147,483,647"),
+        ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 1,048,576"),
+        ({"head_dim": 2**20 + 1}, "has 'head_dim' 1048577 in its config.json, and models have 1,048,576 at most"),
+        ({"text_vocab_size": 2**31}, "'text_vocab_size' 2147483648 in its config.json, and models have 2,147,483,647"),
         ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
     ],
 )

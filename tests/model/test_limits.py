@@ -334,6 +334,8 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
         ({"chunk_size": 256, "num_heads": 32, "ssm_state_size": 769}, True),
         ({"text_config": {"mamba_chunk_size": 512, "mamba_n_heads": 33}}, True),
         ({"chunk_size": 256, "num_attention_heads": 1000}, False),
+        ({"max_seq_len": 2**20, "n_heads": 32}, False),
+        ({"max_seq_len": 2**20, "n_heads": 33}, True),
     ],
 )
 def test_tables_of_chunks_are_counted_before_the_first_text(settings, refused):

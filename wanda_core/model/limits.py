@@ -54,6 +54,7 @@ MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
 CHUNK, MOST_CHUNK = re.compile(r"^((mamba|ssm|linear|scan)_)?chunk_?size$"), 512  # 256 is met
 HEADS = re.compile(r"^((mamba|ssm)_)?(n|num)_(mamba_)?heads$")  # each of which has such a table
 STATE = re.compile(r"^(ssm_state_size|state_size|mamba_d_state)$")  # which each token of a chunk gives to each head
+LENGTH, BYTES_OF_BIAS = "max_seq_len", 8  # of which MPT makes a bias for each head, whatever the text's own length
 BYTES_OF_TABLE = 32  # of each number in one: two texts, four tables at a time, in float32
 ROUNDS, MOST_ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes)$"), 200  # 100 is met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
@@ -258,8 +259,8 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
 
 
 def _of_first_text(model: "nn.Module") -> int:
-    """Return how many bytes of tables a state-space model makes with the two first texts: of a chunk's tokens by each
-    other, and by its state."""
+    """Return how many bytes of tables a model makes with the two first texts: of a chunk's tokens by each other, and by
+    their state, in state-space models; of biases by distance in others."""
     config: Any = getattr(model, "config", None)
     largest, waiting = 0, [config.to_dict()] if config is not None else []
     while waiting:
@@ -271,4 +272,5 @@ def _of_first_text(model: "nn.Module") -> int:
             for named, default in ((CHUNK, 0), (HEADS, 1), (STATE, 0))
         )
         largest = max(largest, BYTES_OF_TABLE * chunk * heads * (chunk + state))
+        largest = max(largest, BYTES_OF_BIAS * heads * whole.get(LENGTH, 0))
     return largest

@@ -152,7 +152,8 @@ def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
         ("model.safetensors.index.json", '{"weight_map": [' + "{}," * 1_000, "1,002", "1,000"),
         ("normalizer.json", "[]," * 100_001, "100,001", "100,000"),
         ("vocab.json", "," * 1_000_001, "1,000,001", "1,000,000"),
-        ("merges.txt", "\n" * 2_000_001, "2,000,001", "2,000,000"),
+        ("merges.txt", "\n" * 1_000_001, "1,000,001", "1,000,000"),
+        ("a.model", "\n" * 2_000_001, "2,000,001", "2,000,000"),
     ],
 )
 def test_a_file_has_so_many_lists_and_entries_at_most(folder, refusal, file, content, given, most):

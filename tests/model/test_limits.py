@@ -13,7 +13,7 @@ import torch
 from fake_hub import MODEL, Info, hub_answers
 from fake_hub import refusal as hub_refusal
 from model.test_gguf_file import write
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
@@ -54,7 +54,9 @@ def configure(folder, **fields):
         ({"mamba_chunk_size": 4096}, "has 'mamba_chunk_size' 4096 in its config.json, and models have 512 at most"),
         ({"hc_sinkhorn_iters": 10**6}, "has 'hc_sinkhorn_iters' 1000000 in its config.json, and models have 200 at"),
         ({"num_hashes": 201}, "has 'num_hashes' 201 in its config.json, and models have 200 at most"),
-        ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 2,147,483,647"),
+        ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 1,048,576"),
+        ({"head_dim": 2**20 + 1}, "has 'head_dim' 1048577 in its config.json, and models have 1,048,576 at most"),
+        ({"text_vocab_size": 2**31}, "'text_vocab_size' 2147483648 in its config.json, and models have 2,147,483,647"),
         ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
     ],
 )
@@ -150,7 +152,8 @@ def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
         ("model.safetensors.index.json", '{"weight_map": [' + "{}," * 1_000, "1,002", "1,000"),
         ("normalizer.json", "[]," * 100_001, "100,001", "100,000"),
         ("vocab.json", "," * 1_000_001, "1,000,001", "1,000,000"),
-        ("merges.txt", "\n" * 2_000_001, "2,000,001", "2,000,000"),
+        ("merges.txt", "\n" * 1_000_001, "1,000,001", "1,000,000"),
+        ("a.model", "\n" * 2_000_001, "2,000,001", "2,000,000"),
     ],
 )
 def test_a_file_has_so_many_lists_and_entries_at_most(folder, refusal, file, content, given, most):
@@ -321,3 +324,27 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
     model.register_buffer("positions", torch.empty(2**27, device="meta"))
     with pytest.raises(ModelError, match=r"makes tables of 0\.5 GB beside its weights"):
         check_count("owner/model", model, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"chunk_size": 256, "num_heads": 128}, False),  # 2**16 · 2**7 · 2**5 bytes, as many as are allowed
+        ({"chunk_size": 256, "num_heads": 129}, True),
+        ({"chunk_size": 256, "num_heads": 32, "ssm_state_size": 768}, False),
+        ({"chunk_size": 256, "num_heads": 32, "ssm_state_size": 769}, True),
+        ({"text_config": {"mamba_chunk_size": 512, "mamba_n_heads": 33}}, True),
+        ({"chunk_size": 256, "num_attention_heads": 1000}, False),
+        ({"max_seq_len": 2**20, "n_heads": 32}, False),
+        ({"max_seq_len": 2**20, "n_heads": 33}, True),
+    ],
+)
+def test_tables_of_chunks_are_counted_before_the_first_text(settings, refused):
+    model = torch.nn.Linear(2, 2, bias=False)
+    model.config = PreTrainedConfig(**settings)
+    if not refused:
+        check_count("owner/model", model, 4, 0)
+        return
+    with pytest.raises(ModelError, match=r"makes tables of 0\.3 GB beside its weights"):
+        check_count("owner/model", model, 4, 0)
+    check_count("owner/model", model, 4, 10**8)

@@ -1,4 +1,4 @@
-"""Folders in the system's folder for temporary files, which is no place for what a killed process left there."""
+"""Temporary folders, of which a killed process leaves nothing for long: the next use removes what it left."""
 
 import contextlib
 import hashlib
@@ -18,22 +18,22 @@ DAY = 86_400  # seconds after which what another machine left is nobody's any mo
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Context manager: yield a new, empty folder, which goes at the end. prefix: of names, as of `sweep`."""
-    sweep(prefix)
+def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
+    """Context manager: yield a new, empty folder, which goes at the end. prefix, place: of names, as of `sweep`."""
+    sweep(prefix, place)
     started = f"{prefix}{os.getpid()}-{_machine()}-"
-    with tempfile.TemporaryDirectory(prefix=started, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=started, dir=place, ignore_cleanup_errors=True) as name:
         folder = Path(name) / HELD
         folder.mkdir()
         yield folder
 
 
-def sweep(prefix: str) -> None:
+def sweep(prefix: str, place: Path | None = None) -> None:
     """Remove the folders of a prefix whose process has ended, of other machines once they are a day old; nothing that
-    is not ours."""
+    is not ours. place: where they lie, the system's folder for temporary files by default."""
     ours = re.compile(rf"{re.escape(prefix)}(\d+)-([0-9a-f]{{8}})-\w+")
     with contextlib.suppress(OSError):
-        for path in list(Path(tempfile.gettempdir()).iterdir()):
+        for path in list((place or Path(tempfile.gettempdir())).iterdir()):
             made_by = ours.fullmatch(path.name)
             with contextlib.suppress(OSError):
                 if made_by and not path.is_symlink() and _is_left(path, int(made_by[1]), made_by[2]):

@@ -8,13 +8,10 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from wanda_core.errors import ModelError, first_line, shortened_path
-from wanda_core.machine import atomic_file
 from wanda_core.machine.paths import path_of
+from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.gguf_header import Header, HeaderError, read_header
 from wanda_core.progress import Progress
 
 if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
     import torch
 
-BRINGING = ".wanda-bringing-"  # how temporary folders' names begin, with process and machine; and a mark in each
+BRINGING = ".wanda-bringing-"  # how temporary folders' names begin
 # Names of folders inside: what a package holds, the file by itself, and the checkpoint in the making.
 UNPACKED, ALONE, FRESH = "package", "alone", "model"
 RECORD = "complete.json"
@@ -139,10 +136,8 @@ def check_room(name: str, needed: int, root: Path, brought: int = 0) -> None:
 def making(folder: Path) -> Iterator[Path]:
     """Context manager: yield the path of a checkpoint to be made, in a temporary folder beside `folder`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_leftovers(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{BRINGING}{os.getpid()}-{_machine()}-") as work:
-        (Path(work) / BRINGING).touch()
-        yield Path(work) / FRESH
+    with temporary_folder(BRINGING, folder.parent) as work:
+        yield work / FRESH
 
 
 def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype", header: Header | None = None) -> None:
@@ -247,32 +242,3 @@ def _remove_own(folder: Path) -> None:
             folder.rmdir()
     if os.path.lexists(folder):
         folder.rename(folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}"))
-
-
-def _machine() -> str:
-    """A short name of this machine, for the cache folder may be one of several."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def _is_left(folder: Path) -> bool:
-    """Tell whether a folder is one of ours, by its mark or its name, that nobody works on any more."""
-    made_by = re.fullmatch(r"(\d+)-([0-9a-f]{8})-\w+", folder.name.removeprefix(BRINGING))
-    if not made_by and not (folder / BRINGING).is_file():
-        return False
-    if made_by and made_by[2] == _machine():
-        return atomic_file.is_gone(int(made_by[1]), folder)
-    return time.time() - folder.stat().st_mtime > 86400
-
-
-def _remove_old_leftovers(root: Path) -> None:
-    """Remove what killed conversions left in the cache folder, of other machines once it is a day old; nothing that is
-    not ours."""
-    for leftover in root.glob(f"{BRINGING}*"):
-        with contextlib.suppress(OSError):
-            if leftover.is_symlink() or not _is_left(leftover):
-                continue
-            for inner in (leftover / UNPACKED, leftover / ALONE, leftover / FRESH):
-                shutil.rmtree(inner, ignore_errors=True)
-            for path in [*leftover.glob("*.whl"), leftover / BRINGING]:
-                path.unlink(missing_ok=True)
-            leftover.rmdir()

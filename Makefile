@@ -57,9 +57,9 @@ device-check: $(APP) ## Masks, seconds and 2:4 on this machine's GPU, eight minu
 	@$(PY) -m benchmarks.device_pack out/device-check.pyz
 	$(PY) out/device-check.pyz
 
-soak: $(DEV) ## Random recipes for ten minutes (MINUTES=10), then a server's long day (ROUNDS=100): nothing may leak
+soak: $(DEV) browser ## What takes minutes, random recipes for ten minutes (MINUTES=10), then a server's long day (ROUNDS=100): nothing may leak
 	@$(PY) -m wanda_core.model.builtin
-	$(PY) -m pytest -m long
+	@export WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m long
 	$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 	$(PY) -m benchmarks.server_soak $(if $(ROUNDS),--rounds $(ROUNDS))
 

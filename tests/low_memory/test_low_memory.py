@@ -213,6 +213,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_after_a_kill_at_any_step_the_next_run_goes_on_and_writes_the_same_bytes(tokenizer, tmp_path):
     saved(tiny("Jamba", tokenizer, torch.device("cpu")), tmp_path / "dense")

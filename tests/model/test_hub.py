@@ -277,6 +277,7 @@ def test_who_waits_for_a_silent_hub_may_leave(monkeypatch):
     assert {(step.stage, step.detail) for step in steps} == {("asking", MODEL)}
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_fresh_process_waits_twenty_seconds_at_most(tmp_path):
     program = "import sys\nfrom wanda_core.model.loading import locate\n"

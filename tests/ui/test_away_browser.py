@@ -160,7 +160,7 @@ def test_all_of_it_is_done_by_keys(view):
     page.wait_for_function("() => document.getElementById('take-code-command-copy').textContent === 'Copied'")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_finds_nothing_serious_in_any_state(browser, theme):
     why = "This page is public; the command makes the same checkpoint."
     takes = [take_answer, lambda given: take_answer(given, offered=False, why=why), {"wait": True}]

@@ -220,6 +220,7 @@ def test_another_piece_and_six_questions_come_from_the_model(learner):
     assert learner.locator("#lesson-exam .wl-exam-right").count() == 6
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_seconds_of_every_step(browser, address, loaded, capsys):
     """Defaults and own values, and a second learner who asks for what the first has measured."""

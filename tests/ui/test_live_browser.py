@@ -6,7 +6,8 @@ from browser import column, let_go, number, settled, wait_for_address, zeros
 from wanda_core.recipe import PruneSpec
 from wanda_ui.engine.recipe import Recipe
 
-pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.alone]  # all of the model, in a browser's time
+# All of the model, in a browser's time.
+pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.alone, pytest.mark.long]
 
 
 def key_of(state, method, sparsity):

@@ -59,7 +59,7 @@ RUN: dict[str, Any] = {
         line("wanda,pattern=1:3", [100 * (1 - 1 / 3)], [90.0]),
         line("magnitude", [50, 80], [30.0, 1e300], top1=[0.5, None], kl=[0.25, None], seconds=[1.5, None]),
         line(
-            "wanda,order=faithful,text=0123456789abcdef,samples=2",
+            "wanda,order=faithful,text=0123456789abcdef0123456789abcdef,samples=2",
             [50],
             [18.0],
             calibration={"source": "mine.txt", "samples": 2, "seq_len": 256, "seed": 0},

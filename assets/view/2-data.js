@@ -39,7 +39,7 @@
         if (!W.nOfM(value)) return null;
         recipe.pattern = value;
       } else if (name === "text") {
-        if (!/^(?:[0-9a-f]{32}|[0-9a-f]{16})$/.test(value)) return null;
+        if (!/^[0-9a-f]{32}$/.test(value)) return null;
         recipe.text = value;
       } else {
         if (!W.has(`view.${name}.${value}`)) return null;

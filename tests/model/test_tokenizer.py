@@ -118,7 +118,7 @@ def test_one_that_is_slow_on_a_text_made_for_it_is_left_to_itself_and_asked_no_m
     with pytest.raises(ModelError, match="takes more than 0 s for one text"):
         tokenizer.token_ids(slow, "a", special=False)
     assert time.monotonic() - begun < 1.5
-    assert tokenizer._LEFT[slow].wait(60)
+    assert tokenizer.known_of(slow).left.wait(60)
     assert tokenizer.token_ids(slow, "ab", special=False) == slow("ab", add_special_tokens=False)["input_ids"]
 
 

@@ -22,7 +22,7 @@ KEYS = st.builds(
     group=st.sampled_from(CHOICES["group"]),
     allocation=st.sampled_from(CHOICES["allocation"]),
     update=st.sampled_from(CHOICES["update"]),
-    text=st.sampled_from(["", "0123456789abcdef"]),
+    text=st.sampled_from(["", "0123456789abcdef0123456789abcdef"]),
     samples=st.integers(0, 10**9 - 1),
     seq_len=st.sampled_from([256, 2048]),
     seed=st.integers(0, 10**9 - 1),
@@ -49,7 +49,7 @@ def test_a_name_is_read_as_it_was_written(key):
 def test_a_name_has_what_is_not_plain():
     assert str(Key()) == "wanda"
     assert str(Key("best", "2:4")) == "best,pattern=2:4"
-    assert str(Key("ria", order="faithful", text="0" * 16, seed=3)) == f"ria,order=faithful,text={'0' * 16},seed=3"
+    assert str(Key("ria", order="faithful", text="0" * 32, seed=3)) == f"ria,order=faithful,text={'0' * 32},seed=3"
 
 
 @given(st.text(alphabet="wanda,=ptern2:4os", max_size=20) | st.none() | st.integers() | st.lists(st.text()))

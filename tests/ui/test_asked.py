@@ -139,8 +139,8 @@ def test_a_draw_that_cannot_be_is_refused(draw):
 
 
 def test_a_draw_decides_the_recipe_where_a_text_is_read_and_nothing_where_none_is():
-    text = {"text": "0123456789abcdef", "samples": 4.0, "seq_len": 64, "seed": 7}
-    assert chosen(**text).reading == Reading("0123456789abcdef", 4, 64, 7)
+    text = {"text": "0123456789abcdef0123456789abcdef", "samples": 4.0, "seq_len": 64, "seed": 7}
+    assert chosen(**text).reading == Reading("0123456789abcdef0123456789abcdef", 4, 64, 7)
     assert chosen(method="magnitude", **text) == chosen(method="magnitude")
     with pytest.raises(InputError, match="128 samples and 16,384 tokens"):
         chosen(PUBLIC, samples=128, seq_len=256)
@@ -188,7 +188,7 @@ def test_what_is_kept_under_a_digest_stays_and_is_counted_once(monkeypatch):
 
 def test_a_recipe_whose_text_is_gone_is_refused_before_anything_runs(tiny_llama):
     state = server(tiny_llama)
-    wanted = Recipe(PruneSpec(order="one-shot"), Reading("0123456789abcdef", 2, 64))
+    wanted = Recipe(PruneSpec(order="one-shot"), Reading("0123456789abcdef0123456789abcdef", 2, 64))
     with pytest.raises(InputError, match="not on the server any more; choose the file again"):
         finish(state.look_steps("tiny", wanted, Asked("The sky")))
     assert state.engine.idle

@@ -104,8 +104,8 @@ def test_what_is_not_known_stays_as_it_is(language):
     [
         ("'/srv/my rows/runs.jsonl' cannot be read", "'runs.jsonl' cannot be read"),
         ('could not read "/srv/it\'s/x y" (gone)', 'could not read "x y" (gone)'),
-        ("written to /root/.cache/wanda-lab (it's full); free some", "written to wanda-lab (it's full); free some"),
-        ("[Errno 2] No such file: '/root/x…/hub/a.json'", "[Errno 2] No such file: 'a.json'"),
+        ("written to /srv/.cache/wanda-lab (it's full); free some", "written to wanda-lab (it's full); free some"),
+        ("[Errno 2] No such file: '/srv/x…/hub/a.json'", "[Errno 2] No such file: 'a.json'"),
         ("read failed:/tmp/gradio/0f/mine.txt, ~/x/y", "read failed:mine.txt, y"),
         (r"'C:\\Users\\me\\x.txt' and C:\Users\me\y", "'x.txt' and y"),
         ("see https://hub.example/a/b: 'owner/model', 1/2 and a / b, '/'", None),

@@ -175,7 +175,7 @@ def test_lines_of_another_run_keep_how_their_calibration_was_drawn(blank):
     own = other_run()
     drawn = {"source": "book.txt", "samples": 3, "seq_len": 256, "seed": 0}
     own["made"]["calibration"] = {**drawn, "fingerprint": "1" * 64}
-    text = "wanda,text=00000000ffffffff,samples=3"
+    text = "wanda,text=0000000000000000ffffffffffffffff,samples=3"
     own |= {"lines": [line(text, [50], [17.0]), line("magnitude", [50], [21.0])], "answers": {}, "prompts": []}
     program = """(W, known, run) => {
         known.addRun(run);
@@ -191,7 +191,7 @@ def test_lines_of_another_run_keep_how_their_calibration_was_drawn(blank):
 
 def test_only_the_recipes_that_are_asked_for_and_their_answers(blank):
     program = """(W, known) => {
-        const own = W.recipe({ text: "0123456789abcdef", textName: "mine.txt", samples: 3 });
+        const own = W.recipe({ text: "0123456789abcdef0123456789abcdef", textName: "mine.txt", samples: 3 });
         known.add("owner/tiny", W.keyOf(own), 50, { perplexity: 12, windows: 4, seconds: 1 });
         const told = { pieces: ["a", "b"], probabilities: [0.254, 1] };
         const answers = [
@@ -205,7 +205,7 @@ def test_only_the_recipes_that_are_asked_for_and_their_answers(blank):
     run = with_known(blank, program)
     assert read_run(json.dumps(run)) == run
     own, plain = run["lines"]
-    assert (own["key"], own["at"]) == ("wanda,text=0123456789abcdef,samples=3", [50])
+    assert (own["key"], own["at"]) == ("wanda,text=0123456789abcdef0123456789abcdef,samples=3", [50])
     assert own["calibration"] == {"source": "mine.txt", "samples": 3, "seq_len": 256, "seed": 0}
     assert plain == RUN["lines"][0]
     assert run["prompts"] == [*RUN["prompts"], {"text": "Mine"}]

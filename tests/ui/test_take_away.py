@@ -43,7 +43,7 @@ def test_nothing_can_be_taken_of_a_model_that_is_not_here(web):
 
 
 def test_what_can_be_taken_is_told(web, taken, model):
-    own = column(2, text="0" * 16, samples=4, at=60, textName="../../my text.txt")
+    own = column(2, text="0" * 32, samples=4, at=60, textName="../../my text.txt")
     reply = web.post("/wanda/take", {"model": "tiny", "recipes": [SENT, own], "ask": ASK})
     told = json.loads(reply.body)
     assert told["ready"]
@@ -77,7 +77,7 @@ def test_what_can_be_taken_is_told(web, taken, model):
 
 @pytest.mark.parametrize("name", ["", 3, None, ["a"], "a\nb", "..", "/", "x" * 9999])
 def test_a_text_of_a_name_that_is_none_has_another(web, name):
-    own = column(2, text="0" * 16, textName=name)
+    own = column(2, text="0" * 32, textName=name)
     told = json.loads(web.post("/wanda/take", {"model": "tiny", "recipes": [own]}).body)
     said = told["recipes"][0]["command"]
     assert "--calibration " in said

@@ -60,10 +60,7 @@ BYTES_OF_TABLE = 32  # of each number in one: two texts, four tables at a time, 
 ROUNDS, MOST_ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes)$"), 200  # 100 is met
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**20  # 53,248 are met; of a head, it need not make a weight to make tables for each token
-LARGER, MOST_LARGER = (
-    re.compile(r"vocab|chunk|window"),
-    2**31 - 1,
-)  # among these, of tokens and samples; others count them
+LARGER, MOST_LARGER = re.compile(r"vocab|chunk|window"), 2**31 - 1  # of tokens and samples, which others count
 # Names of numbers that nothing is made of, or of tables of numbers, which are counted when they are built.
 NOTHING = re.compile(
     r"(length|len|tokens|params|parameters|steps?|freq|max|seq|time|date|version|positions?|theta|base|contexts?|window"

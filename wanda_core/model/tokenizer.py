@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
@@ -34,15 +35,26 @@ VOCABULARIES = (
 )
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
-_PATTERNS: WeakKeyDictionary[PreTrainedTokenizerBase, bool] = WeakKeyDictionary()
-_LEFT: WeakKeyDictionary[PreTrainedTokenizerBase, Event] = WeakKeyDictionary()  # set once they have ended
-_GROWTH: WeakKeyDictionary[PreTrainedTokenizerBase, float] = WeakKeyDictionary()  # how long their rules make a text
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
     "sentencepiece": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
     "tiktoken": {"tiktoken": "tiktoken"},
 }
+
+
+@dataclass
+class Known:
+    """What is known of a tokenizer in use. patterns: whether it brings regular expressions of its own, which may take
+    any time; growth: how many times as long its rules may make a text; left: set once the call that was left to itself
+    has ended, None where there was none."""
+
+    patterns: bool
+    growth: float = 1.0
+    left: Event | None = None
+
+
+_known: WeakKeyDictionary[PreTrainedTokenizerBase, Known] = WeakKeyDictionary()
 
 
 def has_vocabulary(folder: Path) -> bool:
@@ -82,7 +94,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
             or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "
             "tokenizer.json of the model it was made from"
         )
-    _GROWTH[tokenizer] = check_loaded(tokenizer, name)
+    known_of(tokenizer).growth = check_loaded(tokenizer, name)
     text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
     check_template(tokenizer, name)
     return tokenizer
@@ -95,7 +107,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> l
     """
 
     def read() -> list[int]:
-        check_letters(tokenizer, text, _GROWTH.get(tokenizer, 1.0))
+        check_letters(tokenizer, text, known_of(tokenizer).growth)
         return cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     return _asked(tokenizer, read, len(text))
@@ -114,7 +126,7 @@ def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: 
 def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
     """Make a call into a stranger's tokenizer. What it raises, of whatever type, is a ModelError."""
     try:
-        return _in_time(tokenizer, call, length) if _has_patterns(tokenizer) else call()
+        return _in_time(tokenizer, call, length) if known_of(tokenizer).patterns else call()
     except ModelError:
         raise
     except BaseException as error:
@@ -129,7 +141,8 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
 def _in_time(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
     """Make a call that nobody can end: it is left to itself after a while, and nothing more is asked until it has
     ended."""
-    ended, before = Event(), _LEFT.get(tokenizer)
+    known, ended = known_of(tokenizer), Event()
+    busy = known.left is not None and not known.left.is_set()
     limit = PATIENCE + PATIENCE_OF_ONE * length
 
     def apart() -> T:
@@ -139,24 +152,24 @@ def _in_time(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: 
             ended.set()
 
     try:
-        if before is not None and not before.is_set():
+        if busy:
             raise NoAnswerError
         return call_apart(apart, lambda: None, limit)
     except NoAnswerError:
-        _LEFT[tokenizer] = ended if before is None or before.is_set() else before
+        known.left = known.left if busy else ended
         raise ModelError(
             f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
             "tokenizer of the model it was made from"
         ) from None
 
 
-def _has_patterns(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer brings regular expressions of its own, which may take any time."""
-    if tokenizer not in _PATTERNS:
+def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:
+    """Return what is known of a tokenizer."""
+    if tokenizer not in _known:
         inner = getattr(tokenizer, "backend_tokenizer", None)
         parts = [getattr(inner, name, None) for name in ("normalizer", "pre_tokenizer", "decoder")]
-        _PATTERNS[tokenizer] = any(part is not None and b'"Regex"' in part.__getstate__() for part in parts)
-    return _PATTERNS[tokenizer]
+        _known[tokenizer] = Known(any(part is not None and b'"Regex"' in part.__getstate__() for part in parts))
+    return _known[tokenizer]
 
 
 def _why_none(folder: Path, name: str) -> str | None:

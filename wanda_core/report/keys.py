@@ -15,7 +15,7 @@ MOST_CHARACTERS = 400  # of a key
 MOST_DIGITS = 9  # of a number in a key
 OWN = "default"  # what is the recipe's own
 NUMBERS = ("samples", "seq_len", "seed")
-TEXT = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}")  # the shorter ones are those of earlier runs
+TEXT = re.compile(r"[0-9a-f]{32}")
 # What can be chosen: a method with one group has no choice.
 GROUPS = dict.fromkeys(group for method in METHODS.values() if len(method.groups) > 1 for group in method.groups)
 SHRINKS = ("neurons", "heads", "blocks")  # what goes for good and is not set to zero: a share of these

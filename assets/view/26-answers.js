@@ -82,7 +82,7 @@
           title: titleOf(recipe), perplexity: W.costWords(cost), answer,
           dense: isDense || !dense || dense.kind === "old" !== (answer?.kind === "old") ? null : dense, busy,
           writes: busy && !(answer?.whole && answer.kind !== "old"), old: answer?.kind === "old",
-          hint: busy ? W.say(isDense ? "view.coming_dense" : "view.coming") : W.say(host() ? "view.hint" : "view.hint_stored"), problem: said.problem,
+          hint: busy ? W.say(answer ? "view.reading" : isDense ? "view.coming_dense" : "view.coming") : W.say(host() ? "view.hint" : "view.hint_stored"), problem: said.problem,
           foot: foot(recipe, answer, dense, said),
         });
       });

@@ -72,7 +72,7 @@
       if (remove) remove.setAttribute("aria-label", W.say("view.remove", { title }));
       text.querySelector(".wl-hint")?.remove();
       showAnswer(answer, dense);
-      if (!answer && hint) text.append(h("span", { class: "wl-hint" }, hint));
+      if (hint && !answer?.pieces.length && !answer?.whole) text.append(h("span", { class: "wl-hint" }, hint));
       note.classList.toggle("wl-problem", Boolean(problem));
       W.put(note, problem || foot || "");
     };

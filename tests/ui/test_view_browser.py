@@ -171,6 +171,20 @@ def test_cancel_ends_it_and_says_so(page):
     page.select_option("#wl-method", "wanda")
 
 
+def test_a_long_prompt_is_said_to_be_read(page):
+    page.evaluate(
+        "() => { window.hints = new Set(); new MutationObserver(() => document.querySelectorAll('.wl-answer .wl-hint')"
+        ".forEach(hint => hints.add(hint.textContent))).observe(document.body, { subtree: true, childList: true }); }"
+    )
+    page.fill("#wl-prompt", "The river carries sand to the sea. " * 110)
+    page.click("#ask")
+    page.wait_for_function("() => window.hints.has('reading the prompt …')")
+    page.click("#cancel")
+    settled(page)
+    assert "reading" not in page.inner_text(".wl-col-0 .wl-answer")
+    page.fill("#wl-prompt", CAPITAL)
+
+
 def test_recipes_are_added_and_taken_away_three_at_most(page):
     page.select_option("#wl-against", "ria")
     assert column(page, 2)[0].startswith("RIA")

@@ -15,10 +15,11 @@ def progress(step: Progress, say: Say) -> str:
     percent = round(100 * step.fraction)
     words = progress_words(step, say)
     beside = f" · {escape(words)}" if words else ""
+    stage = escape(say(f"status.stage.{step.stage}"))
     return (
-        f'<div class="wl-progress" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" '
-        f'aria-valuemax="100"><div class="wl-bar"><i style="width:{percent}%"></i></div>'
-        f"<span><b>{escape(say(f'status.stage.{step.stage}'))}</b> {percent}%{beside}</span></div>"
+        f'<div class="wl-progress" role="progressbar" aria-label="{stage}" aria-valuenow="{percent}" '
+        f'aria-valuemin="0" aria-valuemax="100"><div class="wl-bar"><i style="width:{percent}%"></i></div>'
+        f"<span><b>{stage}</b> {percent}%{beside}</span></div>"
     )
 
 

@@ -66,6 +66,7 @@ def test_blocks_gone_leave_the_others_as_they_are(device, tokenizer, calibration
     for place, index in enumerate(kept):
         for name, parameter in left[place].named_parameters():
             assert parameter is dense[index].get_parameter(name), f"{prefix}.{index}.{name}"
+    assert shrunk.lm.model.get_experts_implementation() == lm.model.get_experts_implementation()
     ids = calibration.ids.to(device)
     with torch.no_grad():
         found = shrunk.lm.model(ids).logits

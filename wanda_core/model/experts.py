@@ -139,7 +139,7 @@ def apart(model: nn.Module) -> Iterator[None]:
 
     Raises ModelError for a model with fused experts that cannot do so.
     """
-    if not any(fused(name, module) for name, module in model.named_modules()):
+    if not _any_fused(model):
         yield
         return
     if not hasattr(model, "set_experts_implementation"):
@@ -150,6 +150,16 @@ def apart(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.set_experts_implementation(before)  # type: ignore[operator]
+
+
+def run_alike(model: nn.Module, other: nn.Module) -> None:
+    """Have a model compute its experts as another does, which may have run them `apart` when it was built."""
+    if _any_fused(other):
+        model.set_experts_implementation(other.get_experts_implementation())  # type: ignore[operator]
+
+
+def _any_fused(model: nn.Module) -> bool:
+    return any(fused(name, module) for name, module in model.named_modules())
 
 
 def watched(block: nn.Module) -> AbstractContextManager[Any]:

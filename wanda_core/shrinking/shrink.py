@@ -125,6 +125,7 @@ def _without_blocks(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibratio
     depth = len(decoder_blocks(lm.model)[1])
     with experts.apart(lm.model):
         left = yield from without_blocks(lm, depth - spec.kept_blocks(depth, lm.title), calibration.ids.to(lm.device))
+    experts.run_alike(left.model, lm.model)
     removed = (len(left.influences), len(left.influences) + len(left.kept))
     return _Made(left.model, left.settings, removed, {"blocks": torch.tensor(left.kept)}, tuple(left.influences))
 

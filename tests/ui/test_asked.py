@@ -6,6 +6,7 @@ import json
 import math
 import re
 from functools import partial
+from html import escape
 from types import SimpleNamespace
 
 import pytest
@@ -329,7 +330,7 @@ def test_every_stage_and_every_counted_unit_has_words(language):
             step = Progress(stage, 1, 3, unit, "chosen", Progress("line", 3, 9, "tokens"))
             html = markup.progress(step, partial(say, language))
             assert 'aria-valuenow="44"' in html  # (1 + 3/9) of 3
-            assert f'aria-label="{say(language, f"status.stage.{stage}")}"' in html
+            assert f'aria-label="{escape(say(language, f"status.stage.{stage}"))}"' in html
             assert (say(language, "status.detail.chosen") in html) == (stage != "waiting")
             assert "{" not in html
 

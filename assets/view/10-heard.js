@@ -1,6 +1,7 @@
 /* What the server says, by the kind of what was asked: the view's state follows. */
 "use strict";
 ((W) => {
+  const AGAIN = [10, 20, 40, 80]; // s until a page whose own model was refused asks for it once more
   // What the view asks, and the kind of what it hears of that.
   const KINDS = { look: "run", sweep: "sweep", open: "opened", why: "told", own: "own", text: "text", masks: "agreed", buys: "bought", push: "pushed" };
 
@@ -43,7 +44,7 @@
   };
 
   /** -> {kind: call with the message}. view: state, known, live, now of the view, and what it can be told to do. */
-  W.heard = ({ agreed, lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes }) => ({
+  W.heard = ({ agreed, lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes, reopen }) => ({
     /** {run, columns: {id: {…}}, progress, ended, problem} of a look. */
     run: (message) => {
       if (!message || message.run !== state.run) return;
@@ -98,6 +99,7 @@
         [state.wanted, state.status] = [null, null];
         state.problem = message.problem;
         state.unopened = !state.ready;
+        if (state.unopened && state.refusals < AGAIN.length) setTimeout(() => state.unopened && !state.wanted && reopen(), 1000 * AGAIN[state.refusals++]);
         state.gated = message.gated ? { model: message.model, address: message.gated } : null;
         if (state.chip) state.head(...state.chip);
         draw();
@@ -113,7 +115,8 @@
           now.clear();
         }
         if (message.dense) known.dense.set(state.model, message.dense);
-        [state.ready, state.unopened] = [true, false];
+        if (state.unopened) state.problem = null;
+        [state.ready, state.unopened, state.refusals] = [true, false, 0];
         state.title = message.title;
         remember();
         draw();

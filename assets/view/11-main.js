@@ -17,7 +17,7 @@
       model: replay.made.name, title: replay.made.model, at: address.at ?? start.at, prompt: address.prompt ?? start.prompt,
       recipes: address.recipes ?? start.recipes.map((recipe) => ({ ...recipe })), settings: { ...W.PLAIN_ASK },
       wanted: address.model && address.model !== replay.made.name ? address.model : null, // a model that is being opened
-      touched: false, run: 0, busy: false, unopened: false, early: false, // the page's own model was refused; Prune was pressed before a server could hear it
+      touched: false, run: 0, busy: false, unopened: false, refusals: 0, early: false, // the page's own model was refused; Prune was pressed before a server could hear it
       offered: address.offer,
       sweep: null, status: null, problem: address.offer ? W.say("view.offered", { model: address.offer }) : address.refused && W.say("view.link_refused", { given: address.refused }), expected: null, paper: false, window: replay.made.windows,
     };
@@ -193,10 +193,11 @@
       now.clear();
       asked.clear();
       for (const recipe of [W.DENSE, ...state.recipes]) asked.set(recipe === W.DENSE ? recipe : recipe.id, ofNow(recipe));
-      if (state.unopened && !state.wanted) host.open({ model: state.model });
+      if (state.unopened && !state.wanted) reopen();
       host.look({ ...lookFor(), run: state.run, ...(atHand ? { at_hand: true } : {}) });
       draw();
     };
+    const reopen = () => host?.open({ model: state.model });
     const against = (recipe, removed = null) => {
       why.hide(); // it tells of the recipes that were there
       if (state.why) state.why.run += 1; // and so does an answer that is on its way
@@ -349,7 +350,7 @@
     const attach = (given) => {
       host = given;
       state.head = given.head;
-      const told = { agreed: (message) => agreed(message), lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes };
+      const told = { agreed: (message) => agreed(message), lookEnded, ofNow, state, known, live, heard, now, why, own, draw, drawSoon, drawStatus, changed, expect, remember, setRecipes, reopen };
       for (const [name, hear] of Object.entries(W.heard(told))) given.watch(name, hear);
       const { problem } = state; // of the address
       open(state.wanted || state.model);
@@ -386,7 +387,7 @@
       return {
         state: () => ({ model: state.model, title: state.title, at: state.at, recipes: state.recipes.map(sent), live: Boolean(host && state.ready) }),
         moved: (at) => { state.at = at; draw(); remember(); },
-        prune: () => look(), reopen: () => host?.open({ model: state.model }), remember, masks,
+        prune: () => look(), reopen, remember, masks,
       };
     };
     return { attach, state, beside };

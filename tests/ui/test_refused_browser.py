@@ -4,6 +4,7 @@ import json
 
 import pytest
 from browser import MINUTE, ready, settled, wait_for
+from view_alone import Alone
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("three_blocks", "few_windows")]
 
@@ -22,6 +23,11 @@ ENDS = {
     "unreachable": (lambda route: route.abort(), "The server does not answer"),
 }
 
+AT_ITS_MIDDLE = """id => {
+    const [element, box] = [document.getElementById(id), document.getElementById(id).getBoundingClientRect()];
+    return element.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
+}"""
+
 
 @pytest.mark.parametrize("how", ENDS)
 def test_a_run_that_does_not_begin_is_said_and_can_be_asked_again(page, how):
@@ -30,6 +36,8 @@ def test_a_run_that_does_not_begin_is_said_and_can_be_asked_again(page, how):
     page.click("#prune")
     wait_for(page, "status", words)
     settled(page)
+    page.wait_for_selector(".toast-body")
+    assert page.evaluate(AT_ITS_MIDDLE, "prune")  # no message lies over it
     page.unroute(JOIN)
     page.click("#prune")
     page.wait_for_function("words => !document.getElementById('status').textContent.includes(words)", arg=words)
@@ -103,6 +111,27 @@ def test_a_link_to_a_model_that_is_not_there_leaves_a_page_that_works(browser, a
     ready(visitor)
     visitor.wait_for_selector("#buys-measure:enabled")
     visitor.close()
+
+
+def test_a_page_whose_model_was_refused_asks_again_later_and_later_by_itself(browser):
+    view = Alone(browser, title=None)
+    view.page.clock.install()
+    for seconds in (10, 20, 40, 80):
+        before = len(view.calls("open"))
+        view.hear("opened", model="builtin", problem=FULL)
+        assert FULL in view.page.inner_text("#status")
+        view.page.clock.run_for(1000 * seconds - 100)
+        assert len(view.calls("open")) == before
+        view.page.clock.run_for(200)
+        assert view.calls("open")[before:] == [{"model": "builtin", "kind": "opened"}]
+    before = len(view.calls("open"))
+    view.hear("opened", model="builtin", ready=True, title="SmolLM2", chip="SmolLM2 · CPU float32")
+    view.page.clock.run_for(1000)
+    assert FULL not in view.page.inner_text("#status")
+    assert view.page.is_enabled("#buys-measure")
+    view.page.clock.run_for(600_000)
+    assert len(view.calls("open")) == before
+    view.close()
 
 
 GONE = """async (progress) => {

@@ -1,10 +1,13 @@
 """A small model's folder, loading one either way, and a hub on loopback that has it, for the tests of downloads."""
 
 import shutil
+import time
+from types import SimpleNamespace
 
 import pytest
 from fake_hub import NEW, OLD, Hub, point_at, serving
 from huggingface_hub import constants
+from huggingface_hub.utils import _http
 
 from wanda_core.errors import ModelError
 from wanda_core.low_memory.model_on_disk import open_model
@@ -49,7 +52,9 @@ def refusal(request):
 
 @pytest.fixture
 def there(cache, monkeypatch, saved, tmp_path):
-    """A hub that has the model in two commits."""
+    """A hub that has the model in two commits; who finds it out of order asks again a hundred times sooner."""
+    sooner = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 100)})
+    monkeypatch.setattr(_http, "time", sooner)
     (tmp_path / "commits").mkdir()
     commits = {sha: shutil.copytree(saved, tmp_path / "commits" / sha) for sha in (OLD, NEW)}
     (commits[OLD] / "old.txt").write_text("old")

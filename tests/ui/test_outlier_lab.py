@@ -20,7 +20,7 @@ from wanda_ui.outliers import ablation, sentence
 
 pytestmark = [pytest.mark.browser, pytest.mark.builtin]
 
-WINDOW = 512  # tokens
+WINDOW = 128  # tokens
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.model.config_keys import check_keys
 from wanda_core.model.stored_tensors import INDEX, shards_of
 from wanda_core.model.tokenizer import VOCABULARIES
 
@@ -167,6 +168,7 @@ def check_config_numbers(folder: Path, name: str) -> None:
         config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return
+    check_keys(config, name)
     check_numbers_of(config, name)
 
 

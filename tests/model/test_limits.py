@@ -44,7 +44,10 @@ def configure(folder, **fields):
             "makes more than 1,013 weight tensors, and its files hold 30; repair config.json",
         ),
         ({"vision": [{"n_experts": 10**5}]}, "has 'n_experts' 100000 in its config.json"),
-        ({"num_labels": 10**9}, "has 'num_labels' 1000000000 in its config.json, and models have 1,000,000 at most"),
+        ({"num_labels": 50_001}, "has 'num_labels' of 50,001 in its config.json, and models have 50,000 at most"),
+        ({"part": {"num_classes": 10**9}}, "has 'num_classes' of 1,000,000,000 in its config.json, and models"),
+        ({"id2label": dict.fromkeys(range(50_001), "a")}, "has 'id2label' of 50,001 in its config.json, and models have"),
+        ({"parts": [{"num_labels": 20_000}] * 3}, "has 'num_labels' of 60,000 in its config.json, and models"),
         (
             {"attention_types": [[["global"], 10**9]]},
             "has 'attention_types' of 1,000,000,000 blocks in its",
@@ -67,6 +70,8 @@ def test_numbers_that_no_model_has_are_told_with_the_bound(folder, refusal, fiel
 
 def test_numbers_that_are_no_sizes_may_be_of_any_size(folder):
     configure(folder, model_max_length=10**30, max_position_embeddings=10**9, layers=True, attention_chunk_size=8192)
+    labels = dict.fromkeys(map(str, range(21_843)), 1)
+    configure(folder, num_labels=21_843, num_classes=21_843, id2label=labels, label2id=labels)
     assert load_model(str(folder), device="cpu").revision == "local"
 
 

@@ -38,6 +38,7 @@ from wanda_core.model.stored_tensors import (
     check_finite,
     check_numbers,
     check_shapes,
+    held_tensors,
     size_of,
     stored_tensors,
     weights_in_memory,
@@ -165,7 +166,7 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     check_shapes(name, loading_info["mismatched_keys"])
     check_complete(name, loading_info["missing_keys"])
     carried = carried_tensors(model, name, tensors, loading_info["unexpected_keys"])
-    check_finite(name, model.named_parameters())
+    check_finite(name, held_tensors(model))
     model.requires_grad_(False)
     if spread:
         _check_on_gpus(model, name)

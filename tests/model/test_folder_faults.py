@@ -160,6 +160,12 @@ def test_weights_under_a_name_that_is_not_read_are_named(folder, refusal):
     assert "holds 'consolidated.safetensors', and neither model.safetensors nor the model.safetensors.index" in message
 
 
+def test_a_distributed_checkpoint_beside_the_weights_is_named(folder, refusal):
+    part = "shard-00000-model-00001-of-00001.safetensors"
+    save_file({"model.norm.weight": torch.ones(1)}, folder / part)
+    assert f"holds '{part}', a part of a distributed checkpoint, which would be read in place of" in refusal(folder)
+
+
 def test_a_folder_of_gguf_files_is_told_how_to_give_one(folder, refusal):
     for path in folder.glob("model*"):
         path.unlink()

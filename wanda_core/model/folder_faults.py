@@ -19,7 +19,7 @@ READ = re.compile(
 )
 VOCABULARY = re.compile(r"vocab\..*|merges\.txt|tekken\.json|.*\.(model|spm|tiktoken)")
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5"}  # suffixes of files whose weights are not read
-# Of a distributed checkpoint, by one of which transformers reads all files of weights in a folder in place of the named.
+# Of a distributed checkpoint; where one is there, transformers reads all files of weights in place of those it names.
 DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors\n?")
 EARLY_GPTQ = "quantize_config.json"  # where quantised checkpoints said so before config.json did
 
@@ -61,8 +61,8 @@ def check_weights_there(folder: Path, name: str) -> None:
     distributed = sorted(path.name for path in folder.iterdir() if DISTRIBUTED.fullmatch(path.name))
     if distributed:
         raise ModelError(
-            f"{shortened_path(name)} holds {shortened(distributed[0])}, a part of a distributed checkpoint, which would "
-            f"be read in place of {ONE_FILE}; give a folder as save_pretrained writes it"
+            f"{shortened_path(name)} holds {shortened(distributed[0])}, a part of a distributed checkpoint, which "
+            f"would be read in place of {ONE_FILE}; give a folder as save_pretrained writes it"
         )
     if (folder / ONE_FILE).exists() or (folder / INDEX).exists():
         return

@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanda_core import checks
-from wanda_core.errors import SHOWN, SHOWN_OF_A_PATH, InputError, first_line, shortened, shortened_path
+from wanda_core.errors import (
+    MOST_OF_SENTENCE,
+    SHOWN,
+    SHOWN_OF_A_PATH,
+    GatedError,
+    InputError,
+    ModelError,
+    StorageError,
+    first_line,
+    shortened,
+    shortened_path,
+)
 from wanda_core.recipe import PruneSpec
 
 LONG = "ab\n" * 2_000_000
@@ -75,7 +86,26 @@ def test_a_refusal_of_a_long_value_is_short(refused):
         (ValueError("\n  first.\nsecond"), "first"),
         (KeyError(), "KeyError"),
         (OSError("x" * 900), "x" * 300),
+        (OSError("a\x1b[2Jb\x07 \u202ec\x85d"), "a [2Jb   c"),
     ],
 )
 def test_another_librarys_message_is_cut_to_its_first_line(error, said):
     assert first_line(error) == said
+
+
+@pytest.mark.parametrize("kind", [InputError, ModelError, StorageError, lambda said: GatedError(said, "address")])
+def test_a_sentence_is_one_line_that_no_terminal_obeys_and_has_an_end(kind):
+    for quoted in ("evil\n\x1b[2J\x1b]0;owned\x07 \u202esecond\r\nthird", "e" * 15_000_000, "\ud800", "\x9b2J" * 10**6):
+        said = str(kind(f"the tensor {quoted} is none; take it out"))
+        assert said.isprintable()
+        assert len(said) <= MOST_OF_SENTENCE
+        assert said.startswith("the tensor ")
+        assert said.endswith("; take it out")
+    assert str(kind("모델 'a'는 없어요…")) == "모델 'a'는 없어요…"
+
+
+@given(st.text())
+def test_a_sentence_that_can_be_printed_stays_as_it_is(said):
+    kept = str(ModelError(said))
+    assert kept.isprintable()
+    assert kept == said or not said.isprintable()

@@ -1,17 +1,22 @@
 """Types of the errors this package raises on purpose; a message says what was given, the rule, and the remedy."""
 
+import re
 from reprlib import Repr
 
 SHOWN = 80  # characters of a value that a message shows
 MOST_SAID = 100_000  # characters of another library's error that are looked at
 SHOWN_OF_A_PATH = 160  # whose end tells the most
+MOST_OF_SENTENCE = 1_500  # characters of a whole message; the longest of ours has half of that
 
 _REPR = Repr()  # looks at the first few parts of a container only
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4 * SHOWN_OF_A_PATH
 
 
 class WandaError(Exception):
-    """Base of these errors; its message is one sentence that can be shown to a user."""
+    """Base of these errors; its message is one sentence that can be shown to a user, whatever is quoted in it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(cut(message, MOST_OF_SENTENCE)))
 
 
 class InputError(WandaError, ValueError):
@@ -49,6 +54,19 @@ def is_fault(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
+def plain(text: str) -> str:
+    """Return a text with a space in place of line ends, escape sequences' beginnings and all else that is not shown as
+    a character: a terminal would obey it."""
+    if text.isprintable():
+        return text
+    return re.sub(r"\0+", " ", "".join(letter if letter.isprintable() else "\0" for letter in text))
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text, its middle cut out where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3 - 1]}…{text[-(most // 3) :]}"
+
+
 def first_line(error: BaseException, secret: str | None = None) -> str:
     """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence.
 
@@ -58,7 +76,7 @@ def first_line(error: BaseException, secret: str | None = None) -> str:
     said = said.replace(secret, "…") if secret else said
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
     end = next((number for number, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
-    return " ".join(lines[: end + 1]).rstrip(".:, ")[:300]
+    return plain(" ".join(lines[: end + 1]).rstrip(".:, ")[:300])
 
 
 def shortened(value: object, most: int = SHOWN) -> str:
@@ -73,7 +91,7 @@ def shortened(value: object, most: int = SHOWN) -> str:
             text = " ".join(_REPR.repr(value).split())
     except Exception:  # an int of more digits than Python writes
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= most else f"{text[: most * 2 // 3 - 1]}…{text[-(most // 3) :]}"
+    return cut(text, most)
 
 
 def shortened_path(path: object) -> str:

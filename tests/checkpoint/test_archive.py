@@ -221,10 +221,47 @@ def test_a_source_that_changes_meanwhile_ends_it(tokenizer, tmp_path):
             list(made.read())
 
 
-@pytest.mark.parametrize("name", ["up\\..\\x.txt", "a:b", "tab\t.txt", "dot.", "a\nb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "up\\..\\x.txt",
+            "a:b",
+            "tab\t.txt",
+            "dot.",
+            "a\nb",
+            "aux.txt",
+            "con",
+            "NUL.json",
+            "com1.tar.txt",
+            "Lpt\u00b9",
+        ),
+        *("Config.json", "TOKENIZER.JSON"),
+    ],
+)
 def test_a_name_that_is_a_path_elsewhere_is_refused(tokenizer, tmp_path, name):
     source = dense(tmp_path / "dense", tokenizer)
     (source / name).write_text("x")
+    lm = loaded(source)
+    with pytest.raises(StorageError, match="which other systems take for another; rename it"):
+        archive_of(lm, prune(lm, SPEC))
+
+
+def test_a_card_or_a_record_in_other_capitals_gives_way_as_those_of_the_dense_model_do(tokenizer, tmp_path):
+    source = dense(tmp_path / "dense", tokenizer)
+    for name in ("readme.md", "WANDA.JSON", "console.txt", "licence\u0301", "licence"):
+        (source / name).write_text("the dense model's")
+    lm = loaded(source)
+    check_same(lm, SPEC, tmp_path / "pruned")
+    assert {"README.md", RECORD, "console.txt", "licence", "licence\u0301"} <= {*files_of(tmp_path / "pruned")}
+    assert not {"readme.md", "WANDA.JSON"} & {*files_of(tmp_path / "pruned")}
+
+
+@pytest.mark.parametrize("pair", [("a.txt", "A.txt"), ("\u00e9", "e\u0301"), ("ß.txt", "SS.txt")])
+def test_two_names_of_one_file_elsewhere_are_refused(tokenizer, tmp_path, pair):
+    source = dense(tmp_path / "dense", tokenizer)
+    for name in pair:
+        (source / name).write_text("x")
     lm = loaded(source)
     with pytest.raises(StorageError, match="which other systems take for another; rename it"):
         archive_of(lm, prune(lm, SPEC))

@@ -1,6 +1,10 @@
 """What nobody foresaw: one line on stderr, a file with the traceback, and finished work is kept."""
 
 import copy
+import io
+import json
+import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,3 +111,17 @@ def test_trying_to_save_leaves_the_model_as_it_is(mixtral):
     before = copy.deepcopy((vars(lm.model.config), vars(lm.model.generation_config)))
     check_saveable(lm)
     assert (vars(lm.model.config), vars(lm.model.generation_config)) == before
+
+
+def test_what_a_strangers_files_say_reaches_no_terminal_by_the_log_of_transformers(dense, tmp_path):
+    folder = shutil.copytree(dense, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"use_return_dict": "\x1b[2Jowned"}))
+    handler = logging.StreamHandler(io.StringIO())
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        result = run("perplexity", "--model", folder)
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    refused(result, 2, "has a configuration that cannot be used: property 'use_return_dict'")
+    assert "\x1b" not in result.stderr + handler.stream.getvalue()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from families import tiny
 from safetensors.torch import load_file, save_file
 
 from wanda_core.model.loading import load_model
@@ -159,6 +160,12 @@ def test_weights_under_a_name_that_is_not_read_are_named(folder, refusal):
     assert "holds 'consolidated.safetensors', and neither model.safetensors nor the model.safetensors.index" in message
 
 
+def test_a_distributed_checkpoint_beside_the_weights_is_named(folder, refusal):
+    part = "shard-00000-model-00001-of-00001.safetensors"
+    save_file({"model.norm.weight": torch.ones(1)}, folder / part)
+    assert f"holds '{part}', a part of a distributed checkpoint, which would be read in place of" in refusal(folder)
+
+
 def test_a_folder_of_gguf_files_is_told_how_to_give_one(folder, refusal):
     for path in folder.glob("model*"):
         path.unlink()
@@ -169,3 +176,23 @@ def test_a_folder_of_gguf_files_is_told_how_to_give_one(folder, refusal):
 def test_a_generation_config_that_cannot_be_used_is_named_with_low_memory_too(folder, refusal):
     (folder / "generation_config.json").write_text('{"temperature": "warm", "max_new_tokens": "many"}')
     assert str(folder) in refusal(folder)
+
+
+# Numbers that are none
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("kind", ["bias", "weight"])
+def test_a_number_that_is_none_is_named_in_tables_as_in_weights(tokenizer, tmp_path, refusal, kind, value):
+    lm = tiny("DeepseekV3", tokenizer, torch.device("cpu"))
+    lm.model.save_pretrained(tmp_path, max_shard_size="50KB")
+    lm.tokenizer.save_pretrained(tmp_path)
+    name = f"gate.{'e_score_correction_bias' if kind == 'bias' else 'weight'}"
+    for file in tmp_path.glob("model-*"):
+        tensors = load_file(file)
+        for tensor in (held for held in tensors if held.endswith(name)):
+            tensors[tensor].view(-1)[0] = value
+        save_file(tensors, file, metadata={"format": "pt"})
+    what = "NaN" if value != value else "infinity"
+    assert f"has weights that are not finite ({what} in model.layers." in refusal(tmp_path)
+    assert name in refusal(tmp_path)

@@ -44,7 +44,13 @@ def configure(folder, **fields):
             "makes more than 1,013 weight tensors, and its files hold 30; repair config.json",
         ),
         ({"vision": [{"n_experts": 10**5}]}, "has 'n_experts' 100000 in its config.json"),
-        ({"num_labels": 10**9}, "has 'num_labels' 1000000000 in its config.json, and models have 1,000,000 at most"),
+        ({"num_labels": 50_001}, "has 'num_labels' of 50,001 in its config.json, and models have 50,000 at most"),
+        ({"part": {"num_classes": 10**9}}, "has 'num_classes' of 1,000,000,000 in its config.json, and models"),
+        (
+            {"id2label": dict.fromkeys(range(50_001), "a")},
+            "has 'id2label' of 50,001 in its config.json, and models have",
+        ),
+        ({"parts": [{"num_labels": 20_000}] * 3}, "has 'num_labels' of 60,000 in its config.json, and models"),
         (
             {"attention_types": [[["global"], 10**9]]},
             "has 'attention_types' of 1,000,000,000 blocks in its",
@@ -67,6 +73,8 @@ def test_numbers_that_no_model_has_are_told_with_the_bound(folder, refusal, fiel
 
 def test_numbers_that_are_no_sizes_may_be_of_any_size(folder):
     configure(folder, model_max_length=10**30, max_position_embeddings=10**9, layers=True, attention_chunk_size=8192)
+    labels = dict.fromkeys(map(str, range(21_843)), 1)
+    configure(folder, num_labels=21_843, num_classes=21_843, id2label=labels, label2id=labels)
     assert load_model(str(folder), device="cpu").revision == "local"
 
 
@@ -234,6 +242,39 @@ def test_tensors_without_a_number_allow_no_larger_model(folder, refusal):
     with_tensors(weights, {"large": {"dtype": "F32", "shape": [10**6], "data_offsets": [end, end + 4 * 10**6]}})
     with_tensors(weights, empty(1_001, end + 4 * 10**6), bytes(4 * 10**6))
     assert "lists 1,001 tensors without a number, and at most 1,000 are read" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        ("evil\n\x1b[2J\x07 second", r"names a tensor 'evil\n\x1b[2J\x07 second', and names of at most 500 letters"),
+        ("e" * 10**6, f"names a tensor '{'e' * 51}…{'e' * 25}', and names of at most 500 letters that can be printed"),
+    ],
+)
+def test_names_of_tensors_have_bounds(folder, refusal, tensor, said):
+    weights = folder / "model.safetensors"
+    end = weights.stat().st_size - 8 - int.from_bytes(weights.read_bytes()[:8], "little")
+    with_tensors(weights, {tensor: {"dtype": "F32", "shape": [2], "data_offsets": [end, end + 8]}}, bytes(8))
+    assert said in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"n": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, "holds n in 9 dimensions, and at most 8"),
+        ({"n": {"dtype": "F32", "shape": [1] * 20_000, "data_offsets": [0, 4]}}, " entries at the head of 'model.saf"),
+        (
+            {"__metadata__": {f"{n:x}": "" for n in range(20_000)}},
+            "19,999 entries at the head of 'model.safetensors', ",
+        ),
+    ],
+    ids=["dimensions", "many dimensions", "notes"],
+)
+def test_a_list_of_tensors_has_bounds_on_its_entries(folder, refusal, more, said):
+    weights = folder / "model.safetensors"
+    weights.write_bytes((2).to_bytes(8, "little") + b"{}")
+    with_tensors(weights, more, bytes(4))
+    assert said in refusal(folder)
 
 
 def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):

@@ -72,7 +72,7 @@ def test_code_of_a_model_is_not_fetched_and_nobody_is_asked(monkeypatch):
     with no_foreign_code(), no_foreign_code():
         with pytest.raises(ModelError, match="code of its own"):
             dynamic_module_utils.get_class_from_dynamic_module("own.Model", "/tmp", code_revision=None)
-        with pytest.raises(ValueError, match="trust_remote_code"):
+        with pytest.raises(ModelError, match="code of its own"):
             dynamic_module_utils.resolve_trust_remote_code(None, "/tmp", has_local_code=False, has_remote_code=True)
     assert dynamic_module_utils.get_cached_module_file is before
     assert dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0

@@ -169,7 +169,7 @@ def load_profile(path: str | Path) -> Profile:
 
 def _check_head(file: Path) -> None:
     """Raise ValueError for a file whose list of tensors is too long to be read, as a model's files have it."""
-    length, tensors = read_head(file)
+    length, tensors, _ = read_head(file)
     if length > LONGEST_HEADER or tensors > MOST_TENSORS:
         raise ValueError(f"it lists {tensors:,} tensors in {length / 1e6:,.0f} MB")
 

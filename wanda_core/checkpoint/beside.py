@@ -15,6 +15,7 @@ from wanda_core.errors import ModelError, shortened, shortened_path
 
 CARD = "README.md"  # of the dense model; the pruned one has its own
 CONFIG = "config.json"
+OWN = {name.lower() for name in (CARD, RECORD, WRITING)}  # many systems take readme.md for README.md
 APART = ".apart-"  # how a folder begins that is there for a moment
 OF_THE_MODEL = (
     CONFIG,
@@ -57,7 +58,7 @@ def _homes(folder: Path) -> list[Path]:
 
 def _belongs(path: Path) -> bool:
     """Tell whether a file goes with the weights, whatever they are."""
-    if path.name.startswith(".") or path.name in (CARD, RECORD, WRITING) or not path.is_file():
+    if path.name.startswith(".") or path.name.lower() in OWN or not path.is_file():
         return False
     return path.suffix.lower() not in OTHER and not path.name.endswith(".index.json") and path.stat().st_size <= LARGEST
 

@@ -6,7 +6,9 @@ files that the model was read from stay as they are.
 """
 
 import hashlib
+import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 Piece = memoryview | bytes
 PIECE_BYTES = 4 * 2**20  # of a file that is handed on as it is
 FORBIDDEN = set('<>:"\\|?*') | {chr(code) for code in range(32)}  # in names of files, on one system or another
+# Names that Windows takes for a device, whatever follows a point.
+DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE | re.DOTALL)
 NO_DIGEST = "0" * 64
 
 
@@ -143,9 +147,18 @@ def contents_anew(
 
 
 def _checked(files: list[File], about: Mapping[str, Any]) -> Contents:
+    taken = {_folded(manifest.RECORD)}
     for file in files:
         _check_name(file.name)
+        if _folded(file.name) in taken:
+            raise _strange_name(file.name)
+        taken.add(_folded(file.name))
     return Contents(tuple(files), about)
+
+
+def _folded(name: str) -> str:
+    """Return a file's name as systems have it that tell neither capitals nor forms of an accent apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _text(name: str, text: str) -> File:
@@ -199,7 +212,11 @@ def _check_name(name: str) -> None:
     """Raise StorageError for a name that another system would read as another file's, or cannot write."""
     parts = name.split("/")
     strange = any(part in ("", ".", "..") or part.endswith((" ", ".")) or set(part) & FORBIDDEN for part in parts)
-    if strange or not name.isprintable():
-        raise StorageError(
-            f"the model's folder holds a file named {shortened(name)}, which other systems take for another; rename it"
-        )
+    if strange or not name.isprintable() or any(DEVICE.fullmatch(part) for part in parts):
+        raise _strange_name(name)
+
+
+def _strange_name(name: str) -> StorageError:
+    return StorageError(
+        f"the model's folder holds a file named {shortened(name)}, which other systems take for another; rename it"
+    )

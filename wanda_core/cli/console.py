@@ -197,12 +197,15 @@ def _unit(step: Progress) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Context manager: keep prints of libraries off stdout, and advice and progress bars of transformers off stderr."""
+    """Context manager: keep prints of libraries off stdout, and advice and progress bars of transformers off stderr.
+
+    Its errors come as exceptions too; its log repeats what a stranger's files say, to a terminal that would obey it.
+    """
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
     if not sys.stderr.isatty():  # a person may watch a download

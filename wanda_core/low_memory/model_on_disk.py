@@ -19,6 +19,7 @@ from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.blocks import BlockWalk, Carried, Role
 from wanda_core.model.causality import check_first_block_causal
 from wanda_core.model.devices import check_memory
+from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.limits import check_count
 from wanda_core.model.linears import Linear, decoder_blocks
@@ -155,7 +156,7 @@ def open_model(
         model: Any = skeleton(located.config, name, stored, numbers, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:
-        with contextlib.suppress(OSError):  # there is none
+        with no_foreign_code(), contextlib.suppress(OSError):  # there is none
             model.generation_config = GenerationConfig.from_pretrained(located.folder)
     except Exception as error:  # a stranger's file: its checks raise types of their own
         raise ModelError(

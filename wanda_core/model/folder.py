@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, gguf_file, hub, limits
+from wanda_core.model.config_keys import check_made, forget_code, parts_of
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
@@ -89,12 +90,15 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             f"{shortened_path(name)} is quantised ({str(how or 'unknown method')[:SHOWN]}), and Wanda compares "
             "unquantised weights; give the original checkpoint"
         )
-    _run_plainly(config)
+    check_made(config, name)
+    forget_code(config)
+    for part in list(parts_of(config)):
+        _run_plainly(part)
     return cast(PreTrainedConfig, config)
 
 
 def _run_plainly(config: Any) -> None:
-    """Make a configuration, and those within it, ask for logits alone, by what transformers chooses to compute them.
+    """Make a configuration ask for logits alone, by what transformers chooses to compute them.
 
     A file may ask for attention weights, hidden states or tuples, and for kernels of the machine that it comes from.
     """
@@ -103,6 +107,3 @@ def _run_plainly(config: Any) -> None:
     config.return_dict, config.output_hidden_states = True, False
     if hasattr(config, "rescale_every"):  # RWKV would halve weights in place in its first pass, against overflow
         config.rescale_every = 0
-    for name in config.sub_configs:
-        if isinstance(getattr(config, name, None), PreTrainedConfig):
-            _run_plainly(getattr(config, name))

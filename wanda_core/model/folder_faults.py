@@ -19,6 +19,8 @@ READ = re.compile(
 )
 VOCABULARY = re.compile(r"vocab\..*|merges\.txt|tekken\.json|.*\.(model|spm|tiktoken)")
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5"}  # suffixes of files whose weights are not read
+# Of a distributed checkpoint; where one is there, transformers reads all files of weights in place of those it names.
+DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors\n?")
 EARLY_GPTQ = "quantize_config.json"  # where quantised checkpoints said so before config.json did
 
 
@@ -54,7 +56,14 @@ def is_pointer(path: Path) -> bool:
 
 
 def check_weights_there(folder: Path, name: str) -> None:
-    """Raise ModelError for a folder without weights that transformers reads, saying what is there in their place."""
+    """Raise ModelError for a folder without weights that transformers reads, saying what is there in their place, and
+    for one where it would read others."""
+    distributed = sorted(path.name for path in folder.iterdir() if DISTRIBUTED.fullmatch(path.name))
+    if distributed:
+        raise ModelError(
+            f"{shortened_path(name)} holds {shortened(distributed[0])}, a part of a distributed checkpoint, which "
+            f"would be read in place of {ONE_FILE}; give a folder as save_pretrained writes it"
+        )
     if (folder / ONE_FILE).exists() or (folder / INDEX).exists():
         return
     names = sorted(path.name for path in folder.iterdir())

@@ -22,8 +22,12 @@ def _refused(*_: object, **__: object) -> str:
     raise ModelError("the model would run code of its own, which is never done; choose another model")
 
 
-# Where a question would be asked, and where the module of an answer would be fetched.
-OURS = {"TIME_OUT_REMOTE_CODE": 0, "get_cached_module_file": _refused}
+# Where a question would be asked, what is done in place of it, and where the module of an answer would be fetched and
+# run.
+OURS = {
+    **{"TIME_OUT_REMOTE_CODE": 0, "_raise_timeout_error": _refused},
+    **{"get_cached_module_file": _refused, "get_class_in_module": _refused},
+}
 
 
 @contextlib.contextmanager

@@ -163,7 +163,7 @@ def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype", header: 
         config = AutoConfig.from_pretrained(alone, **source)
     check_numbers_of(config.to_dict(), name, "head")
     few = few_parameters(name, header.tensors, header.numbers)
-    with few, watched(name, header.tensors), torch.device("meta"):
+    with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
         described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     check_count(name, described, header.numbers, gguf.stat().st_size)
     with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):

@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.model.config_keys import check_keys
 from wanda_core.model.stored_tensors import INDEX, shards_of
 from wanda_core.model.tokenizer import VOCABULARIES
 
@@ -66,6 +67,9 @@ NOTHING = re.compile(
     r"(length|len|tokens|params|parameters|steps?|freq|max|seq|time|date|version|positions?|theta|base|contexts?|window"
     r"|factor|scale|items|flops|ids?|seed|eps|std|limit|embeddings|value)(_|$)"
 )
+# Labels, of each of which a configuration makes a text and two entries, numbers of them in all its parts together;
+# 21,843 are met.
+LABELS, MOST_LABELS = re.compile(r"^(num_(labels|classes)|id2label|label2id)$"), 50_000
 MOST_OTHER = 10**6  # of any other whole number
 MOST_ENTRIES = 10**5  # of a list, and letters of a text
 # Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart, and beside
@@ -167,6 +171,7 @@ def check_config_numbers(folder: Path, name: str) -> None:
         config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return
+    check_keys(config, name)
     check_numbers_of(config, name)
 
 
@@ -180,9 +185,13 @@ def check_numbers_of(config: Any, name: str, where: str = "config.json") -> None
                 "most; repair it or choose another model"
             )
 
-    waiting = [(where, config)]
+    waiting, labels = [(where, config)], 0
     while waiting:
         key, part = waiting.pop()
+        if LABELS.search(str(key)):
+            many = len(part) if isinstance(part, dict) else 0
+            labels += max(0, part) if isinstance(part, int) else 0
+            check(key, many or labels, MOST_LABELS, f"of {many or labels:,}")
         if isinstance(part, dict):
             waiting += part.items()
         elif isinstance(part, (list, str)):

@@ -26,6 +26,7 @@ from wanda_core.model.devices import (
 )
 from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.folder_faults import why_not_built
+from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.limits import check_count, few_parameters
 from wanda_core.model.linears import decoder_blocks
@@ -37,6 +38,7 @@ from wanda_core.model.stored_tensors import (
     check_finite,
     check_numbers,
     check_shapes,
+    held_tensors,
     size_of,
     stored_tensors,
     weights_in_memory,
@@ -143,7 +145,7 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     check_numbers(name, tensors)
     tokenizer = located.tokenizer()
     try:
-        with _in_one_thread() if one_thread else contextlib.nullcontext():
+        with no_foreign_code(), _in_one_thread() if one_thread else contextlib.nullcontext():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 located.folder,
                 config=located.config,
@@ -154,6 +156,8 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
                 output_loading_info=True,
                 device_map=AUTO if spread else None,
             )
+    except ModelError:
+        raise
     except Exception as error:  # a stranger's files: their readers raise types of their own
         raise ModelError(
             f"{shortened_path(name)} could not be loaded: {first_line(error)}; try another model"
@@ -162,7 +166,7 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     check_shapes(name, loading_info["mismatched_keys"])
     check_complete(name, loading_info["missing_keys"])
     carried = carried_tensors(model, name, tensors, loading_info["unexpected_keys"])
-    check_finite(name, model.named_parameters())
+    check_finite(name, held_tensors(model))
     model.requires_grad_(False)
     if spread:
         _check_on_gpus(model, name)
@@ -221,7 +225,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **o
     is no decoder, or none that can be pruned.
     """
     try:
-        with few_parameters(name, stored, numbers), watched(name, stored):
+        with no_foreign_code(), few_parameters(name, stored, numbers), watched(name, stored):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except ModelError:
         raise

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from wanda_core.errors import ModelError, first_line, shortened, shortened_path
 from wanda_core.machine.json_file import parsed, read_json
@@ -35,6 +35,10 @@ MOST_BYTES = 4  # of a weight in any checkpoint that is met
 # several in memory.
 LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
 MOST_TENSORS = 100_000  # of all files; 73,000 are met, of 512 experts
+# Of a tensor: letters of its name, 100 are met, and dimensions, 5 are met.
+LONGEST_NAME, MOST_DIMENSIONS = 500, 8
+# Entries and numbers in a list of tensors, told by their commas: of each tensor, and of what else its maker wrote.
+COMMAS_OF_ONE, MORE_COMMAS = 4 + MOST_DIMENSIONS, 10_000
 # Tensors of a file beside one for so many of its bytes, far fewer than are met; of a model, those without a number.
 MORE_TENSORS, BYTES_OF_ONE = 1_000, 1_000
 
@@ -67,6 +71,7 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
                 for tensor in names if names is not None else opened.keys():
                     piece = opened.get_slice(tensor)
                     tensors[tensor] = StoredTensor(file, str(piece.get_dtype()), tuple(piece.get_shape()))
+        _check_names(tensors, name)
         _check_not_empty(tensors, name)
         return tensors
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -84,7 +89,7 @@ def _check_headers(files: Iterable[Path], name: str) -> None:
     """Raise ModelError for files whose lists of tensors, or what says to be one, are too long to be read."""
     total, tensors = 0, 0
     for file in files:
-        length, more = read_head(file)
+        length, more, commas = read_head(file)
         total += length
         if length > LONGEST_HEADER or total > LONGEST_HEADERS:
             raise ModelError(
@@ -99,13 +104,35 @@ def _check_headers(files: Iterable[Path], name: str) -> None:
                 f"{shortened_path(name)} lists {tensors:,} tensors up to {shortened(file.name)}, and at most {most:,} "
                 "are read; give an undamaged checkpoint or choose another model"
             )
+        if commas > COMMAS_OF_ONE * more + MORE_COMMAS:
+            raise ModelError(
+                f"{shortened_path(name)} has {commas:,} entries at the head of {shortened(file.name)}, which lists "
+                f"{more:,} tensors; give an undamaged checkpoint or choose another model"
+            )
 
 
-def read_head(file: Path) -> tuple[int, int]:
-    """Return how many bytes a file's list of tensors has, and how many tensors it may name; 0 where it is too long."""
+def read_head(file: Path) -> tuple[int, int, int]:
+    """Return how many bytes a file's list of tensors has, how many tensors it may name, and how many commas it has; 0
+    where it is too long."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")  # which the format begins with
-        return length, opened.read(length).count(b"{") if length <= LONGEST_HEADER else 0
+        head = opened.read(length) if length <= LONGEST_HEADER else b""
+        return length, head.count(b"{"), head.count(b",")
+
+
+def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
+    """Raise ModelError for tensors whose names or shapes no model has, before a message tells one of them."""
+    for tensor, stored in tensors.items():
+        if len(tensor) > LONGEST_NAME or not tensor.isprintable():
+            raise ModelError(
+                f"{shortened_path(name)} names a tensor {shortened(tensor)}, and names of at most {LONGEST_NAME} "
+                "letters that can be printed are read; give an undamaged checkpoint or choose another model"
+            )
+        if len(stored.shape) > MOST_DIMENSIONS:
+            raise ModelError(
+                f"{shortened_path(name)} holds {tensor} in {len(stored.shape):,} dimensions, and at most "
+                f"{MOST_DIMENSIONS} are read; give an undamaged checkpoint or choose another model"
+            )
 
 
 def _check_not_empty(tensors: Mapping[str, StoredTensor], name: str) -> None:
@@ -246,6 +273,13 @@ def read_tensor(name: str, stored: StoredTensor) -> Tensor:
     """Read a tensor as it lies in its file, onto the CPU."""
     with safe_open(stored.file, framework="pt", backend="pread") as opened:
         return cast(Tensor, opened.get_tensor(name))
+
+
+def held_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield what a model holds of its files, weights and tables, each tensor once, with their names."""
+    saved = model.state_dict().keys()
+    yield from model.named_parameters()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
 
 
 def check_finite(name: str, weights: Iterable[tuple[str, Tensor]]) -> None:

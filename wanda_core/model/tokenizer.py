@@ -85,7 +85,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
             "from the model it belongs to, or choose another model"
         ) from error
     if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
-        raise ModelError(_why_none(folder, name))
+        raise ModelError(cast(str, _why_none(folder, name)))
     vocabulary = tokenizer.get_vocab()
     check_longest(max(map(len, vocabulary), default=0), name)
     if vocabulary.keys() <= tokenizer.get_added_vocab().keys():

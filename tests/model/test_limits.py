@@ -126,6 +126,18 @@ def test_a_file_that_is_read_whole_has_a_bound(file, megabytes, refused):
         check_file_sizes("owner/model", {file: megabytes * 10**6})
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({f"vocab.{number}": 32 * 10**6 for number in range(11)}, "has 11 files of 352 MB beside its weights, and at"),
+        ({f"vocab.{number}": 1 for number in range(501)}, "has 501 files of 0 MB beside its weights, and at most 500"),
+    ],
+)
+def test_all_files_that_are_read_whole_have_a_bound_together(files, said):
+    with pytest.raises(ModelError, match=said):
+        check_file_sizes("owner/model", files)
+
+
 def files_of(kind):
     try:
         return (getattr(kind, "vocab_files_names", None) or {}).values()
@@ -138,7 +150,7 @@ def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
     kinds |= {tokenizer_class_from_name(f"{name}Tokenizer") for name in ("Whisper", "BertJapanese", "Luke", "FSMT")}
     files = {file for kind in kinds for file in files_of(kind)}
     assert {"normalizer.json", "tokenizer.json", "vocab.txt", "merges.txt"} <= files
-    assert [file for file in sorted(files) if limits._largest(file) is None] == []
+    assert [file for file in sorted(files) if limits.largest_size(file) is None] == []
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ WRITTEN = re.compile(
 FORMAT = 1  # of what is made of a file; raise it when that changes
 KEPT = {1: "float16", 30: "bfloat16"}  # ggml's types of matrices that are kept; all others become float32
 # Seconds that transformers may take for each entry of a list, each of its several readings 15 µs, and for each number.
-SECONDS_OF_ENTRY, SECONDS_OF_NUMBER = 2e-4, 1e-6
+SECONDS_OF_ENTRY, SECONDS_OF_NUMBER = 5e-4, 1e-6
 
 _lock = threading.Lock()
 

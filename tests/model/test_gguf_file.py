@@ -8,12 +8,14 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, quantize
 from safetensors.torch import load_file
+from transformers import AutoConfig
+from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
 
 from wanda_core.errors import InputError, ModelError
 from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.low_memory.prune import prune_to_folder
 from wanda_core.model import gguf_file
-from wanda_core.model.gguf_header import read_header
+from wanda_core.model.gguf_header import COUNTED, light_head, read_header
 from wanda_core.model.loading import load_model
 from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress
@@ -247,6 +249,50 @@ def test_weights_that_a_file_lacks_are_not_made(tiny_llama, cache, tmp_path, mon
     monkeypatch.undo()
     monkeypatch.setenv("WANDA_CACHE", str(cache))
     assert "lacks " in refusal(file)  # few enough to be looked at one by one
+
+
+def test_no_word_of_its_vocabulary_is_read_for_what_is_refused(tiny_llama, cache, tmp_path, monkeypatch):
+    """The file that transformers reads first has how many tokens there are in place of them."""
+    read = []
+    of_file = AutoConfig.from_pretrained
+    monkeypatch.setattr(
+        "transformers.AutoConfig.from_pretrained",
+        lambda folder, **source: read.append((folder / source["gguf_file"]).read_bytes()) or of_file(folder, **source),
+    )
+    said = GGUFWriter.add_embedding_length
+    monkeypatch.setattr(GGUFWriter, "add_embedding_length", lambda writer, width: said(writer, 64 * width))
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: pytest.fail("read"))
+    assert "weights, and its files hold" in refusal(write(tmp_path / "wide.gguf", tiny_llama))
+    assert "GGUF file that transformers does not read" in refusal(
+        write(tmp_path / "odd.gguf", tiny_llama, architecture="starwars")
+    )
+    assert [b"tokenizer.ggml.tokens" in content and b"<end>" not in content for content in read] == [True, True]
+
+
+def test_a_file_that_is_refused_keeps_no_other_one_waiting(file, cache, tiny_llama, tmp_path):
+    odd = write(tmp_path / "odd.gguf", tiny_llama, architecture="starwars")
+    with gguf_file._lock:
+        refusal(odd)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "starcoder2"])
+@pytest.mark.parametrize("sized", [True, False])
+def test_the_head_alone_tells_how_many_tokens_there_are(tiny_llama, tmp_path, architecture, sized, monkeypatch):
+    if not sized:
+        monkeypatch.setattr(GGUFWriter, "add_vocab_size", lambda *_: None)
+    file = write(tmp_path / "a.gguf", tiny_llama, architecture=architecture)
+    whole = AutoConfig.from_pretrained(tmp_path, gguf_file=file.name)
+    light = light_head(file, read_header(file))
+    (tmp_path / "light.gguf").write_bytes(light + bytes(10**6))
+    alone = AutoConfig.from_pretrained(tmp_path, gguf_file="light.gguf")
+    assert alone.to_dict() == whole.to_dict()
+    assert alone.vocab_size == len(tiny_llama.tokenizer)
+
+
+def test_the_size_of_every_architectures_vocabulary_is_known_from_the_head():
+    known = GGUF_TO_TRANSFORMERS_MAPPING["config"]
+    counted = {name for name in known if "vocab_size" not in known[name]} - {"general", "tokenizer"}
+    assert counted == set(COUNTED)
 
 
 def test_what_a_file_says_of_itself_is_counted(file, tiny_llama):

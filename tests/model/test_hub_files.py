@@ -9,6 +9,7 @@ from huggingface_hub import constants
 
 from wanda_core.errors import ModelError
 from wanda_core.model import hub
+from wanda_core.model.hub_files import wanted_files
 from wanda_core.model.loading import load_model, locate
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -82,6 +83,15 @@ def test_room_is_asked_for_what_is_fetched_alone(there, in_shards, monkeypatch):
     copies = sum((folder / file).stat().st_size for file in ("consolidated.safetensors", "original/model.safetensors"))
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("Usage", (), {"free": needed + copies // 2}))
     assert locate(MODEL, "cpu").revision == NEW
+
+
+def test_what_nothing_reads_is_fetched_while_it_is_little():
+    read = {"model.safetensors": 10**11, "config.json": 1000, "tokenizer.json": 35 * 10**6}
+    few = {"LICENSE": 10_000, "notes.txt": 20 * 10**6, "preprocessor_config.json": 500}
+    much = {"trainer_state.json": 60 * 10**6, "LICENSE-data.bin": 140 * 10**9}
+    assert set(wanted_files("a model", read | much | few, lambda: None)) == {*read, *few}
+    many = {f"notes-{number}.txt": 1 for number in range(600)}
+    assert len(wanted_files("a model", read | many, lambda: None)) == len(read) + 500
 
 
 @pytest.mark.parametrize(

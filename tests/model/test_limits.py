@@ -134,6 +134,18 @@ def test_a_file_that_is_read_whole_has_a_bound(file, megabytes, refused):
         check_file_sizes("owner/model", {file: megabytes * 10**6})
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({f"vocab.{number}": 32 * 10**6 for number in range(11)}, "has 11 files of 352 MB beside its weights, and at"),
+        ({f"vocab.{number}": 1 for number in range(501)}, "has 501 files of 0 MB beside its weights, and at most 500"),
+    ],
+)
+def test_all_files_that_are_read_whole_have_a_bound_together(files, said):
+    with pytest.raises(ModelError, match=said):
+        check_file_sizes("owner/model", files)
+
+
 def files_of(kind):
     try:
         return (getattr(kind, "vocab_files_names", None) or {}).values()
@@ -146,7 +158,7 @@ def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
     kinds |= {tokenizer_class_from_name(f"{name}Tokenizer") for name in ("Whisper", "BertJapanese", "Luke", "FSMT")}
     files = {file for kind in kinds for file in files_of(kind)}
     assert {"normalizer.json", "tokenizer.json", "vocab.txt", "merges.txt"} <= files
-    assert [file for file in sorted(files) if limits._largest(file) is None] == []
+    assert [file for file in sorted(files) if limits.largest_size(file) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -285,9 +297,9 @@ def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
         rules = {"type": "Sequence", "normalizers": [grows] * times}
         path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": rules}))
 
-    put("b" * 4, 3)
+    put("b" * 4, 2)
     assert load_model(str(folder), device="cpu").tokenizer("aaa")
-    put("b" * 4, 4)
+    put("b" * 4, 3)
     assert "has a tokenizer whose rules make a text up to 3e+02 times as long, and 100 are allowed" in refusal(folder)
 
 
@@ -312,13 +324,15 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
         read_header(tmp_path / "bad.gguf")
 
 
-def gguf(*lists):
-    """A GGUF file of lists of strings alone."""
+def gguf(*lists, name="list", rows=0):
+    """A GGUF file of lists of strings, and of embeddings of so many rows, if any."""
     text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
     fields = b"".join(
-        text(b"list") + struct.pack("<IIQ", 9, 8, len(strings)) + b"".join(map(text, strings)) for strings in lists
+        text(name.encode()) + struct.pack("<IIQ", 9, 8, len(strings)) + b"".join(map(text, strings))
+        for strings in lists
     )
-    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(lists)) + fields
+    tensor = text(b"token_embd.weight") + struct.pack("<IQQIQ", 2, 2, rows, 0, 0) if rows else b""
+    return b"GGUF" + struct.pack("<IQQ", 3, rows > 0, len(lists)) + fields + tensor + bytes(8 * rows)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +347,30 @@ def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
     (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
     with pytest.raises(HeaderError, match=said):
         read_header(tmp_path / "bad.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "rows", "said"),
+    [
+        ("tokenizer.ggml.tokens", 12_001, 2000, "12,001 entries of tokenizer.ggml.tokens, and at most 12,000"),
+        ("tokenizer.ggml.scores", 12_001, 2000, "12,001 entries of tokenizer.ggml.scores, and at most 12,000"),
+        ("tokenizer.ggml.merges", 18_001, 2000, "18,001 entries of tokenizer.ggml.merges, and at most 18,000"),
+        ("tokenizer.ggml.others", 12_000, 2000, "12,000 entries of lists, and at most 10,000"),
+        ("llama.feed_forward_length", 12_000, 20_000, "12,000 entries of lists, and at most 10,000"),
+        ("tokenizer.ggml.tokens", 12_000, 2000, None),
+        ("tokenizer.ggml.merges", 18_000, 2000, None),
+    ],
+)
+def test_lists_of_a_gguf_file_are_as_long_as_its_vocabulary(tmp_path, name, entries, rows, said):
+    (tmp_path / "a.gguf").write_bytes(gguf([b"a"] * entries, name=name, rows=rows))
+    with pytest.raises(HeaderError, match=said) if said else contextlib.nullcontext():
+        assert read_header(tmp_path / "a.gguf").lists == {name: entries}
+
+
+def test_the_tokens_of_a_gguf_file_have_a_length_together(tmp_path):
+    (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 220] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
+    with pytest.raises(HeaderError, match="4,400,000 bytes of tokens, and at most 4,000,000 are read"):
+        read_header(tmp_path / "a.gguf")
 
 
 def loops():

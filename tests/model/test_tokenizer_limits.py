@@ -5,9 +5,11 @@ import contextlib
 import json
 import shutil
 import struct
+import time
 
 import pytest
 import torch
+from tokenizers import Regex, pre_tokenizers
 from transformers import dynamic_module_utils
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
@@ -15,7 +17,7 @@ from wanda_core.errors import ModelError
 from wanda_core.model import tokenizer
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.loading import load_model
-from wanda_core.model.tokenizer_limits import MOST_GROWTH, check_rules
+from wanda_core.model.tokenizer_limits import MOST_GROWTH, MOST_PATTERN, check_rules
 
 
 @pytest.fixture
@@ -91,6 +93,10 @@ def replaces(pattern, content, times=1):
     }
 
 
+def ways(*kinds):
+    return {"type": "Sequence", "pretokenizers": [{"type": kind} for kind in kinds]}
+
+
 def template(pieces, ids=1):
     listed = {"ids": [0] * ids, "id": "x", "tokens": ["x"] * ids}
     return {
@@ -119,6 +125,9 @@ A, X = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "ty
         (template([X, A, X], 400), 1),
         (template([A, *[X] * 10], 200), float("inf")),
         ({"post_processor": {"single": [A] * 300, "pair": []}}, 300),
+        ({"pre_tokenizer": ways("ByteLevel", "Metaspace")}, 10),
+        ({"pre_tokenizer": ways(*["ByteLevel"] * 3)}, 125),
+        ({"normalizer": {"type": "Prepend", "prepend": "b" * 100}, "pre_tokenizer": ways("Metaspace")}, 200),
     ],
 )
 def test_how_much_longer_rules_make_a_text(tmp_path, rules, growth):
@@ -169,21 +178,7 @@ def test_pieces_are_looked_for_in_words_of_some_length(folder, file):
 def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder, monkeypatch):
     monkeypatch.setattr(tokenizer, "check_rules", lambda *_: None)
     put(folder, "tokenizer.json", **growing("b" * 200, 0))
-    assert "up to 2e+02 times as long, and 100 are allowed" in load(folder)
-
-
-def test_a_text_that_would_become_too_long_is_not_cut_into_tokens(folder):
-    """Each letter a becomes ninety: 100,000 letters may become 1,400,000."""
-    put(folder, "tokenizer.json", **growing("b" * 90, 0))
-    lm = load_model(str(folder), device="cpu")
-    assert lm.encode("a" * 9_000)
-    assert lm.encode("c" * 100_000), "what does not grow is of any length"
-    with pytest.raises(ModelError, match="makes more than 1,400,000 letters of a text of 100,000; take that of"):
-        lm.encode("c" * 80_000 + "a" * 20_000)
-    put(folder, "tokenizer.json", normalizer=None, **template([A] * 90))
-    lm = load_model(str(folder), device="cpu")
-    with pytest.raises(ModelError, match="makes more than 1,400,000 letters of a text of 100,000"):
-        lm.encode("c" * 100_000)
+    assert "up to 8e+02 times as long, and 100 are allowed" in load(folder)
 
 
 PANICS = {
@@ -214,20 +209,47 @@ def test_numbers_of_lengths_have_none(folder):
     assert load_model(str(folder), device="cpu").encode("aa")
 
 
-def test_a_token_has_a_longest_length(folder):
-    rules = json.loads((folder / "tokenizer.json").read_text())
-    rules["added_tokens"].append({**rules["added_tokens"][0], "id": 300, "content": "a" * 20_000})
-    put(folder, "tokenizer.json", added_tokens=rules["added_tokens"])
-    assert "has a token of 20,000 letters, and at most 10,000 are read" in load(folder)
+def split(*patterns):
+    return {"pre_tokenizer": {"pretokenizers": [{"type": "Split", "pattern": pattern} for pattern in patterns]}}
 
 
 @pytest.mark.parametrize(
-    "model", [{"vocab": {"a" * 20_000: 0}}, {"vocab": [["b", -1.0], ["a" * 20_000, -2.0]]}, {"vocab": ["a" * 20_000]}]
+    ("rules", "said"),
+    [
+        (split({"Regex": "(?i)" + "ssfi" * 1000}), "a regular expression of 4,004 letters"),
+        (split(*[{"Regex": "\\p{L}" * 800}] * 3), "regular expressions of 12,000 letters"),
+        (replaces({"String": "a" * 5000}, "b"), "a regular expression of 5,000 letters"),
+        ({"decoder": {"decoders": [{"pattern": {"Regex": "a" * 5000}, "content": ""}]}}, "expression of 5,000 letters"),
+        (split({"Regex": "(?<a>x)\\g<a>"}), "calls its own groups"),
+        (split(*[{"Regex": "[^\\p{L}]" * 150}] * 5), None),
+    ],
 )
-def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
-    put(tmp_path, "tokenizer.json", model=model)
-    with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
+def test_patterns_have_bounds(tmp_path, rules, said):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    if said is None:
         check_rules(tmp_path, "a model")
+        return
+    with pytest.raises(ModelError, match=said):
+        check_rules(tmp_path, "a model")
+
+
+DEAREST = {
+    "classes that regard no case": "(?i)" + "[\\p{L}]" * (MOST_PATTERN // 7 - 1),
+    "ranges that regard no case": "(?i)" + "[\u0100-\U0010ffff]" * (MOST_PATTERN // 5 - 1),
+    "letters that are one or two": "(?i)" + "ssfi" * (MOST_PATTERN // 4 - 1),
+    "properties": "\\p{L}" * (MOST_PATTERN // 5),
+    "counts of counts": "(?:(?:(?:\\p{L}{1000}){1000}){1000}){1000}",
+    "looking back": "(?<=" + "(?:a?b?)" * 400 + ")x",
+}
+
+
+@pytest.mark.parametrize("how", DEAREST)
+def test_no_pattern_within_the_bounds_takes_long_to_be_compiled(how):
+    begun = time.process_time()
+    with contextlib.suppress(Exception):  # one that Oniguruma refuses, at once
+        pre_tokenizers.Split(Regex(DEAREST[how]), "isolated")
+    assert len(DEAREST[how]) <= MOST_PATTERN
+    assert time.process_time() - begun < 1
 
 
 def test_a_package_that_is_missing_is_what_is_said(folder):

@@ -14,22 +14,24 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import platformdirs
 
 from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.temporary import temporary_folder
-from wanda_core.model.gguf_header import Header, HeaderError, read_header
+from wanda_core.model.gguf_header import Header, HeaderError, light_head, read_header
 from wanda_core.progress import Progress
 
 if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
     import torch
+    from transformers import PreTrainedConfig
 
 BRINGING = ".wanda-bringing-"  # how temporary folders' names begin
-# Names of folders inside: what a package holds, the file by itself, and the checkpoint in the making.
-UNPACKED, ALONE, FRESH = "package", "alone", "model"
+# Names of folders inside: what a package holds, the file's head and the file by themselves, and the checkpoint in the
+# making.
+UNPACKED, LIGHT, ALONE, FRESH = "package", "light", "alone", "model"
 RECORD = "complete.json"
 # What is written into the folder of the model.
 WRITTEN = re.compile(
@@ -60,31 +62,42 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
     status = file.stat()
     state = {"file": str(file), "size": str(status.st_size), "changed": str(status.st_mtime_ns)}
     folder = cache_root() / f"gguf-v{FORMAT}-{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}"
-    with _lock:
-        if is_whole(folder, state):
-            return folder
-        report(Progress("checking", 0, 1, "parts", file.name))
-        header, dtype = _looked_into(file, name)
-        try:
+    if is_whole(folder, state):
+        return folder
+    report(Progress("checking", 0, 1, "parts", file.name))
+    header, dtype = _looked_into(file, name)
+    try:
+        with _in_one_sentence(name), making(folder) as fresh:  # a file that is refused keeps no other one waiting
+            config = described(file, fresh.parent, header, name)
+        with _lock:
+            if is_whole(folder, state):
+                return folder
             with making(folder) as fresh:
                 check_room(name, header.numbers * dtype.itemsize, folder.parent)
                 report(Progress("converting", 0, 1, "parts", file.name))
-                try:
-                    convert(file, fresh, file.stem, dtype, header)
-                except (OSError, MemoryError, ModelError):
-                    raise
-                except Exception as error:  # a stranger's file: its readers raise types of their own
-                    raise ModelError(
-                        f"{shortened_path(name)} is a GGUF file that transformers does not read: {first_line(error)}; "
-                        "give the model's folder with safetensors, or its hub id"
-                    ) from error
+                with _in_one_sentence(name):
+                    convert(file, fresh, file.stem, dtype, header, config)
                 install(fresh, folder, state)
-        except OSError as error:
-            raise ModelError(
-                f"{shortened_path(name)} could not be written as safetensors to {shortened_path(folder.parent)} "
-                f"({error.strerror or first_line(error)}); free some space, or set WANDA_CACHE to another folder"
-            ) from error
-        return folder
+    except OSError as error:
+        raise ModelError(
+            f"{shortened_path(name)} could not be written as safetensors to {shortened_path(folder.parent)} "
+            f"({error.strerror or first_line(error)}); free some space, or set WANDA_CACHE to another folder"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _in_one_sentence(name: str) -> Iterator[None]:
+    """Context manager: what the readers of a stranger's file raise, of types of their own, is a ModelError."""
+    try:
+        yield
+    except (OSError, MemoryError, ModelError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{shortened_path(name)} is a GGUF file that transformers does not read: {first_line(error)}; "
+            "give the model's folder with safetensors, or its hub id"
+        ) from error
 
 
 def _looked_into(file: Path, name: str) -> "tuple[Header, torch.dtype]":
@@ -140,34 +153,66 @@ def making(folder: Path) -> Iterator[Path]:
         yield work / FRESH
 
 
-def convert(gguf: Path, folder: Path, title: str, dtype: "torch.dtype", header: Header | None = None) -> None:
-    """Dequantise to a type and save as an ordinary checkpoint.
+def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTrainedConfig":
+    """Return the configuration of the model that a file describes. folder: for what is written meanwhile; header: the
+    file's; name: as asked for.
 
-    title: the name that its configuration gets; header: the file's, where it has been read. Raises ModelError where its
-    tensors are not those of the model that it describes, before any of them is made.
+    Raises ModelError where its tensors are not those of that model, before any of them, or a word of its vocabulary, is
+    read.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from wanda_core.model.foreign_code import no_foreign_code
     from wanda_core.model.limits import check_count, check_numbers_of, few_parameters
+    from wanda_core.model.watched import watched
+
+    check_numbers_of(_numbers(header), name, "head")
+    light, place = light_head(gguf, header), folder / LIGHT
+    place.mkdir()
+    size = gguf.stat().st_size
+    with (place / gguf.name).open("wb") as opened:
+        opened.write(light)
+        # The tensors' places must lie in it, where nothing is read, wherever its head says that they begin.
+        opened.truncate(len(light) + size - header.ends + min(header.fields.get("general.alignment", 0), size) + 64)
+    with no_foreign_code(), watched(name, header.tensors):
+        config = AutoConfig.from_pretrained(place, gguf_file=gguf.name, trust_remote_code=False)
+    check_numbers_of(config.to_dict(), name, "head")
+    few = few_parameters(name, header.tensors, header.numbers)
+    with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    check_count(name, model, header.numbers, size)
+    return cast("PreTrainedConfig", config)
+
+
+def convert(
+    gguf: Path,
+    folder: Path,
+    title: str,
+    dtype: "torch.dtype",
+    header: Header | None = None,
+    config: "PreTrainedConfig | None" = None,
+) -> None:
+    """Dequantise to a type and save as an ordinary checkpoint.
+
+    title: the name that its configuration gets; header: the file's, and config, what `described` returned, where they
+    have been read. Raises ModelError as that does, and where its tensors are not all of the model's.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from wanda_core.model.foreign_code import no_foreign_code
     from wanda_core.model.stored_tensors import check_complete, check_shapes
     from wanda_core.model.watched import watched
 
     header, name = header or read_header(gguf), str(gguf)
+    known = config or described(gguf, folder.parent, header, name)
     alone = _alone(gguf, folder.parent / ALONE)
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     reading = header.entries * SECONDS_OF_ENTRY
-    check_numbers_of(_numbers(header), name, "head")
-    with no_foreign_code(), watched(name, more=reading):
-        config = AutoConfig.from_pretrained(alone, **source)
-    check_numbers_of(config.to_dict(), name, "head")
-    few = few_parameters(name, header.tensors, header.numbers)
-    with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
-        described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    check_count(name, described, header.numbers, gguf.stat().st_size)
     with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):
-        read: Any = AutoModelForCausalLM.from_pretrained(alone, dtype=dtype, output_loading_info=True, **source)
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            alone, config=known, dtype=dtype, output_loading_info=True, **source
+        )
     model, found = read
     check_shapes(name, found["mismatched_keys"])
     check_complete(name, found["missing_keys"])

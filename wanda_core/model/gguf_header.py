@@ -15,7 +15,13 @@ WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}  # of
 STRING, ARRAY = 8, 9
 MOST_FIELDS, MOST_TENSORS, MOST_DIMENSIONS = 10_000, 100_000, 8
 MOST_ENTRIES = 3_000_000  # of all lists; the largest vocabularies, with merges, scores and types, have 1,300,000
-MORE_ENTRIES = 10_000  # of lists beside one for each number of the tensors: each token has a row of embeddings
+MORE_ENTRIES = 10_000  # of all lists that are none of a vocabulary's, and of one of these beside what follows
+# Entries of a vocabulary's lists for each row of the embeddings, which each token has; 2.2 merges for each are met.
+VOCABULARY, EMBEDDINGS = "tokenizer.ggml.", "token_embd.weight"
+ENTRIES_OF_ROW = {"tokens": 1, "scores": 1, "token_type": 1, "merges": 4}
+CHARSMAP, MOST_OF_CHARSMAP = "precompiled_charsmap", 2**21  # bytes, a list as well; 500,000 are met
+COUNTED = ("gpt2", "starcoder2")  # architectures whose size of vocabulary transformers counts itself
+MOST_BYTES = 4 * 10**6  # of all tokens; 262,144 have 2.3 million
 # Of all strings of the lists, each cut in two at every place where the merges of a vocabulary are looked for: the sum
 # of the squares of their lengths. 262,144 tokens of ten letters, with 514,906 merges, have 90 million.
 MOST_SQUARES = 10**9
@@ -29,11 +35,22 @@ class HeaderError(Exception):
 
 @dataclass
 class Header:
-    """What a file says of itself. fields: its whole numbers, by name; entries: of all its lists; tensors: how many it
-    has; numbers: of all of them; kinds: the types of those with more than one dimension."""
+    """What a file says of itself.
 
+    architecture: its name; fields: its whole numbers, by name; entries: of all its lists; lists: of each, by name;
+    tensors: how many it has; numbers: of all of them; rows: of its embeddings; kinds: the types of tensors with more
+    than one dimension; kept: where all that is no list of the vocabulary's stands, from a byte to another, at last the
+    tensors' names and places; ends: at which byte the head does; order: of bytes, as `struct` has it.
+    """
+
+    architecture: str = ""
     fields: dict[str, int] = field(default_factory=dict)
     entries: int = 0
+    lists: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    kept: list[tuple[int, int]] = field(default_factory=list)
+    ends: int = 0
+    order: str = "<"
     tensors: int = 0
     numbers: int = 0
     kinds: set[int] = field(default_factory=set)
@@ -46,6 +63,30 @@ def read_header(file: Path) -> Header:
         raise HeaderError(f"it has {size} bytes")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return _Head(content, size).read()
+
+
+def light_head(file: Path, header: Header) -> bytes:
+    """Return a file's head without the lists of its vocabulary, in whose place stands how many tokens there are: what
+    reads it knows the model as it would from the whole, and has no million of words to walk through."""
+    tokens = header.lists.get(f"{VOCABULARY}tokens")
+    given = {} if tokens is None else {f"{VOCABULARY}tokens": tokens, f"{header.architecture}.vocab_size": tokens}
+
+    def text(value: bytes) -> bytes:
+        return struct.pack(f"{header.order}Q", len(value)) + value
+
+    def written(name: str, number: int) -> bytes:
+        if header.architecture in COUNTED and name.startswith(VOCABULARY):
+            return text(name.encode()) + struct.pack(f"{header.order}I", STRING) + text(b"." * number)
+        return text(name.encode()) + struct.pack(f"{header.order}II", 4, number)
+
+    fields = [written(name, number) for name, number in given.items() if name not in header.fields]
+    with file.open("rb") as opened:
+        start, pieces = opened.read(8), []
+        for begin, end in header.kept:
+            opened.seek(begin)
+            pieces.append(opened.read(end - begin))
+    counts = struct.pack(f"{header.order}QQ", header.tensors, len(pieces) - 1 + len(fields))
+    return b"".join([start, counts, *pieces[:-1], *fields, pieces[-1]])
 
 
 class _Head:
@@ -66,27 +107,47 @@ class _Head:
         tensors, fields = self.number("Q"), self.number("Q")
         self.at_most(fields, MOST_FIELDS, "fields")
         self.at_most(tensors, MOST_TENSORS, "tensors")
+        found = self.found
         for _ in range(fields):
-            name = self.text()
+            begin, name = self.at, self.text()
             kind = self.number("I")
             if kind in WHOLE:
-                self.found.fields[name] = self.number(WHOLE[kind])
+                found.fields[name] = self.number(WHOLE[kind])
+            elif kind == STRING and name == "general.architecture":
+                found.architecture = self.text()
             else:
-                self.skip_value(kind)
+                self.skip_value(kind, name)
+            if not (kind == ARRAY and name.startswith(VOCABULARY)):
+                found.kept.append((begin, self.at))
+        begin = self.at
         for _ in range(tensors):
             self.read_tensor()
-        self.found.tensors = tensors
-        self.at_most(self.found.entries, self.found.numbers + MORE_ENTRIES, "entries of lists")
-        return self.found
+        found.kept.append((begin, self.at))
+        found.tensors, found.ends, found.order = tensors, self.at, self.order
+        self.check_lists()
+        return found
+
+    def check_lists(self) -> None:
+        """Raise HeaderError for lists that are longer than the file's embeddings let a vocabulary be."""
+        others = 0
+        for name, entries in self.found.lists.items():
+            own = name.removeprefix(VOCABULARY) if name.startswith(VOCABULARY) else ""
+            if own in ENTRIES_OF_ROW:
+                self.at_most(entries, ENTRIES_OF_ROW[own] * self.found.rows + MORE_ENTRIES, f"entries of {name}")
+            elif own == CHARSMAP:
+                self.at_most(entries, MOST_OF_CHARSMAP, f"entries of {name}")
+            else:
+                others += entries
+        self.at_most(others, MORE_ENTRIES, "entries of lists")
 
     def read_tensor(self) -> None:
         """Count a tensor's numbers, which must be able to lie in the file."""
-        self.bytes_of(self.number("Q"))
-        dimensions = self.number("I")
+        name, dimensions = self.text(), self.number("I")
         self.at_most(dimensions, MOST_DIMENSIONS, "dimensions of a tensor")
-        numbers = 1
+        numbers, last = 1, 0
         for _ in range(dimensions):
-            numbers *= self.number("Q")
+            last = self.number("Q")
+            numbers *= last
         kind, offset = self.number("I"), self.number("Q")
         if numbers > NUMBERS_IN_BYTE * self.size or offset > self.size:
             raise HeaderError(
@@ -95,21 +156,27 @@ class _Head:
         if numbers < 1:
             raise HeaderError("it names a tensor of no numbers")
         self.found.numbers += numbers
+        if name == EMBEDDINGS:
+            self.found.rows = last
         if dimensions > 1:
             self.found.kinds.add(kind)
 
-    def skip_value(self, kind: int) -> None:
-        """Go behind a value of a type."""
+    def skip_value(self, kind: int, name: str) -> None:
+        """Go behind a value of a type, of the field of a name."""
         if kind == STRING:
             self.bytes_of(self.number("Q"))
         elif kind == ARRAY:
             of, length = self.number("I"), self.number("Q")
             self.found.entries += length
+            self.found.lists[name] = self.found.lists.get(name, 0) + length
             self.at_most(self.found.entries, MOST_ENTRIES, "entries of lists")
             if of == STRING:
                 self.strings += length
                 self.at_most(self.strings, MOST_STRINGS, "strings in lists")
+                begin = self.at
                 self.skip_strings(length)
+                if name == f"{VOCABULARY}tokens":
+                    self.at_most(self.at - begin - 8 * length, MOST_BYTES, "bytes of tokens")
                 self.at_most(self.squares, MOST_SQUARES, "squares of the lengths of its strings")
             elif of in BYTES_OF:
                 self.bytes_of(length * BYTES_OF[of])

@@ -94,7 +94,6 @@ def download(
         transfer = _Transfer(name, hub_id, commit, token)
         check_file_sizes(name, {file: size for file, size in sizes.items() if file == INDEX})  # it is fetched now
         wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
-        check_file_sizes(name, {file: sizes[file] for file in wanted})
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
         if weigh is not None:
             counts = info.safetensors.parameters if info.safetensors is not None else None

@@ -4,12 +4,14 @@ Repositories hold the same weights in other forms besides: `consolidated.safeten
 precisions. transformers reads the top folder's `model.safetensors`, or else the shards that its index names.
 """
 
+import itertools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wanda_core.errors import ModelError, shortened_path
+from wanda_core.model.limits import MB, check_file_sizes, largest_size
 from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_of
 from wanda_core.model.tokenizer import has_vocabulary
 
@@ -19,22 +21,19 @@ BESIDE_WEIGHTS = (
     *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.spm", "tokenizer.*"),
     *("license*", "licence*", "notice*", "copying*", "use_policy*"),
 )
+MOST_OTHERS, MOST_NUMBER = 64 * MB, 500  # bytes of those that nothing reads, terms of use among them, and how many
 TEMPLATES = "additional_chat_templates/*.jinja"
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
 
-def wanted_files(name: str, files: Collection[str], read_index: Callable[[], str | None]) -> list[str]:
+def wanted_files(name: str, files: Mapping[str, int], read_index: Callable[[], str | None]) -> list[str]:
     """List the files of a repository that are to be downloaded.
 
-    name: of the model, for messages; files: all that the repository holds; read_index: returns the content of its index
-    of weights, None where that cannot be had now. Raises ModelError where it holds no weights that can be read.
+    name: of the model, for messages; files: all that the repository holds, with their sizes in bytes; read_index:
+    returns the content of its index of weights, None where that cannot be had now. Raises ModelError where it holds no
+    weights that can be read, or more to be read beside them than any.
     """
-    beside = [
-        file
-        for file in files
-        if fnmatchcase(file, TEMPLATES)
-        or ("/" not in file and any(fnmatchcase(file.lower(), pattern) for pattern in BESIDE_WEIGHTS))
-    ]
+    beside = _beside_weights(name, files)
     if ONE_FILE in files:
         return [*beside, ONE_FILE]
     if INDEX in files:
@@ -51,6 +50,22 @@ def wanted_files(name: str, files: Collection[str], read_index: Callable[[], str
     if "adapter_config.json" in files:  # refused as what it is, once that file is here
         return beside
     raise ModelError(_why_no_weights(name, files))
+
+
+def _beside_weights(name: str, files: Mapping[str, int]) -> list[str]:
+    """List the files to be downloaded beside the weights: all that is read, and of what is only handed on the smallest,
+    as far as they are few. Raises ModelError for what is read and is too large."""
+    beside = [
+        file
+        for file in files
+        if fnmatchcase(file, TEMPLATES)
+        or ("/" not in file and any(fnmatchcase(file.lower(), pattern) for pattern in BESIDE_WEIGHTS))
+    ]
+    check_file_sizes(name, {file: files[file] for file in beside})
+    others = sorted((file for file in beside if largest_size(file) is None), key=lambda file: files[file])
+    sums = itertools.accumulate(files[file] for file in others)
+    few = {file for file, nbytes in zip(others[:MOST_NUMBER], sums, strict=False) if nbytes <= MOST_OTHERS}
+    return [file for file in beside if largest_size(file) is not None or file in few]
 
 
 def _shards_by_name(files: Collection[str]) -> list[str]:

@@ -31,6 +31,7 @@ LARGEST = {
     **{"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64},
     **{"tokenizer_config.json": 16, "special_tokens_map.json": 16, "": 32},
 }
+MOST_READ, MOST_FILES = 320 * MB, 500  # bytes of all of them, and how many; 110 MB in 40 files are met
 READ = re.compile(
     r"(generation_|adapter_)?config\.json|tokenizer(_config)?\.json|(special_tokens_map|added_tokens)\.json"
     r"|chat_template\..*|model\.safetensors\.index\.json|additional_chat_templates/.*\.jinja"
@@ -82,14 +83,21 @@ SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
 
 
 def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
-    """Raise ModelError for a file that is read whole and is too large for what it is. sizes: in bytes, by name."""
+    """Raise ModelError for files that are read whole, of which one is too large for what it is, or all together are.
+    sizes: in bytes, by name."""
+    read = {file: size for file, size in sizes.items() if largest_size(file) is not None}
     for file, size in sizes.items():
-        most = _largest(file)
+        most = largest_size(file)
         if most is not None and size > most:
             raise ModelError(
                 f"{shortened_path(name)} has a {shortened(file)} of {size / MB:,.0f} MB, and at most {most / MB:,.0f} "
                 "MB of such a file are read; choose another model"
             )
+    if sum(read.values()) > MOST_READ or len(read) > MOST_FILES:
+        raise ModelError(
+            f"{shortened_path(name)} has {len(read):,} files of {sum(read.values()) / MB:,.0f} MB beside its weights, "
+            f"and at most {MOST_FILES} of {MOST_READ / MB:,.0f} MB are read; choose another model"
+        )
 
 
 def _check_parts(path: Path, name: str) -> None:
@@ -109,7 +117,7 @@ def _check_parts(path: Path, name: str) -> None:
             )
 
 
-def _largest(file: str) -> int | None:
+def largest_size(file: str) -> int | None:
     """Return how many bytes a file of this name may have, None for one that is not read whole."""
     if not READ.fullmatch(file) and not any(fnmatchcase(file, pattern) for pattern in VOCABULARIES):
         return None
@@ -122,7 +130,7 @@ def check_files(folder: Path, name: str) -> None:
     sizes = {}
     for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")]):
         file = path.relative_to(folder).as_posix()
-        if _largest(file) is None and not file.endswith(".safetensors"):
+        if largest_size(file) is None and not file.endswith(".safetensors"):
             continue
         with contextlib.suppress(FileNotFoundError):  # a link to nothing is missed where it is needed
             _check_ordinary(path, name)

@@ -1,7 +1,6 @@
 """Loading a model's tokenizer; a folder without one is refused, where transformers would make an empty one."""
 
 import importlib.util
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,13 +15,9 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.tokenizer_limits import (
-    check_letters,
-    check_loaded,
-    check_longest,
-    check_rules,
-    check_settings,
-)
+from wanda_core.model.tokenizer_growth import check_letters
+from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
+from wanda_core.model.tokenizer_vocabulary import TIKTOKEN, check_longest
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import watched
 
@@ -35,7 +30,7 @@ VOCABULARIES = (
 )
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
-TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
+SECONDS_OF_MB = 1.0  # for each megabyte of its files, which takes a tenth of that
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
     "sentencepiece": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
@@ -70,7 +65,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
     check_rules(folder, name)
     check_settings(folder, name, config)
     try:
-        with no_foreign_code(), watched(name):
+        with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
         if not isinstance(tokenizer.model_max_length, (int, float)):
             tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given
@@ -98,6 +93,13 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
     text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
     check_template(tokenizer, name)
     return tokenizer
+
+
+def _megabytes(folder: Path) -> float:
+    """Return how large the files with a tokenizer's vocabulary are, and its settings."""
+    read = (*VOCABULARIES, "tokenizer_config.json")
+    files = [path for path in folder.iterdir() if any(fnmatchcase(path.name, name) for name in read)]
+    return sum(path.stat().st_size for path in files if path.exists()) / 1e6
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:

@@ -1,12 +1,8 @@
-"""What a stranger's tokenizer may ask for, checked before transformers reads its files: which class, which files, and
-how long its rules make a text."""
+"""What a stranger's tokenizer may ask for, checked before transformers reads its files: which class, which files, which
+words and rules."""
 
-import base64
-import contextlib
 import math
 import re
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +10,29 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from wanda_core.errors import ModelError, shortened, shortened_path
-from wanda_core.machine.json_file import parsed, read_json
+from wanda_core.machine.json_file import read_json
+from wanda_core.model.tokenizer_growth import RULES, chosen_growth, parts_of, rules_of, whole_growth
+from wanda_core.model.tokenizer_vocabulary import (
+    check_added,
+    check_other_vocabularies,
+    check_vocabulary,
+    named_tokens,
+)
 
 MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
-MOST_SPECIAL = 1000  # tokens that a template puts around a text; 2 are met
-MOST_PIECE = 10_000  # letters of a token; the longest of the built-in model has 81
 MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
+MOST_OF["default_num_special_tokens"] = 10_000  # of tekken.json; 1,000 are met
 # Letters of a word that WordPiece looks for pieces in, in a time that grows with their cube; 100 are met.
 WORD, MOST_WORD = "max_input_chars_per_word", 1000
 LENGTH = re.compile(r"length|_id$|^is_|^id$")  # names of numbers that nothing is made of
 MOST_RULES = 100  # of a tokenizer; 20 are met
 MOST_WORK = 1000  # rules, times how long the text becomes that each of them goes through; 33 times 15 is met
-MORE_LETTERS, TIMES_LETTERS = 10**6, 4  # of what a text becomes before it is cut into tokens, each of 400 bytes
-AT_ONCE = 10_000  # letters
-# Regular expressions that Python and Oniguruma read alike; of any other one it is taken that it fits between letters.
-ALIKE = re.compile(r"(\\[sdwntr.]|[\w .,;:!<>'\"`-]|\{\d{1,3}(,\d{0,3})?\}|[+*?|]){1,1000}")
-RULES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+# Letters of a regular expression, and of all that a tokenizer has; one is met with 1,500. Within these none that was
+# tried takes more than a second and 150 MB to be compiled, which nothing can interrupt: classes that regard no case
+# take the most, and `\g` alone any time, for it puts the groups of a pattern into each other.
+MOST_PATTERN, MOST_PATTERNS, CALL = 4000, 8000, r"\g"
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
+ADDED, TEKKEN = "added_tokens.json", "tekken.json"
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
 REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
@@ -56,6 +58,7 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
     for key, value in [*settings.items(), *special.items()]:
         most = MOST_OF.get(key, math.inf if LENGTH.search(key) else MOST_NUMBER)
         _check_number(key, value, MOST_WORD if key == WORD else most, name)
+    check_added([*named_tokens(settings), *named_tokens(special), *_mapping(folder / ADDED)], name)
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
     if leading:
         raise ModelError(
@@ -82,23 +85,27 @@ def _check_number(key: str, value: object, most: float, name: str) -> None:
 
 
 def check_rules(folder: Path, name: str) -> None:
-    """Raise ModelError for a tokenizer.json whose rules make a long text of a short one: twenty that put ten letters in
-    the place of one fill any memory, and end the process, with the first prompt."""
+    """Raise ModelError for a tokenizer whose words or patterns fill the memory, or whose rules make a long text of a
+    short one: twenty that put ten letters in the place of one end the process with the first prompt."""
     rules = _mapping(folder / "tokenizer.json")
-    check_longest(max(map(len, _tokens(rules)), default=0), name)
-    model = rules.get("model")
-    own = (
-        [{key: value for key, value in model.items() if key not in ("vocab", "merges")}]
-        if isinstance(model, dict)
-        else []
-    )
-    _check_parts([*(rules.get(part) for part in RULES), *own], name)
+    check_vocabulary(rules, name)
+    parts, model = {part: rules.get(part) for part in RULES}, rules.get("model")
+    if isinstance(model, dict):
+        parts["model"] = {key: value for key, value in model.items() if key not in ("vocab", "merges")}
+    _check_parts(parts, name)
+    check_other_vocabularies(folder, name)
+    config = _mapping(folder / TEKKEN).get("config")
+    for key, value in config.items() if isinstance(config, dict) else ():
+        _check_number(key, value, MOST_OF.get(key, MOST_NUMBER), name)
+        if isinstance(value, str):
+            _check_patterns([value], name)
 
 
-def _check_parts(rules: list[Any], name: str) -> float:
+def _check_parts(rules: dict[str, Any], name: str) -> float:
     """Raise ModelError for rules that make a text too long, or take too long for it. -> how many times as long"""
-    parts = list(_parts(rules))
-    growth = math.prod(map(_growth, parts))
+    parts = list(parts_of(list(rules.values())))
+    _check_patterns([part[kind] for part in parts for kind in ("Regex", "String") if kind in part], name)
+    growth = chosen_growth(rules)
     if growth > MOST_GROWTH:
         raise ModelError(
             f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
@@ -115,130 +122,26 @@ def _check_parts(rules: list[Any], name: str) -> float:
     return growth
 
 
-def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
-    """Check the rules of a tokenizer as `check_rules` does, whichever file they come from. -> how many times as long
-    they make a text at most"""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = []
-    for part in RULES:
-        with contextlib.suppress(Exception):  # no part, or one of Python
-            rules.append(parsed(getattr(backend, part).__getstate__()))
-    return _check_parts(rules, name)
-
-
-def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) -> None:
-    """Raise ModelError for a text that the tokenizer makes so long that its tokens would fill the memory.
-
-    growth: how many times as long its rules may make a text; what they make of this one is looked at only where they
-    could make too much of it.
-    """
-    most = MORE_LETTERS + TIMES_LETTERS * len(text)
-    if growth * len(text) <= most:
-        return
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    normalizer, letters = getattr(backend, "normalizer", None), 0
-    template = parsed(backend.post_processor.__getstate__()) if getattr(backend, "post_processor", None) else {}
-    times = math.prod(map(_growth, _parts(template)))
-    for start in range(0, len(text), AT_ONCE):
-        piece = text[start : start + AT_ONCE]
-        letters += len(normalizer.normalize_str(piece) if normalizer is not None else piece)
-        if letters * times > most:
+def _check_patterns(given: list[Any], name: str) -> None:
+    """Raise ModelError for patterns that would take long, or much memory, to be compiled."""
+    patterns = [pattern for pattern in given if isinstance(pattern, str)]
+    whole = sum(map(len, patterns))
+    for length, most in ((max(map(len, patterns), default=0), MOST_PATTERN), (whole, MOST_PATTERNS)):
+        if length > most:
+            what = "a regular expression" if most == MOST_PATTERN else "regular expressions"
             raise ModelError(
-                f"the model's tokenizer makes more than {most:,} letters of a text of {len(text):,}; take that of the "
-                "model it was made from, or choose another model"
+                f"{shortened_path(name)} has {what} of {length:,} letters in its tokenizer, and at most {most:,} are "
+                f"read; {REMEDY}"
             )
-
-
-def check_longest(letters: int, name: str) -> None:
-    """Raise ModelError for a tokenizer whose longest token has more letters than any."""
-    if letters > MOST_PIECE:
+    if any(CALL in pattern for pattern in patterns):
         raise ModelError(
-            f"the tokenizer of {shortened_path(name)} has a token of {letters:,} letters, and at most {MOST_PIECE:,} "
-            "are read; copy the tokenizer.json of the model it was made from"
+            f"{shortened_path(name)} has a regular expression in its tokenizer that calls its own groups ({CALL}), "
+            f"which is not read; {REMEDY}"
         )
 
 
-def _tokens(rules: dict[str, Any]) -> Iterator[str]:
-    """Yield the tokens of a tokenizer.json, in whichever form it has them."""
-    model, added = rules.get("model"), rules.get("added_tokens")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else ()
-    for entries in (vocabulary, added):
-        for entry in entries if isinstance(entries, (dict, list)) else ():
-            token = entry.get("content") if isinstance(entry, dict) else entry
-            token = token[0] if isinstance(token, list) and token else token
-            if isinstance(token, str):
-                yield token
-
-
-def _parts(rules: object) -> Iterator[dict[str, Any]]:
-    """Yield every part of the rules."""
-    waiting = [rules]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            yield part
-            waiting += [value for key, value in part.items() if key not in ("single", "pair", "special_tokens")]
-
-
-def _growth(rule: dict[str, Any]) -> float:
-    """Return how many times as long a text may become by one rule, by what it holds: some are read without a type."""
-    growth = 1.0
-    if "content" in rule:
-        growth *= _replaced(rule.get("pattern"), _length(rule["content"]))
-    if "precompiled_charsmap" in rule:
-        growth *= _longest_of_map(rule["precompiled_charsmap"])
-    if "single" in rule:
-        growth *= _pieces(rule["single"], rule.get("special_tokens"))
-    named = ("prepend", "end_of_word_suffix", "continuing_subword_prefix", "prefix", "suffix", "replacement")
-    return growth * math.prod(max(1, _length(rule.get(key))) for key in named)
-
-
-def _length(text: object) -> int:
-    return len(text) if isinstance(text, str) else 0
-
-
-def _replaced(pattern: object, length: int) -> float:
-    """How long a text becomes when what fits a pattern gives way to so many letters, also where the pattern fits
-    between two letters."""
-    given = pattern if isinstance(pattern, dict) else {}
-    literal = given.get("String")
-    least = len(literal) if isinstance(literal, str) else _narrowest(given.get("Regex"))
-    return max(1.0, length / least) if least else 1.0 + length
-
-
-def _narrowest(pattern: object) -> int:
-    """Return how many letters fit a regular expression at least; 0 where that is not known."""
-    if not isinstance(pattern, str) or not ALIKE.fullmatch(pattern):
-        return 0
-    try:
-        return int(re._parser.parse(pattern).getwidth()[0])  # type: ignore[attr-defined] # the only one who tells
-    except (re.error, RecursionError, OverflowError, ValueError):
-        return 0
-
-
-def _pieces(pieces: object, special: object) -> float:
-    """Count how often a template puts the text in; infinite where it puts too many special tokens around it."""
-    known = special if isinstance(special, dict) else {}
-    texts, tokens = 0, 0
-    for piece in pieces if isinstance(pieces, list) else []:
-        token = piece.get("SpecialToken") if isinstance(piece, dict) else None
-        if token is None:
-            texts += 1
-            continue
-        ids = known.get(token.get("id"), {}) if isinstance(token, dict) and isinstance(token.get("id"), str) else {}
-        listed = ids.get("ids") if isinstance(ids, dict) else None
-        tokens += len(listed) if isinstance(listed, list) else 1
-    return max(1.0, texts) if tokens <= MOST_SPECIAL else math.inf
-
-
-def _longest_of_map(encoded: object) -> float:
-    """Return how many bytes a map of characters, as sentencepiece has it, puts in the place of one: a table of so many
-    bytes as its first four tell, then texts with zeros between."""
-    try:
-        content = base64.b64decode(encoded) if isinstance(encoded, str) else b""
-        (table,) = struct.unpack_from("<I", content)
-    except (ValueError, struct.error):
-        return 1.0
-    return float(max(1, *(map(len, content[4 + table :].split(b"\0")))))
+def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
+    """Check the rules of a tokenizer as `check_rules` does, whichever file they come from. -> how many times as long
+    they make a text at most"""
+    rules = rules_of(getattr(tokenizer, "backend_tokenizer", None))
+    return whole_growth(tokenizer, _check_parts(rules, name))

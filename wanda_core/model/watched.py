@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from wanda_core.errors import ModelError, shortened_path
 
-SECONDS = 10.0  # for what takes a tenth of one
+SECONDS = 4.0  # for what takes a tenth of one
 AGAIN = 0.5  # seconds until it is raised once more
 SECONDS_OF_ONE = 0.005  # more for each stored tensor, whose place in the model takes a millisecond to make
 

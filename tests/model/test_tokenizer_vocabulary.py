@@ -1,0 +1,132 @@
+"""How much the words of a stranger's tokenizer may cost, in whichever file they stand."""
+
+import base64
+import json
+import shutil
+
+import pytest
+
+from wanda_core.errors import ModelError
+from wanda_core.model.loading import load_model
+from wanda_core.model.tokenizer_limits import check_rules
+from wanda_core.model.tokenizer_vocabulary import check_added
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of a good model that the test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def put(folder, file, **fields):
+    path = folder / file
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | fields))
+
+
+def test_a_token_has_a_longest_length(folder):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    rules["added_tokens"].append({**rules["added_tokens"][0], "id": 300, "content": "a" * 20_000})
+    put(folder, "tokenizer.json", added_tokens=rules["added_tokens"])
+    with pytest.raises(ModelError, match="has an added token of 20,000 letters, and at most 1,000 are read"):
+        load_model(str(folder), device="cpu")
+
+
+WIDE = [chr(0x20000 + number) * 900 for number in range(200)]
+LISTED = {str(number): {"content": text} for number, text in enumerate(WIDE)}
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("tokenizer.json", {"added_tokens": [{"id": number, "content": text} for number, text in enumerate(WIDE)]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": LISTED}),
+        ("tokenizer_config.json", {"extra_special_tokens": WIDE}),
+        ("special_tokens_map.json", {"additional_special_tokens": WIDE}),
+        ("added_tokens.json", dict.fromkeys(WIDE, 7)),
+    ],
+)
+def test_added_tokens_have_bounds_together_in_whichever_file(folder, file, fields):
+    put(folder, file, **fields)
+    with pytest.raises(ModelError, match=r"has tokens of 719,4.. different beginnings, and at most 201,00. are read"):
+        load_model(str(folder), device="cpu")
+
+
+def test_as_many_added_tokens_as_are_met_are_read():
+    check_added([f"<|visual token {number:06d}|>" for number in range(65_536)], "a model")
+    with pytest.raises(ModelError, match="has 100,001 added tokens, and at most 100,000 are read"):
+        check_added(map(str, range(100_001)), "a model")
+
+
+def words(count, letters, alike=0):
+    """So many words that differ in their first letters, or only behind so many others."""
+    return ["b" * alike + f"{number:x}".rjust(letters, "z")[::-1] for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"type": "Unigram", "vocab": [[word, -1.0] for word in words(1900, 1000)]}, "tokens of 1,8"),
+        ({"type": "BPE", "vocab": dict.fromkeys(words(9000, 900), 1)}, "tokens of 8,100,000 bytes together"),
+        ({"type": "BPE", "vocab": dict.fromkeys(words(3, 9000), 1)}, "as their squared lengths' sum"),
+        ({"type": "BPE", "vocab": dict.fromkeys(words(1900, 1000), 1)}, "as their squared lengths' sum"),
+        ({"type": "BPE", "vocab": dict.fromkeys(words(1900, 300), 1)}, None),
+        ({"type": "Unigram", "vocab": [[word, -1.0] for word in words(9000, 4, 100)]}, None),
+        ({"type": "Unigram", "vocab": [[word, -1.0] for word in words(100_000, 7)]}, None),
+    ],
+)
+def test_words_have_bounds_together(tmp_path, model, said):
+    put(tmp_path, "tokenizer.json", model=model)
+    if said is None:
+        check_rules(tmp_path, "a model")
+        return
+    with pytest.raises(ModelError, match=said):
+        check_rules(tmp_path, "a model")
+
+
+def field(number, content):
+    """A field of protobuf with a length of fewer than 2**14 bytes."""
+    size = len(content)
+    return bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
+
+
+def test_words_of_other_files_have_them_too(tmp_path):
+    piece = field(1, field(1, b"a" * 8000) + b"\x15\0\0\0\0\x18\x01")
+    (tmp_path / "tokenizer.model").write_bytes(
+        piece + field(1, field(1, b"b" * 9000)) + field(1, field(1, b"c" * 9000))
+    )
+    with pytest.raises(ModelError, match="has tokens with 226,000,000 as their squared lengths' sum"):
+        check_rules(tmp_path, "a model")
+    (tmp_path / "tokenizer.model").write_bytes(
+        b"".join(base64.b64encode(bytes([n] * 9000)) + b" 1\n" for n in range(3))
+    )
+    with pytest.raises(ModelError, match="has tokens with 243,000,000 as their squared lengths' sum"):
+        check_rules(tmp_path, "a model")
+    for damaged in (b"", b"\x0a", b"\x0a\xff\xff", b"\x0b\x0b", b"\xff" * 40):
+        (tmp_path / "tokenizer.model").write_bytes(damaged)
+        check_rules(tmp_path, "a model")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"config": {"default_num_special_tokens": 10**9}}, "'default_num_special_tokens' 1000000000 in its"),
+        ({"config": {"default_vocab_size": 10**7}}, "'default_vocab_size' 10000000 in its tokenizer's settings"),
+        ({"config": {"pattern": "a" * 4001}}, "a regular expression of 4,001 letters"),
+        ({"vocab": [{"token_bytes": base64.b64encode(b"a" * 20_000).decode()}]}, "has a token of 20,000 letters"),
+        ({"special_tokens": [{"rank": 0, "token_str": "a" * 2000}]}, "has an added token of 2,000 letters"),
+    ],
+)
+def test_a_tekken_json_has_bounds(tmp_path, fields, said):
+    put(tmp_path, "tekken.json", **fields)
+    with pytest.raises(ModelError, match=said):
+        check_rules(tmp_path, "a model")
+
+
+@pytest.mark.parametrize(
+    "model", [{"vocab": {"a" * 20_000: 0}}, {"vocab": [["b", -1.0], ["a" * 20_000, -2.0]]}, {"vocab": ["a" * 20_000]}]
+)
+def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
+    put(tmp_path, "tokenizer.json", model=model)
+    with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
+        check_rules(tmp_path, "a model")

@@ -1,0 +1,174 @@
+"""How much the words of a stranger's vocabulary may cost, in whichever file they stand, before transformers reads them:
+each by its length, all of them by theirs together, and by how many different beginnings they have."""
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from wanda_core.errors import ModelError, shortened_path
+from wanda_core.machine.json_file import read_json
+
+MOST_PIECE = 10_000  # letters of a token; 128 are met, in runs of spaces
+MOST_BYTES = 8 * 10**6  # of all tokens; 262,144 of Gemma's have 2.3 million
+# The sum of the squares of their lengths: where merges are looked for, each is cut in two at every place. 200,000
+# tokens of GPT-OSS have 32 million.
+MOST_SQUARES = 2 * 10**8
+# Beginnings that pieces of a Unigram vocabulary have, all together: each takes 350 bytes in the tree that they are
+# looked up in. 262,144 pieces in all the languages of the world have 600,000.
+MOST_BEGINNINGS = 1_500_000
+# Of tokens that are looked for in each text before it is cut: letters of one, how many there are, and their beginnings
+# beside some for each, each of which takes up to 5 µs. Gemma's 6,415 have 76,000 letters; 65,536 are met, which begin
+# all alike, and differ in a figure and what is behind it.
+MOST_ADDED_PIECE, MOST_ADDED, MOST_ADDED_BEGINNINGS, BEGINNINGS_OF_ONE = 1000, 100_000, 200_000, 5
+NAMED = re.compile(r"tokens?(_decoder)?$")  # settings that hold such tokens
+TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
+MODELS = ("*.model", "*.spm", "*.tiktoken")
+VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
+COPY = "copy the tokenizer's files of the model it was made from"
+
+
+def check_vocabulary(rules: dict[str, Any], name: str) -> None:
+    """Raise ModelError for a tokenizer.json whose words would fill the memory. rules: its content."""
+    model = rules.get("model")
+    given = model if isinstance(model, dict) else {}
+    vocabulary = given.get("vocab")
+    unigram = given.get("type") == "Unigram" or isinstance(vocabulary, list)
+    check_tokens(_words(vocabulary), name, MOST_BEGINNINGS if unigram else None)
+    check_added(_words(rules.get("added_tokens")), name)
+
+
+def check_added(tokens: Iterable[str], name: str) -> None:
+    """Raise ModelError for tokens that are looked for in every text, and are too long or too many for that."""
+    added = set(tokens)
+    _at_most(max(map(len, added), default=0), MOST_ADDED_PIECE, "an added token of {} letters", name)
+    _at_most(len(added), MOST_ADDED, "{} added tokens", name)
+    check_tokens(added, name, MOST_ADDED_BEGINNINGS + BEGINNINGS_OF_ONE * len(added))
+
+
+def check_tokens(tokens: Iterable[str | bytes], name: str, beginnings: int | None) -> None:
+    """Raise ModelError for words that are too long, each or all together. beginnings: how many they may have."""
+    given = set(tokens)
+    check_longest(max(map(len, given), default=0), name)
+    words = [word.encode(errors="surrogatepass") if isinstance(word, str) else word for word in given]
+    _at_most(sum(map(len, words)), MOST_BYTES, "tokens of {} bytes together", name)
+    if beginnings is not None and sum(map(len, words)) > beginnings:
+        begun, last = 0, b""
+        for word in sorted(words):
+            begun += len(word) - _alike(last, word)
+            last = word
+        _at_most(begun, beginnings, "tokens of {} different beginnings", name)
+    _at_most(sum(len(word) ** 2 for word in words), MOST_SQUARES, "tokens with {} as their squared lengths' sum", name)
+
+
+def _alike(one: bytes, other: bytes) -> int:
+    """Return how many bytes two words have in common at their beginnings."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if one[least:middle] == other[least:middle] else (least, middle - 1)
+    return least
+
+
+def check_longest(length: int, name: str) -> None:
+    """Raise ModelError for a tokenizer whose longest token has more letters, or bytes, than any."""
+    _at_most(length, MOST_PIECE, "a token of {} letters", name)
+
+
+def _at_most(given: int, most: int, what: str, name: str) -> None:
+    if given > most:
+        raise ModelError(
+            f"the tokenizer of {shortened_path(name)} has {what.format(f'{given:,}')}, and at most {most:,} are read; "
+            f"{COPY}"
+        )
+
+
+def _words(entries: object) -> Iterator[str]:
+    """Yield the words of a list or a mapping of a tokenizer's files, in whichever form it has them."""
+    for entry in entries if isinstance(entries, (dict, list)) else ():
+        word = entry.get("content") if isinstance(entry, dict) else entry
+        word = word[0] if isinstance(word, list) and word else word
+        if isinstance(word, str):
+            yield word
+
+
+def named_tokens(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield the tokens that settings name, each by itself or in lists, by whichever key."""
+    waiting: list[Any] = [value for key, value in settings.items() if NAMED.search(key)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, (list, dict)):
+            waiting += value.values() if isinstance(value, dict) else value
+
+
+def check_other_vocabularies(folder: Path, name: str) -> None:
+    """Raise ModelError as `check_vocabulary` does for the other files that hold words: of tekken, of tiktoken and of
+    sentencepiece. What is wrong with one otherwise is said by what reads it next."""
+    try:
+        read = read_json(folder / "tekken.json")
+    except (OSError, ValueError):
+        read = None
+    tekken = read if isinstance(read, dict) else {}
+    entries, special = tekken.get("vocab"), tekken.get("special_tokens")
+    listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    check_tokens(_decoded(entry.get("token_bytes") for entry in listed), name, None)
+    check_added(named_tokens({"tokens": special}), name)
+    for path in sorted(folder.iterdir()):
+        if any(fnmatchcase(path.name, pattern) for pattern in MODELS) and path.is_file():
+            content = path.read_bytes()
+            if TIKTOKEN.match(content):
+                check_tokens(_decoded(line.split(b" ")[0] for line in content.splitlines()), name, None)
+            else:
+                check_tokens(_pieces(content), name, MOST_BEGINNINGS)
+
+
+def _decoded(encoded: Iterable[Any]) -> Iterator[bytes]:
+    for text in encoded:
+        try:
+            yield base64.b64decode(text)
+        except (ValueError, TypeError):
+            continue
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """Yield the pieces of a file of sentencepiece, in protobuf: the first field of every first field."""
+    for number, piece in _fields(content):
+        if number == 1:
+            yield from (text for own, text in _fields(piece) if own == 1)
+
+
+def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the fields of a message of protobuf that have a length, by number, until it ends or is none any more."""
+    at = 0
+    try:
+        while at < len(content):
+            tag, at = _varint(content, at)
+            kind = tag & 7
+            if kind == MEASURED:
+                length, at = _varint(content, at)
+                yield tag >> 3, content[at : at + length]
+                at += length
+            elif kind == VARINT:
+                _, at = _varint(content, at)
+            elif kind in (FIXED_64, FIXED_32):
+                at += 8 if kind == FIXED_64 else 4
+            else:
+                return
+    except IndexError:
+        return
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """Read a whole number that says itself where it ends. -> it, and the place after it"""
+    value, places = 0, 0
+    while places < 10:  # what protobuf reads
+        byte = content[at]
+        value |= (byte & 127) << (7 * places)
+        at, places = at + 1, places + 1
+        if byte < 128:
+            break
+    return value, at

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.stored_tensors import LONGEST_HEADER, MOST_TENSORS, read_head
+from wanda_core.model.stored_tensors import open_tensors
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.text.windows import Calibration
 from wanda_core.version import __version__
@@ -111,9 +111,9 @@ def check_profile_target(path: str | Path) -> Path:
     if not os.path.lexists(target):
         return target
     try:
-        with safe_open(target, framework="pt") as file:
+        with open_tensors(target) as file:
             ours = str((file.metadata() or {}).get("format", "")).startswith("wanda-profile-")
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, ValueError):
         ours = False
     if not ours:
         raise StorageError(
@@ -149,8 +149,7 @@ def load_profile(path: str | Path) -> Profile:
     """Read a profile that `save_profile` wrote. Raises InputError for any other file."""
     try:
         place = path_of(path, "profile")
-        _check_head(place)
-        with safe_open(place, framework="pt") as file:
+        with open_tensors(place) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise InputError(
@@ -165,13 +164,6 @@ def load_profile(path: str | Path) -> Profile:
         raise InputError(
             f"profile {shortened_path(path)} cannot be read ({first_line(error)}); make one with `wanda-lab profile`"
         ) from error
-
-
-def _check_head(file: Path) -> None:
-    """Raise ValueError for a file whose list of tensors is too long to be read, as a model's files have it."""
-    length, tensors = read_head(file)
-    if length > LONGEST_HEADER or tensors > MOST_TENSORS:
-        raise ValueError(f"it lists {tensors:,} tensors in {length / 1e6:,.0f} MB")
 
 
 def check_matches(profile: Profile, lm: LanguageModel) -> None:

@@ -29,6 +29,7 @@ from wanda_core.errors import InputError, ModelError, StorageError, shortened_pa
 from wanda_core.machine import atomic_file
 from wanda_core.machine.atomic_file import is_gone
 from wanda_core.machine.json_file import parsed
+from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
@@ -38,6 +39,7 @@ MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell 
 # What a run writes there, beside the files in `model`.
 WRITTEN = re.compile(r"state\.json|owner|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
 MOST_BLOCKS = 10**6
+MOST_STATE, MOST_OWNER = 2**30, 100  # bytes of these files
 MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are read from their file as they are needed
 
 
@@ -283,7 +285,7 @@ def _take(folder: Path, target: Path) -> None:
     """Note this process as the owner of the folder. Raises StorageError while another one works there."""
     owner = folder / OWNER
     with contextlib.suppress(OSError, ValueError):
-        pid = int(owner.read_text())
+        pid = int(read_ordinary(owner, MOST_OWNER))
         if pid != os.getpid() and not is_gone(pid, owner):
             raise StorageError(
                 f"process {pid} is writing {shortened_path(target)} already; wait until it ends or choose another "
@@ -297,7 +299,7 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
     fresh = RunState(folder, json.loads(json.dumps(about)))
     why = ""
     if (folder / STATE).exists():
-        data = (folder / STATE).read_bytes()
+        data = read_ordinary(folder / STATE, MOST_STATE)
         if data and not data.startswith(b"{"):  # a run's own, even torn, begins so
             raise StorageError(f"{shortened_path(folder / STATE)} is not what a run wrote there; move it elsewhere")
         try:

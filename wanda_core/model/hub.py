@@ -24,6 +24,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from wanda_core.errors import GatedError, InputError, ModelError, WandaError, first_line, shortened, shortened_path
+from wanda_core.machine.json_file import MOST_BYTES
+from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.hub_files import WEIGHTS, lacking_files, wanted_files
 from wanda_core.model.limits import check_file_sizes
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
@@ -235,7 +237,7 @@ class _Transfer:
             with _in_one_sentence(self.name, self.token):
                 bar, token = _bar_of(self), self.token
                 file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=bar, token=token)
-                return Path(file).read_text(encoding="utf-8", errors="replace")
+                return read_ordinary(Path(file), MOST_BYTES).decode("utf-8", errors="replace")
         except UnreachableError:
             return None
 

@@ -10,13 +10,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from wanda_core.calibration.profile import Profile, source_of
 from wanda_core.machine import atomic_file
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.stored_tensors import open_tensors
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FeatureCounts
 from wanda_core.text.windows import Calibration
@@ -50,7 +51,7 @@ def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
 def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tuple[Analysis, float] | None:
     """Read an analysis and the seconds it took; None unless it was made on this model, this text and these versions."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             said = file.metadata() or {}
             wanted = {"format": FORMAT, "calibration": calibration.fingerprint}
             if any(said.get(name) != value for name, value in wanted.items()):

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError, shortened_path
 from wanda_core.machine import atomic_file
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
@@ -199,7 +200,7 @@ def _with(run: Run, lines: list[str], target: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     """Without blank ones at the end. A byte that is no UTF-8 stays as it is when the line is written again."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             raw = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return []

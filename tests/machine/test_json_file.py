@@ -18,7 +18,7 @@ def test_a_file_is_ordinary_and_of_a_bounded_size(tmp_path):
     file = tmp_path / "a.json"
     file.write_text("\ufeff[1]")
     assert read_json(file) == [1]
-    with pytest.raises(OSError, match="more than 1.91e-06 MB"):
+    with pytest.raises(OSError, match="it has more than"):
         read_json(file, most=2)
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "zero"):

@@ -6,7 +6,6 @@ files that the model was read from stay as they are.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from wanda_core.checkpoint.records import record
 from wanda_core.checkpoint.save import write_beside_weights
 from wanda_core.checkpoint.weights import WeightFiles, Written, written_as_in_source
 from wanda_core.errors import StorageError, shortened
+from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.pruning.variant import Variant
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Piece = memoryview | bytes
 PIECE_BYTES = 4 * 2**20  # of a file that is handed on as it is
 FORBIDDEN = set('<>:"\\|?*') | {chr(code) for code in range(32)}  # in names of files, on one system or another
+MAKING = "wanda-making-"  # how temporary folders' names begin
 NO_DIGEST = "0" * 64
 
 
@@ -131,8 +132,7 @@ def contents_anew(
     """
     about = record(made, weights.dtype, dense_perplexity, perplexity)
     told = str(weights.dtype).removeprefix("torch.")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder(MAKING) as folder:
         write_beside_weights(made.lm, folder, about, Written(weights.dtype, False, told))
         beside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         files = [_bytes(path.relative_to(folder).as_posix(), path.read_bytes()) for path in beside]

@@ -1,10 +1,13 @@
 """A training's state in a file: what a killed process left of one goes, and what is none is told."""
 
+import json
 import os
 import signal
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from wanda_core.errors import InputError
 from wanda_core.training import state
@@ -54,3 +57,16 @@ def test_a_pipe_and_a_device_are_no_states(tmp_path):
     for name in ("pipe", "zero"):
         with pytest.raises(InputError, match="is no whole state of a training"):
             read_state(tmp_path / name, ABOUT)
+
+
+CHANGES = [{"about": 7}, {"about": {}}, {"progress": {"done": 2}}, {"progress": None}, {"sha256": 1}, {"sha256": None}]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_state_tells_is_as_it_was_written_or_is_told(tmp_path, change):
+    save_state(tmp_path / "state", ABOUT, {"done": 1}, tensors())
+    with safe_open(tmp_path / "state", "pt") as file:
+        held, told = {"a": file.get_tensor("a")}, json.loads(file.metadata()[state.KEY])
+    save_file(held, tmp_path / "state", {state.KEY: json.dumps(told | change)})
+    with pytest.raises(InputError, match="is no whole state of a training"):
+        read_state(tmp_path / "state", ABOUT)

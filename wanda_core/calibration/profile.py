@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wanda_core.calibration.batching import Batches, regrouped, singly
 from wanda_core.calibration.input_norms import InputNorms
 from wanda_core.calibration.norm_recorder import NormRecorder
-from wanda_core.errors import InputError, StorageError, first_line, shortened_path
+from wanda_core.errors import InputError, StorageError, first_line, shortened, shortened_path
 from wanda_core.machine import atomic_file, distributed
 from wanda_core.machine.json_file import parsed
 from wanda_core.machine.paths import path_of
@@ -26,10 +26,15 @@ from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.stored_tensors import open_tensors
 from wanda_core.progress import Progress, Steps, finish
+from wanda_core.recipe import ORDERS
 from wanda_core.text.windows import Calibration
 from wanda_core.version import __version__
 
 FORMAT = "wanda-profile-2"
+# What a file tells of the model and the text, where it tells it.
+SOURCE = {"model": str, "revision": str, "text": str, "samples": int, "seq_len": int, "seed": int, "bos": bool}
+SOURCE |= {"packed": bool}
+MOST_TOKENS = 2**63
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,8 @@ def load_profile(path: str | Path) -> Profile:
                 raise InputError(
                     f"{shortened_path(path)} is no profile of this version; make one with `wanda-lab profile`"
                 )
-            norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            source, tokens = parsed(metadata["source"]), parsed(metadata["tokens"])
+            norms = {name: checked_norms(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            source, tokens = checked_words(metadata)
             told = metadata.get("sensitivities")
             sensitivities = Sensitivities.read(parsed(told)) if told is not None else None
             return Profile(norms, metadata["calibration"], metadata["order"], source, tokens, sensitivities)
@@ -164,6 +169,30 @@ def load_profile(path: str | Path) -> Profile:
         raise InputError(
             f"profile {shortened_path(path)} cannot be read ({first_line(error)}); make one with `wanda-lab profile`"
         ) from error
+
+
+def checked_norms(name: str, norms: Tensor) -> Tensor:
+    """Return norms as they lie in a file. Raises ValueError for what no measuring gives. name: of their linear."""
+    if norms.dtype != torch.float32 or norms.dim() != 1:
+        kind = str(norms.dtype).removeprefix("torch.")
+        raise ValueError(f"{shortened(name)} has {norms.dim()} dimensions of {kind}, and norms are one of float32")
+    if not bool(((norms >= 0) & norms.isfinite()).all()):
+        raise ValueError(f"{shortened(name)} has norms that are negative or not finite")
+    return norms
+
+
+def checked_words(told: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return a profile's source and its tokens from the words of a file, whose order is looked at too. Raises
+    ValueError, or KeyError, for words that `save_profile` does not write."""
+    source, tokens = parsed(told["source"]), parsed(told["tokens"])
+    if told["order"] not in ORDERS:
+        raise ValueError(f"{shortened(told['order'])} is no order")
+    if not isinstance(source, dict) or any(type(source[key]) is not SOURCE[key] for key in SOURCE.keys() & source):
+        raise ValueError("its source is none")
+    counts = tokens.values() if isinstance(tokens, dict) else [None]
+    if not all(type(count) is int and 0 <= count < MOST_TOKENS for count in counts):
+        raise ValueError("its numbers of tokens are none")
+    return source, tokens
 
 
 def check_matches(profile: Profile, lm: LanguageModel) -> None:

@@ -231,6 +231,8 @@ def _parsed(line: str) -> Run | None:
 
 def _checked(value: Any, kind: Any) -> Any:
     right = isinstance(value, bool) if kind is bool else isinstance(value, kind) and not isinstance(value, bool)
+    if isinstance(value, str):
+        value.encode()  # half of a character is none
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("a whole number beyond all counts")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

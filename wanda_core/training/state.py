@@ -33,7 +33,7 @@ def save_state(
     Raises StorageError where that cannot be done; what was there before is then still there.
     """
     held = {name: tensor.contiguous() for name, tensor in tensors}
-    told = {"about": about, "progress": progress, "sha256": _digest(held)}
+    told = {"about": about, "progress": progress, "sha256": _digest(about, progress, held)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file.written(path) as part:
@@ -58,7 +58,7 @@ def read_state(path: Path, about: dict[str, Any]) -> tuple[dict[str, Any], dict[
             told = parsed((file.metadata() or {})[KEY])
             theirs, progress, expected = told["about"], told["progress"], told["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        whole = _digest(tensors) == expected
+        whole = isinstance(theirs, dict) and _digest(theirs, progress, tensors) == expected
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
@@ -83,10 +83,10 @@ def discard_state(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    found = hashlib.sha256()
+def _digest(about: dict[str, Any], progress: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    found = hashlib.sha256(json.dumps([about, progress], sort_keys=True).encode())
     for name in sorted(tensors):
         found.update(name.encode())
-        data: Any = tensors[name].view(torch.uint8).numpy()
+        data: Any = tensors[name].reshape(-1).view(torch.uint8).numpy()
         found.update(data)
     return found.hexdigest()

@@ -58,7 +58,19 @@ def test_norms_that_nobody_measured(tmp_path, whole, kind):
 @pytest.mark.parametrize(
     "change",
     [
-        *[{"source": text} for text in ("[1]", "7", "null", '{"model": 5}', '{"samples": true}', '{"bos": 1}')],
+        *[
+            {"source": text}
+            for text in (
+                "[1]",
+                "7",
+                "null",
+                '{"model": 5}',
+                '{"samples": true}',
+                '{"bos": 1}',
+                '{"more": NaN}',
+                '{"text": "\\ud800"}',
+            )
+        ],
         *[
             {"tokens": text}
             for text in ("[]", "7", '{"a": -1}', '{"a": true}', '{"a": 1.5}', '{"a": 1' + 30 * "0" + "}")

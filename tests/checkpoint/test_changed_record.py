@@ -50,6 +50,7 @@ CHANGES = [
     *[(("blocks", 0), {"sparsity": value}) for value in (None, "x", float("nan"))],
     *[(("base", key), None) for key in ("name", "title", "revision")],
     *[(("calibration", key), []) for key in ("source", "samples", "fingerprint")],
+    *[(("calibration", "more"), value) for value in (float("nan"), "\ud800")],
     *[(("sensitivities",), value) for value in (7, {"losses": []}, [1])],
     *[(("training",), value) for value in (7, [1], {"more": 1})],
     *[(("training", key), value) for key in ("settings", "more") for value in (None, 7, {})],

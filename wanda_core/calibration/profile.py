@@ -189,6 +189,7 @@ def checked_words(told: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, in
         raise ValueError(f"{shortened(told['order'])} is no order")
     if not isinstance(source, dict) or any(type(source[key]) is not SOURCE[key] for key in SOURCE.keys() & source):
         raise ValueError("its source is none")
+    json.dumps(source, ensure_ascii=False, allow_nan=False).encode()  # it is written into a checkpoint's record
     counts = tokens.values() if isinstance(tokens, dict) else [None]
     if not all(type(count) is int and 0 <= count < MOST_TOKENS for count in counts):
         raise ValueError("its numbers of tokens are none")

@@ -1,5 +1,6 @@
 """Reading a checkpoint that was saved earlier as the variant it was."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +33,7 @@ def _check(record: dict[str, Any]) -> None:
     """Raise ValueError, LookupError, TypeError or AttributeError for a record that tells of no pruning."""
     from wanda_core.maths.sensitivity import Sensitivities
 
+    json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # it is written into the next one's record
     PruneSpec(**record["recipe"])
     if not record["linears"]:
         raise ValueError("linears")

@@ -135,6 +135,60 @@ def test_what_lies_in_the_folder_besides_stays_at_home(hub, folder, tmp_path):
     assert b"my own" in hub.room.repositories[REPO].files["README.md"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json", "wanda.json", "LICENSE"])
+def test_what_a_link_leads_to_outside_is_never_sent(hub, folder, tmp_path, name):
+    """Not even where its digest is right, as that of a file that is well known; the card's is not looked at."""
+    theirs, secret = shutil.copytree(folder, tmp_path / "theirs"), tmp_path / "secret"
+    secret.write_bytes((theirs / name).read_bytes() if (theirs / name).exists() else b"-----BEGIN PRIVATE KEY-----")
+    if name == "LICENSE":
+        record = json.loads((theirs / "wanda.json").read_text())
+        record["files"][name] = hashlib.sha256(secret.read_bytes()).hexdigest()
+        (theirs / "wanda.json").write_text(json.dumps(record))
+    (theirs / name).unlink(missing_ok=True)
+    (theirs / name).symlink_to(secret)
+    assert f"has a link, '{name}', to a file outside, which would be sent with the checkpoint" in refused(
+        InputError, theirs
+    )
+    assert hub.room.repositories == {}
+
+
+def test_a_folder_of_the_checkpoint_that_is_a_link_is_no_way_out(hub, folder, tmp_path):
+    theirs = shutil.copytree(folder, tmp_path / "theirs")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("secret")
+    (theirs / "more").symlink_to(tmp_path / "private")
+    record = json.loads((theirs / "wanda.json").read_text())
+    record["files"]["more/key"] = hashlib.sha256(b"secret").hexdigest()
+    (theirs / "wanda.json").write_text(json.dumps(record))
+    assert "has a link, 'key', to a file outside" in refused(InputError, theirs)
+
+
+def test_a_checkpoint_that_is_reached_by_a_link_or_holds_links_within_is_sent(hub, folder, tmp_path):
+    mine = shutil.copytree(folder, tmp_path / "mine")
+    (mine / "config.json").rename(mine / "kept.json")
+    (mine / "config.json").symlink_to("kept.json")
+    (tmp_path / "link").symlink_to(mine)
+    pushed(tmp_path / "link")
+    assert hub.room.repositories[REPO].files["config.json"] == (folder / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize("files", [None, 7, "config.json", ["config.json"], {"config.json": None}, {"config.json": []}])
+def test_a_record_whose_list_of_files_is_none_is_told(hub, folder, tmp_path, files):
+    theirs = shutil.copytree(folder, tmp_path / "theirs")
+    record = json.loads((theirs / "wanda.json").read_text())
+    (theirs / "wanda.json").write_text(json.dumps(record | {"files": files}))
+    assert "that lists its files" in refused(InputError, theirs)
+
+
+@pytest.mark.parametrize("change", [{"base": 7}, {"base": {"title": []}}, {"label": None}, {"label": "x" * 10**5}])
+def test_what_a_record_calls_a_checkpoint_may_be_anything(hub, folder, tmp_path, change):
+    theirs = shutil.copytree(folder, tmp_path / "theirs")
+    record = json.loads((theirs / "wanda.json").read_text())
+    (theirs / "wanda.json").write_text(json.dumps(record | change))
+    assert pushed(theirs).private
+    assert all(len(message) < 2000 for message in hub.room.repositories[REPO].commits)
+
+
 # What is written over
 
 

@@ -48,6 +48,11 @@ def cut_off(target, work):
         {"done": True},
         {"last": 5},
         {"more": 5},
+        {"done": 2},
+        {"seconds": 1e9},
+        {"tried": {"a": 5}},
+        {"noted": {"a": []}},
+        {"sha256": None},
     ],
 )
 def test_a_value_of_another_kind(left, changes):

@@ -162,6 +162,41 @@ def test_missing_and_unknown_tensors_count_as_none(path, tiny_llama, calibration
     assert load_analysis(path, tiny_llama, calibration) is None
 
 
+TENSOR_CHANGES = {
+    "NaN": lambda x: x * float("nan"),
+    "negative": lambda x: -x - 1,
+    "bool": lambda x: x > 0,
+    "float8": lambda x: x.float().to(torch.float8_e4m3fn),
+    "double": lambda x: x.double(),
+    "one more dimension": lambda x: x[None],
+    "fewer": lambda x: x[:-1],
+}
+
+
+@pytest.mark.parametrize("kind", TENSOR_CHANGES)
+def test_tensors_that_nobody_measured_count_as_none(path, kind, tiny_llama, calibration):
+    whole = path.read_bytes()
+    some = f"norms.{tiny_llama.all_linears[0].name}"
+    for name in (*TENSORS, some, "features.over", "features.positive"):
+        rewritten(path, lambda found, name=name: found | {name: TENSOR_CHANGES[kind](found[name]).contiguous()})
+        assert load_analysis(path, tiny_llama, calibration) is None, name
+        path.write_bytes(whole)
+
+
+FEATURES = [{"magnitude": "6"}, {"magnitude": float("nan")}, {"positions": 0}, {"n_blocks": 99}, {"kinds": [1]}]
+FEATURES += [{"blocks": [0]}, {"blocks": None}, {"blocks": [-1] * 99}, {"more": 1}]
+
+
+@pytest.mark.parametrize("change", FEATURES)
+def test_counts_that_nobody_counted_count_as_none(path, change, tiny_llama, calibration):
+    with safe_open(path, framework="pt") as file:
+        told = json.loads(file.metadata()["features"])
+    rewritten(path, features=json.dumps(told))
+    assert load_analysis(path, tiny_llama, calibration) is not None
+    rewritten(path, features=json.dumps(told | change))
+    assert load_analysis(path, tiny_llama, calibration) is None
+
+
 def test_the_words_in_the_file_are_those_of_the_profile(path, analysis):
     with safe_open(path, framework="pt") as file:
         said = file.metadata()

@@ -101,6 +101,7 @@ def test_rows_come_back_and_the_same_measurement_replaces_its_row(tmp_path):
         json.dumps(dataclasses.asdict(RUN) | {"ratio": float("nan")}).encode(),
         json.dumps(dataclasses.asdict(RUN) | {"ratio": 10**400}).encode(),
         json.dumps(dataclasses.asdict(RUN) | {"blocks": 10**400}).encode(),
+        json.dumps(dataclasses.asdict(RUN) | {"revision": "\ud800"}).encode(),
         b"[" * 100_000,
     ],
 )

@@ -1,5 +1,8 @@
 """What lies on a disk as text: one file, a folder of texts, a folder of tables."""
 
+import json
+import os
+
 import pytest
 
 from wanda_core.errors import InputError
@@ -95,3 +98,35 @@ def test_a_data_set_that_was_saved_to_the_disk_is_read(tmp_path):
     assert corpora.calibration_text(tmp_path / "saved") == ["train 1", "train 2"]
     assert corpora.evaluation_text(tmp_path / "saved") == "test 1\n\ntest 2"
     assert corpora.calibration_text(tmp_path / "saved" / "test") == ["test 1", "test 2"]
+
+
+@pytest.mark.parametrize("name", ["b.txt", "b.jsonl", "b.csv", "b.parquet", "b.txt.gz", "b.jsonl.zst"])
+def test_what_is_no_ordinary_file_is_refused_by_its_name_alone_and_in_a_folder(lay, name):
+    folder = lay({f"a.{name.split('.')[1]}": "text\na\n" if name == "b.csv" else row("a")})
+    for lead in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        lead(folder / name)
+        for given in (folder / name, folder):
+            with pytest.raises(InputError, match=r"cannot be read \(it is no ordinary file\)|is not the Parquet file"):
+                read_documents(given)
+        (folder / name).unlink()
+
+
+def test_a_link_to_nothing_among_tables_is_told(lay):
+    folder = lay({"a.jsonl": row("a")})
+    (folder / "b.jsonl").symlink_to(folder / "gone")
+    with pytest.raises(InputError, match=r"b\.jsonl' cannot be read \(No such file"):
+        read_documents(folder)
+
+
+def test_a_saved_data_set_is_read_from_its_own_ordinary_files(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="reads what it saved itself")
+    folder = tmp_path / "saved"
+    datasets.Dataset.from_dict({"text": ["one"]}).save_to_disk(folder)
+    (folder / "more").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"saved' cannot be read \(.*it is no ordinary file"):
+        read_documents(folder)
+    (folder / "more").unlink()
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(state | {"_data_files": [{"filename": "/dev/zero"}]}))
+    with pytest.raises(InputError, match=r"saved' cannot be read \(state\.json names '/dev/zero'\)"):
+        read_documents(folder)

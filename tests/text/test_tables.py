@@ -119,6 +119,22 @@ def test_what_unpacks_to_far_more_is_refused_before_it_fills_memory(read, name, 
         read(name, gzip.compress(content), most=2**17)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_what_is_not_compressed_is_read_no_further_either(tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
+        file.write(b'text\n"')
+        file.truncate(2 * 10**10)
+    with pytest.raises(InputError, match=rf"^{name} goes on after the 8 MB that are read; give a part of it"):
+        read_table(tmp_path / name, Reading(most=2**20))
+
+
+def test_of_a_table_that_is_larger_than_may_be_read_the_first_documents_are_read(read):
+    rows = "text\n" + 10**5 * f"{'word ' * 4}\n"
+    assert (
+        len(read("a.csv", rows, most=2**17)) == len(read("a.csv.gz", gzip.compress(rows.encode()), most=2**17)) == 6553
+    )
+
+
 def test_rows_of_very_many_fields_are_refused(read):
     row = {f"field {number}": 1 for number in range(1_001)}
     with pytest.raises(

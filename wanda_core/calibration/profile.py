@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wanda_core.calibration.batching import Batches, regrouped, singly
 from wanda_core.calibration.input_norms import InputNorms
 from wanda_core.calibration.norm_recorder import NormRecorder
-from wanda_core.errors import InputError, StorageError, first_line, shortened_path
+from wanda_core.errors import InputError, StorageError, first_line, shortened, shortened_path
 from wanda_core.machine import atomic_file, distributed
 from wanda_core.machine.json_file import parsed
 from wanda_core.machine.paths import path_of
@@ -24,12 +24,17 @@ from wanda_core.maths.sensitivity import Sensitivities
 from wanda_core.model import experts
 from wanda_core.model.block_calls import BlockCall, sequences_in
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.stored_tensors import LONGEST_HEADER, MOST_TENSORS, read_head
+from wanda_core.model.stored_tensors import open_tensors
 from wanda_core.progress import Progress, Steps, finish
+from wanda_core.recipe import ORDERS
 from wanda_core.text.windows import Calibration
 from wanda_core.version import __version__
 
 FORMAT = "wanda-profile-2"
+# What a file tells of the model and the text, where it tells it.
+SOURCE = {"model": str, "revision": str, "text": str, "samples": int, "seq_len": int, "seed": int, "bos": bool}
+SOURCE |= {"packed": bool}
+MOST_TOKENS = 2**63
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,9 @@ def check_profile_target(path: str | Path) -> Path:
     if not os.path.lexists(target):
         return target
     try:
-        with safe_open(target, framework="pt") as file:
+        with open_tensors(target) as file:
             ours = str((file.metadata() or {}).get("format", "")).startswith("wanda-profile-")
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, ValueError):
         ours = False
     if not ours:
         raise StorageError(
@@ -149,15 +154,14 @@ def load_profile(path: str | Path) -> Profile:
     """Read a profile that `save_profile` wrote. Raises InputError for any other file."""
     try:
         place = path_of(path, "profile")
-        _check_head(place)
-        with safe_open(place, framework="pt") as file:
+        with open_tensors(place) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise InputError(
                     f"{shortened_path(path)} is no profile of this version; make one with `wanda-lab profile`"
                 )
-            norms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            source, tokens = parsed(metadata["source"]), parsed(metadata["tokens"])
+            norms = {name: checked_norms(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            source, tokens = checked_words(metadata)
             told = metadata.get("sensitivities")
             sensitivities = Sensitivities.read(parsed(told)) if told is not None else None
             return Profile(norms, metadata["calibration"], metadata["order"], source, tokens, sensitivities)
@@ -167,11 +171,29 @@ def load_profile(path: str | Path) -> Profile:
         ) from error
 
 
-def _check_head(file: Path) -> None:
-    """Raise ValueError for a file whose list of tensors is too long to be read, as a model's files have it."""
-    length, tensors, _ = read_head(file)
-    if length > LONGEST_HEADER or tensors > MOST_TENSORS:
-        raise ValueError(f"it lists {tensors:,} tensors in {length / 1e6:,.0f} MB")
+def checked_norms(name: str, norms: Tensor) -> Tensor:
+    """Return norms as they lie in a file. Raises ValueError for what no measuring gives. name: of their linear."""
+    if norms.dtype != torch.float32 or norms.dim() != 1:
+        kind = str(norms.dtype).removeprefix("torch.")
+        raise ValueError(f"{shortened(name)} has {norms.dim()} dimensions of {kind}, and norms are one of float32")
+    if not bool(((norms >= 0) & norms.isfinite()).all()):
+        raise ValueError(f"{shortened(name)} has norms that are negative or not finite")
+    return norms
+
+
+def checked_words(told: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return a profile's source and its tokens from the words of a file, whose order is looked at too. Raises
+    ValueError, or KeyError, for words that `save_profile` does not write."""
+    source, tokens = parsed(told["source"]), parsed(told["tokens"])
+    if told["order"] not in ORDERS:
+        raise ValueError(f"{shortened(told['order'])} is no order")
+    if not isinstance(source, dict) or any(type(source[key]) is not SOURCE[key] for key in SOURCE.keys() & source):
+        raise ValueError("its source is none")
+    json.dumps(source, ensure_ascii=False, allow_nan=False).encode()  # it is written into a checkpoint's record
+    counts = tokens.values() if isinstance(tokens, dict) else [None]
+    if not all(type(count) is int and 0 <= count < MOST_TOKENS for count in counts):
+        raise ValueError("its numbers of tokens are none")
+    return source, tokens
 
 
 def check_matches(profile: Profile, lm: LanguageModel) -> None:

@@ -6,7 +6,7 @@ reads the pruned one. Only what names the number format is changed, and only whe
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,20 @@ def files_beside(folder: Path) -> list[Path]:
     model's.
     """
     inner = [path for name in FOLDERS for path in sorted((folder / name).glob("*.jinja"))]
-    homes = _homes(folder)
     paths = [path for path in (*sorted(folder.iterdir()), *inner) if _belongs(path)]
-    for path in paths:
-        if not any(path.resolve().is_relative_to(home) for home in homes):
-            raise ModelError(
-                f"{shortened_path(folder)} has a link, {shortened(path.name)}, to a file outside, which would be "
-                "handed on with the checkpoint; put the file itself there (`cp -L` does), or take the link away"
-            )
+    outside = leading_out(folder, paths)
+    if outside is not None:
+        raise ModelError(
+            f"{shortened_path(folder)} has a link, {shortened(outside.name)}, to a file outside, which would be "
+            "handed on with the checkpoint; put the file itself there (`cp -L` does), or take the link away"
+        )
     return paths
+
+
+def leading_out(folder: Path, paths: Iterable[Path]) -> Path | None:
+    """Return the first of a folder's files that a link leads out of it to, None where all lie in it."""
+    homes = _homes(folder)
+    return next((path for path in paths if not any(path.resolve().is_relative_to(home) for home in homes)), None)
 
 
 def _homes(folder: Path) -> list[Path]:

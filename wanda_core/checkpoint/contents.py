@@ -7,7 +7,6 @@ files that the model was read from stay as they are.
 
 import hashlib
 import re
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from wanda_core.checkpoint.records import record
 from wanda_core.checkpoint.save import write_beside_weights
 from wanda_core.checkpoint.weights import WeightFiles, Written, written_as_in_source
 from wanda_core.errors import StorageError, shortened
+from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.pruning.variant import Variant
 
@@ -38,6 +38,7 @@ PIECE_BYTES = 4 * 2**20  # of a file that is handed on as it is
 FORBIDDEN = set('<>:"\\|?*') | {chr(code) for code in range(32)}  # in names of files, on one system or another
 # Names that Windows takes for a device, whatever follows a point.
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE | re.DOTALL)
+MAKING = "wanda-making-"  # how temporary folders' names begin
 NO_DIGEST = "0" * 64
 
 
@@ -135,8 +136,7 @@ def contents_anew(
     """
     about = record(made, weights.dtype, dense_perplexity, perplexity)
     told = str(weights.dtype).removeprefix("torch.")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder(MAKING) as folder:
         write_beside_weights(made.lm, folder, about, Written(weights.dtype, False, told))
         beside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         files = [_bytes(path.relative_to(folder).as_posix(), path.read_bytes()) for path in beside]

@@ -55,6 +55,14 @@ def told(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in (SEAL, FILES)}
 
 
+def files_of(record: Any) -> dict[str, str]:
+    """Return the files that a record lists, each with its sha256. Raises ValueError for what lists none."""
+    files = record.get(FILES) if isinstance(record, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(value, str) for value in files.values()):
+        raise ValueError("no list of files")
+    return files
+
+
 def check_replaceable(folder: Path) -> list[Path]:
     """List the files of a folder, all of which an earlier save wrote and nobody has changed; none of an empty folder.
 
@@ -126,16 +134,22 @@ def _listed(folder: Path) -> dict[str, str]:
         ) from None
     except (OSError, ValueError):
         raise _would_lose(folder, f"a {RECORD} that cannot be read") from None
-    if not isinstance(record, dict) or FILES not in record:
-        raise _would_lose(folder, f"a {RECORD} without the list of files that tells what an earlier save wrote")
+    try:
+        files = files_of(record)
+    except ValueError:
+        raise _would_lose(
+            folder, f"a {RECORD} without the list of files that tells what an earlier save wrote"
+        ) from None
     given = record.pop(SEAL, None)
     if given != _seal_of(record):
         raise _would_lose(folder, f"{RECORD}, which was changed since it was saved")
-    return dict(record[FILES])
+    return files
 
 
 def _seal_of(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(record, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()
 
 
 def _would_lose(folder: Path, what: str) -> StorageError:

@@ -5,7 +5,6 @@ A repository that exists is written over only where everything in it came by an 
 
 import contextlib
 import io
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,14 @@ from typing import Any, BinaryIO, cast
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from wanda_core.checkpoint.beside import CARD
+from wanda_core.checkpoint import manifest
+from wanda_core.checkpoint.beside import CARD, leading_out
 from wanda_core.checkpoint.manifest import FILES, RECORD
 from wanda_core.errors import InputError, StorageError, WandaError, first_line, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.paths import bare, path_of
+from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.hub import TOKENS, UNAUTHORIZED, UNREACHABLE, checked_token
 from wanda_core.model.names import HUB, HUB_ID
 from wanda_core.model.waiting import steps_apart
@@ -27,7 +29,9 @@ from wanda_core.progress import Progress, Steps
 
 HOW_TO_LOG_IN = f"make one with write access at {TOKENS} and log in with `hf auth login`, or set HF_TOKEN"
 HUBS_OWN = {".gitattributes"}  # what the hub itself puts into every repository
+ASKING = "wanda-push-"  # how temporary folders' names begin
 MOST_SAID = 200  # characters of the hub's own words
+MOST_TITLE = 500  # characters of what a record calls a recipe or a model
 MOST_RECORD = 64 * 2**20  # bytes of a record in a repository
 PAYMENT, FORBIDDEN, MISSING, CONFLICT, CHANGED, OFTEN = 402, 403, 404, 409, 412, 429  # HTTP statuses
 
@@ -77,7 +81,7 @@ def _record(folder: Path) -> dict[str, Any]:
     """Read the record of a checkpoint, all of whose files are there."""
     try:
         record = read_json(folder / RECORD)
-        files = record[FILES]
+        files = manifest.files_of(record)
         whole = all(_inside(name) and (folder / name).is_file() for name in files)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
@@ -87,6 +91,12 @@ def _record(folder: Path) -> dict[str, Any]:
     if not whole:
         lacking = next(name for name in files if not (_inside(name) and (folder / name).is_file()))
         raise InputError(f"{shortened_path(folder)} lacks {shortened(lacking)}; prune again, or give a whole folder")
+    outside = leading_out(folder, [folder / name for name in (*files, RECORD)])
+    if outside is not None:
+        raise InputError(
+            f"{shortened_path(folder)} has a link, {shortened(outside.name)}, to a file outside, which would be sent "
+            "with the checkpoint; put the file itself there (`cp -L` does), or take the link away"
+        )
     return dict(record)
 
 
@@ -133,7 +143,7 @@ class _Transfer:
                 commit = self.api.create_commit(
                     self.repo,
                     [*added, *(CommitOperationDelete(path_in_repo=name) for name in stale)],
-                    commit_message=f"{self.record.get('label')} of {self.record.get('base', {}).get('title')}",
+                    commit_message=self._message,
                     parent_commit=there.sha,
                 )
             address = f"{self.api.endpoint}/{self.repo}"
@@ -147,7 +157,14 @@ class _Transfer:
     @property
     def _names(self) -> list[str]:
         """The files that go out."""
-        return [*self.record.get(FILES, ()), RECORD]
+        return [*(name for name in self.record.get(FILES, ()) if name != RECORD), RECORD]
+
+    @property
+    def _message(self) -> str:
+        """What the hub's history calls it."""
+        base = self.record.get("base")
+        title = base.get("title") if isinstance(base, dict) else None
+        return f"{str(self.record.get('label'))[:MOST_TITLE]} of {str(title)[:MOST_TITLE]}"
 
     def _there(self) -> Any:
         """Return what the hub tells of the repository, None where there is none that the token may see."""
@@ -167,10 +184,10 @@ class _Transfer:
         sizes = {file.rfilename: file.size or 0 for file in there.siblings or []}
         listed: set[str] = set()
         if sizes.get(RECORD, MOST_RECORD) < MOST_RECORD:
-            with tempfile.TemporaryDirectory() as kept:
+            with temporary_folder(ASKING) as kept:
                 path = self.api.hf_hub_download(self.repo, RECORD, revision=there.sha, local_dir=kept)
                 with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
-                    listed = {RECORD, *read_json(Path(path))[FILES]}
+                    listed = {RECORD, *manifest.files_of(read_json(Path(path)))}
         others = sorted(sizes.keys() - listed - HUBS_OWN)
         if others:
             raise StorageError(
@@ -181,7 +198,7 @@ class _Transfer:
 
     def _added(self, name: str, opened: contextlib.ExitStack) -> CommitOperationAdd:
         """Make the part of the commit that adds a file, which is read once for its sha256."""
-        file = opened.enter_context((self.folder / name).open("rb"))
+        file = opened.enter_context(open_ordinary(self.folder / name))
         added = CommitOperationAdd(name, cast(BinaryIO, _Counted(file, name, self)))
         expected = self.record[FILES].get(name)
         if name not in (CARD, RECORD) and added.upload_info.sha256.hex() != expected:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import errno
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside
 from wanda_core.checkpoint.model_card import card
 from wanda_core.checkpoint.records import record
 from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
+from wanda_core.machine.temporary import temporary_folder
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
     import torch
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # checking a target must not wait for torch
     from wanda_core.pruning.variant import Variant
     from wanda_core.shrinking.report import Shrunk
 
+TRYING = "wanda-trying-"  # how temporary folders' names begin
 ROOM = 64 * 2**20  # bytes for everything but weights; large tokenizers take half of it
 
 
@@ -47,7 +50,7 @@ def check_target(folder: str | Path, source: Path | None = None) -> Path:
 
 def _lies_in(path: Path, folder: Path) -> bool:
     """Tell whether a path, or what it is a link to, is that folder or in it."""
-    return path.resolve().is_relative_to(folder)
+    return Path(os.path.realpath(path)).is_relative_to(folder)  # also of a link to itself
 
 
 def check_room(lm: "LanguageModel", target: Path, dtype: "torch.dtype | None" = None) -> None:
@@ -144,9 +147,9 @@ def check_saveable(lm: "LanguageModel") -> None:
         return
     model: Any = copy.copy(lm.model)
     model.config, model.generation_config = copy.deepcopy((model.config, getattr(model, "generation_config", None)))
-    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as folder:  # the target's disk may have room
+    with contextlib.suppress(OSError), temporary_folder(TRYING) as folder:  # the target's disk may have room
         try:
-            _write_anew(lm, model, Path(folder))
+            _write_anew(lm, model, folder)
         except OSError:
             raise
         except Exception as error:  # a stranger's files: their writers raise types of their own

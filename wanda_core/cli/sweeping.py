@@ -36,6 +36,7 @@ from wanda_core.cli.options import (
     text_of,
 )
 from wanda_core.errors import InputError, StorageError, shortened, shortened_path
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.progress import finish
 from wanda_core.report.files import check_writable, write_text
 from wanda_core.report.keys import CHOICES, MOST_DIGITS, Key, whole_if_it_is
@@ -228,8 +229,11 @@ def _table_at(given: str | None, run: Path) -> Path | None:
     if target == run:
         raise InputError(f"{shortened_path(given)} is given for the run and for the table; choose two files")
     if target.exists():
-        with target.open("rb") as file:
-            head = file.readline(200)
+        try:
+            with open_ordinary(target) as file:
+                head = file.readline(200)
+        except OSError:
+            head = b""
         if head.strip() != ",".join(COLUMNS).encode():
             raise StorageError(
                 f"{shortened_path(given)} is no table of an earlier sweep, and writing one there would lose what it "

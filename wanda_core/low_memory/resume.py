@@ -1,14 +1,13 @@
 """Saved progress of a low-memory run, enough to resume after a kill.
 
 It lies in a hidden folder beside the target. Every file is written under another name, flushed to the disk and renamed;
-`state.json` is written last, lists all others with their sha256, and is believed only where they match: a file that a
-kill left half-written is never used.
+`state.json` is written last, lists all others with their sha256, seals itself with one of its own contents, and is
+believed only where all match: a file that a kill left half-written, or that was changed, is never used.
 """
 
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
@@ -29,15 +28,17 @@ from wanda_core.errors import InputError, ModelError, StorageError, shortened_pa
 from wanda_core.machine import atomic_file
 from wanda_core.machine.atomic_file import is_gone
 from wanda_core.machine.json_file import parsed
+from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
+SEAL = "sha256"  # key of the state: of all its other contents
 STATE, OWNER, MODEL = "state.json", "owner", "model"
 APART = "apart-"  # how folders begin whose files are about to move into `model`
 MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell it from a folder of somebody else's
 # What a run writes there, beside the files in `model`.
 WRITTEN = re.compile(r"state\.json|owner|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
-MOST_BLOCKS = 10**6
+MOST_STATE, MOST_OWNER = 2**30, 100  # bytes of these files
 MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are read from their file as they are needed
 
 
@@ -140,7 +141,7 @@ class RunState:
         keys = ("about", "done", "shards", "streams", "others", "tried", "noted", "last", "seconds")
         state = {key: getattr(self, key) for key in keys} | {"reports": [asdict(report) for report in self.reports]}
         part = self.folder / f"{STATE}.part"
-        part.write_text(json.dumps(state), encoding="utf-8")
+        part.write_text(json.dumps({**state, SEAL: _seal_of(state)}), encoding="utf-8")
         _flush(part)
         part.replace(self.folder / STATE)
         needed = {entry["file"] for entry in self.streams.values()}
@@ -283,7 +284,7 @@ def _take(folder: Path, target: Path) -> None:
     """Note this process as the owner of the folder. Raises StorageError while another one works there."""
     owner = folder / OWNER
     with contextlib.suppress(OSError, ValueError):
-        pid = int(owner.read_text())
+        pid = int(read_ordinary(owner, MOST_OWNER))
         if pid != os.getpid() and not is_gone(pid, owner):
             raise StorageError(
                 f"process {pid} is writing {shortened_path(target)} already; wait until it ends or choose another "
@@ -297,11 +298,11 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
     fresh = RunState(folder, json.loads(json.dumps(about)))
     why = ""
     if (folder / STATE).exists():
-        data = (folder / STATE).read_bytes()
+        data = read_ordinary(folder / STATE, MOST_STATE)
         if data and not data.startswith(b"{"):  # a run's own, even torn, begins so
             raise StorageError(f"{shortened_path(folder / STATE)} is not what a run wrote there; move it elsewhere")
         try:
-            state = _checked(parsed(data), fresh)
+            state = _whole(parsed(data))
             why = _difference(state["about"], fresh.about) or _damage(folder, state)
             if not why:
                 reports = [LinearReport(**{**saved, "shape": tuple(saved["shape"])}) for saved in state["reports"]]
@@ -318,15 +319,16 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
     return fresh
 
 
-def _checked(state: dict[str, Any], fresh: RunState) -> dict[str, Any]:
-    """Return a state, each of whose values has its type. Raises ValueError, or TypeError, for another."""
-    for key, value in state.items():
-        wanted = type(getattr(fresh, key))
-        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
-            raise TypeError(key)
-    if not 0 <= state["done"] <= MOST_BLOCKS or not 0 <= state["seconds"] < math.inf:
-        raise ValueError("done")
+def _whole(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state without its seal. Raises ValueError, KeyError or TypeError for one that was changed since."""
+    seal = state.pop(SEAL)
+    if seal != _seal_of(state):
+        raise ValueError(SEAL)
     return state
+
+
+def _seal_of(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """Reading JSON that anybody may have written: bounded, from ordinary files alone, and with one kind of error."""
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
+
+from wanda_core.machine.ordinary_file import read_ordinary
 
 MOST_BYTES = 64 * 2**20
 MOST_LISTS, MOST_ENTRIES = 10**6, 4 * 10**6  # each takes a hundred bytes or two in memory, of two or three in the file
@@ -19,14 +20,9 @@ def parsed(text: str | bytes, **options: Any) -> Any:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """Read a file. Raises OSError where it cannot be read, ValueError for what is no JSON, no ordinary file (a pipe
-    never ends), larger than `most` bytes, or of more lists or entries than any file of ours or of a tokenizer."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no ordinary file")
-    if status.st_size > most:
-        raise ValueError(f"it has more than {most / 2**20:.0f} MB")
-    content = path.read_bytes()
+    """Read a file. Raises OSError where it cannot be read, is no ordinary file or larger than `most` bytes, ValueError
+    for what is no JSON, or of more lists or entries than any file of ours or of a tokenizer."""
+    content = read_ordinary(path, most)
     if content.count(b"[") + content.count(b"{") > MOST_LISTS or content.count(b",") > MOST_ENTRIES:
         raise ValueError(f"it has more than {MOST_LISTS:,} lists or {MOST_ENTRIES:,} entries")
     return parsed(content.decode("utf-8-sig"))

@@ -8,11 +8,12 @@ rate and distortion are traded in coding (Shoham and Gersho 1988).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from wanda_core.checks import MAX_SPARSITY
 
 AT = (0.5, 0.7)  # sparsities at which losses are measured
+LARGEST_LOSS = 1e6  # nats; a vocabulary of a million tokens, forgotten with certainty, has a thousand or two
 LEAST_LOSS = 1e-7  # nats; below it a measured divergence is rounding
 LEAST_GROWTH = 1.5  # of the loss between the two sparsities; a curve that is flatter was measured badly
 
@@ -39,12 +40,21 @@ class Sensitivities:
     @classmethod
     def read(cls, given: Any) -> "Sensitivities":
         """Make one of plain values as `asdict` gives them. Raises ValueError, KeyError or TypeError for any others."""
-        losses = tuple((float(first), float(second)) for first, second in given["losses"])
-        return cls(losses, int(given["windows"]), int(given["seq_len"]))
+        losses = tuple((_loss(first), _loss(second)) for first, second in given["losses"])
+        counts = given["windows"], given["seq_len"]
+        if not all(type(count) is int and 0 < count < 2**63 for count in counts):
+            raise ValueError("windows and seq_len are whole numbers above 0")
+        return cls(losses, *counts)
 
     def sparsities(self, weights: Sequence[int], sparsity: float) -> list[float]:
         """Allot a sparsity to every block. weights: in each; sparsity: 0 to MAX_SPARSITY, the mean over all weights."""
         return equal_slopes([exponential(AT, pair) for pair in self.losses], weights, sparsity)
+
+
+def _loss(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= cast(float, value) <= LARGEST_LOSS:
+        raise ValueError("sensitivities are finite and not negative")
+    return float(cast(float, value))
 
 
 def exponential(at: tuple[float, float], losses: tuple[float, float]) -> tuple[float, float]:

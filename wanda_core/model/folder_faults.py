@@ -7,7 +7,8 @@ from typing import Any
 from safetensors import safe_open
 
 from wanda_core.errors import ModelError, shortened, shortened_path
-from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_of
+from wanda_core.machine.ordinary_file import open_ordinary
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_in
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = 1024  # a pointer is shorter
@@ -44,14 +45,14 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / ONE_FILE]
     if not (folder / INDEX).exists():
         return []
-    return [folder / shard for shard in shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace"))]
+    return [folder / shard for shard in shards_in(folder)]
 
 
 def is_pointer(path: Path) -> bool:
     """Tell whether a file is Git LFS's pointer to what should lie there."""
     if not path.is_file() or path.stat().st_size > POINTER_BYTES:
         return False
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         return file.read(len(POINTER)) == POINTER
 
 

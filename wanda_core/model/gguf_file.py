@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import platformdirs
 
 from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.gguf_header import Header, HeaderError, light_head, read_header
@@ -260,7 +261,7 @@ def install(fresh: Path, folder: Path, state: Mapping[str, str]) -> None:
 def is_whole(folder: Path, state: Mapping[str, str]) -> bool:
     """Tell whether a folder was made of this state, each file has its size from then, and its weights can be opened."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = read_json(folder / RECORD)
         weights = [folder / name for name in record["sizes"] if name.endswith(".safetensors")]
         if any(record[key] != value for key, value in state.items()) or not weights:
             return False

@@ -4,10 +4,13 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 import mmap
+import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from wanda_core.machine.ordinary_file import open_ordinary
 
 MAGIC = b"GGUF"
 BYTES_OF = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of the types of fixed size
@@ -58,11 +61,12 @@ class Header:
 
 def read_header(file: Path) -> Header:
     """Walk through a file's head. Raises HeaderError where it is no GGUF file's, or promises more than is there."""
-    size = file.stat().st_size
-    if size < 24:
-        raise HeaderError(f"it has {size} bytes")
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _Head(content, size).read()
+    with open_ordinary(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size < 24:
+            raise HeaderError(f"it has {size} bytes")
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _Head(content, size).read()
 
 
 def light_head(file: Path, header: Header) -> bytes:

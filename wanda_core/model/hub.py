@@ -1,9 +1,7 @@
 """Downloading a model from the Hugging Face hub into its local cache, or saying in one sentence why not."""
 
 import contextlib
-import os
 import re
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +22,9 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from wanda_core.errors import GatedError, InputError, ModelError, WandaError, first_line, shortened, shortened_path
+from wanda_core.machine import atomic_file
+from wanda_core.machine.json_file import MOST_BYTES
+from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.hub_files import WEIGHTS, lacking_files, wanted_files
 from wanda_core.model.limits import check_file_sizes
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
@@ -234,7 +235,7 @@ class _Transfer:
             with _in_one_sentence(self.name, self.token):
                 bar, token = _bar_of(self), self.token
                 file = hf_hub_download(self.hub_id, INDEX, revision=self.commit, tqdm_class=bar, token=token)
-                return Path(file).read_text(encoding="utf-8", errors="replace")
+                return read_ordinary(Path(file), MOST_BYTES).decode("utf-8", errors="replace")
         except UnreachableError:
             return None
 
@@ -310,9 +311,8 @@ def _remember(hub_id: str, revision: str, commit: str) -> None:
     ref = Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}", "refs", revision)
     with contextlib.suppress(OSError):  # a cache that may not be written to serves all the same
         ref.parent.mkdir(parents=True, exist_ok=True)
-        fresh = ref.with_name(f".{ref.name}.{secrets.token_hex(4)}")
-        fresh.write_text(commit, encoding="utf-8")
-        os.replace(fresh, ref)
+        with atomic_file.written(ref) as part:
+            part.write_text(commit, encoding="utf-8")
 
 
 def _cached(hub_id: str, revision: str | None) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.model.limits import MB, check_file_sizes, largest_size
-from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_of
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_in, shards_of
 from wanda_core.model.tokenizer import has_vocabulary
 
 CONFIG, WEIGHTS = "config.json", ".safetensors"
@@ -99,7 +99,7 @@ def lacking_files(folder: Path) -> tuple[list[str], int]:
     if (folder / ONE_FILE).exists():
         needed += [ONE_FILE]
     elif (folder / INDEX).exists():
-        needed += [INDEX, *shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace"))]
+        needed += [INDEX, *shards_in(folder)]
     elif numbered:
         of = numbered[0][1]
         needed += [INDEX, *(f"model-{number + 1:05d}-of-{of}.safetensors" for number in range(int(of)))]

@@ -18,8 +18,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.model.config_keys import check_keys
-from wanda_core.model.stored_tensors import INDEX, shards_of
+from wanda_core.model.stored_tensors import INDEX, shards_in
 from wanda_core.model.tokenizer import VOCABULARIES
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _check_parts(path: Path, name: str) -> None:
     """Raise ModelError for a file of so many lists or entries that it would take far more memory than it has bytes."""
     lists, entries = 0, 0
     between = b"," if path.suffix == ".json" else b"\n"
-    with path.open("rb") as opened:
+    with open_ordinary(path) as opened:
         while block := opened.read(MB):
             lists += block.count(b"[") + block.count(b"{")
             entries += block.count(between)
@@ -140,7 +141,7 @@ def check_files(folder: Path, name: str) -> None:
         if not file.endswith(".safetensors"):
             _check_parts(folder / file, name)
     if INDEX in sizes:
-        for shard in shards_of((folder / INDEX).read_text(encoding="utf-8", errors="replace")):
+        for shard in shards_in(folder):
             check_inside(shard, name)
             with contextlib.suppress(FileNotFoundError):
                 _check_ordinary(folder / shard, name)

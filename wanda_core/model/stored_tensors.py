@@ -4,6 +4,7 @@ transformers leaves out in silence what a model has no place for. Here every ten
 no use to it, carried through unchanged to what is saved, or named in a refusal.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError, first_line, shortened, shortened_path
+from wanda_core.machine.json_file import MOST_BYTES as MOST_JSON
 from wanda_core.machine.json_file import parsed, read_json
+from wanda_core.machine.ordinary_file import open_ordinary, read_ordinary
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
@@ -113,8 +116,11 @@ def _check_headers(files: Iterable[Path], name: str) -> None:
 
 def read_head(file: Path) -> tuple[int, int, int]:
     """Return how many bytes a file's list of tensors has, how many tensors it may name, and how many commas it has; 0
-    where it is too long."""
-    with file.open("rb") as opened:
+    where it is too long.
+
+    Raises OSError also for what is no ordinary file.
+    """
+    with open_ordinary(file) as opened:
         length = int.from_bytes(opened.read(8), "little")  # which the format begins with
         head = opened.read(length) if length <= LONGEST_HEADER else b""
         return length, head.count(b"{"), head.count(b",")
@@ -133,6 +139,19 @@ def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
                 f"{shortened_path(name)} holds {tensor} in {len(stored.shape):,} dimensions, and at most "
                 f"{MOST_DIMENSIONS} are read; give an undamaged checkpoint or choose another model"
             )
+
+
+@contextlib.contextmanager
+def open_tensors(file: Path) -> Iterator[Any]:
+    """Context manager: open a file of tensors, by safetensors, that anybody may have put there.
+
+    Raises OSError, SafetensorError, and ValueError for one whose list of tensors is too long to be read.
+    """
+    length, tensors, _ = read_head(file)
+    if length > LONGEST_HEADER or tensors > MOST_TENSORS:
+        raise ValueError(f"it lists {tensors:,} tensors in {length / 1e6:,.0f} MB")
+    with safe_open(file, framework="pt") as opened:
+        yield opened
 
 
 def _check_not_empty(tensors: Mapping[str, StoredTensor], name: str) -> None:
@@ -169,6 +188,14 @@ def weights_in_memory(nbytes: int, counts: Mapping[str, int] | None, dtype: torc
     if counts and 0.9 * nbytes <= told <= 1.1 * nbytes:
         return sum(counts.values()) * dtype.itemsize
     return nbytes * dtype.itemsize // max(MOST_BYTES, dtype.itemsize)
+
+
+def shards_in(folder: Path) -> list[str]:
+    """List the files that the index of a folder names, none where it is no index."""
+    try:
+        return shards_of(read_ordinary(folder / INDEX, MOST_JSON).decode("utf-8", errors="replace"))
+    except OSError:
+        return []
 
 
 def shards_of(index: str) -> list[str]:

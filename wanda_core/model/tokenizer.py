@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_growth import check_letters
@@ -193,7 +194,7 @@ def _why_none(folder: Path, name: str) -> str | None:
             "was made from"
         )
     for file in sorted(file for file in here if file.endswith((".model", ".tiktoken"))):
-        with (folder / file).open("rb") as opened:
+        with open_ordinary(folder / file) as opened:
             kind = "tiktoken" if TIKTOKEN.match(opened.read(1000)) else "sentencepiece"
         missing = [package for package, module in READERS[kind].items() if not _is_installed(module)]
         if missing:

@@ -6,19 +6,24 @@ as none, and one that cannot be written is left unwritten.
 
 import contextlib
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wanda_core.calibration.profile import Profile, source_of
+from wanda_core.calibration.profile import Profile, checked_norms, checked_words, source_of
 from wanda_core.machine import atomic_file
+from wanda_core.machine.json_file import parsed
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.stored_tensors import open_tensors
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FeatureCounts
+from wanda_core.outliers.massive import TOP
 from wanda_core.text.windows import Calibration
 
 FORMAT = "wanda-analysis-2"
@@ -50,33 +55,65 @@ def save_analysis(analysis: Analysis, path: Path, seconds: float) -> None:
 def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tuple[Analysis, float] | None:
     """Read an analysis and the seconds it took; None unless it was made on this model, this text and these versions."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             said = file.metadata() or {}
             wanted = {"format": FORMAT, "calibration": calibration.fingerprint}
             if any(said.get(name) != value for name, value in wanted.items()):
                 return None
-            source = json.loads(said["source"])
+            source, tokens = checked_words(said)
             if source != source_of(lm, calibration):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dictionary
             order, seconds = said["order"], float(said["seconds"])
-            tokens = {str(name): int(count) for name, count in json.loads(said["tokens"]).items()}
-            features = _features(said.get("features"), tensors)
+            named = {name: value for name, value in tensors.items() if name.startswith(NORMS)}
+            norms = {name.removeprefix(NORMS): checked_norms(name, value) for name, value in named.items()}
+            features = _features(said.get("features"), tensors, len(lm.linears))
+            stream = {name: tensors[name] for name in TENSORS}
+            _check_stream(stream, len(lm.linears), features)
     except Exception:  # whatever is wrong with it, it is made again
         return None
-    norms = {name.removeprefix(NORMS): tensor for name, tensor in tensors.items() if name.startswith(NORMS)}
     widths = {linear.name: (linear.shape[1],) for linear in lm.all_linears}
-    if {name: tuple(norm.shape) for name, norm in norms.items()} != widths or not set(TENSORS) <= set(tensors):
+    if {name: tuple(norm.shape) for name, norm in norms.items()} != widths or not 0 <= seconds < math.inf:
         return None
     profile = Profile(norms, said["calibration"], order, source, tokens)
-    return Analysis(profile, **{name: tensors[name] for name in TENSORS}, features=features), seconds
+    return Analysis(profile, **stream, features=features), seconds
 
 
-def _features(said: str | None, tensors: dict[str, Tensor]) -> FeatureCounts | None:
-    """Read the counts of features, None where the model has none. said: all of them that is no tensor, as JSON."""
+def _check_stream(stream: dict[str, Tensor], blocks: int, features: FeatureCounts | None) -> None:
+    """Raise ValueError for tensors of TENSORS that no model of so many blocks has, or of other channels than the
+    features are of."""
+    channels = stream["channel_max"].shape[-1]
+    shapes = {"top": (blocks, TOP), "median": (blocks,), "channel_max": (blocks, channels)}
+    shapes["stream_norms"] = (blocks, channels)
+    for name, value in stream.items():
+        if value.dtype != torch.float32 or tuple(value.shape) != shapes[name]:
+            raise ValueError(name)
+        if not bool(((value >= 0) & value.isfinite()).all()):
+            raise ValueError(name)
+    if features is not None and features.over.shape[1] != channels:
+        raise ValueError("channels")
+
+
+def _features(said: str | None, tensors: dict[str, Tensor], n_blocks: int) -> FeatureCounts | None:
+    """Read the counts of features, None where the model has none. said: all of them that is no tensor, as JSON.
+
+    Raises ValueError, KeyError or TypeError for counts that no model of so many blocks has.
+    """
     if said is None:
         return None
-    told = json.loads(said)
+    told: Any = parsed(said)
+    over, positive = (tensors[FEATURES + name] for name in COUNTED)
     fixed: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    counted: Any = {name: tensors[FEATURES + name] for name in COUNTED}
-    return FeatureCounts(**fixed, **counted)
+    found = FeatureCounts(over=over, positive=positive, **fixed)
+    right = [
+        type(found.magnitude) is float and 0 < found.magnitude < math.inf,
+        type(found.positions) is int and found.positions > 0,
+        type(found.n_blocks) is int and found.n_blocks == n_blocks,
+        isinstance(found.kinds, tuple) and all(isinstance(kind, str) for kind in found.kinds),
+        isinstance(found.blocks, tuple) and all(type(block) is int and 0 <= block < n_blocks for block in found.blocks),
+        over.dtype == positive.dtype == torch.int64 and over.dim() == 2 and over.shape == positive.shape,
+        len(over) == len(found.blocks) > 0,
+    ]
+    if not all(right) or not bool(((positive >= 0) & (positive <= over) & (over <= found.positions)).all()):
+        raise ValueError("features")
+    return found

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, StorageError, shortened_path
 from wanda_core.machine import atomic_file
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
@@ -199,7 +200,7 @@ def _with(run: Run, lines: list[str], target: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     """Without blank ones at the end. A byte that is no UTF-8 stays as it is when the line is written again."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             raw = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return []
@@ -230,6 +231,8 @@ def _parsed(line: str) -> Run | None:
 
 def _checked(value: Any, kind: Any) -> Any:
     right = isinstance(value, bool) if kind is bool else isinstance(value, kind) and not isinstance(value, bool)
+    if isinstance(value, str):
+        value.encode()  # half of a character is none
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("a whole number beyond all counts")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wanda_core.errors import InputError, first_line, shortened, shortened_path
+from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.paths import path_of
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.files import write_text
@@ -92,7 +93,7 @@ def read_run(path_or_text: str | os.PathLike[str]) -> Run:
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise _too_large(shortened_path(path))

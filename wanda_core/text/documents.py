@@ -7,6 +7,8 @@ from os import PathLike
 from pathlib import Path
 
 from wanda_core.errors import InputError, first_line, shortened, shortened_path
+from wanda_core.machine.json_file import read_json
+from wanda_core.machine.ordinary_file import check_ordinary
 from wanda_core.machine.paths import path_of
 from wanda_core.text.chats import Document
 from wanda_core.text.files import DATA, plain_text
@@ -91,7 +93,7 @@ def _documents(files: list[Path], how: Reading) -> Iterator[Document]:
     """Read file after file; empty ones are passed over."""
     for file in files:
         if kind_of(file) in DATA:
-            if file.stat().st_size:
+            if not (file.is_file() and file.stat().st_size == 0):
                 yield from read_table(file, how)
         else:
             _without_columns(file, how.column)
@@ -141,6 +143,14 @@ def _of_split(files: list[Path], folder: Path, split: str) -> list[Path]:
     return named.get(split) or next(named[part] for part in SPLITS if part in named)
 
 
+def _check_named(path: Path) -> None:
+    """Raise OSError or ValueError for what is no JSON, or names a file that does not lie beside it."""
+    told = read_json(path)
+    for file in told.get("_data_files", ()) if isinstance(told, dict) else ():
+        if Path(file["filename"]).name != file["filename"]:
+            raise ValueError(f"{path.name} names {shortened(file['filename'])}")
+
+
 def _saved(folder: Path, split: str, how: Reading) -> list[Document]:
     """Read a folder that the package datasets saved to the disk."""
     try:
@@ -148,6 +158,11 @@ def _saved(folder: Path, split: str, how: Reading) -> list[Document]:
     except ImportError as error:
         raise needs("datasets", shortened_path(folder), "give JSON Lines, Parquet or plain text") from error
     try:
+        for path in (*folder.glob("*"), *folder.glob("*/*")):
+            if not path.is_dir():
+                check_ordinary(path)
+            if path.suffix == ".json":
+                _check_named(path)
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # a stranger's data: whatever reading it raises is its answer
         raise InputError(

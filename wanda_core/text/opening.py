@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from wanda_core.errors import InputError, first_line, shortened_path
+from wanda_core.machine.ordinary_file import open_ordinary
 
 MAX_TEXT_BYTES = 64 * 2**20  # a text is read into memory and tokenised whole
 COMPRESSED = {".gz", ".zst"}
+PARQUET = ".parquet"
 POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that Git LFS has not fetched yet
 
 
@@ -23,23 +25,27 @@ def kind_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def opened(path: Path, most: int) -> Iterator[BinaryIO]:
-    """Context manager: open a file to read its bytes, unpacked. most: how many may come out of a compressed one.
+    """Context manager: open a file to read its bytes, unpacked. most: how many may be read; of a Parquet file that is
+    not compressed any, for it is read by the places of its parts, each of which says how large it is.
 
-    Raises InputError when it cannot be opened, unpacked or decoded, also for errors inside the context.
+    Raises InputError when it is no ordinary file, cannot be opened, unpacked or decoded, also for errors inside the
+    context.
     """
     try:
-        with path.open("rb") as file:
-            if file.peek(len(POINTER)).startswith(POINTER):
+        with open_ordinary(path) as file:
+            if cast(io.BufferedReader, file).peek(len(POINTER)).startswith(POINTER):
                 raise InputError(
                     f"{path.name} is a pointer of Git LFS and not the data itself; run `git lfs pull` in its folder"
                 )
             suffix = path.suffix.lower()
-            if suffix not in COMPRESSED:
-                yield file
-            else:
+            if suffix in COMPRESSED:
                 unpacked = gzip.GzipFile(fileobj=file) if suffix == ".gz" else _zstandard(file, path)
                 with contextlib.closing(unpacked):
                     yield io.BufferedReader(_Bounded(cast(BinaryIO, unpacked), path, most))
+            elif suffix == PARQUET:
+                yield file
+            else:
+                yield io.BufferedReader(_Bounded(file, path, most))
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as plain UTF-8 text") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -91,8 +97,9 @@ class _Bounded(io.RawIOBase):
         data = self.inner.read(len(view))
         self.count += len(data)
         if self.count > self.most:
-            raise InputError(
-                f"{self.path.name} unpacks to more than the {self.most / 2**20:.3g} MB that are read; give a part of it"
-            )
+            name, most = self.path.name, f"{self.most / 2**20:.3g}"
+            if self.path.suffix.lower() in COMPRESSED:
+                raise InputError(f"{name} unpacks to more than the {most} MB that are read; give a part of it")
+            raise InputError(f"{name} goes on after the {most} MB that are read; give a part of it")
         view[: len(data)] = data
         return len(data)

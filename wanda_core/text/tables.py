@@ -13,11 +13,12 @@ from wanda_core.errors import InputError, first_line, shortened
 from wanda_core.text.chats import Document, bytes_of, chat_of
 from wanda_core.text.files import check_words
 from wanda_core.text.json_rows import CHATS, json_rows
-from wanda_core.text.opening import MAX_TEXT_BYTES, kind_of, needs, opened
+from wanda_core.text.opening import MAX_TEXT_BYTES, PARQUET, kind_of, needs, opened
 
 MAX_DOCUMENTS = 20_000  # of a table or a data set that has no protocol of its own
 LOOKED_AT = 100  # rows by which a column is chosen
 UNPACKED = 8  # times the text that is taken from it, a table may be
+READ_AHEAD = 2**16  # bytes of a table that may be read in any case, for its readers ask for so many at once
 SEPARATORS = ",;\t|"
 MOST_COLUMNS, MOST_HEAD = 1000, 2**16  # of a table, and characters of the line of a CSV file that names them
 NUMBER = re.compile(r"\s*[-+]?[\d.,]+\s*")
@@ -45,8 +46,8 @@ def read_table(path: Path, how: Reading) -> list[Document]:
     Raises InputError for a file that cannot be read and for a column that is not there or holds no text.
     """
     kind, name, most = kind_of(path), path.name, how.most or MAX_TEXT_BYTES
-    with opened(path, UNPACKED * most) as file:
-        if kind == ".parquet":
+    with opened(path, max(UNPACKED * most, READ_AHEAD)) as file:
+        if kind == PARQUET:
             return documents_in(_parquet_rows(file, name, how.column, most), name, how)
         text = io.TextIOWrapper(file, encoding="utf-8-sig")  # any end of a line is read as a line feed
         if kind in (".csv", ".tsv"):

@@ -1,25 +1,26 @@
 """A training's state in one file, enough to go on after a kill as if there had been none.
 
-It is written under another name, flushed to the disk and renamed, so that the file under its own name is always whole:
-the state after some step. It names the job it belongs to, and is used for no other.
+It is written in one step, so that the file under its own name is always whole: the state after some step. It names the
+job it belongs to, and is used for no other.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from wanda_core.errors import InputError, StorageError, shortened_path
+from wanda_core.machine import atomic_file
 from wanda_core.machine.json_file import parsed
+from wanda_core.model.stored_tensors import open_tensors
 
 KEY = "wanda_training"  # of the file's metadata
 
@@ -32,22 +33,16 @@ def save_state(
     Raises StorageError where that cannot be done; what was there before is then still there.
     """
     held = {name: tensor.contiguous() for name, tensor in tensors}
-    told = {"about": about, "progress": progress, "sha256": _digest(held)}
-    part = path.with_name(f"{path.name}.part-{os.getpid()}-{secrets.token_hex(4)}")
+    told = {"about": about, "progress": progress, "sha256": _digest(about, progress, held)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(held, part, metadata={KEY: json.dumps(told)})
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with atomic_file.written(path) as part:
+            save_file(held, part, metadata={KEY: json.dumps(told)})
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"the state of the training could not be written to {shortened_path(path)} ({error}); free some space or "
             "choose another place"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def read_state(path: Path, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
@@ -55,14 +50,15 @@ def read_state(path: Path, about: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
     Raises InputError for a state of another job, a damaged one and a file that is none: none of them is overwritten.
     """
+    atomic_file.sweep(path)
     if not os.path.lexists(path):
         return None
     try:
-        with safe_open(path, "pt") as file:
+        with open_tensors(path) as file:
             told = parsed((file.metadata() or {})[KEY])
             theirs, progress, expected = told["about"], told["progress"], told["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        whole = _digest(tensors) == expected
+        whole = isinstance(theirs, dict) and _digest(theirs, progress, tensors) == expected
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
@@ -81,15 +77,16 @@ def read_state(path: Path, about: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def discard_state(path: Path) -> None:
-    """Remove a state that nobody needs any more."""
+    """Remove a state that nobody needs any more, and what a killed process left of one."""
+    atomic_file.sweep(path)
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    found = hashlib.sha256()
+def _digest(about: dict[str, Any], progress: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    found = hashlib.sha256(json.dumps([about, progress], sort_keys=True).encode())
     for name in sorted(tensors):
         found.update(name.encode())
-        data: Any = tensors[name].view(torch.uint8).numpy()
+        data: Any = tensors[name].reshape(-1).view(torch.uint8).numpy()
         found.update(data)
     return found.hexdigest()

@@ -10,7 +10,6 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
 
 from anyio import CapacityLimiter, to_thread
 from starlette.formparsers import MultiPartException
@@ -23,6 +22,7 @@ from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
+from wanda_ui.gate.request import MOST_NAMED, MOST_QUERY, Request, named_in
 from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
@@ -39,15 +39,15 @@ DOWNLOAD = re.compile(rf"/wanda/([a-z]{{1,40}})/({NAME})/([^/]{{1,200}})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
 ENDPOINTS, ASSISTANTS = "/gradio_api/info", "/mcp"  # of the tools: their list, and the Model Context Protocol
 CALL = "tools/call"  # the message by which an assistant runs a tool
-MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 16_000  # characters; a file system takes names of 255 bytes
+MOST_PATH, MOST_PART = 2_000, 250  # characters; a file system takes names of 255 bytes
 FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
+BODIES = 50  # and pieces of JSON, whatever is in them
 QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
 DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
 MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
-DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
 
 log = logging.getLogger("wanda_ui")
@@ -75,8 +75,7 @@ class Gate:
     async def _answered(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Answer a request whatever happens: what is raised becomes a sentence, and a line in the log."""
         headers = dict(reversed([(name.lower(), value) for name, value in scope["headers"]]))
-        query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
-        asked = parse_qs(query).get("lang", [None])[0]
+        asked = next((value for name, value in named_in(scope["query_string"]) if name == "lang"), None)
         speak = partial(say, choose(asked, headers.get(b"accept-language", b"").decode("latin-1")[:MOST_PATH]))
         plain = scope["path"] == UPLOAD or scope["method"] in ("GET", "HEAD")
         started = False
@@ -86,7 +85,7 @@ class Gate:
             started = True
             await send(message)
 
-        request = _Request(scope, receive, noticed, headers, speak, plain)
+        request = Request(scope, receive, noticed, headers, speak, plain)
         try:
             await self._through(request)
         except RefusedError as refused:
@@ -101,7 +100,7 @@ class Gate:
             else:
                 await answers.answer(send, 500, speak("gate.unexpected", kind=type(error).__name__), plain)
 
-    async def _through(self, request: "_Request") -> None:
+    async def _through(self, request: Request) -> None:
         """Check a request by its method and path, and let it through."""
         method, path = request.scope["method"], request.scope["path"]
         names_only.set(request.page.settings.public)
@@ -129,7 +128,7 @@ class Gate:
         else:
             raise RefusedError(404, "path", path=quoted(path))
 
-    async def _read(self, request: "_Request") -> None:
+    async def _read(self, request: Request) -> None:
         """Let a page, a file or a stream be read."""
         path, query = request.scope["path"], request.query
         file = path.removeprefix("/gradio_api/file=")
@@ -155,11 +154,10 @@ class Gate:
             send = with_cookie(send, request.headers, request.scope["scheme"])
         await self.app(request.scope, request.receive, send)
 
-    async def _event(self, request: "_Request", queued: bool) -> None:
+    async def _event(self, request: Request, queued: bool) -> None:
         """Check an event: who asks, for what, and every value; then write on it when it came."""
         page = request.page
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        event = body.parse(raw, request.headers)
+        raw, event = await self._json(request)
         body.check_keys(event, {"data", "fn_index", "session_hash"}, {"event_data", "trigger_id"})
         session = body.check_name(event, "session_hash")
         self._visitors.check_session(session, request.headers)
@@ -186,7 +184,7 @@ class Gate:
         send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
 
-    async def _tools(self, request: "_Request", path: str) -> None:
+    async def _tools(self, request: Request, path: str) -> None:
         """Let the list of tools be read, or have a message of an assistant answered."""
         check_from_here(request.headers, request.page.server_name)
         method, assistants = request.scope["method"], request.page.assistants
@@ -195,18 +193,16 @@ class Gate:
         if path == ENDPOINTS:
             await self.app(request.scope, request.receive, request.send)
             return
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        message = body.parse(raw, request.headers)
+        raw, message = await self._json(request)
         rules.check_event_data(message)
         self._take(request, 1 if message.get("method") == CALL else LIGHT)
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
         assert assistants is not None  # there are tools
         await assistants.handle(scope, _again(raw, request.receive), request.send)
 
-    async def _question(self, request: "_Request", name: str) -> None:
+    async def _question(self, request: Request, name: str) -> None:
         """Answer a question of the page's own script, in a thread beside the engine's."""
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        asked = body.parse(raw, request.headers)
+        _, asked = await self._json(request)
         rules.check_event_data(asked)
         self._take(request, QUESTIONS)
         try:
@@ -217,7 +213,7 @@ class Gate:
             return
         await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
 
-    async def _download(self, request: "_Request") -> None:
+    async def _download(self, request: Request) -> None:
         """Send a download that the page has made, to whoever has its address."""
         if request.page.settings.public:
             raise RefusedError(403, "public")
@@ -237,7 +233,7 @@ class Gate:
         """Return what keeps threads of one kind from taking all cores and all memory together."""
         return self._limiters.setdefault(what, CapacityLimiter(most))  # it needs a running event loop
 
-    async def _upload(self, request: "_Request") -> None:
+    async def _upload(self, request: Request) -> None:
         """Let an upload through as long as all of it is within the bound."""
         most = request.page.settings.upload_bytes
         kind = request.headers.get(b"content-type", b"")
@@ -281,10 +277,9 @@ class Gate:
             log.error("an upload failed: %s", where(error))
             raise RefusedError(400, "form") from None
 
-    async def _end(self, request: "_Request", path: str) -> None:
+    async def _end(self, request: Request, path: str) -> None:
         """Let a visitor end an event of their own."""
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        ended = body.parse(raw, request.headers)
+        raw, ended = await self._json(request)
         needed = {"event_id", "session_hash", "fn_index"} if path == CANCEL else {"event_id"}
         body.check_keys(ended, needed, {"session_hash", "fn_index"})
         for key in needed - {"fn_index"}:
@@ -294,47 +289,31 @@ class Gate:
             _event_of(request.page, ended["fn_index"])
         await self.app(request.scope, _again(raw, request.receive), request.send)
 
-    def _take(self, request: "_Request", times: int) -> None:
+    async def _json(self, request: Request) -> tuple[bytes, dict[str, Any]]:
+        """Read a JSON object, whose size is counted before anything looks into it. -> its bytes, and what they say"""
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        self._rate(request, BODIES).take(request.address, 1 + len(raw) // body.PIECE)
+        return raw, body.parse(raw, request.headers)
+
+    def _take(self, request: Request, times: int) -> None:
         """Count an event of the visitor's address. Raises RefusedError for one too many.
 
         times: of the events that run a model, how many such events are allowed.
         """
-        settings = request.page.settings
-        if not self._rates:
-            self._rates = {kind: rate.Rate(kind * settings.jobs_a_minute) for kind in (1, LIGHT, QUESTIONS)}
-        address = rate.address_of(request.scope.get("client"), request.scope["headers"], settings.trusted_header)
-        self._rates[times].take(address)
+        self._rate(request, times).take(request.address)
+
+    def _rate(self, request: Request, times: int) -> rate.Rate:
+        """Return what counts the events of one kind. times: as above."""
+        return self._rates.setdefault(times, rate.Rate(times * request.page.settings.jobs_a_minute))
 
 
-class _Request:
-    """A request on its way through: ASGI's three, its headers (lower case, the first of each), `say`, how to answer."""
-
-    def __init__(self, scope: Any, receive: body.Receive, send: Send, headers: Any, say: Any, plain: bool) -> None:
-        self.receive, self.send, self.headers, self.say, self.plain = receive, send, headers, say, plain
-        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
-        self.scope = {**scope, "headers": kept}
-        query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
-        self.asked = parse_qsl(query, keep_blank_values=True)
-        self.query = dict(self.asked)
-
-    @property
-    def page(self) -> GuardedPage:
-        """Return the page that the request is for."""
-        page: GuardedPage = self.scope["app"].get_blocks()
-        return page
-
-    def with_header(self, name: bytes, value: bytes) -> dict[str, Any]:
-        """Return the scope with one more header."""
-        return {**self.scope, "headers": [*self.scope["headers"], (name, value)]}
-
-
-def _is_question(request: _Request) -> bool:
+def _is_question(request: Request) -> bool:
     """Whether the path is that of a question that the page answers."""
     asked = QUESTION.fullmatch(request.scope["path"])
     return asked is not None and asked[1] in request.page.questions
 
 
-def _is_download(request: _Request) -> bool:
+def _is_download(request: Request) -> bool:
     """Whether the path may be that of a download of the page's."""
     asked = DOWNLOAD.fullmatch(request.scope["path"])
     return asked is not None and asked[1] in request.page.downloads
@@ -345,14 +324,14 @@ def _without_secret(path: str) -> str:
     return DOWNLOAD.sub(r"/wanda/\1/…/\3", path)
 
 
-def _is_known(request: _Request) -> bool:
+def _is_known(request: Request) -> bool:
     """Whether there is such a path, whatever its method is."""
     path = request.scope["path"]
     own = _is_question(request) or _is_download(request)
     return own or bool(READ.fullmatch(path) or EVENT.fullmatch(path)) or path in (UPLOAD, CANCEL, RESET)
 
 
-def _check_address(request: _Request) -> None:
+def _check_address(request: Request) -> None:
     """Raise RefusedError for an address that Gradio or the file system would fail on."""
     path = request.scope["path"]
     strange = any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path)
@@ -360,6 +339,8 @@ def _check_address(request: _Request) -> None:
         raise RefusedError(404, "path", path=quoted(path))
     if len(request.scope["query_string"]) > MOST_QUERY:
         raise RefusedError(414, "query", most=MOST_QUERY)
+    if request.scope["query_string"].count(b"&") >= MOST_NAMED:
+        raise RefusedError(414, "query_names", most=MOST_NAMED)
     if path.startswith("/gradio_api"):  # every request of the page has the page's own address behind it too
         for read in READ_OF_ADDRESS:
             if sum(name == read for name, _ in request.asked) > 1:  # of two, who takes which?

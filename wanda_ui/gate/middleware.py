@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartException
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
 from wanda_ui.faults import note, where
-from wanda_ui.gate import answers, arrivals, body, rate, rules
+from wanda_ui.gate import answers, arrivals, body, queue, rate, rules
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here, check_same_site, offering
@@ -46,7 +46,6 @@ QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
 BODIES = 50  # and pieces of JSON, whatever is in them
 QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
 DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
-MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
 
@@ -175,13 +174,21 @@ class Gate:
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
         unread = page._queue.pending_messages_per_session.get(session)
-        if unread is not None and unread.qsize() > MOST_UNREAD:
-            raise RefusedError(429, "unread", most=MOST_UNREAD)
+        if unread is not None and unread.qsize() > queue.MOST_UNREAD:
+            raise RefusedError(429, "unread", most=queue.MOST_UNREAD)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
-        busy = request.say("gate.busy", most=MOST_EVENTS)
-        send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
+        asker = scope[queue.ASKER] = queue.Asker(request.who(session))
+
+        def refuse(status: int) -> tuple[int, str] | None:
+            if status != 503:
+                return None
+            stopped = RefusedError(503, "stopped") if page._queue.stopped else None
+            refused = asker.refused or stopped or RefusedError(429, "busy", most=MOST_EVENTS)
+            return refused.status, refused.words(request.say)
+
+        send = answers.replacing(request.send, refuse, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
 
     async def _tools(self, request: Request, path: str) -> None:

@@ -44,6 +44,7 @@ class GuardedPage(gr.Blocks):
     """
 
     settings = Settings()
+    _queue: LastingQueue  # once it is set
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)

@@ -4,26 +4,25 @@ What is let through was checked whole; what is not gets one sentence in the visi
 the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
 """
 
-import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
-from starlette.formparsers import MultiPartException
 
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
-from wanda_ui.faults import note, where
+from wanda_ui.faults import note
 from wanda_ui.gate import answers, arrivals, body, queue, rate, rules
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import MOST_NAMED, MOST_QUERY, Request, named_in
-from wanda_ui.gate.visitors import Visitors, with_cookie
+from wanda_ui.gate.uploads import FORM_BYTES, Uploads, received
+from wanda_ui.gate.visitors import Visitors, real_paths, visitors_of, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 from wanda_ui.problems import names_only, problem_words
@@ -37,10 +36,10 @@ EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
 QUESTION = re.compile(r"/wanda/([a-z]{1,40})")
 DOWNLOAD = re.compile(rf"/wanda/([a-z]{{1,40}})/({NAME})/([^/]{{1,200}})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
+PROGRESS = "/gradio_api/upload_progress"
 ENDPOINTS, ASSISTANTS = "/gradio_api/info", "/mcp"  # of the tools: their list, and the Model Context Protocol
 CALL = "tools/call"  # the message by which an assistant runs a tool
 MOST_PATH, MOST_PART = 2_000, 250  # characters; a file system takes names of 255 bytes
-FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
 BODIES = 50  # and pieces of JSON, whatever is in them
@@ -49,7 +48,6 @@ DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
 READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
 
-log = logging.getLogger("wanda_ui")
 Send = Callable[[Any], Awaitable[None]]
 
 
@@ -61,6 +59,7 @@ class Gate:
         self._rates: dict[int, rate.Rate] = {}
         self._limiters: dict[str, CapacityLimiter] = {}
         self._visitors = Visitors()
+        self._uploads = Uploads()
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -137,7 +136,7 @@ class Gate:
             raise RefusedError(404, "path", path=quoted(path))
         if path.startswith("/gradio_api/heartbeat/"):
             self._visitors.check_session(path.rpartition("/")[2], request.headers)
-        if path == "/gradio_api/upload_progress" and not body.NAME.fullmatch(query.get("upload_id", "")):
+        if path == PROGRESS and not body.NAME.fullmatch(query.get("upload_id", "")):
             raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/queue/data":
             session = query.get("session_hash", "")
@@ -151,7 +150,10 @@ class Gate:
             if "page" in query or "deep_link" in query:  # of Gradio's, which this page has none of
                 raise RefusedError(404, "path", path=quoted(f"/?{'page' if 'page' in query else 'deep_link'}"))
             send = with_cookie(send, request.headers, request.scope["scheme"])
-        await self.app(request.scope, request.receive, send)
+        with ExitStack() as ending:
+            if path == PROGRESS:
+                ending.callback(await self._uploads.reader(query["upload_id"], visitors_of(request.headers)))
+            await self.app(request.scope, request.receive, send)
 
     async def _event(self, request: Request, queued: bool) -> None:
         """Check an event: who asks, for what, and every value; then write on it when it came."""
@@ -251,38 +253,15 @@ class Gate:
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
-        size, stalled = 0, False
+        who = request.who() if request.page.settings.public else ""
+        with self._uploads.coming(who, request.query.get("upload_id"), visitors_of(request.headers)):
+            await received(request, self.app, partial(self._kept, request))
 
-        async def counted() -> Any:
-            nonlocal size, stalled
-            try:
-                async with asyncio.timeout(body.MOST_SECONDS):
-                    message = await request.receive()
-            except TimeoutError:
-                stalled = True
-                raise MultiPartException("it does not go on") from None  # as below
-            if message["type"] == "http.disconnect":
-                raise MultiPartException("it broke off")  # as below
-            size += len(message.get("body", b""))
-            if size > most + FORM_BYTES:
-                raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
-            return message
-
-        large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
-        slow = request.say("gate.slow", seconds=body.MOST_SECONDS)
-
-        def refuse(status: int) -> tuple[int, str] | None:
-            if status < 400:
-                return None
-            return (408, slow) if stalled else (413, large) if size > most else (400, wrong)
-
-        try:
-            send = answers.replacing(request.send, refuse, request.plain)
-            noted = partial(self._visitors.uploaded, headers=request.headers)
-            await self.app(request.scope, counted, answers.heard(send, noted))
-        except Exception as error:  # a form that Gradio cannot read
-            log.error("an upload failed: %s", where(error))
-            raise RefusedError(400, "form") from None
+    def _kept(self, request: Request, path: str) -> None:
+        """Note whose a file is that was uploaded, and see to it that not too much is kept."""
+        self._visitors.uploaded(path, request.headers)
+        page = request.page
+        self._uploads.keep(path, request.who(), page.settings.upload_bytes, lambda: real_paths(page._queue.values()))
 
     async def _end(self, request: Request, path: str) -> None:
         """Let a visitor end an event of their own."""

@@ -5,6 +5,7 @@ the page does not use (its programming interface, files from other servers, …)
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
@@ -21,6 +22,7 @@ from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import MOST_NAMED, MOST_QUERY, Request, named_in
+from wanda_ui.gate.turns import Turns, to_its_end, while_here
 from wanda_ui.gate.uploads import FORM_BYTES, Uploads, received
 from wanda_ui.gate.visitors import Visitors, real_paths, visitors_of, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
@@ -44,6 +46,9 @@ LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
 BODIES = 50  # and pieces of JSON, whatever is in them
 QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
+QUESTIONS_OF_ADDRESS = 2  # of these, on a public server; and one of each browser
+QUESTION_SECONDS = 0.025  # of computing, that count as one question
+MOST_VISITING = 10_000  # browsers with a question that runs, or is next of theirs
 DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
 READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
@@ -60,6 +65,7 @@ class Gate:
         self._limiters: dict[str, CapacityLimiter] = {}
         self._visitors = Visitors()
         self._uploads = Uploads()
+        self._questions, self._visiting = Turns(QUESTIONS_AT_ONCE), Turns(MOST_VISITING)
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -214,13 +220,37 @@ class Gate:
         _, asked = await self._json(request)
         rules.check_event_data(asked)
         self._take(request, QUESTIONS)
+        public = request.page.settings.public
         try:
-            question = partial(request.page.questions[name], asked, request.say)
-            answer = await to_thread.run_sync(question, limiter=self._limiter(QUESTIONS_AT_ONCE))
+            answer = await while_here(request.receive, partial(self._answer, request, name, asked, public))
         except WandaError as error:
             await answers.answer(request.send, 400, problem_words(error, request.say), False)
             return
         await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
+
+    async def _answer(self, request: Request, name: str, asked: dict[str, Any], public: bool) -> dict[str, Any]:
+        """Answer a question once it is the turn of who asks; one that takes long counts as the many that it is."""
+        spent: list[float] = []
+
+        def timed() -> dict[str, Any]:
+            began = time.thread_time()
+            try:
+                return request.page.questions[name](asked, request.say)
+            finally:
+                spent.append(time.thread_time() - began)
+
+        few, one = (QUESTIONS_OF_ADDRESS, 1) if public else (QUESTIONS_AT_ONCE, QUESTIONS_AT_ONCE)
+        # Without a cookie, and behind a proxy, nobody can be told from anybody.
+        visitor = request.visitor or request.who()
+        try:
+            async with (
+                self._visiting.turn(visitor, one if visitor else QUESTIONS_AT_ONCE),
+                self._questions.turn(request.who() or visitor, few if visitor else QUESTIONS_AT_ONCE),
+            ):
+                return await to_its_end(to_thread.run_sync(timed, limiter=self._limiter(QUESTIONS_AT_ONCE)))
+        finally:
+            cost = int(sum(spent) / QUESTION_SECONDS)
+            self._rate(request, QUESTIONS).charge(request.address, cost)
 
     async def _download(self, request: Request) -> None:
         """Send a download that the page has made, to whoever has its address."""

@@ -21,9 +21,10 @@ class Settings:
     public: whether strangers use it; models: name -> commit of the models that may be chosen beside the built-in one,
     None for any; samples: windows of calibration text; tokens: samples × length; prompt_characters: of any text box;
     upload_bytes: of one upload, all its files together; jobs_waiting: in the queue; jobs_a_minute: of one address,
-    0 without limit; trusted_header: name of the header in which a proxy puts the visitor's address, None to take the
-    connection's own; variant_bytes: memory for pruned variants that are kept; tools: whether programs and assistants of
-    this machine may use it by name.
+    0 without limit; events_each: that one address has waiting or running at once, 0 without limit; trusted_header: name
+    of the header in which a proxy puts the visitor's address, None to take the connection's own; variant_bytes: memory
+    for pruned variants that are kept; tools: whether programs and assistants of this machine may use it by name;
+    one_address: whether a proxy hides the visitors' addresses, so that browsers are told apart instead.
     """
 
     public: bool = False
@@ -34,9 +35,11 @@ class Settings:
     upload_bytes: int = 8 * MEGABYTE
     jobs_waiting: int = 20
     jobs_a_minute: int = 0
+    events_each: int = 0
     trusted_header: str | None = None
     variant_bytes: int = 1_200_000_000
     tools: bool = False
+    one_address: bool = False
 
     @property
     def local_folders(self) -> bool:
@@ -64,6 +67,7 @@ class Settings:
                 given[setting.field] = setting.read(setting.variable, text)
         if environ.get("SPACE_ID") and "trusted_header" not in given:  # all visitors come from the Space's own proxy
             given.setdefault("jobs_a_minute", 0)
+            given["one_address"] = True
         settings = cls(**{**vars(start), **given})
         if settings.tools and settings.public:
             raise InputError(
@@ -136,6 +140,7 @@ PUBLIC = Settings(
     prompt_characters=4_000,
     upload_bytes=2 * MEGABYTE,
     jobs_a_minute=60,
+    events_each=20,
 )
 
 SETTINGS = (
@@ -205,6 +210,15 @@ SETTINGS = (
         "60",
         "Of one address, 0 for no limit; a press of a button is up to three jobs. 0 on a Space, whose visitors all "
         "come from one address, until the header below is set",
+    ),
+    Setting(
+        "WANDA_MAX_EACH",
+        "events_each",
+        _whole(0, 200),
+        "0",
+        "20",
+        "Events that one address has waiting or running at once, of the 200 that there are, 0 for no limit; of those "
+        "that run a model a third of the queue at most. On a Space one browser, until the header below is set",
     ),
     Setting(
         "WANDA_TRUSTED_HEADER",

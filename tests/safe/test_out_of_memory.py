@@ -33,7 +33,7 @@ from wanda_ui.compare import runs
 from wanda_ui.engine import work
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.engine.tokens import Place
-from wanda_ui.gate import body, guarded, visitors
+from wanda_ui.gate import body, sessions, visitors
 from wanda_ui.outliers.sentence import read
 
 LINE = "Memory and time"
@@ -138,7 +138,7 @@ def test_a_day_of_loading_pruning_and_taking_away_leaves_memory_where_it_was(
 ):
     folders = [shutil.copytree(dense, tmp_path / f"model{number}") for number in range(3)]
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    for where, bound_of in ((runs, "MOST_VISITORS"), (visitors, "MOST_SESSIONS"), (guarded.Sessions, "MOST")):
+    for where, bound_of in ((runs, "MOST_VISITORS"), (visitors, "MOST_SESSIONS"), (sessions.Sessions, "MOST")):
         monkeypatch.setattr(where, bound_of, WARM)  # what is bounded is full by then
     state, clock, memory, threads, pools = AppState(), [0.0], [], [], []
     state.tickets.clock = lambda: clock[0]

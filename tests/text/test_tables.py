@@ -289,3 +289,39 @@ def test_chats_have_one_form(read, value):
 @pytest.mark.parametrize("value", [None, "hi", [], [1], [{"role": "user", "content": 5}], [{"content": "x"}], {"a": 1}])
 def test_what_is_no_chat(value):
     assert chat_of(value) is None
+
+
+def wide(rows, columns, suffix=".csv"):
+    """-> a table of many columns, of which the first holds a text in its first row alone, and nothing else does"""
+    if suffix == ".csv":
+        head = ",".join(["text", *(f"c{number}" for number in range(columns - 1))])
+        return f"{head}\nhello world,{',' * (columns - 2)}\n" + f'""{"," * (columns - 1)}\n' * (rows - 1)
+    row = {f"c{number}": None for number in range(columns - 1)}
+    return "\n".join(json.dumps({"text": "hello world" if number == 0 else None, **row}) for number in range(rows))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_of_a_table_with_many_cells_the_first_rows_are_read(read, monkeypatch, suffix):
+    monkeypatch.setattr(tables, "MOST_CELLS", 4000)
+    said = []
+    assert read(f"a{suffix}", wide(500, 20, suffix), say=said.append) == ["hello world"]
+    assert "the first 1 document from its column text" in said[0]
+    said.clear()
+    read(f"b{suffix}", wide(200, 20, suffix), say=said.append)
+    assert "the first" not in said[0]
+    assert len(read("c.csv", "text,other\n" + "a,b\n" * 3000)) == 2000
+    assert len(read("d.csv", "text,other\n" + "a,b\n" * 3000, limit=None)) == 3000  # its protocol says how many
+
+
+def test_of_many_columns_the_chosen_one_is_looked_at(read):
+    began = time.process_time()
+    assert read("a.csv", wide(1500, 900)) == ["hello world"]
+    assert time.process_time() - began < 2.5  # all values of all rows take ten times as long
+
+
+def test_the_values_of_a_row_are_made_when_they_are_looked_at():
+    made = []
+    columns = {name: lambda name=name: made.append(name) or [f"{name}1", f"{name}2"] for name in "abc"}
+    first, second = tables._rows(columns, 2)
+    assert (len(first), list(first), made) == (3, ["a", "b", "c"], [])
+    assert (first["b"], second["b"], first.get("d"), made) == ("b1", "b2", None, ["b"])

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import time
 from pathlib import Path
 
 import gradio as gr
@@ -13,6 +14,7 @@ from wanda_ui.gate import body, rules
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import offering
 from wanda_ui.gate.refusal import RefusedError, quoted
+from wanda_ui.gate.request import MOST_NAMED, MOST_QUERY, named_in
 from wanda_ui.language import ENGLISH, LANGUAGES, label, say, words
 from wanda_ui.settings import PUBLIC, Settings
 
@@ -278,6 +280,15 @@ def test_a_body_is_one_json_object_that_means_one_thing(raw, key):
     assert found == key
 
 
+def test_a_key_that_stands_twice_among_many_is_found_at_once():
+    many = ",".join(f'"{number:x}":0' for number in range(60_000))
+    began = time.process_time()
+    with pytest.raises(RefusedError) as refused:
+        body.parse(f'{{{many},"z":0,"z":0}}'.encode(), HEADERS)
+    assert (refused.value.key, refused.value.values) == ("twice", {"name": '"z"'})
+    assert time.process_time() - began < 1.0  # a look at all for each would take a minute
+
+
 @pytest.mark.parametrize(
     ("kind", "status"), [(b"application/json", 0), (b"Application/JSON; charset=utf-8", 0), (b"text/plain", 415)]
 )
@@ -304,6 +315,13 @@ def test_a_body_is_read_no_further_than_its_bound():
     with pytest.raises(RefusedError):
         asyncio.run(body.read_body(endless, {b"content-length": b"10001"}, 10_000))
     assert taken == []
+
+
+def test_an_address_that_names_too_much_is_not_looked_into():
+    assert named_in(b"lang=ko&r=&at=9") == [("lang", "ko"), ("r", ""), ("at", "9")]
+    assert len(named_in(b"&".join([b"a=1"] * MOST_NAMED))) == MOST_NAMED
+    assert named_in(b"&".join([b"a=1"] * (MOST_NAMED + 1))) == []
+    assert named_in(b"a=" + b"x" * MOST_QUERY) == []
 
 
 def test_a_body_that_never_comes_is_given_up(monkeypatch):

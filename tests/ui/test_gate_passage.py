@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 
 from wanda_core.errors import InputError
+from wanda_ui.gate import body
 from wanda_ui.gate.arrivals import arrival_of, next_arrival
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
@@ -40,6 +41,22 @@ def test_an_address_may_ask_as_often_as_its_bucket_fills():
         rate.take("here")
     with pytest.raises(RefusedError):
         rate.take("here")
+
+
+def test_what_cost_more_is_paid_for_by_waiting():
+    now = [0.0]
+    rate = Rate(60, lambda: now[0])
+    rate.take("here", 90)  # the first may take more than there is
+    with pytest.raises(RefusedError) as refused:
+        rate.take("here")
+    assert refused.value.values["seconds"] == 31
+    now[0] = 31.0
+    rate.take("here")
+    rate.charge("elsewhere", 65)
+    with pytest.raises(RefusedError) as refused:
+        rate.take("elsewhere")
+    assert refused.value.values["seconds"] == 6
+    Rate(0).charge("here", 10)
 
 
 def test_addresses_are_forgotten_before_they_fill_the_memory_and_no_limit_counts_nothing():
@@ -148,6 +165,15 @@ def test_jobs_are_counted_by_address_and_a_full_queue_has_words(small_page):
     status, sentence, _ = through(gate, small_page, 1, app_status=503)
     assert status == 429
     assert json.loads(sentence)["detail"] == "All 200 places in the queue are taken; wait a little and try again."
+
+
+def test_a_body_is_counted_by_its_size_before_it_is_looked_into(small_page, monkeypatch):
+    gate, looked = Gate(None), []
+    monkeypatch.setattr(body, "parse", lambda raw, headers: looked.append(len(raw)) or {})
+    monkeypatch.setattr(body, "PIECE", 1)
+    statuses = [through(gate, small_page, 0)[0] for _ in range(4)]
+    assert statuses == [400, 400, 429, 429]  # two requests are more than the hundred pieces of two jobs a minute
+    assert len(looked) == 2
 
 
 def test_what_an_event_raises_is_a_sentence_for_the_visitor_and_in_the_log_where_it_was_raised(small_page, caplog):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from raw_requests import is_ended, is_told
 
 from wanda_core.progress import Progress
-from wanda_ui.gate.middleware import MOST_UNREAD
+from wanda_ui.gate.queue import MOST_UNREAD
 
 LEAST_CASES = 2_000
 MOST_RUNS = 3  # of one event over the tiny model

@@ -15,6 +15,7 @@ from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.text.chats import from_bytes
 from wanda_ui import app_state
+from wanda_ui.compare import tab
 from wanda_ui.compare.asked import column_of
 from wanda_ui.compare.looking import coarse_first
 from wanda_ui.engine.tokens import MOST_LIKELY
@@ -253,6 +254,20 @@ def test_a_text_that_was_uploaded_is_kept_and_no_other_file_is(view, state, tmp_
         assert "; " in problem["problem"]
         assert "secret" not in str(state.texts._texts)
     assert list(brought()) == ["problem"]
+
+
+def test_a_file_is_read_once_as_long_as_its_text_is_kept(view, state, tmp_path, monkeypatch):
+    view.view.GRADIO_CACHE, reads, given = str(tmp_path), [], event()
+    (tmp_path / "mine.txt").write_text("The river carries sand to the sea.", encoding="utf-8")
+    given._data = {"path": str(tmp_path / "mine.txt"), "name": "mine.txt"}
+    read = tab.read_documents
+    monkeypatch.setattr(tab, "read_documents", lambda file, **how: reads.append(file) or read(file, **how))
+    digests = {told(view, [view.bring_text(visitor(), given)], "text")[0]["digest"] for _ in range(3)}
+    assert len(reads) == len(digests) == 1
+    state.texts._texts.clear()
+    assert told(view, [view.bring_text(visitor(), given)], "text")[0]["digest"] in digests
+    assert len(reads) == 2
+    assert state.texts.holds(*digests)
 
 
 def test_a_table_that_was_uploaded_is_read_as_a_table_within_the_pages_limits(view, state, tmp_path):

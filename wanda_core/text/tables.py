@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -16,10 +16,11 @@ from wanda_core.text.json_rows import CHATS, json_rows
 from wanda_core.text.opening import MAX_TEXT_BYTES, PARQUET, kind_of, needs, opened
 
 MAX_DOCUMENTS = 20_000  # of a table or a data set that has no protocol of its own
-LOOKED_AT = 100  # rows by which a column is chosen
+LOOKED_AT, ROWS_AT_ONCE = 100, 1000  # rows by which a column is chosen, and that are read at once after them
 UNPACKED = 8  # times the text that is taken from it, a table may be
 READ_AHEAD = 2**16  # bytes of a table that may be read in any case, for its readers ask for so many at once
 SEPARATORS = ",;\t|"
+MOST_CELLS = 2_000_000  # of a table: a read takes a second or two then, however few of them hold anything
 MOST_COLUMNS, MOST_HEAD = 1000, 2**16  # of a table, and characters of the line of a CSV file that names them
 NUMBER = re.compile(r"\s*[-+]?[\d.,]+\s*")
 
@@ -74,9 +75,10 @@ def documents_in(rows: Iterable[Any], name: str, how: Reading) -> list[Document]
     else:
         columns, chosen = [], None
     documents: list[Document] = []
-    size, whole = 0, True
+    size, cells, whole = 0, 0, True
     for number, row in enumerate(chain(seen, waiting), 1):
-        if number - 1 == how.limit:
+        cells += len(row) if isinstance(row, Mapping) else 1
+        if number - 1 == how.limit or (cells > MOST_CELLS and how.limit is not None):
             whole = False
             break
         value = row.get(chosen) if isinstance(row, Mapping) else row
@@ -159,6 +161,49 @@ def size_of(document: Document) -> int:
     return len(document.encode()) if isinstance(document, str) else len(bytes_of([document]))
 
 
+class _Row(Mapping[str, Any]):
+    """A row of some rows that are kept by column."""
+
+    def __init__(self, columns: Mapping[str, Any], place: int) -> None:
+        self._columns, self._place = columns, place
+
+    def __getitem__(self, key: str) -> Any:
+        return self._columns[key][self._place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+class _Columns(dict[str, list[Any]]):
+    """Columns that are made of a table when they are first looked at: of many one is taken, and the others are not."""
+
+    def __init__(self, made: Mapping[str, Callable[[], list[Any]]], change: Callable[[Any], Any] | None) -> None:
+        super().__init__()
+        self._made, self._change = made, change
+
+    def __missing__(self, key: str) -> list[Any]:
+        values = self._made[key]()
+        self[key] = values if self._change is None else [self._change(value) for value in values]
+        return self[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+def _rows(
+    made: Mapping[str, Callable[[], list[Any]]], count: int, change: Callable[[Any], Any] | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """Go through the rows of a part of a table. made: its columns; change: of every value that is looked at."""
+    columns = _Columns(made, change)
+    return (_Row(columns, place) for place in range(count))
+
+
 def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[str, Any]]:
     """Read a CSV file, whatever of SEPARATORS its first line has most of, or a TSV file."""
     import pandas  # takes a second, and only this needs it
@@ -171,19 +216,23 @@ def _csv_rows(text: io.TextIOWrapper, name: str, kind: str) -> Iterator[Mapping[
             "give a table of fewer columns"
         )
     try:
-        frames = pandas.read_csv(
+        table = pandas.read_csv(
             cast(IO[str], _After(head, text)),
             sep=separator,
-            dtype=str,
+            dtype=object,
             keep_default_na=False,
             na_values=[""],
-            chunksize=1000,
+            iterator=True,
         )
-        for frame in frames:
+        for count in chain([LOOKED_AT], repeat(ROWS_AT_ONCE)):  # the first are looked at whole
+            try:
+                frame = table.get_chunk(count)
+            except StopIteration:
+                return
             if not isinstance(frame.index, pandas.RangeIndex):  # pandas takes what is too much for names of rows
                 raise _no_table(name, "its rows have more fields than its first line")
-            for row in frame.to_dict("records"):
-                yield {key: value if isinstance(value, str) else None for key, value in row.items()}
+            columns = {str(key): frame[key].tolist for key in frame.columns}
+            yield from _rows(columns, len(frame), lambda value: value if isinstance(value, str) else None)
     except pandas.errors.EmptyDataError:
         return
     except pandas.errors.ParserError as error:
@@ -244,8 +293,7 @@ def _parquet_rows(file: Any, name: str, column: str | None, most: int) -> Iterat
                     "rows; write it with smaller groups, or give a part of it"
                 )
             for batch in table.iter_batches(128, row_groups=[group], columns=columns):
-                for number in range(batch.num_rows):
-                    yield {key: batch.column(key)[number].as_py() for key in columns}
+                yield from _rows({key: batch.column(key).to_pylist for key in columns}, batch.num_rows)
     except pyarrow.ArrowException as error:
         raise InputError(
             f"{name} is not the Parquet file that its name says ({first_line(error)}); fetch or write it again"

@@ -20,6 +20,7 @@ from wanda_ui.compare.looking import StoppedError, Telling, Watch
 from wanda_ui.compare.messages import Message
 from wanda_ui.compare.runs import Newest
 from wanda_ui.engine import work
+from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.gate.refusal import RefusedError
@@ -48,6 +49,7 @@ if (page) page.attach(element, {
 });
 """
 # What the server says, by the kind of what was asked: the component's properties.
+MOST_BROUGHT = 1000  # files whose texts are known by digest
 HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed", "bought", "pushed")
 
 
@@ -63,6 +65,7 @@ class View:
     cancel_buys: Cancel
     newest: Newest
     numbers: "count[int]"
+    brought: Kept[tuple[Any, ...], str]
 
     def wire(self) -> None:
         """Connect the events."""
@@ -223,13 +226,22 @@ class View:
             real = Path(os.path.realpath(str(path)))
             if self.settings.public and kind_of(real) == ".parquet":
                 raise RefusedError(400, "parquet")  # its pages unpack to what they say only when they are read
-            text = read_documents(real, most=self.settings.upload_bytes)
-            told = {"digest": self.context.state.texts.put(text), "name": str(name)[:100]}
+            told = {"digest": self._kept(real), "name": str(name)[:100]}
         except RefusedError as error:
             told = {"problem": error.words(say)}
         except WandaError as error:
             told = {"problem": problem_words(error, say)}
         return self._tell("text", told)
+
+    def _kept(self, file: Path) -> str:
+        """Return the digest of a text, which is read unless it was before and is kept still."""
+        texts, about = self.context.state.texts, file.stat()
+        key = (str(file), about.st_size, about.st_mtime_ns)
+        digest = self.brought.get(key)
+        if digest is None or not texts.holds(digest):
+            digest = texts.put(read_documents(file, most=self.settings.upload_bytes))
+            self.brought.put(key, digest)
+        return digest
 
     @property
     def settings(self) -> Any:
@@ -313,6 +325,6 @@ def build(context: TabContext) -> Tab:
         elem_id="view",
         **heard,
     )
-    View(context, view, Cancel(), Cancel(), Cancel(), Cancel(), Newest(), count(1)).wire()
+    View(context, view, Cancel(), Cancel(), Cancel(), Cancel(), Newest(), count(1), Kept(MOST_BROUGHT)).wire()
     wiring.wire(context, view)
     return Tab()

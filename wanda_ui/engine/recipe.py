@@ -87,6 +87,13 @@ class KeptTexts:
                 self._nbytes -= len(self._texts.popitem(last=False)[1])
         return digest
 
+    def holds(self, digest: str) -> bool:
+        """Whether a text is kept, which counts as used now."""
+        with self._lock:
+            if digest in self._texts:
+                self._texts.move_to_end(digest)
+            return digest in self._texts
+
     def get(self, digest: str | None) -> bytes | None:
         """Return what `from_bytes` reads, None for None. Raises InputError for a text that is not here any more."""
         if digest is None:

@@ -13,7 +13,9 @@ from wanda_core.errors import WandaError, is_fault
 from wanda_ui.classroom.network import Class
 from wanda_ui.faults import note
 from wanda_ui.gate.download import Download
+from wanda_ui.gate.queue import LastingQueue
 from wanda_ui.gate.rules import check_covered
+from wanda_ui.gate.sessions import LightStates
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import Say, speaker
 from wanda_ui.problems import names_only, problem_words
@@ -30,21 +32,6 @@ class Assistants(Protocol):
         """Answer a request."""
 
 
-class Sessions(dict[str, set[str]]):
-    """The events of each session that have not ended. Of sessions without any the latest stay, as many as Gradio keeps
-    messages of; Gradio itself would keep them all."""
-
-    MOST = 2000
-
-    def __setitem__(self, session: str, events: set[str]) -> None:
-        """Add a session, and let the oldest go that wait for nothing."""
-        super().__setitem__(session, events)
-        if len(self) > self.MOST:
-            idle = [name for name, waiting in self.items() if not waiting and name != session]
-            for name in idle[: len(self) - self.MOST]:
-                del self[name]
-
-
 class GuardedPage(gr.Blocks):
     """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises.
 
@@ -57,6 +44,7 @@ class GuardedPage(gr.Blocks):
     """
 
     settings = Settings()
+    _queue: LastingQueue  # once it is set
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -67,14 +55,16 @@ class GuardedPage(gr.Blocks):
         self.joined: Class | None = None
 
     def queue(self, *given: Any, **more: Any) -> "GuardedPage":
-        """Set the queue, as Gradio does, with a bound on what is kept of sessions."""
+        """Set the queue, as Gradio does: one that goes on whatever happens in it, and of which nobody has all."""
         super().queue(*given, **more)
-        self._queue.pending_event_ids_session = Sessions()
+        self._queue = LastingQueue(self._queue, lambda: self.settings)
         return self
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Async context manager: the page is served inside."""
+        """Async context manager: the page is served inside, by Gradio's application, which keeps visitors' states."""
+        self.app.state_holder = LightStates()
+        self.app.state_holder.set_blocks(self)
         async with self.assistants.running() if self.assistants is not None else nullcontext():
             yield
 

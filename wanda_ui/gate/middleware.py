@@ -4,26 +4,27 @@ What is let through was checked whole; what is not gets one sentence in the visi
 the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
 """
 
-import asyncio
-import logging
 import re
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
 
 from anyio import CapacityLimiter, to_thread
-from starlette.formparsers import MultiPartException
 
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
-from wanda_ui.faults import note, where
-from wanda_ui.gate import answers, arrivals, body, rate, rules
+from wanda_ui.faults import note
+from wanda_ui.gate import answers, arrivals, body, queue, rate, rules
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
-from wanda_ui.gate.visitors import Visitors, with_cookie
+from wanda_ui.gate.request import MOST_NAMED, MOST_QUERY, Request, named_in
+from wanda_ui.gate.turns import Turns, to_its_end, while_here
+from wanda_ui.gate.uploads import FORM_BYTES, Uploads, received
+from wanda_ui.gate.visitors import Visitors, real_paths, visitors_of, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 from wanda_ui.problems import names_only, problem_words
@@ -37,20 +38,21 @@ EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
 QUESTION = re.compile(r"/wanda/([a-z]{1,40})")
 DOWNLOAD = re.compile(rf"/wanda/([a-z]{{1,40}})/({NAME})/([^/]{{1,200}})")
 UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", "reset"))
+PROGRESS = "/gradio_api/upload_progress"
 ENDPOINTS, ASSISTANTS = "/gradio_api/info", "/mcp"  # of the tools: their list, and the Model Context Protocol
 CALL = "tools/call"  # the message by which an assistant runs a tool
-MOST_PATH, MOST_PART, MOST_QUERY = 2_000, 250, 16_000  # characters; a file system takes names of 255 bytes
-FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
+MOST_PATH, MOST_PART = 2_000, 250  # characters; a file system takes names of 255 bytes
 LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
+BODIES = 50  # and pieces of JSON, whatever is in them
 QUESTIONS_AT_ONCE = 4  # threads; each may hold a matrix and its masks
+QUESTIONS_OF_ADDRESS = 2  # of these, on a public server; and one of each browser
+QUESTION_SECONDS = 0.025  # of computing, that count as one question
+MOST_VISITING = 10_000  # browsers with a question that runs, or is next of theirs
 DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
-MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
 READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
-DROPPED = (arrivals.HEADER, b"x-gradio-server")  # headers that nobody but this server writes
 HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
 
-log = logging.getLogger("wanda_ui")
 Send = Callable[[Any], Awaitable[None]]
 
 
@@ -62,6 +64,8 @@ class Gate:
         self._rates: dict[int, rate.Rate] = {}
         self._limiters: dict[str, CapacityLimiter] = {}
         self._visitors = Visitors()
+        self._uploads = Uploads()
+        self._questions, self._visiting = Turns(QUESTIONS_AT_ONCE), Turns(MOST_VISITING)
 
     async def __call__(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -75,8 +79,7 @@ class Gate:
     async def _answered(self, scope: dict[str, Any], receive: body.Receive, send: Send) -> None:
         """Answer a request whatever happens: what is raised becomes a sentence, and a line in the log."""
         headers = dict(reversed([(name.lower(), value) for name, value in scope["headers"]]))
-        query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
-        asked = parse_qs(query).get("lang", [None])[0]
+        asked = next((value for name, value in named_in(scope["query_string"]) if name == "lang"), None)
         speak = partial(say, choose(asked, headers.get(b"accept-language", b"").decode("latin-1")[:MOST_PATH]))
         plain = scope["path"] == UPLOAD or scope["method"] in ("GET", "HEAD")
         started = False
@@ -86,7 +89,7 @@ class Gate:
             started = True
             await send(message)
 
-        request = _Request(scope, receive, noticed, headers, speak, plain)
+        request = Request(scope, receive, noticed, headers, speak, plain)
         try:
             await self._through(request)
         except RefusedError as refused:
@@ -101,7 +104,7 @@ class Gate:
             else:
                 await answers.answer(send, 500, speak("gate.unexpected", kind=type(error).__name__), plain)
 
-    async def _through(self, request: "_Request") -> None:
+    async def _through(self, request: Request) -> None:
         """Check a request by its method and path, and let it through."""
         method, path = request.scope["method"], request.scope["path"]
         names_only.set(request.page.settings.public)
@@ -129,7 +132,7 @@ class Gate:
         else:
             raise RefusedError(404, "path", path=quoted(path))
 
-    async def _read(self, request: "_Request") -> None:
+    async def _read(self, request: Request) -> None:
         """Let a page, a file or a stream be read."""
         path, query = request.scope["path"], request.query
         file = path.removeprefix("/gradio_api/file=")
@@ -139,7 +142,7 @@ class Gate:
             raise RefusedError(404, "path", path=quoted(path))
         if path.startswith("/gradio_api/heartbeat/"):
             self._visitors.check_session(path.rpartition("/")[2], request.headers)
-        if path == "/gradio_api/upload_progress" and not body.NAME.fullmatch(query.get("upload_id", "")):
+        if path == PROGRESS and not body.NAME.fullmatch(query.get("upload_id", "")):
             raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/queue/data":
             session = query.get("session_hash", "")
@@ -153,13 +156,15 @@ class Gate:
             if "page" in query or "deep_link" in query:  # of Gradio's, which this page has none of
                 raise RefusedError(404, "path", path=quoted(f"/?{'page' if 'page' in query else 'deep_link'}"))
             send = with_cookie(send, request.headers, request.scope["scheme"])
-        await self.app(request.scope, request.receive, send)
+        with ExitStack() as ending:
+            if path == PROGRESS:
+                ending.callback(await self._uploads.reader(query["upload_id"], visitors_of(request.headers)))
+            await self.app(request.scope, request.receive, send)
 
-    async def _event(self, request: "_Request", queued: bool) -> None:
+    async def _event(self, request: Request, queued: bool) -> None:
         """Check an event: who asks, for what, and every value; then write on it when it came."""
         page = request.page
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        event = body.parse(raw, request.headers)
+        raw, event = await self._json(request)
         body.check_keys(event, {"data", "fn_index", "session_hash"}, {"event_data", "trigger_id"})
         session = body.check_name(event, "session_hash")
         self._visitors.check_session(session, request.headers)
@@ -177,16 +182,24 @@ class Gate:
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
         unread = page._queue.pending_messages_per_session.get(session)
-        if unread is not None and unread.qsize() > MOST_UNREAD:
-            raise RefusedError(429, "unread", most=MOST_UNREAD)
+        if unread is not None and unread.qsize() > queue.MOST_UNREAD:
+            raise RefusedError(429, "unread", most=queue.MOST_UNREAD)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
-        busy = request.say("gate.busy", most=MOST_EVENTS)
-        send = answers.replacing(request.send, lambda status: (429, busy) if status == 503 else None, request.plain)
+        asker = scope[queue.ASKER] = queue.Asker(request.who(session))
+
+        def refuse(status: int) -> tuple[int, str] | None:
+            if status != 503:
+                return None
+            stopped = RefusedError(503, "stopped") if page._queue.stopped else None
+            refused = asker.refused or stopped or RefusedError(429, "busy", most=MOST_EVENTS)
+            return refused.status, refused.words(request.say)
+
+        send = answers.replacing(request.send, refuse, request.plain)
         await self.app(scope, _again(raw, request.receive), send if queued else request.send)
 
-    async def _tools(self, request: "_Request", path: str) -> None:
+    async def _tools(self, request: Request, path: str) -> None:
         """Let the list of tools be read, or have a message of an assistant answered."""
         check_from_here(request.headers, request.page.server_name)
         method, assistants = request.scope["method"], request.page.assistants
@@ -195,29 +208,51 @@ class Gate:
         if path == ENDPOINTS:
             await self.app(request.scope, request.receive, request.send)
             return
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        message = body.parse(raw, request.headers)
+        raw, message = await self._json(request)
         rules.check_event_data(message)
         self._take(request, 1 if message.get("method") == CALL else LIGHT)
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
         assert assistants is not None  # there are tools
         await assistants.handle(scope, _again(raw, request.receive), request.send)
 
-    async def _question(self, request: "_Request", name: str) -> None:
+    async def _question(self, request: Request, name: str) -> None:
         """Answer a question of the page's own script, in a thread beside the engine's."""
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        asked = body.parse(raw, request.headers)
+        _, asked = await self._json(request)
         rules.check_event_data(asked)
         self._take(request, QUESTIONS)
+        public = request.page.settings.public
         try:
-            question = partial(request.page.questions[name], asked, request.say)
-            answer = await to_thread.run_sync(question, limiter=self._limiter(QUESTIONS_AT_ONCE))
+            answer = await while_here(request.receive, partial(self._answer, request, name, asked, public))
         except WandaError as error:
             await answers.answer(request.send, 400, problem_words(error, request.say), False)
             return
         await answers.answer_json(request.send, answer, b"gzip" in request.headers.get(b"accept-encoding", b""))
 
-    async def _download(self, request: "_Request") -> None:
+    async def _answer(self, request: Request, name: str, asked: dict[str, Any], public: bool) -> dict[str, Any]:
+        """Answer a question once it is the turn of who asks; one that takes long counts as the many that it is."""
+        spent: list[float] = []
+
+        def timed() -> dict[str, Any]:
+            began = time.thread_time()
+            try:
+                return request.page.questions[name](asked, request.say)
+            finally:
+                spent.append(time.thread_time() - began)
+
+        few, one = (QUESTIONS_OF_ADDRESS, 1) if public else (QUESTIONS_AT_ONCE, QUESTIONS_AT_ONCE)
+        # Without a cookie, and behind a proxy, nobody can be told from anybody.
+        visitor = request.visitor or request.who()
+        try:
+            async with (
+                self._visiting.turn(visitor, one if visitor else QUESTIONS_AT_ONCE),
+                self._questions.turn(request.who() or visitor, few if visitor else QUESTIONS_AT_ONCE),
+            ):
+                return await to_its_end(to_thread.run_sync(timed, limiter=self._limiter(QUESTIONS_AT_ONCE)))
+        finally:
+            cost = int(sum(spent) / QUESTION_SECONDS)
+            self._rate(request, QUESTIONS).charge(request.address, cost)
+
+    async def _download(self, request: Request) -> None:
         """Send a download that the page has made, to whoever has its address."""
         if request.page.settings.public:
             raise RefusedError(403, "public")
@@ -237,7 +272,7 @@ class Gate:
         """Return what keeps threads of one kind from taking all cores and all memory together."""
         return self._limiters.setdefault(what, CapacityLimiter(most))  # it needs a running event loop
 
-    async def _upload(self, request: "_Request") -> None:
+    async def _upload(self, request: Request) -> None:
         """Let an upload through as long as all of it is within the bound."""
         most = request.page.settings.upload_bytes
         kind = request.headers.get(b"content-type", b"")
@@ -248,43 +283,19 @@ class Gate:
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
-        size, stalled = 0, False
+        who = request.who() if request.page.settings.public else ""
+        with self._uploads.coming(who, request.query.get("upload_id"), visitors_of(request.headers)):
+            await received(request, self.app, partial(self._kept, request))
 
-        async def counted() -> Any:
-            nonlocal size, stalled
-            try:
-                async with asyncio.timeout(body.MOST_SECONDS):
-                    message = await request.receive()
-            except TimeoutError:
-                stalled = True
-                raise MultiPartException("it does not go on") from None  # as below
-            if message["type"] == "http.disconnect":
-                raise MultiPartException("it broke off")  # as below
-            size += len(message.get("body", b""))
-            if size > most + FORM_BYTES:
-                raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
-            return message
+    def _kept(self, request: Request, path: str) -> None:
+        """Note whose a file is that was uploaded, and see to it that not too much is kept."""
+        self._visitors.uploaded(path, request.headers)
+        page = request.page
+        self._uploads.keep(path, request.who(), page.settings.upload_bytes, lambda: real_paths(page._queue.values()))
 
-        large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
-        slow = request.say("gate.slow", seconds=body.MOST_SECONDS)
-
-        def refuse(status: int) -> tuple[int, str] | None:
-            if status < 400:
-                return None
-            return (408, slow) if stalled else (413, large) if size > most else (400, wrong)
-
-        try:
-            send = answers.replacing(request.send, refuse, request.plain)
-            noted = partial(self._visitors.uploaded, headers=request.headers)
-            await self.app(request.scope, counted, answers.heard(send, noted))
-        except Exception as error:  # a form that Gradio cannot read
-            log.error("an upload failed: %s", where(error))
-            raise RefusedError(400, "form") from None
-
-    async def _end(self, request: "_Request", path: str) -> None:
+    async def _end(self, request: Request, path: str) -> None:
         """Let a visitor end an event of their own."""
-        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
-        ended = body.parse(raw, request.headers)
+        raw, ended = await self._json(request)
         needed = {"event_id", "session_hash", "fn_index"} if path == CANCEL else {"event_id"}
         body.check_keys(ended, needed, {"session_hash", "fn_index"})
         for key in needed - {"fn_index"}:
@@ -294,47 +305,31 @@ class Gate:
             _event_of(request.page, ended["fn_index"])
         await self.app(request.scope, _again(raw, request.receive), request.send)
 
-    def _take(self, request: "_Request", times: int) -> None:
+    async def _json(self, request: Request) -> tuple[bytes, dict[str, Any]]:
+        """Read a JSON object, whose size is counted before anything looks into it. -> its bytes, and what they say"""
+        raw = await body.read_body(request.receive, request.headers, body.MOST_JSON)
+        self._rate(request, BODIES).take(request.address, 1 + len(raw) // body.PIECE)
+        return raw, body.parse(raw, request.headers)
+
+    def _take(self, request: Request, times: int) -> None:
         """Count an event of the visitor's address. Raises RefusedError for one too many.
 
         times: of the events that run a model, how many such events are allowed.
         """
-        settings = request.page.settings
-        if not self._rates:
-            self._rates = {kind: rate.Rate(kind * settings.jobs_a_minute) for kind in (1, LIGHT, QUESTIONS)}
-        address = rate.address_of(request.scope.get("client"), request.scope["headers"], settings.trusted_header)
-        self._rates[times].take(address)
+        self._rate(request, times).take(request.address)
+
+    def _rate(self, request: Request, times: int) -> rate.Rate:
+        """Return what counts the events of one kind. times: as above."""
+        return self._rates.setdefault(times, rate.Rate(times * request.page.settings.jobs_a_minute))
 
 
-class _Request:
-    """A request on its way through: ASGI's three, its headers (lower case, the first of each), `say`, how to answer."""
-
-    def __init__(self, scope: Any, receive: body.Receive, send: Send, headers: Any, say: Any, plain: bool) -> None:
-        self.receive, self.send, self.headers, self.say, self.plain = receive, send, headers, say, plain
-        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
-        self.scope = {**scope, "headers": kept}
-        query = scope["query_string"].decode("latin-1")[:MOST_QUERY]
-        self.asked = parse_qsl(query, keep_blank_values=True)
-        self.query = dict(self.asked)
-
-    @property
-    def page(self) -> GuardedPage:
-        """Return the page that the request is for."""
-        page: GuardedPage = self.scope["app"].get_blocks()
-        return page
-
-    def with_header(self, name: bytes, value: bytes) -> dict[str, Any]:
-        """Return the scope with one more header."""
-        return {**self.scope, "headers": [*self.scope["headers"], (name, value)]}
-
-
-def _is_question(request: _Request) -> bool:
+def _is_question(request: Request) -> bool:
     """Whether the path is that of a question that the page answers."""
     asked = QUESTION.fullmatch(request.scope["path"])
     return asked is not None and asked[1] in request.page.questions
 
 
-def _is_download(request: _Request) -> bool:
+def _is_download(request: Request) -> bool:
     """Whether the path may be that of a download of the page's."""
     asked = DOWNLOAD.fullmatch(request.scope["path"])
     return asked is not None and asked[1] in request.page.downloads
@@ -345,14 +340,14 @@ def _without_secret(path: str) -> str:
     return DOWNLOAD.sub(r"/wanda/\1/…/\3", path)
 
 
-def _is_known(request: _Request) -> bool:
+def _is_known(request: Request) -> bool:
     """Whether there is such a path, whatever its method is."""
     path = request.scope["path"]
     own = _is_question(request) or _is_download(request)
     return own or bool(READ.fullmatch(path) or EVENT.fullmatch(path)) or path in (UPLOAD, CANCEL, RESET)
 
 
-def _check_address(request: _Request) -> None:
+def _check_address(request: Request) -> None:
     """Raise RefusedError for an address that Gradio or the file system would fail on."""
     path = request.scope["path"]
     strange = any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path)
@@ -360,6 +355,8 @@ def _check_address(request: _Request) -> None:
         raise RefusedError(404, "path", path=quoted(path))
     if len(request.scope["query_string"]) > MOST_QUERY:
         raise RefusedError(414, "query", most=MOST_QUERY)
+    if request.scope["query_string"].count(b"&") >= MOST_NAMED:
+        raise RefusedError(414, "query_names", most=MOST_NAMED)
     if path.startswith("/gradio_api"):  # every request of the page has the page's own address behind it too
         for read in READ_OF_ADDRESS:
             if sum(name == read for name, _ in request.asked) > 1:  # of two, who takes which?

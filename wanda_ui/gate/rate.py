@@ -20,20 +20,34 @@ class Rate:
         self.a_minute, self._clock = a_minute, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (tokens, when that was)
 
-    def take(self, address: str) -> None:
-        """Take a token. Raises RefusedError, with the seconds until there is one, where the bucket is empty."""
+    def take(self, address: str, count: int = 1) -> None:
+        """Take tokens, more than there are too, so that who asked for much waits longer. Raises RefusedError, with the
+        seconds until there is one, where the bucket is empty."""
         if not self.a_minute:
             return
-        now = self._clock()
-        tokens, since = self._buckets.pop(address, (float(self.a_minute), now))
-        tokens = min(float(self.a_minute), tokens + (now - since) * self.a_minute / 60)
+        tokens, now = self._left(address)
         enough = tokens >= 1
-        self._buckets[address] = (tokens - 1 if enough else tokens, now)
-        while len(self._buckets) > self.MOST_ADDRESSES:
-            self._buckets.popitem(last=False)
+        self._put(address, tokens - count if enough else tokens, now)
         if not enough:
             seconds = math.ceil((1 - tokens) * 60 / self.a_minute)
             raise RefusedError(429, "rate", most=self.a_minute, seconds=max(1, seconds))
+
+    def charge(self, address: str, count: int) -> None:
+        """Take tokens for what turned out to cost more than was taken for it."""
+        if self.a_minute and count > 0:
+            tokens, now = self._left(address)
+            self._put(address, tokens - count, now)
+
+    def _left(self, address: str) -> tuple[float, float]:
+        """Take a bucket out. -> tokens in it, and what the clock says"""
+        now = self._clock()
+        tokens, since = self._buckets.pop(address, (float(self.a_minute), now))
+        return min(float(self.a_minute), tokens + (now - since) * self.a_minute / 60), now
+
+    def _put(self, address: str, tokens: float, now: float) -> None:
+        self._buckets[address] = (tokens, now)
+        while len(self._buckets) > self.MOST_ADDRESSES:
+            self._buckets.popitem(last=False)
 
 
 def address_of(client: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]], trusted: str | None) -> str:

@@ -101,6 +101,11 @@ def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send
     return changed
 
 
+def real_paths(value: object) -> set[str]:
+    """Return the real paths of files that events name."""
+    return {os.path.realpath(path) for path in _paths(value)}
+
+
 def _paths(value: object) -> Iterator[str]:
     """Go through the paths that an event names, however deep they stand; it has been checked to be small."""
     if isinstance(value, dict):

@@ -14,6 +14,7 @@ from wanda_ui.app_state import AppState
 from wanda_ui.compare import asked
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Recipe
+from wanda_ui.gate.turns import check_wanted
 from wanda_ui.inputs import is_number, some_text, whole_number
 from wanda_ui.scores.linears import Linears, NotMadeError, Place
 from wanda_ui.settings import Settings
@@ -81,7 +82,10 @@ class Answers:
                 loaded.grids.move_to_end(key)
                 return loaded.grids[key]
         linears = loaded.lm.of_kind(kind)
-        masked = [self.linears.get(loaded, recipes, Place(kind, linear.block)) for linear in linears]
+        masked = []
+        for linear in linears:
+            check_wanted()  # all of them take seconds
+            masked.append(self.linears.get(loaded, recipes, Place(kind, linear.block)))
         norms = {linear.name: held.X_norm for linear, held in zip(linears, masked, strict=True)}
         sensitivities = [self._sensitivities(loaded, recipe) for recipe in recipes]
         picture = {**report.blocks_of(linears, norms, masked), "sensitivities": sensitivities}

@@ -1,0 +1,84 @@
+"""Uploads: nobody fills the disk or the memory with them, and who reads how far one is sees their own."""
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+from gradio.routes import file_upload_statuses
+
+from wanda_ui.gate import uploads as module
+from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.uploads import ALL, EACH, MOST_AT_ONCE, MOST_READERS, Uploads
+
+ME, YOU = frozenset({"me"}), frozenset({"you"})
+
+
+@pytest.fixture
+def uploads(monkeypatch):
+    monkeypatch.setattr(module, "COMING", 0.0)
+    return Uploads()
+
+
+def read(uploads, name, visitors):
+    """-> what ends the reading, or the status it is refused with"""
+    try:
+        return asyncio.run(uploads.reader(name, visitors))
+    except RefusedError as refused:
+        return refused.status
+
+
+def test_the_progress_of_an_upload_is_its_visitors_and_for_few_at_once(uploads):
+    assert read(uploads, "a", ME) == 404
+    with uploads.coming("here", "a", ME):
+        file_upload_statuses.track("a")
+        assert read(uploads, "a", YOU) == 404
+        ends = [read(uploads, "a", ME) for _ in range(MOST_READERS)]
+        assert read(uploads, "a", ME) == 429
+        with pytest.raises(RefusedError), uploads.coming("there", "a", YOU):
+            pass
+    assert "a" in file_upload_statuses._statuses  # until its readers have seen the end
+    for end in ends:
+        end()
+    assert read(uploads, "a", ME) == 404
+    assert not {"a"} & {*file_upload_statuses._statuses, *file_upload_statuses._signals}
+    assert not uploads._under_way
+
+
+def test_an_upload_whose_progress_nobody_reads_leaves_nothing(uploads):
+    with uploads.coming("here", "b", ME):
+        file_upload_statuses.track("b")
+    assert not {"b"} & {*file_upload_statuses._statuses, *file_upload_statuses._signals}
+
+
+def test_few_uploads_of_one_address_come_at_once(uploads):
+    with ExitStack() as stack:
+        for _ in range(MOST_AT_ONCE):
+            stack.enter_context(uploads.coming("here", None, ME))
+        with pytest.raises(RefusedError):
+            stack.enter_context(uploads.coming("here", None, ME))
+        stack.enter_context(uploads.coming("there", None, YOU))
+        for _ in range(2 * MOST_AT_ONCE):
+            stack.enter_context(uploads.coming("", None, ME))  # on one's own machine
+    with uploads.coming("here", None, ME):
+        pass
+    assert not uploads._at_once
+
+
+def test_of_too_many_uploads_the_oldest_go_and_never_one_that_is_worked_on(uploads, tmp_path):
+    def bring(number, who):
+        path = tmp_path / f"{number}" / "a.txt"
+        path.parent.mkdir()
+        path.write_bytes(b"x" * 10)
+        uploads.keep(str(path), who, 10, lambda: {str(tmp_path / "0" / "a.txt")})
+
+    for number in range(EACH + 3):
+        bring(number, "here")
+    left = {int(path.name) for path in tmp_path.iterdir()}
+    assert left == {0, *range(4, EACH + 3)}
+    for number in range(100, 100 + ALL):
+        bring(number, f"of {number}")
+    left = {int(path.name) for path in tmp_path.iterdir()}
+    assert len(left) == ALL
+    assert 0 in left
+    assert 4 not in left
+    assert sum(size for _, size in uploads._kept.values()) == 10 * ALL

@@ -1,0 +1,164 @@
+"""Gradio's queue of events, which goes on whatever happens in it, and of which nobody has more than a share."""
+
+import asyncio
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from gradio.queueing import Event, Queue
+from gradio.server_messages import EstimationMessage
+
+from wanda_ui.faults import note
+from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.sessions import Mailbox, Mailboxes, Sessions
+from wanda_ui.jobs import ENGINE
+from wanda_ui.settings import Settings
+
+ASKER = "wanda.asker"  # in a request's scope: the `Asker`, which the gate puts there
+MOST_SESSIONS = 2000  # whose messages are kept, the latest, and all that have an event here
+MOST_UNREAD = 200  # messages that wait for one visitor; whoever asks without listening would fill the memory
+MOST_OF_ONE = 2  # events of one address of a kind of which one runs at a time
+ENGINE_SHARE = 3  # a third of the engine's places, at most, are of one address
+MOST_SERVED = 1000  # addresses whose last turn is known
+PAUSE = 0.2  # seconds before a loop that failed goes on
+
+
+@dataclass
+class Asker:
+    """Who asks for an event. who: by what shares are counted; refused: why it was not taken into the queue."""
+
+    who: str = ""
+    refused: RefusedError | None = None
+
+
+class LastingQueue(Queue):
+    """The queue. Addresses take turns in it; what is said to a session that is not known is dropped."""
+
+    def __init__(self, like: Queue, settings: Callable[[], Settings]) -> None:
+        """like: Gradio's own queue, whose settings are taken over; settings: of the server."""
+        super().__init__(
+            like.live_updates,
+            like.max_thread_count,
+            like.update_intervals,
+            like.max_size,
+            like.blocks,
+            like.default_concurrency_limit,
+        )
+        self.pending_messages_per_session = self._boxes = Mailboxes(MOST_SESSIONS, self._busy)
+        self.pending_event_ids_session = Sessions()
+        self._settings = settings
+        self._coming: Counter[str] = Counter()
+        self._served: OrderedDict[str, int] = OrderedDict()
+        self._turn = 0
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        """Take an event into the queue, as Gradio does, unless who asks has a share of it already."""
+        asker: Asker = request.scope.get(ASKER) or Asker()
+        asker.refused = self._refusal(asker.who, body.fn_index)
+        if asker.refused is not None:
+            return False, asker.refused.key, "queue_full"
+        self._boxes.sweep()
+        self._coming[asker.who] += 1
+        try:
+            if body.session_hash not in self._boxes:
+                self._boxes[body.session_hash] = Mailbox(asker.who)
+            return await super().push(body, request, username)
+        finally:
+            self._coming[asker.who] -= 1
+            self._coming += Counter()  # without those of whom nothing comes
+
+    def send_message(self, event: Event, event_message: Any) -> None:
+        """Say something about an event to its session, if that is known. Places in the queue are not piled up."""
+        box = self._boxes.get(event.session_hash)
+        if box is not None and not (isinstance(event_message, EstimationMessage) and box.qsize()):
+            super().send_message(event, event_message)
+
+    def get_events(self) -> Any:
+        """Take the next event: of those that wait, one of whoever's turn is longest ago."""
+        for waiting in self.event_queue_per_concurrency_id.values():
+            if len(waiting.queue) > 1:
+                first = min(waiting.queue, key=lambda event: self._served.get(_who(event), 0))
+                waiting.queue.remove(first)
+                waiting.queue.insert(0, first)
+        found = super().get_events()
+        if found:
+            who = _who(found[0][0])
+            self._turn += 1
+            self._served.pop(who, None)
+            self._served[who] = self._turn
+            while len(self._served) > MOST_SERVED:
+                self._served.popitem(last=False)
+        return found
+
+    def process_events(self, events: Any, batch: bool, begin_time: float, fn: Any) -> Coroutine[Any, Any, None]:
+        """Run events."""
+        running = super().process_events(events, batch, begin_time, fn)
+        weakref.finalize(running, self._free, events, begin_time, fn).atexit = False
+        return running
+
+    async def start_processing(self) -> None:
+        """Begin one event after the other; the queue's loop."""
+        await self._lasting(super().start_processing)
+
+    async def start_progress_updates(self) -> None:
+        """Pass on the progress of events; another loop of the queue."""
+        await self._lasting(super().start_progress_updates)
+
+    def values(self) -> list[Any]:
+        """List what the events that wait or run were given."""
+        return [
+            [event.data.data, event.data.event_data]
+            for event in list(self.event_ids_to_events.values())
+            if event.data is not None
+        ]
+
+    def _busy(self) -> set[str]:
+        """Return the sessions that have an event which waits or runs."""
+        return {event.session_hash for event in self.event_ids_to_events.values()}
+
+    def _refusal(self, who: str, number: int) -> RefusedError | None:
+        """Say why an event is not taken. number: of the event."""
+        if self._boxes.unread(who) > MOST_UNREAD:
+            return RefusedError(429, "unread", most=MOST_UNREAD)
+        settings, fn = self._settings(), self.blocks.fns[number]
+        if not settings.events_each:
+            return None
+        mine = [event for event in self.event_ids_to_events.values() if _who(event) == who]
+        alike = sum(event.concurrency_id == fn.concurrency_id for event in mine)
+        most = settings.events_each
+        if len(mine) + self._coming[who] >= most:
+            return RefusedError(429, "share", most=most)
+        if fn.concurrency_id == ENGINE["concurrency_id"]:
+            most = min(most, -(-settings.jobs_waiting // ENGINE_SHARE))
+        elif fn.concurrency_limit == 1:
+            most = min(most, MOST_OF_ONE)
+        return RefusedError(429, "share", most=most) if alike + self._coming[who] >= most else None
+
+    async def _lasting(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop until the queue is closed, again where it fails."""
+        while True:
+            try:
+                return await loop()
+            except Exception as error:
+                note("the queue", error)
+                self.stopped = False
+                await asyncio.sleep(PAUSE)
+
+    def _free(self, events: list[Event], begin_time: float, fn: Any) -> None:
+        """Give the place of events back that were cancelled before they began, which Gradio then never does."""
+        if events not in self.active_jobs:
+            return
+        self.active_jobs[self.active_jobs.index(events)] = None
+        waiting = self.event_queue_per_concurrency_id[events[0].concurrency_id]
+        waiting.current_concurrency -= 1
+        waiting.start_times_per_fn[fn].discard(begin_time)
+        for event in events:
+            self.event_ids_to_events.pop(event._id, None)
+
+
+def _who(event: Event) -> str:
+    """Return by what an event's share is counted."""
+    asker: Asker | None = event.request.scope.get(ASKER)
+    return asker.who if asker is not None else ""

@@ -30,7 +30,8 @@ from wanda_ui.problems import names_only, problem_words
 
 NAME = body.NAME.pattern
 READ = re.compile(
-    rf"/?|{CLASS}|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
+    rf"/?|{CLASS}|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)"
+    r"|/(assets|static|svelte)(/(?!\.{1,2}(/|$))[^/\\]+)+"  # a file has one spelling
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")

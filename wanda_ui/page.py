@@ -33,6 +33,7 @@ from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
+from wanda_ui.gate.policies import Policies
 from wanda_ui.greeting import ROUTES
 from wanda_ui.jobs import MOST_EVENTS
 from wanda_ui.language import label, labels
@@ -102,7 +103,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "i18n": labels(),
         "favicon_path": FAVICON,
         "app_kwargs": {
-            "middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
+            "middleware": [Middleware(Policies), Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
             "routes": [*ROUTES, *CLASS_ROUTES],
             "lifespan": lifespan,
         },

@@ -57,6 +57,7 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
 }
 
 MOST_PORT = 65535
+MOST_NAME = 4096  # characters of a model's name, which may be a folder's
 MOST_STATES = 1000  # visitors whose state is kept, the latest
 STYLES = [ASSETS / "style.css", ASSETS / "lesson.css"]
 # One blue for all: that of the dense model, and of what can be pressed.
@@ -122,7 +123,9 @@ def build(state: AppState) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
     page: GuardedPage
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
-        context = TabContext(state, gr.State(builtin.NAME), page)
+        # The browser says which model it looks at: a server that has let its state go would show another one.
+        chosen = gr.Textbox(builtin.NAME, visible="hidden", max_length=MOST_NAME, elem_id="model-name")
+        context = TabContext(state, chosen, page)
         shown = {name: gr.State("") for name in TABS}  # not between the tabs, whose places Gradio counts
         with gr.Tabs(elem_id="tabs"):
             for name, build_tab in TABS.items():

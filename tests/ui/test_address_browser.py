@@ -186,9 +186,9 @@ def test_a_model_that_another_site_names_is_opened_by_a_press_alone(browser, add
     assert visitor.input_value("#wl-method") == "ria"
     asked = []
     visitor.on("request", lambda request: asked.append(request.post_data or "") if "/join" in request.url else None)
-    visitor.dblclick("#offered")
-    visitor.click("#offered")
-    assert visitor.is_disabled("#offered-sure")  # however often one place is pressed, nothing is opened
+    fast = "() => { for (let n = 0; n < 9; n++) document.getElementById('offered').click();"
+    fast += " return document.getElementById('offered-sure').disabled; }"
+    assert visitor.evaluate(fast)  # however often one place is pressed, nothing is opened
     before = [visitor.locator(f"#offered{name}").bounding_box() for name in ("", "-sure")]
     assert (
         before[0]["x"] + before[0]["width"] <= before[1]["x"] or before[0]["y"] + before[0]["height"] <= before[1]["y"]

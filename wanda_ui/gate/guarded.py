@@ -14,6 +14,7 @@ from wanda_ui.classroom.network import Class
 from wanda_ui.faults import note
 from wanda_ui.gate.download import Download
 from wanda_ui.gate.rules import check_covered
+from wanda_ui.gate.states import States
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import Say, speaker
 from wanda_ui.problems import names_only, problem_words
@@ -53,7 +54,8 @@ class GuardedPage(gr.Blocks):
     waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these two, None
     where nothing is kept there. tools: numbers of the events that are tools; assistants: answers a request for them by
     the Model Context Protocol, within `running`. Both are for programs of this machine alone, and empty unless its
-    owner switched them on. joined: where a class opens the page, None where it is served to this machine alone.
+    owner switched them on. states: of its sessions. joined: where a class opens the page, None where it is served to
+    this machine alone.
     """
 
     settings = Settings()
@@ -65,6 +67,7 @@ class GuardedPage(gr.Blocks):
         self.tools: frozenset[int] = frozenset()
         self.assistants: Assistants | None = None
         self.joined: Class | None = None
+        self.states = States()
 
     def queue(self, *given: Any, **more: Any) -> "GuardedPage":
         """Set the queue, as Gradio does, with a bound on what is kept of sessions."""
@@ -75,6 +78,7 @@ class GuardedPage(gr.Blocks):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Async context manager: the page is served inside."""
+        self.state_holder.session_data = self.states
         async with self.assistants.running() if self.assistants is not None else nullcontext():
             yield
 

@@ -39,7 +39,7 @@ from wanda_ui.view_files import lesson_style, scripts, style
 Key = tuple[str, bool]
 HOME, CONFIG, ENDPOINTS = ("", "/"), "/config", "/gradio_api/info"  # the page itself, what it is made of, its tools
 PARTS = ("view", "page", "try")  # of the words, that the view needs
-COMPRESSION = 9  # the most, for it is done once
+COMPRESSION = 6  # of 9
 # Gradio's base says what holds without it. With one, Plotly names its gradients and clip paths by the page's whole
 # address, and what a figure draws with them is gone as soon as the address tells another tab.
 BASE = '<base href="./" />'

@@ -89,6 +89,23 @@ def test_a_run_that_the_server_has_let_go_is_taken_from_the_browser(served_small
         ]
 
 
+def test_the_model_is_the_one_that_the_page_names_whatever_the_server_has_let_go(served_small):
+    page, address = served_small
+    learner = Learner(page, address, "named")
+    with closing(learner.raw):
+        for _ in range(2):
+            assert learner.see(1, "owner/model") == ["1"]
+            assert json.loads(learner.held)["model"] == "owner/model"
+            del page.states["named"]
+        assert learner.raw.join("named", *asking_too_much(page)).status == 400
+
+
+def asking_too_much(page):
+    """-> (an event that is given a model's name, values of which that one is endless)"""
+    number, event = next((n, e) for n, e in page.fns.items() if [c.elem_id for c in e.inputs] == ["model-name"])
+    return number, ["x" * (event.inputs[0].max_length + 1)]
+
+
 def test_a_page_that_is_open_keeps_its_state_while_a_thousand_others_come(served_small, monkeypatch):
     page, address = served_small
     monkeypatch.setattr(page.state_holder, "capacity", 3)

@@ -52,7 +52,7 @@
       sure.hidden = false;
       coming = setTimeout(() => { sure.disabled = false; }, SURE_AFTER);
     } }, W.say("view.offered_open"));
-    const element = h("span", { class: "wl-row", hidden: true }, ask, sure);
+    const element = h("span", { hidden: true }, ask, " ", sure);
     return { element, show: (whether) => {
       element.hidden = !whether;
       if (whether) return;

@@ -90,7 +90,8 @@ class GuardedPage(gr.Blocks):
         # show an event's progress, by default all outputs: a look at two recipes cost a minute of the browser's time.
         # None of them shows any, so the first one stands for all.
         components = [block for block in self.blocks.values() if isinstance(block, Component)]
-        place = [component for component in components if not isinstance(component, gr.State)][:1] or None
+        shown = (component for component in components if not isinstance(component, gr.State))
+        place = [component for component in shown if component.visible != "hidden"][:1] or None
         for event in self.fns.values():
             event.show_progress_on = place
             if inspect.isgeneratorfunction(event.fn):

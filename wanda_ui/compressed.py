@@ -1,14 +1,18 @@
 """Scripts and styles of Gradio, compressed on their way: it sends megabytes as they are, which a phone waits for."""
 
 import gzip
+import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
+
+from anyio import CapacityLimiter, to_thread
 
 PATHS = re.compile(r"/((assets|static|svelte)/.+|class|config|theme\.css|gradio_api/theme\.css)")
 TYPES = re.compile(rb"(text/(css|javascript|html|plain)|application/(javascript|json))|image/svg")
 LEAST, MOST = 1_000, 8_000_000  # bytes worth compressing, and bytes that are held at once for it
-MOST_KEPT = 16_000_000  # bytes of what was compressed, kept by path and state of the file; beyond it all are let go
+MOST_KEPT = 16_000_000  # bytes of what was compressed; beyond it the one goes that was asked for longest ago
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -18,7 +22,8 @@ class Compressed:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._kept: dict[tuple[str, bytes], bytes] = {}
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()  # by a digest of the whole, whatever its path is called
+        self._one: CapacityLimiter | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer with the compressed body where that is worth it."""
@@ -38,26 +43,31 @@ class Compressed:
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):
-                    await self._send(scope["path"], start, b"".join(parts), send)
+                    await self._send(start, b"".join(parts), send)
 
         await self.app(scope, receive, compressed)
 
-    async def _send(self, path: str, start: dict[str, Any], body: bytes, send: Any) -> None:
-        """Compress a body, or take what is kept of the same file, and send it."""
-        headers = dict(start["headers"])
-        key = (path, headers.get(b"etag", b""))
-        small = self._kept.get(key)
-        if small is None:
-            small = gzip.compress(body, 6, mtime=0)
-            if key[1]:
-                if sum(map(len, self._kept.values())) + len(small) > MOST_KEPT:
-                    self._kept.clear()
-                self._kept[key] = small
+    async def _send(self, start: dict[str, Any], body: bytes, send: Any) -> None:
+        """Compress a body, one at a time and beside the server's event loop, and send it."""
+        if self._one is None:  # it needs a running event loop
+            self._one = CapacityLimiter(1)
+        small = await to_thread.run_sync(self._small, body, limiter=self._one)
         kept = _without(start["headers"], (b"content-length", b"accept-ranges"))
         more = [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
         length = [(b"content-length", str(len(small)).encode())]
         await send({**start, "headers": [*kept, *more, *length]})
         await send({"type": "http.response.body", "body": small})
+
+    def _small(self, body: bytes) -> bytes:
+        """Compress a body, or take what is kept of the same one."""
+        key = hashlib.blake2b(body).digest()
+        small = self._kept.pop(key, None)
+        if small is None:
+            small = gzip.compress(body, 6, mtime=0)
+        self._kept[key] = small
+        while sum(map(len, self._kept.values())) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return small
 
 
 def _is_worth_it(start: dict[str, Any]) -> bool:

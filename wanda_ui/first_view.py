@@ -5,17 +5,20 @@ ASGI middleware changes the HTML of the page itself: it says which language it i
 (`compare/tab.py`) as soon as that stands.
 """
 
-import gzip
+import asyncio
 import json
-from collections import OrderedDict
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import gradio
+from anyio import to_thread
+from gradio.route_utils import get_root_url
+from starlette.requests import Request
 
 from wanda_core.evaluation.generation import MAX_PROMPT_CHARACTERS
 from wanda_core.methods import METHODS
@@ -23,6 +26,7 @@ from wanda_core.model import builtin
 from wanda_core.presets import RECIPES
 from wanda_core.report.keys import SHRINKS
 from wanda_core.runtimes import CHECKED, RUNTIMES
+from wanda_ui.addressed import GRADIOS, OWN, Addressed
 from wanda_ui.away.shell import as_json
 from wanda_ui.greeting import address_of, greet
 from wanda_ui.language import LANGUAGES, choose, in_language, say, words
@@ -32,16 +36,21 @@ from wanda_ui.replay import replay
 from wanda_ui.settings import Settings
 from wanda_ui.view_files import lesson_style, scripts, style
 
-Key = tuple[Any, ...]
-Page = tuple[dict[str, Any], bytes]
-MOST_PAGES = 16  # kept: a language, packed or not, at an address
-# Headers that Gradio makes the page's address of.
-ADDRESSED_BY = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
+Key = tuple[str, bool]
+HOME, CONFIG, ENDPOINTS = ("", "/"), "/config", "/gradio_api/info"  # the page itself, what it is made of, its tools
 PARTS = ("view", "page", "try")  # of the words, that the view needs
-COMPRESSION = 5  # of 9: the page is compressed for every visitor
+COMPRESSION = 6  # of 9
 # Gradio's base says what holds without it. With one, Plotly names its gradients and clip paths by the page's whole
 # address, and what a figure draws with them is gone as soon as the address tells another tab.
 BASE = '<base href="./" />'
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is kept of a page: how its answer starts, and its body."""
+
+    start: dict[str, Any]
+    body: Addressed
 
 
 @cache
@@ -91,38 +100,49 @@ def first_view(language: str, settings: Settings) -> str:
 
 
 class FirstView:
-    """ASGI middleware that changes the page itself and passes everything else on.
+    """ASGI middleware that changes the page itself, keeps what it and `/config` are made of, and passes all else on.
 
-    To make a page takes a tenth of a second, in which the server does nothing else; the latest ones are kept.
+    Both are the same for everybody but for the address, so that one of each language is made and kept.
     """
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._first: dict[str, str] = {}  # by language
-        self._pages: OrderedDict[Key, Page] = OrderedDict()
+        self._pages: dict[Key, Page] = {}
+        self._making = asyncio.Lock()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer with the changed page where the page is asked for."""
-        if scope["type"] != "http" or scope["path"] not in ("", "/") or scope["method"] != "GET":
+        if scope["type"] != "http" or not _is_kept(scope):
             await self.app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [None])[0]
         language = choose(asked, headers.get(b"accept-language"))
-        key = _key(scope, headers, language)
-        made = self._pages.pop(key, None) if key is not None else None
-        if made is None:
-            made = await self._made(scope, receive, headers, language)
-        if key is not None and made[0]["status"] == HTTPStatus.OK:
-            self._pages[key] = made
-            while len(self._pages) > MOST_PAGES:
-                self._pages.popitem(last=False)
-        start, body = made
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
+        page = scope["app"].get_blocks()
+        own = address_of(headers, scope.get("scheme", "http"), page.root_path or "")
+        key = (language if scope["path"] in HOME else scope["path"], bool(own))
+        made = self._pages.get(key)
+        if _has_login(scope["app"]):  # a page of who asks
+            made = await self._made(scope, receive, language, bool(own))
+        elif made is None:
+            # Of who asks first nothing may stand in what others are sent: no headers, no query.
+            asking = {**scope, "method": "GET", "query_string": b"", "headers": [(b"host", GRADIOS.encode())]}
+            async with self._making:
+                made = self._pages.get(key) or await self._made(asking, receive, language, bool(own))
+                if made.start["status"] == HTTPStatus.OK:
+                    self._pages[key] = made
+        addresses = [_in_json(_root_of(scope)), escape(own).encode()]
+        given = [(name, value) for name, value in made.start["headers"] if name.lower() != b"content-length"]
+        if "gzip" in headers.get(b"accept-encoding", "") and made.start["status"] == HTTPStatus.OK:
+            body = made.body.zipped(addresses)
+            given += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
+        else:
+            body = made.body.plain(addresses)
+        await send({**made.start, "headers": [*given, (b"content-length", str(len(body)).encode())]})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    async def _made(self, scope: dict[str, Any], receive: Any, headers: dict[bytes, str], language: str) -> Page:
-        """Have Gradio make its page, and change it. -> how the answer starts, its body"""
+    async def _made(self, scope: dict[str, Any], receive: Any, language: str, addressed: bool) -> Page:
+        """Have Gradio make a page, and change it. addressed: whether it names its own address."""
         start: dict[str, Any] = {}
         parts: list[bytes] = []
 
@@ -134,26 +154,45 @@ class FirstView:
 
         await self.app(scope, receive, heard)
         body = b"".join(parts)
-        kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-        if any(name.lower() == b"content-type" and b"text/html" in value for name, value in kept):
-            page = scope["app"].get_blocks()
-            if language not in self._first:
-                self._first[language] = first_view(language, page.settings)
-            address = address_of(headers, scope.get("scheme", "http"), page.root_path or "")
-            html = in_language(greet(body.decode("utf-8"), language, address), language).replace(BASE, "", 1)
-            body = html.replace("<gradio-app", f"{self._first[language]}<gradio-app", 1).encode("utf-8")
-            if "gzip" in headers.get(b"accept-encoding", ""):
-                body = gzip.compress(body, COMPRESSION, mtime=0)
-                kept += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
-        return {**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]}, body
+        html = any(name.lower() == b"content-type" and b"text/html" in value for name, value in start["headers"])
+        changed = partial(_changed, language=language, addressed=addressed, settings=scope["app"].get_blocks().settings)
+        places = [_in_json(_root_of(scope)), f"http://{OWN}".encode()]
+
+        def cut() -> Addressed:
+            parts = Addressed(changed(body) if html and scope["path"] in HOME else body, places, COMPRESSION)
+            parts.zipped(places)  # now, in a thread, and never again
+            return parts
+
+        return Page(start, await to_thread.run_sync(cut))
 
 
-def _key(scope: dict[str, Any], headers: dict[bytes, str], language: str) -> Key | None:
-    """Return what a page depends on; None where it may depend on more, as on who asks where there is a log-in."""
+def _changed(body: bytes, language: str, addressed: bool, settings: Settings) -> bytes:
+    """Change Gradio's page."""
+    greeted = greet(body.decode("utf-8"), language, f"http://{OWN}" if addressed else "")
+    html = in_language(greeted, language).replace(BASE, "", 1)
+    return html.replace("<gradio-app", f"{first_view(language, settings)}<gradio-app", 1).encode("utf-8")
+
+
+def _is_kept(scope: dict[str, Any]) -> bool:
+    """Whether a request is for the page or for what is sent of it."""
+    if scope["path"] == ENDPOINTS and b"all_endpoints" in scope["query_string"]:  # the raw list, without an address
+        return False
+    home = scope["path"] in HOME and scope["method"] in ("GET", "HEAD")
+    return home or (scope["path"] in (CONFIG, ENDPOINTS) and scope["method"] == "GET")
+
+
+def _has_login(app: Any) -> bool:
+    """Whether what is sent depends on who asks."""
+    return getattr(app, "auth", None) is not None or getattr(app, "auth_dependency", None) is not None
+
+
+def _root_of(scope: dict[str, Any]) -> str:
+    """Return the address that Gradio writes into a page, as it works it out itself."""
     app = scope["app"]
-    if getattr(app, "auth", None) is not None or getattr(app, "auth_dependency", None) is not None:
-        return None
-    if b"all_endpoints" in scope["query_string"]:  # which Gradio looks for
-        return None
-    seen = (scope["path"], scope.get("scheme"), scope.get("root_path"), scope.get("server"))
-    return language, "gzip" in headers.get(b"accept-encoding", ""), *seen, *(headers.get(name) for name in ADDRESSED_BY)
+    path = getattr(app, "root_path", "") or scope.get("root_path") or getattr(app.get_blocks(), "custom_mount_path", "")
+    return str(get_root_url(Request(scope), scope["path"], path))
+
+
+def _in_json(text: str) -> bytes:
+    """Write a text as it stands between quotation marks in JSON that stands in HTML."""
+    return json.dumps(text)[1:-1].replace("<", "\\u003c").encode("ascii")

@@ -33,6 +33,7 @@ from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
+from wanda_ui.gate.policies import Policies
 from wanda_ui.greeting import ROUTES
 from wanda_ui.jobs import MOST_EVENTS
 from wanda_ui.language import label, labels
@@ -56,6 +57,7 @@ TABS: dict[str, Callable[[TabContext], Tab]] = {
 }
 
 MOST_PORT = 65535
+MOST_NAME = 4096  # characters of a model's name, which may be a folder's
 MOST_STATES = 1000  # visitors whose state is kept, the latest
 STYLES = [ASSETS / "style.css", ASSETS / "lesson.css"]
 # One blue for all: that of the dense model, and of what can be pressed.
@@ -102,7 +104,7 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
         "i18n": labels(),
         "favicon_path": FAVICON,
         "app_kwargs": {
-            "middleware": [Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
+            "middleware": [Middleware(Policies), Middleware(Gate), Middleware(Compressed), Middleware(FirstView)],
             "routes": [*ROUTES, *CLASS_ROUTES],
             "lifespan": lifespan,
         },
@@ -121,7 +123,9 @@ def build(state: AppState) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
     page: GuardedPage
     with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
-        context = TabContext(state, gr.State(builtin.NAME), page)
+        # The browser says which model it looks at: a server that has let its state go would show another one.
+        chosen = gr.Textbox(builtin.NAME, visible="hidden", max_length=MOST_NAME, elem_id="model-name")
+        context = TabContext(state, chosen, page)
         shown = {name: gr.State("") for name in TABS}  # not between the tabs, whose places Gradio counts
         with gr.Tabs(elem_id="tabs"):
             for name, build_tab in TABS.items():

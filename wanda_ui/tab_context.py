@@ -19,12 +19,12 @@ RESIZE = "() => requestAnimationFrame(() => window.dispatchEvent(new Event('resi
 class TabContext:
     """The parts of the page and the server that every tab works with.
 
-    model: name of the model that this visitor looks at; page: all of it, for a tab that reads the address or answers
-    questions of its own.
+    model: name of the model that this visitor looks at, as the browser says it; page: all of it, for a tab that reads
+    the address or answers questions of its own.
     """
 
     state: AppState
-    model: gr.State
+    model: gr.Textbox
     page: GuardedPage
 
     def ready(self, name: str) -> Loaded | None:

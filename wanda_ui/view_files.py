@@ -9,7 +9,7 @@ from wanda_core.assets import ASSETS
 FOLDER = ASSETS / "view"
 LESSON = ASSETS / "lesson"
 FAVICON = ASSETS / "favicon.svg"
-SHARED = (1,)  # words, numbers, elements
+SHARED = (1,)  # words, numbers, elements, tables
 FIRST_OF_LEAVES = 50  # numbers from here on are of pages without a server: the report, the static page
 
 

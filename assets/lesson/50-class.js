@@ -65,10 +65,7 @@
     W.put(summary, !entries.length ? W.say("class.none") : W.say(`class.summary${hardest[0] ? "_hard" : ""}${marked.length ? "" : "_untested"}`, { count: entries.length, mean, number: hardest[1] + 1, title: hardest[2], wrong: hardest[0] }));
   };
 
-  /** A cell that a spreadsheet takes as text. */
-  const cell = (value) => { const text = String(value); return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replace(/"/g, '""')}"`; };
-  W.sheetCsv = () => `\ufeff${[heads(steps.map(([, title], k) => `${k + 1} ${title}`), ["right", "answered"]), ...sorted().map((entry) => [entry.name, entry.code, entry.date, ...steps.map(([name]) => (entry.steps[name] === true ? 1 : entry.steps[name] === false ? 0 : "")), ...(entry.given ? [entry.right, entry.given] : ["", ""]), entry.beaten === null ? "" : Number(entry.beaten)])]
-    .map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;
+  W.sheetCsv = () => W.csv([heads(steps.map(([, title], k) => `${k + 1} ${title}`), ["right", "answered"]), ...sorted().map((entry) => [entry.name, entry.code, entry.date, ...steps.map(([name]) => (entry.steps[name] === true ? 1 : entry.steps[name] === false ? 0 : "")), ...(entry.given ? [entry.right, entry.given] : ["", ""]), entry.beaten === null ? "" : Number(entry.beaten)])]);
 
   const read = async (files) => {
     problems.replaceChildren();

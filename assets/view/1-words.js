@@ -1,4 +1,4 @@
-/* What all parts of the view share: words, numbers, and elements. Loaded first of the files of this folder. */
+/* What all parts of the view share: words, numbers, elements, and tables that are taken away. Loaded first of the files of this folder. */
 "use strict";
 window.WandaLab = {};
 ((W) => {
@@ -56,6 +56,24 @@ window.WandaLab = {};
       return { problem: W.say("view.unreachable") };
     }
   };
+
+  const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/; // how a text begins that a spreadsheet would compute, as `sheets.py` has it
+  const INFINITE = 1e300; // JSON has no infinity
+  const cell = (value) => {
+    if (value === null || value === undefined || Number.isNaN(value)) return "";
+    if (typeof value === "number") return Math.abs(value) < INFINITE ? String(value) : value > 0 ? "inf" : "-inf";
+    const text = String(value).replaceAll("\0", "\ufffd");
+    const safe = FORMULA.test(text) ? `'${text}` : text;
+    return /[",\r\n\t]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  /** A table as CSV by RFC 4180: numbers as they are known, infinite ones as inf, nothing where nothing is known. A text
+   * that a spreadsheet would compute begins with ' instead. A mark of UTF-8 stands in front where a letter is none of
+   * ASCII: without it a spreadsheet reads other letters, and where all are ASCII a program need not skip it. */
+  W.csv = (rows) => {
+    const text = rows.map((row) => row.map(cell).join(",")).join("\r\n");
+    return `${/[^\0-\x7f]/.test(text) ? "\ufeff" : ""}${text}\r\n`;
+  };
+
   W.hidden = (text) => W.h("span", { class: "wl-hidden" }, text);
   /** A call that waits until nothing has called for so many milliseconds. */
   W.later = (call, milliseconds) => {

@@ -49,8 +49,8 @@
     const bar = h("i");
     const said = h("p", { id: "status" });
     const cancel = h("button", { type: "button", class: "wl-secondary", id: "cancel", hidden: true, onclick: () => host.cancel({}) }, W.say("view.cancel"));
-    const offered = h("button", { type: "button", class: "wl-secondary", id: "offered", hidden: true, onclick: () => host && open(state.offered) }, W.say("view.offered_open"));
-    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, offered, cancel);
+    const offered = W.offered(() => host && open(state.offered));
+    const status = h("div", { class: "wl-status-line" }, h("div", { class: "wl-bar", "aria-hidden": "true" }, bar), said, offered.element, cancel);
     const spoken = h("p", { class: "wl-hidden", role: "status" }); // what a reader of the screen is told: not every step
     const gated = still ? null : W.gated((name, token) => open(name, token));
     const sweepButton = h("button", { type: "button", class: "wl-secondary", id: "measure", onclick: () => (state.sweep ? host.cancel_sweep({}) : sweep()) });
@@ -133,7 +133,7 @@
       const resting = `${W.say(`view.method_help.${recipe.method}`)} ${idle}`;
       W.put(said, state.problem || progress?.words || (state.busy ? W.say("view.coming") : resting)); // Cancel stands beside it while busy, so it is short then
       cancel.hidden = !(state.busy || state.wanted);
-      offered.hidden = !state.offered || state.busy;
+      offered.show(state.offered && !state.busy);
       W.put(spoken, state.problem || state.done || (state.busy ? W.say("view.coming") : ""));
       status.classList.toggle("wl-failed", Boolean(state.problem));
       gated?.show(state.gated);

@@ -4,8 +4,6 @@
   const { h } = W;
   const MOST_PART = 60, MOST_NAME = 200; // bytes of a part of a file's name and of all of it; file systems take 255
   const RESERVED = /^(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)/i; // names of devices, which Windows opens
-  const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/; // how a text begins that a spreadsheet would compute
-  const INFINITE = 1e300; // JSON has no infinity
 
   // Names ------------------------------------------------------------------------------------------------------------
   /** Cut a text to so many bytes of UTF-8, between characters. */
@@ -45,21 +43,6 @@
   };
   /** Have the browser fetch a file of this server. */
   W.fetchFile = (address, name) => link(new URL(address, document.baseURI), name);
-
-  const cell = (value) => {
-    if (value === null || value === undefined || Number.isNaN(value)) return "";
-    if (typeof value === "number") return Math.abs(value) < INFINITE ? String(value) : value > 0 ? "inf" : "-inf";
-    const text = String(value).replaceAll("\0", "\ufffd");
-    const safe = FORMULA.test(text) ? `'${text}` : text;
-    return /[",\r\n\t]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  /** A table as CSV by RFC 4180: numbers as they are known, infinite ones as inf, nothing where nothing is known. A text
-   * that a spreadsheet would compute begins with ' instead. A mark of UTF-8 stands in front where a letter is none of
-   * ASCII: without it a spreadsheet reads other letters, and where all are ASCII a program need not skip it. */
-  W.csv = (rows) => {
-    const text = rows.map((row) => row.map(cell).join(",")).join("\r\n");
-    return `${/[^\0-\x7f]/.test(text) ? "\ufeff" : ""}${text}\r\n`;
-  };
 
   // The control ------------------------------------------------------------------------------------------------------
   const SAID = 4000; // milliseconds that a failure stands there

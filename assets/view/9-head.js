@@ -41,6 +41,26 @@
     } catch {} // a page that was opened from a file, or in a frame that may not
   };
 
+  const SURE_AFTER = 1000; // milliseconds
+  /** The control that opens a model which another site's link names: two presses at two places, the second not at once.
+   * Such a page can lay itself over this one and go away under the first press. -> {element, show(whether)} */
+  W.offered = (open) => {
+    let coming = 0;
+    const sure = h("button", { type: "button", class: "wl-secondary", id: "offered-sure", hidden: true, disabled: true, onclick: open }, W.say("view.offered_sure"));
+    const ask = h("button", { type: "button", class: "wl-secondary", id: "offered", onclick: () => {
+      if (!sure.hidden) return;
+      sure.hidden = false;
+      coming = setTimeout(() => { sure.disabled = false; }, SURE_AFTER);
+    } }, W.say("view.offered_open"));
+    const element = h("span", { hidden: true }, ask, " ", sure);
+    return { element, show: (whether) => {
+      element.hidden = !whether;
+      if (whether) return;
+      clearTimeout(coming);
+      sure.hidden = sure.disabled = true;
+    } };
+  };
+
   /** The lesson's own part of the address stands there only while the lesson is open; it comes back with it. */
   const ofLesson = (name) => !["model", "offer", "r", "at", "ask", "tab", "lang", "kind", "block", "weight", "__theme"].includes(name);
 

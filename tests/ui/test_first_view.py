@@ -3,12 +3,18 @@
 import asyncio
 import gzip
 import json
+import random
 import re
+import threading
 from types import SimpleNamespace
 
 import pytest
+from gradio.route_utils import get_root_url
+from starlette.requests import Request
 
 from wanda_core.methods import METHODS
+from wanda_ui import compressed
+from wanda_ui.addressed import Addressed
 from wanda_ui.compressed import Compressed
 from wanda_ui.first_view import FirstView, scripts, view_data
 from wanda_ui.language import LANGUAGES, words
@@ -18,11 +24,12 @@ from wanda_ui.settings import Settings
 HTML = b'<html lang="en"><head></head><body><gradio-app></gradio-app></body></html>'
 
 
-def asked(app, path="/", headers=(), query=b"", method="GET"):
+def asked(app, path="/", headers=(), query=b"", method="GET", auth=None):
     """-> (status, headers, body) of an ASGI app."""
     sent = []
     scope = {"type": "http", "path": path, "method": method, "headers": list(headers), "query_string": query}
-    scope["app"] = SimpleNamespace(get_blocks=lambda: SimpleNamespace(settings=Settings(), root_path=""))
+    page = SimpleNamespace(settings=Settings(), root_path="")
+    scope |= {"server": ("127.0.0.1", 80), "app": SimpleNamespace(get_blocks=lambda: page, auth=auth)}
 
     async def send(message):
         sent.append(message)
@@ -146,28 +153,112 @@ def test_the_replay_is_read_once():
     assert replay() is replay()
 
 
-def test_a_page_is_made_once_for_an_address_and_never_kept_for_another_or_a_log_in():
-    made = []
+def writing_its_root(made):
+    """An app whose page tells its address, as Gradio's does, and which notes what it was asked with."""
 
     async def gradios(scope, receive, send):
-        made.append(dict(scope["headers"]).get(b"host"))
-        body = HTML.replace(b"</head>", b"<!-- " + made[-1] + b" --></head>")
+        made.append((scope["method"], scope["query_string"], dict(scope["headers"])))
+        root = get_root_url(Request(scope), scope["path"], "")
+        body = HTML.replace(b"</head>", b'<script>{"root":"%s","url":"%s/a"}</script></head>' % ((root.encode(),) * 2))
         start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
-    view = FirstView(gradios)
-    a, b = [[(b"host", name)] for name in (b"a.example", b"b.example")]
-    pages = [asked(view, headers=headers)[2] for headers in (a, b, a, b, a)]
-    assert made == [b"a.example", b"b.example"]
-    assert pages[0] == pages[2] == pages[4] != pages[1] == pages[3]
-    assert b"a.example" in pages[0]
-    assert asked(view, headers=a, query=b"lang=ko")[2] != pages[0]
-    assert gzip.decompress(asked(view, headers=[*a, (b"accept-encoding", b"gzip")])[2]) == pages[0]
-    assert len(made) == 4
+    return gradios
+
+
+def test_a_page_is_made_once_whatever_address_it_is_asked_at():
+    made = []
+    view = FirstView(writing_its_root(made))
     for number in range(40):
-        asked(view, headers=[(b"host", f"{number}.example".encode())])
-    assert len(view._pages) <= 16
+        host, proxy = f"{number}.example".encode(), [(b"x-forwarded-proto", b"https")] * (number % 2)
+        more = [(b"cookie", b"secret=1"), (b"origin", b"https://other.example")]
+        _, headers, body = asked(view, headers=[(b"host", host), *proxy, *more], query=b"all_endpoints=1&x=%d" % number)
+        address = f"{'https' if proxy else 'http'}://{number}.example"
+        assert f'"root":"{address}","url":"{address}/a"'.encode() in body
+        assert f'property="og:url" content="{address}/"'.encode() in body
+        assert b".invalid" not in body
+        _, zipped, small = asked(view, headers=[(b"host", host), *proxy, (b"accept-encoding", b"gzip")])
+        assert gzip.decompress(small) == body
+        assert (int(headers[b"content-length"]), int(zipped[b"content-length"])) == (len(body), len(small))
+    (asking,) = made  # of who asked first nothing is kept, since nothing is told
+    assert asking[:2] == ("GET", b"")
+    assert list(asking[2]) == [b"host"]
+    assert b"wl-stage" in asked(view, headers=[(b"host", b"a.example")], query=b"lang=ko")[2]
+    nowhere = asked(view, headers=[(b"host", b"-..-")])[2]  # whose address is told to nobody
+    assert b"og:url" not in nowhere
+    assert len(made) == 3
+
+
+def test_what_the_page_is_made_of_is_kept_likewise_and_a_head_has_no_body():
+    made = []
+    view = FirstView(writing_its_root(made))
+    bodies = [asked(view, "/config", [(b"host", host)])[2] for host in (b"a.example", b"b.example", b"a.example")]
+    assert bodies[0] == bodies[2] == bodies[1].replace(b"b.example", b"a.example")
+    assert b"wl-stage" not in bodies[0]
+    assert len(made) == 1
+    whole, headers = asked(view)[2], asked(view, method="HEAD")
+    assert (int(headers[1][b"content-length"]), headers[2]) == (len(whole), b"")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**16 - 1, 2**16, 200_000])
+def test_an_address_of_any_length_is_laid_between_compressed_pieces(size):
+    page = Addressed(b"one A two B three A", [b"A", b"B"], 9)
+    real = [b"a" * size, b"b"]
+    assert page.plain(real) == b"one %s two b three %s" % (real[0], real[0])
+    assert gzip.decompress(page.zipped(real)) == page.plain(real)
+
+
+def test_a_page_with_a_log_in_is_nobody_elses():
+    made = []
+    view = FirstView(writing_its_root(made))
+    for _ in range(2):
+        headers = [(b"host", b"a.example"), (b"cookie", b"name=1")]
+        assert b"wl-stage" in asked(view, headers=headers, auth=lambda name, word: True)[2]
+    assert [b"cookie" in headers for _, _, headers in made] == [True, True]
+
+
+def test_one_file_is_compressed_once_whatever_its_path_is_called_and_never_beside_another(monkeypatch):
+    calls, at_work = [], []
+    compress = gzip.compress
+
+    def slowly(*given, **more):
+        calls.append(threading.current_thread() is threading.main_thread())
+        at_work.append(1)
+        assert len(at_work) == 1
+        done = compress(*given, **more)
+        at_work.pop()
+        return done
+
+    monkeypatch.setattr(gzip, "compress", slowly)
+    app = Compressed(answering(b"const a = 1;\n" * 1000, b"text/javascript", more=[(b"etag", b'"1"')]))
+
+    async def all_at_once():
+        async def send(message):
+            pass
+
+        scopes = [
+            {
+                "type": "http",
+                "method": "GET",
+                "path": f"/assets/{'./' * n}a.js",
+                "headers": [(b"accept-encoding", b"gzip")],
+            }
+            for n in range(30)
+        ]
+        await asyncio.gather(*(app(scope, None, send) for scope in scopes))
+
+    asyncio.run(all_at_once())
+    assert calls == [False]
+
+
+def test_of_what_is_compressed_a_bounded_part_is_kept(monkeypatch):
+    monkeypatch.setattr(compressed, "MOST_KEPT", 3_000)
+    parts = [random.Random(n).randbytes(1_000) for n in range(9)]
+    kept = Compressed(None)
+    for part in parts:
+        kept._small(part)
+    assert 0 < sum(map(len, kept._kept.values())) <= 3_000
 
 
 @pytest.mark.parametrize("status", [404, 500])

@@ -1,5 +1,7 @@
 """What the gate refuses, as a person sees it: a message on the page, in its language, and the page works on."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from browser import MINUTE, ready, settled, wait_for
 
@@ -60,3 +62,24 @@ def test_a_file_that_is_too_large_is_refused_with_words(visitor, tmp_path):
     visitor.click(".wl-more-button")
     visitor.set_input_files("#wl-text", file)
     wait_for(visitor, "status", "8.0 MB are read")
+
+
+def test_the_page_works_under_its_policy_and_another_site_cannot_show_it(browser, address):
+    page = browser.new_page()
+    page.set_default_timeout(MINUTE)
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.goto(f"{address}?lang=en")
+    ready(page)
+    for name in ("scores", "outliers", "learn", "compare"):
+        page.click(f"#nav-{name}")
+    assert not [text for text in said if "Security Policy" in text or "Refused" in text or "X-Frame" in text]
+    page.goto(f"{address}wanda/elsewhere")  # a page of this site may
+    page.set_content(f"<iframe src='{address}class'></iframe>")
+    page.frame_locator("iframe").locator("#wl-sheet").wait_for(state="attached")
+    port = urlsplit(address).port
+    page.goto(f"http://localhost:{port}/wanda/elsewhere")  # and one of another may not
+    with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+        page.set_content(f"<iframe src='{address}?model=owner/model'></iframe>")
+    assert not page.frame_locator("iframe").locator("#wl-stage").count()
+    page.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -24,6 +24,7 @@ from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.outliers.features import FEATURE_MAGNITUDE, LAYER_SHARE, POSITION_SHARE, FeatureReport
+from wanda_core.sheets import csv_text
 
 MEASURED_RUNS = ASSETS / "runs.jsonl"  # rows that come with the lab, measured by its own command
 MOST_RUNS = 1000  # rows that a figure can show; a full file is refused, none is dropped
@@ -158,12 +159,7 @@ def add_run(run: Run, path: str | Path | None = None) -> Path:
 
 def runs_csv(rows: Iterable[Run]) -> str:
     """The rows as CSV with a line of titles."""
-    import pandas  # takes a second, and only this needs it
-
-    names = [field.name for field in fields(Run)]
-    return cast(
-        str, pandas.DataFrame([asdict(row) for row in rows], columns=names).to_csv(index=False, lineterminator="\n")
-    )
+    return csv_text([[field.name for field in fields(Run)], *(asdict(row).values() for row in rows)])
 
 
 def _lock_of(target: Path) -> Path:

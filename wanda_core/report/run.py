@@ -3,11 +3,11 @@
 README lists the fields. Whatever wrote a file, `read_run` checks it before anybody looks at it.
 """
 
-import csv
-import io
 import json
+import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from wanda_core.report.form import (
 from wanda_core.report.keys import Key, place_name, whole_if_it_is
 from wanda_core.report.pictures_form import PICTURE_FORMS
 from wanda_core.report.plan import DENSE
+from wanda_core.sheets import csv_text
 
 FORMAT = 1
 MOST_BYTES = 8 * 2**20  # of a file that is read; the stored run takes 0.2 MB
@@ -225,13 +226,11 @@ def rows_of(run: Run) -> list[dict[str, Any]]:
 
 def csv_of(run: Run) -> str:
     """Write all points of a run as CSV with a line of titles; what is not known is left empty."""
-    written = io.StringIO()
-    table_of = csv.DictWriter(written, COLUMNS, lineterminator="\n")
-    table_of.writeheader()
+    written: list[Iterable[object]] = [COLUMNS]
     for row in rows_of(run):
-        infinite = {name: "inf" for name in VALUES if row[name] is not None and row[name] >= LARGEST}
-        table_of.writerow(row | infinite)
-    return written.getvalue()
+        infinite = {name: math.inf for name in VALUES if row[name] is not None and row[name] >= LARGEST}
+        written.append((row | infinite).values())
+    return csv_text(written)
 
 
 def write_run(run: Run, path: str | os.PathLike[str]) -> Path:

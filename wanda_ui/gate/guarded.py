@@ -16,6 +16,7 @@ from wanda_ui.gate.download import Download
 from wanda_ui.gate.queue import LastingQueue
 from wanda_ui.gate.rules import check_covered
 from wanda_ui.gate.sessions import LightStates
+from wanda_ui.gate.states import States
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import Say, speaker
 from wanda_ui.problems import names_only, problem_words
@@ -40,7 +41,8 @@ class GuardedPage(gr.Blocks):
     waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these two, None
     where nothing is kept there. tools: numbers of the events that are tools; assistants: answers a request for them by
     the Model Context Protocol, within `running`. Both are for programs of this machine alone, and empty unless its
-    owner switched them on. joined: where a class opens the page, None where it is served to this machine alone.
+    owner switched them on. states: of its sessions. joined: where a class opens the page, None where it is served to
+    this machine alone.
     """
 
     settings = Settings()
@@ -53,6 +55,7 @@ class GuardedPage(gr.Blocks):
         self.tools: frozenset[int] = frozenset()
         self.assistants: Assistants | None = None
         self.joined: Class | None = None
+        self.states = States()
 
     def queue(self, *given: Any, **more: Any) -> "GuardedPage":
         """Set the queue, as Gradio does: one that goes on whatever happens in it, and of which nobody has all."""
@@ -65,6 +68,7 @@ class GuardedPage(gr.Blocks):
         """Async context manager: the page is served inside, by Gradio's application, which keeps visitors' states."""
         self.app.state_holder = LightStates()
         self.app.state_holder.set_blocks(self)
+        self.app.state_holder.session_data = self.states
         async with self.assistants.running() if self.assistants is not None else nullcontext():
             yield
 
@@ -76,7 +80,8 @@ class GuardedPage(gr.Blocks):
         # show an event's progress, by default all outputs: a look at two recipes cost a minute of the browser's time.
         # None of them shows any, so the first one stands for all.
         components = [block for block in self.blocks.values() if isinstance(block, Component)]
-        place = [component for component in components if not isinstance(component, gr.State)][:1] or None
+        shown = (component for component in components if not isinstance(component, gr.State))
+        place = [component for component in shown if component.visible != "hidden"][:1] or None
         for event in self.fns.values():
             event.show_progress_on = place
             if inspect.isgeneratorfunction(event.fn):

@@ -31,7 +31,8 @@ from wanda_ui.problems import names_only, problem_words
 
 NAME = body.NAME.pattern
 READ = re.compile(
-    rf"/?|{CLASS}|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)|/(assets|static|svelte)/.+"
+    rf"/?|{CLASS}|/(config|favicon\.ico|preview\.png|pwa_icon|theme\.css|robots\.txt|manifest\.json)"
+    r"|/(assets|static|svelte)(/(?!\.{1,2}(/|$))[^/\\]+)+"  # a file has one spelling
     rf"|/gradio_api/(app_id|startup-events|theme\.css|queue/data|upload_progress|file=.+|heartbeat/{NAME})"
 )
 EVENT = re.compile(r"/gradio_api/(queue/join|run/[^/]{1,200})")
@@ -141,7 +142,10 @@ class Gate:
         if file != path and rules.is_among_uploads(file) and not self._visitors.has_uploaded(file, request.headers):
             raise RefusedError(404, "path", path=quoted(path))
         if path.startswith("/gradio_api/heartbeat/"):
-            self._visitors.check_session(path.rpartition("/")[2], request.headers)
+            with request.page.states.opened(session := path.rpartition("/")[2]):
+                self._visitors.check_session(session, request.headers)
+                await self.app(request.scope, request.receive, request.send)
+            return
         if path == PROGRESS and not body.NAME.fullmatch(query.get("upload_id", "")):
             raise RefusedError(404, "path", path=quoted(path))
         if path == "/gradio_api/queue/data":

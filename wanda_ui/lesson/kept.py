@@ -27,15 +27,15 @@ LOAD = f"""() => {{
 }}"""
 
 
-def written(run: Run, model: str) -> str:
-    """Write what is kept of a run, nothing where it is too long. model: the name of the one looked at."""
+def written(run: Run, model: str, before: object = "") -> str:
+    """Write what is kept of a run, nothing where it is too long.
+
+    model: the name of the one looked at; before: what the browser keeps, of which no step goes that the run lacks.
+    """
+    given = read(before, model) | {number: (record.guess, list(record.values)) for number, record in run.items()}
     steps = {
-        str(number): {
-            "guess": record.guess,
-            "values": list(record.values),
-            "mark": _mark(model, number, list(record.values)),
-        }
-        for number, record in run.items()
+        str(number): {"guess": guess, "values": values, "mark": _mark(model, number, values)}
+        for number, (guess, values) in sorted(given.items())
     }
     text = json.dumps({"model": model, "steps": steps}, ensure_ascii=False)
     return text if len(text) <= MOST_CHARACTERS else ""

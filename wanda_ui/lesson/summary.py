@@ -1,18 +1,14 @@
 """A run taken away: all results as CSV, and one page to print. Made from plain values, kept nowhere."""
 
 import base64
-import csv
-import io
 from html import escape
 
-import pandas as pd
-
+from wanda_core.sheets import csv_text
 from wanda_ui.language import Say
 from wanda_ui.lesson.answers import Record, Run
 from wanda_ui.lesson.plan import STEPS
 
 COLUMNS = ["step", "question", "guess", "answer", "guess_fits", "model", "quantity", "value"]
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins with one of them
 PRINT = """body { font: 10.5pt/1.4 system-ui, sans-serif; color: #1c2430; max-width: 180mm; margin: 8mm auto; }
 h1 { font-size: 17pt; margin: 0; } p { margin: 2mm 0 4mm; color: #5b6673; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; vertical-align: top; padding: 1.6mm 2mm; }
@@ -26,17 +22,14 @@ MOST_CHARACTERS = 160  # of a finding on the printed page, so that eight of them
 
 def to_csv(run: Run, say: Say) -> str:
     """Write the run as CSV, a row for every measured value."""
-    rows = []
+    rows: list[list[object]] = [list(COLUMNS)]
     for number, record in sorted(run.items()):
         name = STEPS[number - 1].name
         fit = fits(record)
         guesses = [*_guesses(name, record, say), "" if fit is None else fit]
         start = [number, say(f"lesson.{name}.question"), *guesses, record.model]
         rows += [[*start, quantity, value] for quantity, value in record.numbers.items()]
-    frame = pd.DataFrame([[_plain(cell) for cell in row] for row in rows], columns=COLUMNS)
-    out = io.StringIO()
-    frame.to_csv(out, index=False, quoting=csv.QUOTE_MINIMAL)
-    return out.getvalue()
+    return csv_text(rows)
 
 
 def to_page(run: Run, say: Say) -> str:
@@ -91,8 +84,3 @@ def _guesses(name: str, record: Record, say: Say) -> tuple[str, str]:
     """Write the guess and the right answer, which is empty where there is none."""
     right = " / ".join(say(f"lesson.{name}.guess.{each}") for each in record.right)
     return say(f"lesson.{name}.guess.{record.guess}"), right
-
-
-def _plain(cell: object) -> object:
-    """Keep a spreadsheet from running a text as a formula."""
-    return "'" + cell if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

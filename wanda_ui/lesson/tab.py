@@ -73,27 +73,31 @@ class LessonStep:
             if guess not in self.step.guesses:
                 yield parts.tell(markup.problem(say("lesson.problem.guess")))
                 return
+            run = values[shared.run] | self.let_go(values, name, say)
+            now = values[shared.now] if run == values[shared.run] else self.number
             asked = Asked(say, self.context.state, name)
             given = parts.values(values)
             steps = ANSWERS[self.step.name](asked, *given)
             answer = yield from watched(steps, parts.tell, say, stop, arrival_of(request))
             if answer is not None:
-                before = values[shared.run].get(self.number)
+                before = run.get(self.number)
                 # Who moves a slider after the answer, as the step asks, has answered before.
                 moved = (
                     not needs_model and before is not None and before.guess == guess and before.values != tuple(given)
                 )
-                record = before if moved else self.record(guess, given, answer, name)
-                run = {**values[shared.run], self.number: record}
-                yield self.show(answer, record, say, moved) | self.counted(run, name, values[shared.now], say)
+                record = before if moved else recorded(self.context, self.step, guess, given, answer, name)
+                run = {**run, self.number: record}
+                counted = self.counted(run, name, values[shared.held], now, say)
+                yield self.show(answer, record, say, moved) | counted
 
         def see_again(request: gr.Request, values: dict[Component, Any]) -> Iterator[Update]:
-            if self.number in values[shared.run]:
+            held = kept.read(values[shared.held], values[self.context.model])
+            if self.number in values[shared.run] or self.number in held:
                 yield from see(request, values)
 
         settings: dict[str, Any] = {
-            "inputs": {self.context.model, shared.run, shared.now, *parts.inputs},
-            "outputs": [parts.side, *parts.outputs, shared.run, shared.steps, shared.ledger, shared.held],
+            "inputs": {self.context.model, shared.run, shared.now, shared.held, *parts.inputs},
+            "outputs": [parts.side, *parts.outputs, shared.run, shared.now, shared.steps, shared.ledger, shared.held],
             **(ENGINE if needs_model else LIGHT),
         }
         parts.see.click(see, **settings)
@@ -105,13 +109,10 @@ class LessonStep:
         if parts.cancel is not None:
             parts.cancel.click(cancel.press, None, None, **AT_ONCE)
 
-    def record(self, guess: str, values: list[Any], answer: Answer, name: str) -> Record:
-        """Put an answer down for the run. name: of the chosen model."""
-        model, state = "", self.context.state
-        if self.step.needs_model:
-            loaded, held = state.loaded(name), stored_for(state, name)
-            model = loaded.lm.title if loaded is not None else held["made"]["model"] if held is not None else name
-        return Record(guess, answer.right, answer.finding, dict(answer.numbers), model, tuple(values))
+    def let_go(self, values: dict[Component, Any], name: str, say: Say) -> Run:
+        """Return what the browser keeps of the run and the server does not: of many visitors it lets the oldest go."""
+        run, held = values[self.shared.run], values[self.shared.held]
+        return {number: record for number, _, record in answered_before(self.context, held, run, name, say)}
 
     def show(self, answer: Answer, record: Record, say: Say, moved: bool = False) -> Update:
         """Show an answer, and whether the guess fits it. moved: whether the guess was about other values."""
@@ -131,14 +132,18 @@ class LessonStep:
             self.parts.table: table,
         }
 
-    def counted(self, run: Run, name: str, now: int, say: Say) -> Update:
-        """Show how far the run is, and have the browser keep it. name: of the chosen model; now: the step."""
+    def counted(self, run: Run, name: str, held: object, now: int, say: Say) -> Update:
+        """Show how far the run is, and have the browser keep it, with what it keeps already.
+
+        name: of the chosen model; held: what the browser keeps; now: the step.
+        """
         shared = self.shared
         return {
             shared.run: run,
+            shared.now: now,
             shared.steps: bar(run, now, say),
             shared.ledger: summary.links(run, say),
-            shared.held: kept.written(run, name),
+            shared.held: kept.written(run, name, held),
         }
 
 
@@ -211,14 +216,10 @@ def build(context: TabContext) -> Tab:
         for each in wired:
             update[each.parts.side] = block_map(each.step.name, say, channel=channel)
             update[each.parts.terms] = terms.cards(each.step.name, say)
-        for number, (guess, given) in kept.read(values[held], name).items():
-            each = wired[number - 1]
-            with suppress(UnknownError, WandaError):
-                asking = Asked(say, context.state, name, only_known=True)
-                answer = finish(ANSWERS[each.step.name](asking, *given))
-                answered = {**answered, number: each.record(guess, given, answer, name)}
-                update |= each.show(answer, answered[number], say)
-                update |= dict(zip(each.parts.inputs, (guess, *given), strict=True))
+        for number, answer, record in answered_before(context, values[held], {}, name, say):
+            each, answered = wired[number - 1], {**answered, number: record}
+            update |= each.show(answer, record, say)
+            update |= dict(zip(each.parts.inputs, (record.guess, *record.values), strict=True))
         entry = address.read(request.query_params)
         number = entry.step if entry is not None else 1
         if entry is not None and number <= len(STEPS):
@@ -232,6 +233,31 @@ def build(context: TabContext) -> Tab:
     everything = [walkthrough, run, now, steps_row, ledger, *chain(*filled)]
     page.load(None, None, held, js=kept.LOAD, **LIGHT).then(enter, {context.model, held}, everything, **LIGHT)
     return Tab()
+
+
+def answered_before(
+    context: TabContext, held: object, run: Run, name: str, say: Say
+) -> Iterator[tuple[int, Answer, Record]]:
+    """Give the answers anew that a browser keeps and a run lacks, as far as they are known; nothing is measured.
+
+    held: what the browser sends; name: of the chosen model.
+    """
+    asking = Asked(say, context.state, name, only_known=True)
+    for number, (guess, given) in kept.read(held, name).items():
+        if number not in run:
+            step = STEPS[number - 1]
+            with suppress(UnknownError, WandaError):
+                answer = finish(ANSWERS[step.name](asking, *given))
+                yield number, answer, recorded(context, step, guess, given, answer, name)
+
+
+def recorded(context: TabContext, step: Step, guess: str, values: list[Any], answer: Answer, name: str) -> Record:
+    """Put an answer down for the run. name: of the chosen model."""
+    model, state = "", context.state
+    if step.needs_model:
+        loaded, held = state.loaded(name), stored_for(state, name)
+        model = loaded.lm.title if loaded is not None else held["made"]["model"] if held is not None else name
+    return Record(guess, answer.right, answer.finding, dict(answer.numbers), model, tuple(values))
 
 
 def _spike(step: str, answer: Answer) -> int:

@@ -101,6 +101,7 @@ def test_what_a_device_cannot_do_becomes_a_row_that_is_bad():
 HIDDEN = ("psutil", "platformdirs", "accelerate", "gguf", "typer", "rich", "gradio", "plotly", "pandas", "datasets")
 
 
+@pytest.mark.long
 def test_one_file_runs_with_torch_and_transformers_alone(tmp_path):
     file = pack(tmp_path / "device-check.pyz")
     hide = f"import sys\nsys.modules.update(dict.fromkeys({[name for name in HIDDEN if name not in STAND_INS]!r}))\n"

@@ -89,6 +89,7 @@ def test_it_prunes_and_measures_from_its_own_texts(site, tmp_path, dense):
     assert (tmp_path / "out" / "wanda.json").is_file()
 
 
+@pytest.mark.long
 def test_it_serves_the_page_with_its_style(site, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -329,6 +329,7 @@ def test_one_block_and_the_embeddings_must_fit(tokenizer, tmp_path, monkeypatch)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the peak is read from getrusage")
+@pytest.mark.long
 def test_the_peak_does_not_grow_with_the_number_of_blocks(tokenizer, tmp_path):
     """A small version of the benchmark: eight blocks more have 100 MB of weights."""
     words = Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words"))

@@ -128,7 +128,10 @@ def test_the_versions_that_are_named_are_those_of_the_requirements():
     assert all(version in allowed for version in within if version in working)
 
 
-@pytest.mark.parametrize("command", ["prune", "perplexity", "generate"])
+LONG = [pytest.param(command, marks=pytest.mark.long) for command in ("perplexity", "generate")]
+
+
+@pytest.mark.parametrize("command", ["prune", *LONG])
 def test_what_works_in_memory_does_not_import_it(dense, sample, tmp_path, command):
     options = {
         "prune": ["--method", "magnitude", "--output", "out"],

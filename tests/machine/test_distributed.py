@@ -262,6 +262,7 @@ def test_torchrun_prunes_from_the_command_line(folder, tmp_path):
     assert load_model(str(tmp_path / "out"), device="cpu").n_parameters
 
 
+@pytest.mark.long
 def test_a_killed_process_ends_the_other_with_a_message_and_nothing_is_written(folder, tmp_path):
     draw = ("--samples", 4096, "--seq-len", 64, "--order", "in-flight", "--update", "least-squares")
     command = ("-m", "wanda_core", "prune", "--model", folder / "Llama", *draw, "--device", "cpu")
@@ -304,6 +305,7 @@ commands.main()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGTERM")
+@pytest.mark.long
 def test_ending_torchrun_while_it_saves_leaves_nothing(folder, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(SAVING)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import struct
 import threading
 import time
 
@@ -12,14 +11,12 @@ import pytest
 import torch
 from fake_hub import MODEL, Info, hub_answers
 from fake_hub import refusal as hub_refusal
-from model.test_gguf_file import write
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
 from wanda_core.model import limits, stored_tensors, watched
-from wanda_core.model.gguf_header import HeaderError, read_header
 from wanda_core.model.limits import check_count, check_file_sizes, check_inside, few_parameters
 from wanda_core.model.loading import load_model
 
@@ -301,76 +298,6 @@ def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
     assert load_model(str(folder), device="cpu").tokenizer("aaa")
     put("b" * 4, 3)
     assert "has a tokenizer whose rules make a text up to 3e+02 times as long, and 100 are allowed" in refusal(folder)
-
-
-def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
-    write(tmp_path / "good.gguf", tiny_llama)
-    read_header(tmp_path / "good.gguf")
-    content = (tmp_path / "good.gguf").read_bytes()
-    for at, value, said in (
-        (8, 2**40, "1,099,511,627,776 tensors"),
-        (16, 2**20, "1,048,576 fields"),
-        (24, 2**50, "bytes"),
-    ):
-        (tmp_path / "bad.gguf").write_bytes(content[:at] + value.to_bytes(8, "little") + content[at + 8 :])
-        with pytest.raises(HeaderError, match=said):
-            read_header(tmp_path / "bad.gguf")
-    name = content.index(b"token_embd.weight") + len(b"token_embd.weight") + 4
-    (tmp_path / "bad.gguf").write_bytes(content[:name] + bytes(8) + content[name + 8 :])
-    with pytest.raises(HeaderError, match="it names a tensor of no numbers"):
-        read_header(tmp_path / "bad.gguf")
-    (tmp_path / "bad.gguf").write_bytes(content[:20])
-    with pytest.raises(HeaderError, match="it has 20 bytes"):
-        read_header(tmp_path / "bad.gguf")
-
-
-def gguf(*lists, name="list", rows=0):
-    """A GGUF file of lists of strings, and of embeddings of so many rows, if any."""
-    text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
-    fields = b"".join(
-        text(name.encode()) + struct.pack("<IIQ", 9, 8, len(strings)) + b"".join(map(text, strings))
-        for strings in lists
-    )
-    tensor = text(b"token_embd.weight") + struct.pack("<IQQIQ", 2, 2, rows, 0, 0) if rows else b""
-    return b"GGUF" + struct.pack("<IQQ", 3, rows > 0, len(lists)) + fields + tensor + bytes(8 * rows)
-
-
-@pytest.mark.parametrize(
-    ("lists", "said"),
-    [
-        ([[b"a" * length for length in range(2000)]], "2,664,667,000 squares of the lengths"),
-        ([[b""] * 600_000, [b""] * 600_000], "1,200,000 strings in lists"),
-        ([[b"a"] * 10_001], "10,001 entries of lists, and at most 10,000"),
-    ],
-)
-def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
-    (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
-    with pytest.raises(HeaderError, match=said):
-        read_header(tmp_path / "bad.gguf")
-
-
-@pytest.mark.parametrize(
-    ("name", "entries", "rows", "said"),
-    [
-        ("tokenizer.ggml.tokens", 12_001, 2000, "12,001 entries of tokenizer.ggml.tokens, and at most 12,000"),
-        ("tokenizer.ggml.scores", 12_001, 2000, "12,001 entries of tokenizer.ggml.scores, and at most 12,000"),
-        ("tokenizer.ggml.merges", 18_001, 2000, "18,001 entries of tokenizer.ggml.merges, and at most 18,000"),
-        ("tokenizer.ggml.others", 12_000, 2000, "12,000 entries of lists, and at most 10,000"),
-        ("llama.feed_forward_length", 12_000, 20_000, "12,000 entries of lists, and at most 10,000"),
-        ("tokenizer.ggml.tokens", 12_000, 2000, None),
-        ("tokenizer.ggml.merges", 18_000, 2000, None),
-    ],
-)
-def test_lists_of_a_gguf_file_are_as_long_as_its_vocabulary(tmp_path, name, entries, rows, said):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a"] * entries, name=name, rows=rows))
-    with pytest.raises(HeaderError, match=said) if said else contextlib.nullcontext():
-        assert read_header(tmp_path / "a.gguf").lists == {name: entries}
-
-
-def test_the_tokens_of_a_gguf_file_have_a_length_together(tmp_path):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 220] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
-    with pytest.raises(HeaderError, match="4,400,000 bytes of tokens, and at most 4,000,000 are read"):
-        read_header(tmp_path / "a.gguf")
 
 
 def loops():

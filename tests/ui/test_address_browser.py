@@ -84,6 +84,7 @@ def test_an_address_from_anybody_is_passed_over(browser, address, query):
     visitor.close()
 
 
+@pytest.mark.long
 def test_a_page_prunes_whatever_stands_in_its_address(browser, address):
     """What its scripts ask has the page's address behind it: two recipes, a prompt in another alphabet, words twice."""
     visitor = browser.new_page()

@@ -38,6 +38,7 @@ def state(own_llama):
     assert state.engine.settle()
 
 
+@pytest.mark.long
 def test_what_runs_in_the_engine_could_run_in_another_process(state, own_llama):
     """Every job of the page is pickled with its arguments, and its result gives the same when it comes back so."""
     name = own_llama.name

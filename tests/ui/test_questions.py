@@ -74,7 +74,7 @@ def test_one_who_asks_too_often_is_told_when_to_ask_again(raw, monkeypatch):
     assert is_told(reply)
 
 
-def refuse(self, address):
+def refuse(self, address, count=1):
     raise RefusedError(429, "rate", most=60, seconds=1)
 
 

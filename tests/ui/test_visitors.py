@@ -76,6 +76,7 @@ def held(state):
     assert state.engine.settle(SOON)
 
 
+@pytest.mark.long
 def test_six_sessions_are_served_in_the_order_they_came_and_told_their_place(served, raw, tiny_state):
     page, _ = served
     with held(tiny_state) as go:

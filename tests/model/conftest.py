@@ -36,6 +36,12 @@ def saved(dense, tmp_path_factory):
     return shutil.copytree(dense, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of a good model that the test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
 @pytest.fixture(params=[load_model, open_model], ids=["in memory", "low memory"])
 def refusal(request):
     """Load a folder either way. -> the sentence it is refused with"""

@@ -3,11 +3,11 @@
 import ast
 import io
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from safe.hostile import CODE, configure
+from configured import configure
+from safe.hostile import CODE
 from transformers import CONFIG_MAPPING, AutoModel, Gemma3Config, GitVisionConfig, GPT2Config, LlamaConfig
 from transformers import dynamic_module_utils as theirs
 
@@ -19,12 +19,6 @@ from wanda_core.model.loading import load_model, skeleton
 
 NO_SETTING = "in its config.json, which is no setting of a model and would change how the others, or which files, are"
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 320}
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of a good model that the test may damage."""
-    return shutil.copytree(saved, tmp_path / "model")
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """What may be wrong with a model's folder: each fault is told by its name, whichever way the model is loaded."""
 
-import json
-
 import pytest
 import torch
+from configured import configure
 from families import tiny
 from safetensors.torch import load_file, save_file
 
@@ -21,11 +20,6 @@ def folder(tiny_llama, tmp_path):
     tiny_llama.model.save_pretrained(tmp_path / "model", max_shard_size="100KB")
     tiny_llama.tokenizer.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
-
-
-def configure(folder, **fields):
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 def one_file(folder):

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import os
-import shutil
 import threading
 import time
 
 import pytest
 import torch
+from configured import configure
 from fake_hub import MODEL, Info, hub_answers
 from fake_hub import refusal as hub_refusal
 from transformers import CONFIG_MAPPING, PreTrainedConfig
@@ -19,17 +19,6 @@ from wanda_core.errors import ModelError
 from wanda_core.model import limits, stored_tensors, watched
 from wanda_core.model.limits import check_count, check_file_sizes, check_inside, few_parameters
 from wanda_core.model.loading import load_model
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of a good model that the test may damage."""
-    return shutil.copytree(saved, tmp_path / "model")
-
-
-def configure(folder, **fields):
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 @pytest.mark.parametrize(

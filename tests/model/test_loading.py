@@ -1,13 +1,12 @@
 """Loading a model from a folder, and every refusal in one readable sentence."""
 
-import json
 import os
-import shutil
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from configured import configure
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, T5Config
 
@@ -18,17 +17,6 @@ from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locat
 from wanda_core.model.names import normal_name
 
 pytestmark = pytest.mark.usefixtures("no_network")
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of it that the test may damage."""
-    return shutil.copytree(saved, tmp_path / "model")
-
-
-def configure(folder, **fields):
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 def refusal(name, kind: type[WandaError] = ModelError, **settings) -> str:

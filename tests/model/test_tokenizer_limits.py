@@ -3,12 +3,12 @@
 import base64
 import contextlib
 import json
-import shutil
 import struct
 import time
 
 import pytest
 import torch
+from configured import configure
 from tokenizers import Regex, pre_tokenizers
 from transformers import dynamic_module_utils
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
@@ -18,18 +18,6 @@ from wanda_core.model import tokenizer
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer_limits import MOST_GROWTH, MOST_PATTERN, check_rules
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of a good model that the test may damage."""
-    return shutil.copytree(saved, tmp_path / "model")
-
-
-def put(folder, file, **fields):
-    path = folder / file
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | fields))
 
 
 def load(folder):
@@ -56,7 +44,7 @@ def load(folder):
 def test_settings_lead_to_no_other_file(folder, tmp_path, file, fields):
     secret = tmp_path / "secret.txt"
     secret.write_text("first\nhf_secret\n[UNK]\n")
-    put(folder, file, **json.loads(json.dumps(fields).replace("{secret}", str(secret))))
+    configure(folder, file, **json.loads(json.dumps(fields).replace("{secret}", str(secret))))
     (folder / "tokenizer.json").unlink()
     (folder / "x.model").touch()
     assert "could lead to files outside its folder" in load(folder)
@@ -64,7 +52,7 @@ def test_settings_lead_to_no_other_file(folder, tmp_path, file, fields):
 
 @pytest.mark.parametrize("kind", ["RagTokenizer", "AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", ["x"]])
 def test_a_class_that_is_no_tokenizer_is_refused(folder, kind):
-    put(folder, "tokenizer_config.json", tokenizer_class=kind)
+    configure(folder, "tokenizer_config.json", tokenizer_class=kind)
     assert "as its tokenizer's class" in load(folder)
 
 
@@ -171,13 +159,13 @@ def test_how_many_rules_a_text_of_so_many_letters_goes_through(tmp_path, rules, 
 def test_pieces_are_looked_for_in_words_of_some_length(folder, file):
     word = {"max_input_chars_per_word": 1001}
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
-    put(folder, file, **({"model": model | word} if file == "tokenizer.json" else word))
+    configure(folder, file, **({"model": model | word} if file == "tokenizer.json" else word))
     assert "has 'max_input_chars_per_word' 1001 in its tokenizer's settings, and at most 1,000 is read" in load(folder)
 
 
 def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder, monkeypatch):
     monkeypatch.setattr(tokenizer, "check_rules", lambda *_: None)
-    put(folder, "tokenizer.json", **growing("b" * 200, 0))
+    configure(folder, "tokenizer.json", **growing("b" * 200, 0))
     assert "up to 8e+02 times as long, and 100 are allowed" in load(folder)
 
 
@@ -189,23 +177,23 @@ PANICS = {
 
 @pytest.mark.parametrize("how", PANICS)
 def test_a_panic_in_rust_is_a_sentence(folder, how):
-    put(folder, "tokenizer.json", **PANICS[how])
+    configure(folder, "tokenizer.json", **PANICS[how])
     assert "tokenizer" in load(folder)
 
 
 def test_a_length_that_is_no_number_is_left_out(folder):
-    put(folder, "tokenizer_config.json", model_max_length="x")
+    configure(folder, "tokenizer_config.json", model_max_length="x")
     assert load_model(str(folder), device="cpu").encode("aa")
 
 
 @pytest.mark.parametrize("fields", [{"extra_ids": 10**9}, {"extra_ids": 4000}, {"offset": 10**6}, {"anything": 10**7}])
 def test_numbers_of_which_pieces_are_made_have_bounds(folder, fields):
-    put(folder, "tokenizer_config.json", **fields)
+    configure(folder, "tokenizer_config.json", **fields)
     assert "in its tokenizer's settings, and at most" in load(folder)
 
 
 def test_numbers_of_lengths_have_none(folder):
-    put(folder, "tokenizer_config.json", model_max_length=10**30, max_length=10**12)
+    configure(folder, "tokenizer_config.json", model_max_length=10**30, max_length=10**12)
     assert load_model(str(folder), device="cpu").encode("aa")
 
 
@@ -253,7 +241,7 @@ def test_no_pattern_within_the_bounds_takes_long_to_be_compiled(how):
 
 
 def test_a_package_that_is_missing_is_what_is_said(folder):
-    put(folder, "tokenizer_config.json", tokenizer_class="GPTSw3Tokenizer")
+    configure(folder, "tokenizer_config.json", tokenizer_class="GPTSw3Tokenizer")
     (folder / "tokenizer.json").unlink()
     (folder / "spiece.model").write_bytes(b"\n\x0e\n")
     said = load(folder)

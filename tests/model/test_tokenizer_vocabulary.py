@@ -2,9 +2,9 @@
 
 import base64
 import json
-import shutil
 
 import pytest
+from configured import configure
 
 from wanda_core.errors import ModelError
 from wanda_core.model.loading import load_model
@@ -12,22 +12,10 @@ from wanda_core.model.tokenizer_limits import check_rules
 from wanda_core.model.tokenizer_vocabulary import check_added
 
 
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of a good model that the test may damage."""
-    return shutil.copytree(saved, tmp_path / "model")
-
-
-def put(folder, file, **fields):
-    path = folder / file
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | fields))
-
-
 def test_a_token_has_a_longest_length(folder):
     rules = json.loads((folder / "tokenizer.json").read_text())
     rules["added_tokens"].append({**rules["added_tokens"][0], "id": 300, "content": "a" * 20_000})
-    put(folder, "tokenizer.json", added_tokens=rules["added_tokens"])
+    configure(folder, "tokenizer.json", added_tokens=rules["added_tokens"])
     with pytest.raises(ModelError, match="has an added token of 20,000 letters, and at most 1,000 are read"):
         load_model(str(folder), device="cpu")
 
@@ -47,7 +35,7 @@ LISTED = {str(number): {"content": text} for number, text in enumerate(WIDE)}
     ],
 )
 def test_added_tokens_have_bounds_together_in_whichever_file(folder, file, fields):
-    put(folder, file, **fields)
+    configure(folder, file, **fields)
     with pytest.raises(ModelError, match=r"has tokens of 719,4.. different beginnings, and at most 201,00. are read"):
         load_model(str(folder), device="cpu")
 
@@ -76,7 +64,7 @@ def words(count, letters, alike=0):
     ],
 )
 def test_words_have_bounds_together(tmp_path, model, said):
-    put(tmp_path, "tokenizer.json", model=model)
+    configure(tmp_path, "tokenizer.json", model=model)
     if said is None:
         check_rules(tmp_path, "a model")
         return
@@ -118,7 +106,7 @@ def test_words_of_other_files_have_them_too(tmp_path):
     ],
 )
 def test_a_tekken_json_has_bounds(tmp_path, fields, said):
-    put(tmp_path, "tekken.json", **fields)
+    configure(tmp_path, "tekken.json", **fields)
     with pytest.raises(ModelError, match=said):
         check_rules(tmp_path, "a model")
 
@@ -127,6 +115,6 @@ def test_a_tekken_json_has_bounds(tmp_path, fields, said):
     "model", [{"vocab": {"a" * 20_000: 0}}, {"vocab": [["b", -1.0], ["a" * 20_000, -2.0]]}, {"vocab": ["a" * 20_000]}]
 )
 def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
-    put(tmp_path, "tokenizer.json", model=model)
+    configure(tmp_path, "tokenizer.json", model=model)
     with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
         check_rules(tmp_path, "a model")

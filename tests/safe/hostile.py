@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from configured import configure
 from safetensors.torch import load_file, save_file
 
 CODE = "import pathlib\npathlib.Path({canary!r}).write_text('ran')\nclass Config: pass\nclass Model: pass\n"
@@ -29,12 +30,6 @@ def make_all(good: Path, root: Path, canary: str) -> dict[str, Path]:
         folder = shutil.copytree(good, root / name)
         made[name] = make(folder, canary) or folder
     return made
-
-
-def configure(folder, file="config.json", **fields):
-    path = folder / file
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | fields))
 
 
 class Runs:

@@ -11,13 +11,13 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  #
 QUOTED = re.compile(r'[",\r\n\t]|^\s|\s$')
 
 
-def csv_text(rows: Iterable[Iterable[object]], line_end: str = "\n") -> str:
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Write rows of plain values as CSV by RFC 4180.
 
     Numbers stand as they are known; None and NaN are left empty; a text that a spreadsheet would compute begins with
     ' instead.
     """
-    return "".join(",".join(map(_cell, row)) + line_end for row in rows)
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
 
 
 def _cell(value: object) -> str:

@@ -218,7 +218,8 @@ SETTINGS = (
         "0",
         "20",
         "Events that one address has waiting or running at once, of the 200 that there are, 0 for no limit; of those "
-        "that run a model a third of the queue at most. On a Space one browser, until the header below is set",
+        "that run a model a third of the queue, rounded up, and two of a kind that runs one at a time. On a Space one "
+        "browser, until the header below is set",
     ),
     Setting(
         "WANDA_TRUSTED_HEADER",

@@ -54,6 +54,9 @@ CHANGES = [
     *[(("sensitivities",), value) for value in (7, {"losses": []}, [1])],
     *[(("training",), value) for value in (7, [1], {"more": 1})],
     *[(("training", key), value) for key in ("settings", "more") for value in (None, 7, {})],
+    *[(("training", key), value) for key in ("kl", "top1") for value in (None, "x", 0.5, [0.5], [0.5, float("nan")])],
+    *[(("training", key), value) for key in ("tokens", "seconds", "windows", "seq_len") for value in (None, "x", -1)],
+    (("training", "held_out"), 7),
 ]
 
 

@@ -74,6 +74,6 @@ def test_lists_of_a_gguf_file_are_as_long_as_its_vocabulary(tmp_path, name, entr
 
 
 def test_the_tokens_of_a_gguf_file_have_a_length_together(tmp_path):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 220] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
-    with pytest.raises(HeaderError, match="4,400,000 bytes of tokens, and at most 4,000,000 are read"):
+    (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 420] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
+    with pytest.raises(HeaderError, match="8,400,000 bytes of tokens, and at most 8,000,000 are read"):
         read_header(tmp_path / "a.gguf")

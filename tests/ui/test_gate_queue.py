@@ -62,14 +62,18 @@ def test_nobody_has_more_than_a_share_of_the_places(page):
 
 
 def test_shares_hold_for_what_is_asked_for_at_once_and_there_are_none_on_ones_own_machine(page):
-    async def at_once(page):
+    async def at_once(page, *kinds):
         async with page._queue.pending_message_lock:  # where an event that comes in may have to wait
-            asking = [asyncio.ensure_future(asked(page, "one")) for _ in range(20)]
+            asking = [asyncio.ensure_future(asked(page, "one", kind)) for kind in kinds]
             await asyncio.sleep(0)
         return await asyncio.gather(*asking)
 
-    assert asyncio.run(at_once(page)).count(None) == 4
-    assert asyncio.run(at_once(page_of(Settings()))).count(None) == 20
+    limits = Settings(events_each=4, jobs_waiting=6)
+    assert asyncio.run(at_once(page, *[PLAIN] * 20)).count(None) == 4
+    assert asyncio.run(at_once(page_of(limits), *[ENGINE] * 20)).count(None) == 2
+    assert asyncio.run(at_once(page_of(limits), *[COSTLY] * 20)).count(None) == MOST_OF_ONE
+    assert asyncio.run(at_once(page_of(limits), PLAIN, PLAIN, COSTLY)) == [None] * 3  # each kind by itself
+    assert asyncio.run(at_once(page_of(Settings()), *[PLAIN] * 20)).count(None) == 20
 
 
 def test_addresses_take_turns(page):

@@ -8,7 +8,7 @@ from gradio.routes import file_upload_statuses
 
 from wanda_ui.gate import uploads as module
 from wanda_ui.gate.refusal import RefusedError
-from wanda_ui.gate.uploads import ALL, EACH, MOST_AT_ONCE, MOST_READERS, Uploads
+from wanda_ui.gate.uploads import ALL, EACH, FILES, MOST_AT_ONCE, MOST_READERS, Uploads
 
 ME, YOU = frozenset({"me"}), frozenset({"you"})
 
@@ -82,3 +82,34 @@ def test_of_too_many_uploads_the_oldest_go_and_never_one_that_is_worked_on(uploa
     assert 0 in left
     assert 4 not in left
     assert sum(size for _, size in uploads._kept.values()) == 10 * ALL
+
+
+def test_a_file_of_two_visitors_stays_for_the_other_and_one_that_has_gone_counts_no_more(uploads, tmp_path):
+    def bring(name, who, size=10):
+        path = tmp_path / name / "a.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * size)
+        uploads.keep(str(path), who, 10, set)
+        return path
+
+    shared, old = bring("shared", "here"), bring("old", "here")
+    bring("shared", "there")
+    for number in range(EACH - 2):
+        last = bring(f"{number}", "here")
+    old.unlink()  # as Gradio does after an hour
+    bring("more", "here")
+    assert last.exists()
+    assert (tmp_path / "0" / "a.txt").exists()
+    for number in range(100, 100 + EACH):
+        bring(f"{number}", "here")
+    assert not last.exists()
+    assert shared.exists()
+    assert [owners for path, (owners, _) in uploads._kept.items() if "shared" in path] == [{"there"}]
+
+
+def test_files_are_counted_too_however_small(uploads, tmp_path):
+    for number in range(EACH * FILES + 5):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(b"")
+        uploads.keep(str(path), "here", 10, set)
+    assert len(uploads._kept) == len(list(tmp_path.iterdir())) == EACH * FILES

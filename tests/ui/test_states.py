@@ -18,16 +18,26 @@ def test_a_state_whose_page_is_open_is_not_the_first_that_goes():
     states = States()
     for session in "abcd":
         states[session] = session.upper()
+    states["new"] = "N"  # whoever begins is the last
     with states.opened("a"), states.opened("a"):
         with states.opened("b"):
             assert states.popitem(last=False) == ("c", "C")
         assert states.popitem(last=False) == ("b", "B")
         assert states.popitem(last=False) == ("d", "D")
         assert states.popitem(last=False) == ("a", "A")  # one has to go
+        del states["new"]
         states["a"], states["e"] = "A", "E"
         assert states.popitem() == ("e", "E")
     states["f"] = "F"
     assert states.popitem(last=False) == ("a", "A")
+
+
+def test_a_session_that_begins_does_not_go_for_those_that_are_open():
+    states = States()
+    states["a"], states["new"] = "A", "N"
+    with states.opened("a"):
+        assert states.popitem(last=False) == ("a", "A")
+    assert list(states) == ["new"]
 
 
 def test_what_a_browser_keeps_stays_beside_what_is_written_anew():

@@ -60,7 +60,19 @@ def _check(record: dict[str, Any]) -> None:
     if record.get("sensitivities"):
         Sensitivities.read(record["sensitivities"])
     training = record.get("training")
-    if training is not None and (training.keys() != TRAINED or type(training["settings"]["steps"]) is not int):
+    if training is not None:
+        _check_training(training)
+
+
+def _check_training(told: dict[str, Any]) -> None:
+    """Raise ValueError, or what a wrong type leads to, for what tells no training. told: of a `TrainingReport`."""
+    if told.keys() != TRAINED or type(told["settings"]["steps"]) is not int:
+        raise ValueError("training")
+    numbers = [told[name] for name in ("tokens", "seconds", "windows", "seq_len")]
+    for pair in (told["kl"], told["top1"]):
+        before, after = pair
+        numbers += [abs(before), abs(after)]  # a KL of next to nothing may be summed up to less
+    if not all(map(_is_number, numbers)) or not isinstance(told["held_out"], str):
         raise ValueError("training")
 
 

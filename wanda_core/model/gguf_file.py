@@ -69,12 +69,12 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
     header, dtype = _looked_into(file, name)
     try:
         with _in_one_sentence(name), making(folder) as fresh:  # a file that is refused keeps no other one waiting
+            check_room(name, header.numbers * dtype.itemsize, folder.parent)
             config = described(file, fresh.parent, header, name)
         with _lock:
             if is_whole(folder, state):
                 return folder
             with making(folder) as fresh:
-                check_room(name, header.numbers * dtype.itemsize, folder.parent)
                 report(Progress("converting", 0, 1, "parts", file.name))
                 with _in_one_sentence(name):
                     convert(file, fresh, file.stem, dtype, header, config)
@@ -162,7 +162,7 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     read.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
     from wanda_core.model.foreign_code import no_foreign_code
     from wanda_core.model.limits import check_count, check_numbers_of, few_parameters
@@ -180,6 +180,7 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
         config = AutoConfig.from_pretrained(place, gguf_file=gguf.name, trust_remote_code=False)
     check_numbers_of(config.to_dict(), name, "head")
     few = few_parameters(name, header.tensors, header.numbers)
+    MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # imports its module, which is not to be timed
     with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     check_count(name, model, header.numbers, size)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wanda_core.machine.ordinary_file import open_ordinary
+from wanda_core.model.tokenizer_vocabulary import MOST_BYTES
 
 MAGIC = b"GGUF"
 BYTES_OF = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of the types of fixed size
@@ -24,10 +25,9 @@ VOCABULARY, EMBEDDINGS = "tokenizer.ggml.", "token_embd.weight"
 ENTRIES_OF_ROW = {"tokens": 1, "scores": 1, "token_type": 1, "merges": 4}
 CHARSMAP, MOST_OF_CHARSMAP = "precompiled_charsmap", 2**21  # bytes, a list as well; 500,000 are met
 COUNTED = ("gpt2", "starcoder2")  # architectures whose size of vocabulary transformers counts itself
-MOST_BYTES = 4 * 10**6  # of all tokens; 262,144 have 2.3 million
 # Of all strings of the lists, each cut in two at every place where the merges of a vocabulary are looked for: the sum
 # of the squares of their lengths. 262,144 tokens of ten letters, with 514,906 merges, have 90 million.
-MOST_SQUARES = 10**9
+MOST_CUTS = 10**9
 MOST_STRINGS = 1_000_000  # of the lists; 262,144 tokens with 514,906 merges are met
 NUMBERS_IN_BYTE = 6  # at most; the smallest type that is met has one and a half bits
 
@@ -84,7 +84,7 @@ def light_head(file: Path, header: Header) -> bytes:
         return text(name.encode()) + struct.pack(f"{header.order}II", 4, number)
 
     fields = [written(name, number) for name, number in given.items() if name not in header.fields]
-    with file.open("rb") as opened:
+    with open_ordinary(file) as opened:
         start, pieces = opened.read(8), []
         for begin, end in header.kept:
             opened.seek(begin)
@@ -181,7 +181,7 @@ class _Head:
                 self.skip_strings(length)
                 if name == f"{VOCABULARY}tokens":
                     self.at_most(self.at - begin - 8 * length, MOST_BYTES, "bytes of tokens")
-                self.at_most(self.squares, MOST_SQUARES, "squares of the lengths of its strings")
+                self.at_most(self.squares, MOST_CUTS, "squares of the lengths of its strings")
             elif of in BYTES_OF:
                 self.bytes_of(length * BYTES_OF[of])
             else:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
@@ -225,6 +225,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **o
     is no decoder, or none that can be pruned.
     """
     try:
+        MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # imports its module, which is not to be timed
         with no_foreign_code(), few_parameters(name, stored, numbers), watched(name, stored):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except ModelError:

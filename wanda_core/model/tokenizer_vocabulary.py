@@ -10,6 +10,7 @@ from typing import Any
 
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.machine.ordinary_file import read_ordinary
 
 MOST_PIECE = 10_000  # letters of a token; 128 are met, in runs of spaces
 MOST_BYTES = 8 * 10**6  # of all tokens; 262,144 of Gemma's have 2.3 million
@@ -27,6 +28,7 @@ NAMED = re.compile(r"tokens?(_decoder)?$")  # settings that hold such tokens
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 MODELS = ("*.model", "*.spm", "*.tiktoken")
 VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
+MOST_FILE = 2**25  # bytes of a file of these; a larger one is refused by its size
 COPY = "copy the tokenizer's files of the model it was made from"
 
 
@@ -118,8 +120,11 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
     check_tokens(_decoded(entry.get("token_bytes") for entry in listed), name, None)
     check_added(named_tokens({"tokens": special}), name)
     for path in sorted(folder.iterdir()):
-        if any(fnmatchcase(path.name, pattern) for pattern in MODELS) and path.is_file():
-            content = path.read_bytes()
+        if any(fnmatchcase(path.name, pattern) for pattern in MODELS):
+            try:
+                content = read_ordinary(path, MOST_FILE)
+            except OSError:
+                continue
             if TIKTOKEN.match(content):
                 check_tokens(_decoded(line.split(b" ")[0] for line in content.splitlines()), name, None)
             else:

@@ -48,8 +48,8 @@ if (page) page.attach(element, {
     watch: (name, call) => watch(name, () => call(props[name])),
 });
 """
-# What the server says, by the kind of what was asked: the component's properties.
 MOST_BROUGHT = 1000  # files whose texts are known by digest
+# What the server says, by the kind of what was asked: the component's properties.
 HEARD = ("run", "sweep", "opened", "expected", "told", "own", "text", "agreed", "bought", "pushed")
 
 
@@ -226,16 +226,20 @@ class View:
             real = Path(os.path.realpath(str(path)))
             if self.settings.public and kind_of(real) == ".parquet":
                 raise RefusedError(400, "parquet")  # its pages unpack to what they say only when they are read
-            told = {"digest": self._kept(real), "name": str(name)[:100]}
+            told = {"digest": self._digest_of(real), "name": str(name)[:100]}
         except RefusedError as error:
             told = {"problem": error.words(say)}
         except WandaError as error:
             told = {"problem": problem_words(error, say)}
         return self._tell("text", told)
 
-    def _kept(self, file: Path) -> str:
+    def _digest_of(self, file: Path) -> str:
         """Return the digest of a text, which is read unless it was before and is kept still."""
-        texts, about = self.context.state.texts, file.stat()
+        texts = self.context.state.texts
+        try:
+            about = file.stat()
+        except OSError:  # uploads are not kept for ever
+            raise RefusedError(400, "file_gone", control="path") from None
         key = (str(file), about.st_size, about.st_mtime_ns)
         digest = self.brought.get(key)
         if digest is None or not texts.holds(digest):

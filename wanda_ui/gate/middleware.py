@@ -142,8 +142,8 @@ class Gate:
         if file != path and rules.is_among_uploads(file) and not self._visitors.has_uploaded(file, request.headers):
             raise RefusedError(404, "path", path=quoted(path))
         if path.startswith("/gradio_api/heartbeat/"):
-            with request.page.states.opened(session := path.rpartition("/")[2]):
-                self._visitors.check_session(session, request.headers)
+            self._visitors.check_session(session := path.rpartition("/")[2], request.headers)
+            with request.page.states.opened(session):
                 await self.app(request.scope, request.receive, request.send)
             return
         if path == PROGRESS and not body.NAME.fullmatch(query.get("upload_id", "")):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-AROUND_A_SPACE = ("https://huggingface.co", "https://*.hf.space")
+AROUND_A_SPACE = ("https://huggingface.co",)  # not *.hf.space, where anybody has pages
 # Of one file a part is sent by the gate's own downloads alone. Gradio fails on a range that is none, and answers one
 # that is with the request's own headers.
 PARTS = (b"range", b"if-range")

@@ -49,7 +49,7 @@ class LastingQueue(Queue):
         self.pending_messages_per_session = self._boxes = Mailboxes(MOST_SESSIONS, self._busy)
         self.pending_event_ids_session = Sessions()
         self._settings = settings
-        self._coming: Counter[str] = Counter()
+        self._coming: Counter[tuple[str, str]] = Counter()  # events of whom, of which kind, on their way in
         self._served: OrderedDict[str, int] = OrderedDict()
         self._turn = 0
 
@@ -60,13 +60,14 @@ class LastingQueue(Queue):
         if asker.refused is not None:
             return False, asker.refused.key, "queue_full"
         self._boxes.sweep()
-        self._coming[asker.who] += 1
+        coming = (asker.who, str(self.blocks.fns[body.fn_index].concurrency_id))
+        self._coming[coming] += 1
         try:
             if body.session_hash not in self._boxes:
                 self._boxes[body.session_hash] = Mailbox(asker.who)
             return await super().push(body, request, username)
         finally:
-            self._coming[asker.who] -= 1
+            self._coming[coming] -= 1
             self._coming += Counter()  # without those of whom nothing comes
 
     def send_message(self, event: Event, event_message: Any) -> None:
@@ -127,14 +128,17 @@ class LastingQueue(Queue):
             return None
         mine = [event for event in self.event_ids_to_events.values() if _who(event) == who]
         alike = sum(event.concurrency_id == fn.concurrency_id for event in mine)
+        coming = sum(count for (whose, _), count in self._coming.items() if whose == who)
         most = settings.events_each
-        if len(mine) + self._coming[who] >= most:
+        if len(mine) + coming >= most:
             return RefusedError(429, "share", most=most)
         if fn.concurrency_id == ENGINE["concurrency_id"]:
             most = min(most, -(-settings.jobs_waiting // ENGINE_SHARE))
         elif fn.concurrency_limit == 1:
             most = min(most, MOST_OF_ONE)
-        return RefusedError(429, "share", most=most) if alike + self._coming[who] >= most else None
+        return (
+            RefusedError(429, "share", most=most) if alike + self._coming[who, str(fn.concurrency_id)] >= most else None
+        )
 
     async def _lasting(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop until the queue is closed, again where it fails."""

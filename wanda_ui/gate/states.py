@@ -25,6 +25,7 @@ class States(OrderedDict[str, Any]):
                 del self._open[session]
 
     def popitem(self, last: bool = True) -> tuple[str, Any]:
-        """Take a state out: for `last=False` the first whose page is closed, and the first of all where none is."""
-        closed = None if last else next((session for session in list(self) if session not in self._open), None)
+        """Take a state out: for `last=False` the first whose page is closed, and the first of all where none is. The
+        last one stays: it begins just now, before its page has told that it is open."""
+        closed = None if last else next((session for session in list(self)[:-1] if session not in self._open), None)
         return super().popitem(last) if closed is None else (closed, self.pop(closed))

@@ -23,6 +23,7 @@ MOST_AT_ONCE = 4  # uploads of one address
 MOST_READERS = 2  # who see how far one upload is; for each the server looks twenty times a second
 COMING = 0.5  # seconds, within which an upload may begin whose progress was asked for first
 EACH, ALL = 20, 200  # uploads of the largest size, as many bytes of one address and of all are kept
+FILES = 10  # and files, for each of these
 
 log = logging.getLogger("wanda_ui")
 
@@ -42,7 +43,8 @@ class Uploads:
     def __init__(self) -> None:
         self._under_way: dict[str, _Upload] = {}
         self._at_once: Counter[str] = Counter()
-        self._kept: OrderedDict[str, tuple[str, int]] = OrderedDict()  # path -> (whose, bytes), the oldest first
+        # path -> (whose, bytes), the oldest first; files with the same content are one
+        self._kept: OrderedDict[str, tuple[frozenset[str], int]] = OrderedDict()
 
     @contextmanager
     def coming(self, who: str, name: str | None, visitors: frozenset[str]) -> Iterator[None]:
@@ -87,28 +89,37 @@ class Uploads:
         return ended
 
     def keep(self, path: str, who: str, most: int, named: Callable[[], set[str]]) -> None:
-        """Note a file that was uploaded; of too many bytes the oldest files go, but none that an event works on.
+        """Note a file that was uploaded; of too many files or bytes the oldest go, but none that an event works on.
 
         most: bytes of one upload; named: returns the paths that events name.
         """
         path = os.path.realpath(path)
         with suppress(OSError):
-            self._kept[path] = (who, os.path.getsize(path))
-            self._kept.move_to_end(path)
-        in_use: set[str] | None = None
-        for whose, bound in ((who, EACH * most), (None, ALL * most)):
-            files = [(name, size) for name, (owner, size) in self._kept.items() if whose in (None, owner)]
-            over = sum(size for _, size in files) - bound
-            for name, size in files:
-                if over <= 0:
-                    break
-                in_use = named() if in_use is None else in_use
-                if name != path and name not in in_use:
-                    over -= size
-                    self._remove(name)
+            size = os.path.getsize(path)
+            owners, _ = self._kept.pop(path, (frozenset(), 0))
+            self._kept[path] = (owners | {who}, size)
+        for whose, times in ((who, EACH), (None, ALL)):
+            if self._over(whose, times, most):
+                for gone in [name for name in self._kept if not os.path.exists(name)]:  # Gradio removes files as well
+                    del self._kept[gone]
+                in_use = {path, *named()}
+                for name in [name for name, (owners, _) in self._kept.items() if whose is None or whose in owners]:
+                    if not self._over(whose, times, most):
+                        break
+                    if name not in in_use:
+                        self._let_go(name, whose)
 
-    def _remove(self, path: str) -> None:
-        """Remove a file, and its folder if nothing else is in it."""
+    def _over(self, whose: str | None, times: int, most: int) -> bool:
+        """Whether more is kept of one, or of all, than so many uploads of the largest size."""
+        sizes = [size for owners, size in self._kept.values() if whose is None or whose in owners]
+        return sum(sizes) > times * most or len(sizes) > times * FILES
+
+    def _let_go(self, path: str, whose: str | None) -> None:
+        """Remove a file, and its folder if nothing else is in it, unless it is another's too. whose: None for all."""
+        owners, size = self._kept[path]
+        if whose is not None and len(owners) > 1:
+            self._kept[path] = (owners - {whose}, size)
+            return
         del self._kept[path]
         with suppress(OSError):
             os.remove(path)

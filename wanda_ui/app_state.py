@@ -28,7 +28,7 @@ from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Both, Loaded, Measured, Result, left_of, seconds_of
 from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
-from wanda_ui.engine.looked import Look, Looking, only_progress
+from wanda_ui.engine.looked import Look, Looking, only_progress, with_answer
 from wanda_ui.engine.queue import Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
 from wanda_ui.engine.sensitive import sensitive_steps
@@ -161,8 +161,8 @@ class AppState:
         measured = self.measured.get(key)
         answer = self.answers.get((whole.name, whole.state, key, asked))
         dense = whole.dense
-        seen = Seen(
-            answer,
+        seen = Seen(  # no answer: the job is shared with others, who asked something else
+            None,
             measured.perplexity if measured is not None else dense if recipe is None else None,
             dense,
             measured.agreement if measured is not None else None,
@@ -174,7 +174,7 @@ class AppState:
             measured_all &= result is not None and (compared or not wanted.agreement)
             measured_all &= not wanted.at_hand or self.smaller.at_hand(whole, recipe)
         if measured_all and (asked is None or answer is not None):
-            return replace(look, seen=replace(seen, ended=True))
+            return replace(look, seen=replace(seen, answer=answer, ended=True))
         if result is None and recipe is not None:
             self._check_room(whole, recipe.spec)
         loaded = yield from base_steps(self, whole, recipe)
@@ -185,9 +185,10 @@ class AppState:
         job = partial(looks.look, name=loaded.name, how=how, variant=variant, asked=asked, known=seen, wanted=wanted)
         job = partial(job, whole=whole.name)
         kind = ("look", whole.name, *kind_of(recipe), asked is not None, wanted)
-        shared = ("look", whole.name, key, asked, wanted)
+        shared = ("look", whole.name, whole.state, key, asked, wanted)
         both = Both(whole, loaded, recipe, key, asked)
-        return (yield from self.engine.run(lambda: self._looking(both, job, look), kind, shared=shared))
+        looking = self.engine.run(lambda: self._looking(both, job, look), kind, shared=shared)
+        return (yield from looking if answer is None else with_answer(looking, answer))
 
     def point_steps(self, name: str, recipe: Recipe) -> Steps[Point]:
         """Prune and measure one point of a curve; nothing but its numbers is kept."""

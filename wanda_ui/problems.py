@@ -6,6 +6,7 @@ by the same key in the reader's language. What is put in may itself be a phrase 
 """
 
 import re
+from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import cache
 
@@ -42,10 +43,10 @@ def translated(sentence: str, say: Say) -> str:
     """Say a sentence of the engine's in the reader's language; one that is not known stays as it is."""
     if len(sentence) > MOST_CHARACTERS:
         return sentence
-    for key, pattern in _patterns():
-        found = pattern.fullmatch(sentence)
-        if found:
-            return say(key, **{name: _part(value, say) for name, value in found.groupdict().items()})
+    for key, parts in _sentences():
+        values = filled_in(sentence, parts)
+        if values is not None:
+            return say(key, **{name: _part(value, say) for name, value in values.items()})
     return sentence
 
 
@@ -62,14 +63,31 @@ def _parts() -> dict[str, str]:
 
 
 @cache
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Return key and pattern of every sentence, those with the most fixed letters first."""
+def _sentences() -> list[tuple[str, tuple[str, ...]]]:
+    """Return key and parts of every sentence, those with the most fixed letters first."""
     sentences = {key: text for key, text in words(FIRST).items() if key.startswith("error.")}
-    patterns = []
-    for key, text in sentences.items():
-        if key.startswith(PART):
-            continue
-        fixed = re.split(r"\{(\w+)\}", text)  # text, name, text, name, ..., text
-        pattern = "".join(re.escape(part) if n % 2 == 0 else f"(?P<{part}>.+?)" for n, part in enumerate(fixed))
-        patterns.append((sum(map(len, fixed[::2])), key, re.compile(pattern, re.DOTALL)))
-    return [(key, pattern) for _, key, pattern in sorted(patterns, key=lambda each: -each[0])]
+    parts = [(key, tuple(re.split(r"\{(\w+)\}", text))) for key, text in sentences.items() if not key.startswith(PART)]
+    return sorted(parts, key=lambda each: -sum(map(len, each[1][::2])))
+
+
+def filled_in(sentence: str, parts: Sequence[str]) -> dict[str, str] | None:
+    """Return what stands in a sentence for each name, as little as can for the first ones; None where it is another.
+
+    parts: of what it may be: text, name, text, name, …, text. One pass: a pattern of as many groups would try all ways
+    to divide a sentence that is made for it.
+    """
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return {} if sentence == first else None
+    end = len(sentence) - len(last)
+    if not (sentence.startswith(first) and sentence.endswith(last)):
+        return None
+    values, place = {}, len(first)
+    for name, text in zip(parts[1:-2:2], parts[2:-2:2], strict=True):
+        found = sentence.find(text, place + 1, end)
+        if found < 0:
+            return None
+        values[name], place = sentence[place:found], found + len(text)
+    if place >= end:
+        return None
+    return values | {parts[-2]: sentence[place:end]}

@@ -73,6 +73,9 @@ def test_a_loose_criterion_lists_a_bounded_number_and_a_senseless_one_is_refused
     monkeypatch.setattr(massive_module, "MOST_LISTED", 5)
     assert len(massive(ones(1.0), magnitude=0, ratio=0)) == 5
     assert int(massive_mask(ones(1.0), magnitude=0, ratio=0).sum()) == 24
+    hidden = torch.tensor([3.0, 2, 9, 2, 3, 2, 9, 2, 2, 7, 2, -9]).reshape(2, 2, 3)
+    listed = [(m.value, m.block, m.token, m.channel) for m in massive(hidden, magnitude=0, ratio=0)]
+    assert listed == [(9, 0, 0, 2), (9, 1, 0, 0), (-9, 1, 1, 2), (7, 1, 1, 0), (3, 0, 0, 0)]  # equal ones by place
     for bad in (math.nan, math.inf, -1, "100", True):
         with pytest.raises(InputError, match="is not a number of 0 or more"):
             massive(ones(1.0), magnitude=bad)

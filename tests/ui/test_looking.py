@@ -1,5 +1,6 @@
 """Looks at one model: what is run, what is kept of it, and that what is interleaved is what each gives alone."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.errors import InputError
 from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import agreement, perplexity
-from wanda_core.progress import finish
+from wanda_core.progress import Progress, finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.files import read_text
@@ -153,6 +154,33 @@ def test_what_is_not_wanted_is_not_measured_and_comes_with_the_next_look(state, 
     assert len(made) == 1
     _, look = spoken(state.look_steps("tiny", None, replace(ASKED, seed=9), answered))
     assert look.seen.answer is not None
+
+
+@pytest.mark.parametrize("wanted", [None, recipe()], ids=["dense", "pruned"])
+def test_what_is_measured_once_for_two_visitors_leaves_each_its_own_answer(state, wanted):
+    """Both have their answers, and wait for the rest at the same time."""
+    questions = ASKED, replace(ASKED, prompt="Whose word is this? Another visitor's.")
+    answered = [spoken(state.look_steps("tiny", wanted, each, Wanted(False, False)))[1] for each in questions]
+    own = [look.seen.answer for look in answered]
+    assert own[0] != own[1]
+    go, jobs = threading.Event(), []
+
+    def hold():
+        while not go.wait(0.001):
+            yield Progress("loading", 0, 1, "parts")
+
+    held = state.engine.run(hold, ("hold",))
+    next(held)
+    for each in (*questions, None):  # one who asks nothing is told nobody's answer
+        jobs.append(state.look_steps("tiny", wanted, each))
+        next(jobs[-1])
+    go.set()
+    assert spoken(held)
+    for job, answer in zip(jobs, (*own, None), strict=True):
+        said, look = spoken(job)
+        assert {step.seen.answer for step in [*said, look] if isinstance(step, Look)} == {answer}
+        assert look.seen.dense is not None
+        assert (look.seen.agreement is None) == (wanted is None)
 
 
 def test_what_is_made_is_kept_however_seldom_anybody_listens(state):

@@ -32,15 +32,15 @@ class Massive:
 
 def massive(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float = MASSIVE_RATIO) -> list[Massive]:
     """The massive activations, largest first, MOST_LISTED at most. hidden: (B, L, D), every block's output."""
-    mask = massive_mask(hidden, magnitude, ratio)
-    places = torch.nonzero(mask)  # (K, 3)
-    values = hidden[mask]
-    medians = top_and_median(hidden)[1].tolist()
-    order = values.abs().argsort(descending=True, stable=True)[:MOST_LISTED]
-    return [
-        Massive(block, token, channel, value, abs(value) / medians[block] if medians[block] else math.inf)
-        for (block, token, channel), value in zip(places[order].tolist(), values[order].tolist(), strict=True)
-    ]
+    _check(magnitude, ratio)
+    medians, found = top_and_median(hidden)[1].tolist(), []
+    for block, (states, median) in enumerate(zip(hidden, medians, strict=True)):  # not all at once: all may pass
+        mask = is_massive(states.abs(), torch.tensor(median), magnitude, ratio)
+        places, values = torch.nonzero(mask), states[mask]  # (K, 2), (K,)
+        order = values.abs().argsort(descending=True, stable=True)[:MOST_LISTED]
+        for (token, channel), value in zip(places[order].tolist(), values[order].tolist(), strict=True):
+            found.append(Massive(block, token, channel, value, abs(value) / median if median else math.inf))
+    return sorted(found, key=lambda each: -abs(each.value))[:MOST_LISTED]
 
 
 def massive_mask(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float = MASSIVE_RATIO) -> Tensor:
@@ -48,12 +48,16 @@ def massive_mask(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: fl
 
     Compared in float64, in which the product is exact, so that a value at the threshold is on its side.
     """
+    _check(magnitude, ratio)
+    return is_massive(hidden.abs(), top_and_median(hidden)[1][:, None, None], magnitude, ratio)
+
+
+def _check(magnitude: float, ratio: float) -> None:
     for name, value in (("magnitude", magnitude), ("ratio", ratio)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise InputError(
                 f"{name} {shortened(value)} is not a number of 0 or more; the definition has 100 and 1,000"
             )
-    return is_massive(hidden.abs(), top_and_median(hidden)[1][:, None, None], magnitude, ratio)
 
 
 def is_massive(

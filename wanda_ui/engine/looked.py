@@ -2,9 +2,10 @@
 
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
+from wanda_core.evaluation.generation import Generated
 from wanda_core.progress import Progress, Steps
 from wanda_ui.engine.loaded import Measured, Result
 from wanda_ui.engine.look import Seen
@@ -38,3 +39,18 @@ def only_progress(looking: Looking) -> Steps[Look]:
                     yield progress
         except StopIteration as stop:
             return cast(Look, stop.value)
+
+
+def with_answer(looking: Looking, answer: Generated) -> Looking:
+    """Go through a look that measures alone, for several visitors it may be, and put one's own answer into it."""
+
+    def own(look: Look) -> Look:
+        return replace(look, seen=replace(look.seen, answer=answer))
+
+    with closing(looking):
+        try:
+            while True:
+                step = next(looking)
+                yield own(step) if isinstance(step, Look) else step
+        except StopIteration as stop:
+            return own(stop.value)

@@ -1,6 +1,7 @@
 """What every test shares: devices, tiny models built on the spot, the built-in model, and a watch over the tree."""
 
 import copy
+import gc
 import os
 import socket
 from pathlib import Path
@@ -73,6 +74,12 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish():
+    """Leave what is imported out of the search for garbage, as a server does: it comes after every job of an engine."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 from configured import configure
@@ -90,9 +91,35 @@ def test_words_of_other_files_have_them_too(tmp_path):
     )
     with pytest.raises(ModelError, match="has tokens with 243,000,000 as their squared lengths' sum"):
         check_rules(tmp_path, "a model")
-    for damaged in (b"", b"\x0a", b"\x0a\xff\xff", b"\x0b\x0b", b"\xff" * 40):
+    for damaged in (b"", bytes(10**7), b"\x0a", b"\x0a\xff\xff", b"\x0b\x0b", b"\xff" * 40):
         (tmp_path / "tokenizer.model").write_bytes(damaged)
         check_rules(tmp_path, "a model")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("a.model", b"\x12\0" * 400_000),  # fields of nothing
+        ("a.spm", field(1, b"\x12\0" * 4000) * 100),
+        ("a.tiktoken", b"YQ== 0\n" + b"\r" * 10**6),
+        ("a.model", b"YQ== 0\n" * 370_000),  # with what stands in the others
+    ],
+)
+def test_so_much_of_them_is_looked_at_whatever_it_is(tmp_path, file, content):
+    for name in "bcd":
+        (tmp_path / f"{name}.tiktoken").write_bytes(b"YQ== 0\r\n" * 40_000)
+    check_rules(tmp_path, "a model")
+    (tmp_path / file).write_bytes(content)
+    begun = time.process_time()
+    with pytest.raises(ModelError, match="files of sentencepiece or tiktoken with more than 600,000 fields or lines"):
+        check_rules(tmp_path, "a model")
+    assert time.process_time() - begun < 3
+
+
+def test_the_largest_vocabulary_that_is_met_is_looked_at(tmp_path):
+    piece = b"\n\x05\xe2\x96\x81ab\x15\n\r\0\xc0\x18\x03"
+    (tmp_path / "tokenizer.model").write_bytes((b"\n" + bytes([len(piece)]) + piece) * 262_144)
+    check_rules(tmp_path, "a model")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ each by its length, all of them by theirs together, and by how many different be
 import base64
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktok
 MODELS = ("*.model", "*.spm", "*.tiktoken")
 VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
 MOST_FILE = 2**25  # bytes of a file of these; a larger one is refused by its size
+# Fields and lines that are looked at in all these files of a folder, each of which takes up to a microsecond, and 150
+# bytes where it holds a word; 262,144 are met, and what stands behind the word of a piece counts for none.
+MOST_FIELDS = 600_000
+REST = re.compile(rb"(\x15.{4})?(\x18[\x00-\x7f])?", re.DOTALL)  # of a piece: what it is worth, and its kind
 COPY = "copy the tokenizer's files of the model it was made from"
 
 
@@ -119,6 +124,7 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
     listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     check_tokens(_decoded(entry.get("token_bytes") for entry in listed), name, None)
     check_added(named_tokens({"tokens": special}), name)
+    looked = _Looked(name)
     for path in sorted(folder.iterdir()):
         if any(fnmatchcase(path.name, pattern) for pattern in MODELS):
             try:
@@ -126,9 +132,27 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
             except OSError:
                 continue
             if TIKTOKEN.match(content):
-                check_tokens(_decoded(line.split(b" ")[0] for line in content.splitlines()), name, None)
+                looked.at(content.count(b"\n") + content.count(b"\r"))  # both end a line
+                check_tokens(_decoded(line.split(b" ", 1)[0] for line in content.splitlines()), name, None)
             else:
-                check_tokens(_pieces(content), name, MOST_BEGINNINGS)
+                check_tokens(_pieces(content, looked), name, MOST_BEGINNINGS)
+
+
+@dataclass
+class _Looked:
+    """How many fields and lines of a folder's files have been looked at. name: of the model, for messages."""
+
+    name: str
+    count: int = 0
+
+    def at(self, more: int) -> None:
+        """Raise ModelError where these are too many."""
+        self.count += more
+        if self.count > MOST_FIELDS:
+            raise ModelError(
+                f"the tokenizer of {shortened_path(self.name)} has files of sentencepiece or tiktoken with more than "
+                f"{MOST_FIELDS:,} fields or lines, which is the most that is read; {COPY}"
+            )
 
 
 def _decoded(encoded: Iterable[Any]) -> Iterator[bytes]:
@@ -139,23 +163,30 @@ def _decoded(encoded: Iterable[Any]) -> Iterator[bytes]:
             continue
 
 
-def _pieces(content: bytes) -> Iterator[bytes]:
+def _pieces(content: bytes, looked: _Looked) -> Iterator[bytes]:
     """Yield the pieces of a file of sentencepiece, in protobuf: the first field of every first field."""
-    for number, piece in _fields(content):
-        if number == 1:
-            yield from (text for own, text in _fields(piece) if own == 1)
+    for piece in _first_fields(memoryview(content), looked):
+        length = piece[1] if len(piece) > 1 else 0
+        if piece[:1] == b"\n" and length < 128 and REST.fullmatch(piece, 2 + length):  # nearly all of them
+            yield bytes(piece[2 : 2 + length])
+        else:
+            yield from map(bytes, _first_fields(piece, looked))
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the fields of a message of protobuf that have a length, by number, until it ends or is none any more."""
+def _first_fields(content: memoryview, looked: _Looked) -> Iterator[memoryview]:
+    """Yield the fields of number 1 of a message of protobuf that have a length, until it ends or is none any more."""
     at = 0
     try:
         while at < len(content):
+            looked.at(1)
             tag, at = _varint(content, at)
             kind = tag & 7
+            if not tag >> 3:  # no field has this number
+                return
             if kind == MEASURED:
                 length, at = _varint(content, at)
-                yield tag >> 3, content[at : at + length]
+                if tag >> 3 == 1:
+                    yield content[at : at + length]
                 at += length
             elif kind == VARINT:
                 _, at = _varint(content, at)
@@ -167,7 +198,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
         return
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
     """Read a whole number that says itself where it ends. -> it, and the place after it"""
     value, places = 0, 0
     while places < 10:  # what protobuf reads

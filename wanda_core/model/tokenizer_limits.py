@@ -12,6 +12,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.model.tokenizer_growth import RULES, chosen_growth, parts_of, rules_of, whole_growth
+from wanda_core.model.tokenizer_python import growth_of_maps
 from wanda_core.model.tokenizer_vocabulary import (
     check_added,
     check_other_vocabularies,
@@ -106,11 +107,7 @@ def _check_parts(rules: dict[str, Any], name: str) -> float:
     parts = list(parts_of(list(rules.values())))
     _check_patterns([part[kind] for part in parts for kind in ("Regex", "String") if kind in part], name)
     growth = chosen_growth(rules)
-    if growth > MOST_GROWTH:
-        raise ModelError(
-            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
-            f"{MOST_GROWTH} are allowed; {REMEDY}"
-        )
+    _check_growth(growth, name)
     most = min(MOST_RULES, int(MOST_WORK / growth))
     if len(parts) > most:
         raise ModelError(
@@ -120,6 +117,14 @@ def _check_parts(rules: dict[str, Any], name: str) -> float:
     for part in parts:
         _check_number(WORD, part.get(WORD), MOST_WORD, name)
     return growth
+
+
+def _check_growth(growth: float, name: str) -> None:
+    if growth > MOST_GROWTH:
+        raise ModelError(
+            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
+            f"{MOST_GROWTH} are allowed; {REMEDY}"
+        )
 
 
 def _check_patterns(given: list[Any], name: str) -> None:
@@ -143,5 +148,6 @@ def _check_patterns(given: list[Any], name: str) -> None:
 def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
     """Check the rules of a tokenizer as `check_rules` does, whichever file they come from. -> how many times as long
     they make a text at most"""
+    _check_growth(growth_of_maps(tokenizer), name)
     rules = rules_of(getattr(tokenizer, "backend_tokenizer", None))
     return whole_growth(tokenizer, _check_parts(rules, name))

@@ -28,6 +28,7 @@ MOST_ADDED_PIECE, MOST_ADDED, MOST_ADDED_BEGINNINGS, BEGINNINGS_OF_ONE = 1000, 1
 NAMED = re.compile(r"tokens?(_decoder)?$")  # settings that hold such tokens
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 MODELS = ("*.model", "*.spm", "*.tiktoken")
+WORD_FIELD, FAR = 10, 128  # the byte before a piece's word and its length, and lengths that take another byte
 VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
 MOST_FILE = 2**25  # bytes of a file of these; a larger one is refused by its size
 # Fields and lines that are looked at in all these files of a folder, each of which takes up to a microsecond, and 150
@@ -166,8 +167,8 @@ def _decoded(encoded: Iterable[Any]) -> Iterator[bytes]:
 def _pieces(content: bytes, looked: _Looked) -> Iterator[bytes]:
     """Yield the pieces of a file of sentencepiece, in protobuf: the first field of every first field."""
     for piece in _first_fields(memoryview(content), looked):
-        length = piece[1] if len(piece) > 1 else 0
-        if piece[:1] == b"\n" and length < 128 and REST.fullmatch(piece, 2 + length):  # nearly all of them
+        length = piece[1] if len(piece) > 1 and piece[0] == WORD_FIELD else FAR
+        if length < FAR and REST.fullmatch(piece, 2 + length):  # nearly all of them
             yield bytes(piece[2 : 2 + length])
         else:
             yield from map(bytes, _first_fields(piece, looked))

@@ -10,7 +10,7 @@ from configured import configure
 from wanda_core.errors import ModelError
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer_limits import check_rules
-from wanda_core.model.tokenizer_vocabulary import check_added
+from wanda_core.model.tokenizer_vocabulary import check_added, check_compared
 
 
 def test_a_token_has_a_longest_length(folder):
@@ -145,3 +145,28 @@ def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
     configure(tmp_path, "tokenizer.json", model=model)
     with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
         check_rules(tmp_path, "a model")
+
+
+LISTED_TOKENS = [f"<{number}>" for number in range(12_000)]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "tokens"),
+    [
+        ("special_tokens_map.json", "extra_special_tokens", LISTED_TOKENS),
+        ("tokenizer_config.json", "additional_special_tokens", LISTED_TOKENS),
+        ("tokenizer_config.json", "extra_special_tokens", {f"{token}_token": token for token in LISTED_TOKENS}),
+    ],
+)
+def test_special_tokens_that_are_compared_each_with_each_have_a_bound(folder, file, key, tokens):
+    configure(folder, file, **{key: tokens})
+    said = r"has 12,0.. special tokens in its settings beside 12,0.. added ones, and at most 8,3.. are read"
+    begun = time.process_time()
+    with pytest.raises(ModelError, match=said):
+        load_model(str(folder), device="cpu")
+    assert time.process_time() - begun < 2
+
+
+def test_special_tokens_as_they_are_met_are_compared():
+    check_compared(1_024, 70_000, "a model")
+    check_compared(7_000, 7_000, "a model")

@@ -34,7 +34,7 @@ VOCABULARIES = (
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 TO_END = 0.5  # seconds more until a call that is ended has ended
-SECONDS_OF_MB = 1.0  # for each megabyte of its files, which takes a tenth of that
+SECONDS_OF_MB = 0.5  # for each megabyte of its vocabulary, which takes a fifth of that
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
     "sentencepiece": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
@@ -68,8 +68,8 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
     Raises ModelError for a folder without one, for one that knows no word, and for one that cannot be read.
     """
-    check_rules(folder, name)
-    check_settings(folder, name, config)
+    added = check_rules(folder, name)
+    check_settings(folder, name, config, added)
     try:
         with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
@@ -102,10 +102,10 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
 
 def _megabytes(folder: Path) -> float:
-    """Return how large the files with a tokenizer's vocabulary are, and its settings."""
-    read = (*VOCABULARIES, "tokenizer_config.json")
-    files = [path for path in folder.iterdir() if any(fnmatchcase(path.name, name) for name in read)]
-    return sum(path.stat().st_size for path in files if path.exists()) / 1e6
+    """Return how large the largest file of a tokenizer's vocabulary is: of several, one is read, or small ones are.
+    Settings are read in no time, or would take any."""
+    files = [path for path in folder.iterdir() if any(fnmatchcase(path.name, name) for name in VOCABULARIES)]
+    return max((path.stat().st_size for path in files if path.exists()), default=0) / 1e6
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:

@@ -25,6 +25,9 @@ MOST_BEGINNINGS = 1_500_000
 # beside some for each, each of which takes up to 5 µs. Gemma's 6,415 have 76,000 letters; 65,536 are met, which begin
 # all alike, and differ in a figure and what is behind it.
 MOST_ADDED_PIECE, MOST_ADDED, MOST_ADDED_BEGINNINGS, BEGINNINGS_OF_ONE = 1000, 100_000, 200_000, 5
+# Times that transformers compares a special token with another: each that settings list with each that is added, of
+# which 50 million take a second. A thousand beside 65,536 are met, or a few thousand that are listed alone.
+MOST_COMPARED = 10**8
 NAMED = re.compile(r"tokens?(_decoder)?$")  # settings that hold such tokens
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 MODELS = ("*.model", "*.spm", "*.tiktoken")
@@ -44,8 +47,8 @@ def check_vocabulary(rules: dict[str, Any], name: str) -> None:
     given = model if isinstance(model, dict) else {}
     vocabulary = given.get("vocab")
     unigram = given.get("type") == "Unigram" or isinstance(vocabulary, list)
-    check_tokens(_words(vocabulary), name, MOST_BEGINNINGS if unigram else None)
-    check_added(_words(rules.get("added_tokens")), name)
+    check_tokens(words_of(vocabulary), name, MOST_BEGINNINGS if unigram else None)
+    check_added(words_of(rules.get("added_tokens")), name)
 
 
 def check_added(tokens: Iterable[str], name: str) -> None:
@@ -54,6 +57,13 @@ def check_added(tokens: Iterable[str], name: str) -> None:
     _at_most(max(map(len, added), default=0), MOST_ADDED_PIECE, "an added token of {} letters", name)
     _at_most(len(added), MOST_ADDED, "{} added tokens", name)
     check_tokens(added, name, MOST_ADDED_BEGINNINGS + BEGINNINGS_OF_ONE * len(added))
+
+
+def check_compared(listed: int, added: int, name: str) -> None:
+    """Raise ModelError for so many special tokens that to compare each with each takes long. listed: in settings;
+    added: all together."""
+    most = int(MOST_COMPARED / max(added, 1))
+    _at_most(listed, most, f"{{}} special tokens in its settings beside {added:,} added ones", name)
 
 
 def check_tokens(tokens: Iterable[str | bytes], name: str, beginnings: int | None) -> None:
@@ -93,7 +103,7 @@ def _at_most(given: int, most: int, what: str, name: str) -> None:
         )
 
 
-def _words(entries: object) -> Iterator[str]:
+def words_of(entries: object) -> Iterator[str]:
     """Yield the words of a list or a mapping of a tokenizer's files, in whichever form it has them."""
     for entry in entries if isinstance(entries, (dict, list)) else ():
         word = entry.get("content") if isinstance(entry, dict) else entry
@@ -102,9 +112,9 @@ def _words(entries: object) -> Iterator[str]:
             yield word
 
 
-def named_tokens(settings: dict[str, Any]) -> Iterator[str]:
-    """Yield the tokens that settings name, each by itself or in lists, by whichever key."""
-    waiting: list[Any] = [value for key, value in settings.items() if NAMED.search(key)]
+def named_tokens(settings: dict[str, Any], but: str = "") -> Iterator[str]:
+    """Yield the tokens that settings name, each by itself or in lists, by whichever key but one."""
+    waiting: list[Any] = [value for key, value in settings.items() if NAMED.search(key) and key != but]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):

@@ -106,9 +106,15 @@ def test_other_threads_may_make_what_they_like_meanwhile():
             ("tokenizer.json", 64, False),
             ("tokenizer.json", 65, True),
         ],
-        *[("chat_template.jinja", 2, True), ("additional_chat_templates/a.jinja", 2, True), ("vocab.txt", 33, True)],
-        *[("merges.txt", 32, False), ("model.safetensors.index.json", 33, True), ("model.safetensors", 10**6, False)],
-        *[("trainer_state.json", 500, False), ("LICENSE", 100, False), ("tokenizer.model", 40, True)],
+        *[("chat_template.jinja", 2, True), ("additional_chat_templates/a.jinja", 2, True), ("vocab.txt", 13, True)],
+        *[("merges.txt", 12, False), ("merges.txt", 13, True), ("vocab.json", 13, True), ("byte_maps.json", 2, True)],
+        *[("added_tokens.json", 9, True), ("vocab.model", 32, False), ("model.safetensors.index.json", 33, True)],
+        *[
+            ("model.safetensors", 10**6, False),
+            ("trainer_state.json", 500, False),
+            ("LICENSE", 100, False),
+            ("tokenizer.model", 40, True),
+        ],
         *[("tokenizer_config.json", 16, False), ("tokenizer_config.json", 17, True), ("normalizer.json", 33, True)],
     ],
 )
@@ -159,12 +165,13 @@ def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
         ("normalizer.json", "[]," * 100_001, "100,001", "100,000"),
         ("vocab.json", "," * 1_000_001, "1,000,001", "1,000,000"),
         ("merges.txt", "\n" * 1_000_001, "1,000,001", "1,000,000"),
+        ("vocab.txt", "a\r" * 1_000_001, "1,000,001", "1,000,000"),
         ("a.model", "\n" * 2_000_001, "2,000,001", "2,000,000"),
     ],
 )
 def test_a_file_has_so_many_lists_and_entries_at_most(folder, refusal, file, content, given, most):
     """A list takes two bytes in the file and seventy in memory."""
-    (folder / file).write_text(content)
+    (folder / file).write_bytes(content.encode())
     assert f"has a '{file}' of {given} entries or lists, and at most {most} of such a file are read" in refusal(folder)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 from configured import configure
@@ -9,7 +10,7 @@ from configured import configure
 from wanda_core.errors import ModelError
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer_limits import check_rules
-from wanda_core.model.tokenizer_vocabulary import check_added
+from wanda_core.model.tokenizer_vocabulary import check_added, check_compared
 
 
 def test_a_token_has_a_longest_length(folder):
@@ -90,9 +91,35 @@ def test_words_of_other_files_have_them_too(tmp_path):
     )
     with pytest.raises(ModelError, match="has tokens with 243,000,000 as their squared lengths' sum"):
         check_rules(tmp_path, "a model")
-    for damaged in (b"", b"\x0a", b"\x0a\xff\xff", b"\x0b\x0b", b"\xff" * 40):
+    for damaged in (b"", bytes(10**7), b"\x0a", b"\x0a\xff\xff", b"\x0b\x0b", b"\xff" * 40):
         (tmp_path / "tokenizer.model").write_bytes(damaged)
         check_rules(tmp_path, "a model")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("a.model", b"\x12\0" * 400_000),  # fields of nothing
+        ("a.spm", field(1, b"\x12\0" * 4000) * 100),
+        ("a.tiktoken", b"YQ== 0\n" + b"\r" * 10**6),
+        ("a.model", b"YQ== 0\n" * 370_000),  # with what stands in the others
+    ],
+)
+def test_so_much_of_them_is_looked_at_whatever_it_is(tmp_path, file, content):
+    for name in "bcd":
+        (tmp_path / f"{name}.tiktoken").write_bytes(b"YQ== 0\r\n" * 40_000)
+    check_rules(tmp_path, "a model")
+    (tmp_path / file).write_bytes(content)
+    begun = time.process_time()
+    with pytest.raises(ModelError, match="files of sentencepiece or tiktoken with more than 600,000 fields or lines"):
+        check_rules(tmp_path, "a model")
+    assert time.process_time() - begun < 3
+
+
+def test_the_largest_vocabulary_that_is_met_is_looked_at(tmp_path):
+    piece = b"\n\x05\xe2\x96\x81ab\x15\n\r\0\xc0\x18\x03"
+    (tmp_path / "tokenizer.model").write_bytes((b"\n" + bytes([len(piece)]) + piece) * 262_144)
+    check_rules(tmp_path, "a model")
 
 
 @pytest.mark.parametrize(
@@ -118,3 +145,28 @@ def test_the_longest_is_found_before_transformers_reads_them(tmp_path, model):
     configure(tmp_path, "tokenizer.json", model=model)
     with pytest.raises(ModelError, match="has a token of 20,000 letters, and at most 10,000 are read"):
         check_rules(tmp_path, "a model")
+
+
+LISTED_TOKENS = [f"<{number}>" for number in range(12_000)]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "tokens"),
+    [
+        ("special_tokens_map.json", "extra_special_tokens", LISTED_TOKENS),
+        ("tokenizer_config.json", "additional_special_tokens", LISTED_TOKENS),
+        ("tokenizer_config.json", "extra_special_tokens", {f"{token}_token": token for token in LISTED_TOKENS}),
+    ],
+)
+def test_special_tokens_that_are_compared_each_with_each_have_a_bound(folder, file, key, tokens):
+    configure(folder, file, **{key: tokens})
+    said = r"has 12,0.. special tokens in its settings beside 12,0.. added ones, and at most 8,3.. are read"
+    begun = time.process_time()
+    with pytest.raises(ModelError, match=said):
+        load_model(str(folder), device="cpu")
+    assert time.process_time() - begun < 2
+
+
+def test_special_tokens_as_they_are_met_are_compared():
+    check_compared(1_024, 70_000, "a model")
+    check_compared(7_000, 7_000, "a model")

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,11 +17,12 @@ from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.tokenizer_growth import check_letters
+from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
+from wanda_core.model.tokenizer_python import is_of_python
 from wanda_core.model.tokenizer_vocabulary import TIKTOKEN, check_longest
 from wanda_core.model.waiting import NoAnswerError, call_apart
-from wanda_core.model.watched import watched
+from wanda_core.model.watched import ended_after, watched
 
 T = TypeVar("T")
 
@@ -31,7 +33,8 @@ VOCABULARIES = (
 )
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
-SECONDS_OF_MB = 1.0  # for each megabyte of its files, which takes a tenth of that
+TO_END = 0.5  # seconds more until a call that is ended has ended
+SECONDS_OF_MB = 0.5  # for each megabyte of its vocabulary, which takes a fifth of that
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
     "sentencepiece": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
@@ -42,10 +45,12 @@ READERS = {
 @dataclass
 class Known:
     """What is known of a tokenizer in use. patterns: whether it brings regular expressions of its own, which may take
-    any time; growth: how many times as long its rules may make a text; left: set once the call that was left to itself
-    has ended, None where there was none."""
+    any time; python: whether it is written in Python, whose loops may, too, and can be ended; growth: how many times as
+    long its rules may make a text; left: set once the call that was left to itself has ended, None where there was
+    none."""
 
     patterns: bool
+    python: bool
     growth: float = 1.0
     left: Event | None = None
 
@@ -63,8 +68,8 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
     Raises ModelError for a folder without one, for one that knows no word, and for one that cannot be read.
     """
-    check_rules(folder, name)
-    check_settings(folder, name, config)
+    added = check_rules(folder, name)
+    check_settings(folder, name, config, added)
     try:
         with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
@@ -97,10 +102,10 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
 
 def _megabytes(folder: Path) -> float:
-    """Return how large the files with a tokenizer's vocabulary are, and its settings."""
-    read = (*VOCABULARIES, "tokenizer_config.json")
-    files = [path for path in folder.iterdir() if any(fnmatchcase(path.name, name) for name in read)]
-    return sum(path.stat().st_size for path in files if path.exists()) / 1e6
+    """Return how large the largest file of a tokenizer's vocabulary is: of several, one is read, or small ones are.
+    Settings are read in no time, or would take any."""
+    files = [path for path in folder.iterdir() if any(fnmatchcase(path.name, name) for name in VOCABULARIES)]
+    return max((path.stat().st_size for path in files if path.exists()), default=0) / 1e6
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
@@ -111,7 +116,10 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> l
 
     def read() -> list[int]:
         check_letters(tokenizer, text, known_of(tokenizer).growth)
-        return cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        tokens = cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        if known_of(tokenizer).python:  # which has no rules that could be counted before
+            check_tokens_made(len(tokens), text)
+        return tokens
 
     return _asked(tokenizer, read, len(text))
 
@@ -128,8 +136,9 @@ def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: 
 
 def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
     """Make a call into a stranger's tokenizer. What it raises, of whatever type, is a ModelError."""
+    known = known_of(tokenizer)
     try:
-        return _in_time(tokenizer, call, length) if known_of(tokenizer).patterns else call()
+        return _in_time(tokenizer, call, length) if known.patterns or known.python else call()
     except ModelError:
         raise
     except BaseException as error:
@@ -142,28 +151,30 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
 
 
 def _in_time(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
-    """Make a call that nobody can end: it is left to itself after a while, and nothing more is asked until it has
-    ended."""
+    """Make a call that may never end, in a thread of its own. What Python does is ended there; what nobody can end is
+    left to itself after a while, and nothing more is asked until it has ended."""
     known, ended = known_of(tokenizer), Event()
     busy = known.left is not None and not known.left.is_set()
     limit = PATIENCE + PATIENCE_OF_ONE * length
+    refusal = (
+        f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
+        "tokenizer of the model it was made from"
+    )
 
     def apart() -> T:
         try:
-            return call()
+            with ended_after(limit, refusal) if known.python else nullcontext():
+                return call()
         finally:
             ended.set()
 
     try:
         if busy:
             raise NoAnswerError
-        return call_apart(apart, lambda: None, limit)
+        return call_apart(apart, lambda: None, limit + TO_END * known.python)
     except NoAnswerError:
         known.left = known.left if busy else ended
-        raise ModelError(
-            f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
-            "tokenizer of the model it was made from"
-        ) from None
+        raise ModelError(refusal) from None
 
 
 def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:
@@ -171,7 +182,8 @@ def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:
     if tokenizer not in _known:
         inner = getattr(tokenizer, "backend_tokenizer", None)
         parts = [getattr(inner, name, None) for name in ("normalizer", "pre_tokenizer", "decoder")]
-        _known[tokenizer] = Known(any(part is not None and b'"Regex"' in part.__getstate__() for part in parts))
+        patterns = any(part is not None and b'"Regex"' in part.__getstate__() for part in parts)
+        _known[tokenizer] = Known(patterns, is_of_python(tokenizer))
     return _known[tokenizer]
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from wanda_core.errors import ModelError
 from wanda_core.machine.json_file import parsed
+from wanda_core.model.tokenizer_python import growth_of_maps, is_of_python, letters_with_emoji
 
 MOST_SPECIAL = 1000  # tokens that a template puts around a text; 2 are met
 MORE_LETTERS, TIMES_LETTERS = 10**6, 4  # of what a text becomes before it is cut into tokens, each of 400 bytes
@@ -52,7 +53,8 @@ def whole_growth(tokenizer: PreTrainedTokenizerBase, chosen: float) -> float:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     kinds = [str(part.get("type")) for part in parts_of(rules_of(backend).get("normalizer"))]
     in_bytes = kinds.count("ByteLevel") + _takes_bytes(backend)
-    return chosen * math.prod(UNICODE.get(kind, 1) for kind in kinds) * float(BYTES**in_bytes)
+    grown = chosen * math.prod(UNICODE.get(kind, 1) for kind in kinds) * float(BYTES**in_bytes)
+    return grown * growth_of_maps(tokenizer)
 
 
 def _takes_bytes(backend: Any) -> bool:
@@ -76,7 +78,15 @@ def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) 
     could make too much of it, step by step and in pieces, for a later step may take away what an earlier one made.
     """
     most = MORE_LETTERS + TIMES_LETTERS * len(text)
+    if is_of_python(tokenizer):
+        check_tokens_made(letters_with_emoji(tokenizer, text, most), text)
     if growth * len(text) <= most:
+        return
+    if is_of_python(tokenizer):
+        made: float = 0.0
+        for piece in _in_pieces(text):
+            made += len(tokenizer.tokenize(piece))
+            check_tokens_made(made, text)
         return
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     rules, steps = rules_of(backend), list(_steps(getattr(backend, "normalizer", None)))
@@ -85,6 +95,13 @@ def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) 
     if _is_within(most, text, steps, times * words):  # without cutting it, which takes longer
         return
     if not _is_within(most, text, [*steps, _cut(backend)], times):
+        check_tokens_made(math.inf, text)
+
+
+def check_tokens_made(made: float, text: str) -> None:
+    """Raise ModelError where what a tokenizer has made of a text, letters or tokens, is far more than the text."""
+    most = MORE_LETTERS + TIMES_LETTERS * len(text)
+    if made > most:
         raise ModelError(
             f"the model's tokenizer makes more than {most:,} letters of a text of {len(text):,}; take that of the "
             "model it was made from, or choose another model"

@@ -3,6 +3,7 @@ words and rules."""
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.model.tokenizer_growth import RULES, chosen_growth, parts_of, rules_of, whole_growth
+from wanda_core.model.tokenizer_python import growth_of_maps
 from wanda_core.model.tokenizer_vocabulary import (
     check_added,
+    check_compared,
     check_other_vocabularies,
     check_vocabulary,
     named_tokens,
+    words_of,
 )
 
 MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
@@ -33,6 +37,7 @@ MOST_WORK = 1000  # rules, times how long the text becomes that each of them goe
 MOST_PATTERN, MOST_PATTERNS, CALL = 4000, 8000, r"\g"
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, TEKKEN = "added_tokens.json", "tekken.json"
+DECODER = "added_tokens_decoder"  # of settings: tokens by their numbers, which are looked up
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
 REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
@@ -41,8 +46,9 @@ LEADING = re.compile("|".join(REACHING) + r"|\w*(file|spm|vocab|merges|kwargs|pa
 REMEDY = "take the tokenizer of the model it was made from"
 
 
-def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
-    """Raise ModelError for settings that name another class than a tokenizer, or lead to other files.
+def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: Iterable[str] = ()) -> None:
+    """Raise ModelError for settings that name another class than a tokenizer, lead to other files, or name too many
+    tokens. beside: tokens that are added beside those.
 
     transformers takes a class of any name that it has, and gives the settings to it as arguments.
     """
@@ -58,7 +64,10 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig) -> None:
     for key, value in [*settings.items(), *special.items()]:
         most = MOST_OF.get(key, math.inf if LENGTH.search(key) else MOST_NUMBER)
         _check_number(key, value, MOST_WORD if key == WORD else most, name)
-    check_added([*named_tokens(settings), *named_tokens(special), *_mapping(folder / ADDED)], name)
+    added = {*named_tokens(settings), *named_tokens(special), *_mapping(folder / ADDED)}
+    check_added(added, name)
+    listed = {token for given in (settings, special) for token in named_tokens(given, but=DECODER)}
+    check_compared(len(listed), len(added.union(beside)), name)
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
     if leading:
         raise ModelError(
@@ -84,9 +93,12 @@ def _check_number(key: str, value: object, most: float, name: str) -> None:
         )
 
 
-def check_rules(folder: Path, name: str) -> None:
+def check_rules(folder: Path, name: str) -> set[str]:
     """Raise ModelError for a tokenizer whose words or patterns fill the memory, or whose rules make a long text of a
-    short one: twenty that put ten letters in the place of one end the process with the first prompt."""
+    short one: twenty that put ten letters in the place of one end the process with the first prompt.
+
+    -> the tokens that its tokenizer.json adds
+    """
     rules = _mapping(folder / "tokenizer.json")
     check_vocabulary(rules, name)
     parts, model = {part: rules.get(part) for part in RULES}, rules.get("model")
@@ -99,6 +111,7 @@ def check_rules(folder: Path, name: str) -> None:
         _check_number(key, value, MOST_OF.get(key, MOST_NUMBER), name)
         if isinstance(value, str):
             _check_patterns([value], name)
+    return set(words_of(rules.get("added_tokens")))
 
 
 def _check_parts(rules: dict[str, Any], name: str) -> float:
@@ -106,11 +119,7 @@ def _check_parts(rules: dict[str, Any], name: str) -> float:
     parts = list(parts_of(list(rules.values())))
     _check_patterns([part[kind] for part in parts for kind in ("Regex", "String") if kind in part], name)
     growth = chosen_growth(rules)
-    if growth > MOST_GROWTH:
-        raise ModelError(
-            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
-            f"{MOST_GROWTH} are allowed; {REMEDY}"
-        )
+    _check_growth(growth, name)
     most = min(MOST_RULES, int(MOST_WORK / growth))
     if len(parts) > most:
         raise ModelError(
@@ -120,6 +129,14 @@ def _check_parts(rules: dict[str, Any], name: str) -> float:
     for part in parts:
         _check_number(WORD, part.get(WORD), MOST_WORD, name)
     return growth
+
+
+def _check_growth(growth: float, name: str) -> None:
+    if growth > MOST_GROWTH:
+        raise ModelError(
+            f"{shortened_path(name)} has a tokenizer whose rules make a text up to {growth:.0e} times as long, and "
+            f"{MOST_GROWTH} are allowed; {REMEDY}"
+        )
 
 
 def _check_patterns(given: list[Any], name: str) -> None:
@@ -143,5 +160,6 @@ def _check_patterns(given: list[Any], name: str) -> None:
 def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
     """Check the rules of a tokenizer as `check_rules` does, whichever file they come from. -> how many times as long
     they make a text at most"""
+    _check_growth(growth_of_maps(tokenizer), name)
     rules = rules_of(getattr(tokenizer, "backend_tokenizer", None))
     return whole_growth(tokenizer, _check_parts(rules, name))

@@ -4,6 +4,7 @@ each by its length, all of them by theirs together, and by how many different be
 import base64
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,19 @@ MOST_BEGINNINGS = 1_500_000
 # beside some for each, each of which takes up to 5 µs. Gemma's 6,415 have 76,000 letters; 65,536 are met, which begin
 # all alike, and differ in a figure and what is behind it.
 MOST_ADDED_PIECE, MOST_ADDED, MOST_ADDED_BEGINNINGS, BEGINNINGS_OF_ONE = 1000, 100_000, 200_000, 5
+# Times that transformers compares a special token with another: each that settings list with each that is added, of
+# which 50 million take a second. A thousand beside 65,536 are met, or a few thousand that are listed alone.
+MOST_COMPARED = 10**8
 NAMED = re.compile(r"tokens?(_decoder)?$")  # settings that hold such tokens
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
 MODELS = ("*.model", "*.spm", "*.tiktoken")
+WORD_FIELD, FAR = 10, 128  # the byte before a piece's word and its length, and lengths that take another byte
 VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
 MOST_FILE = 2**25  # bytes of a file of these; a larger one is refused by its size
+# Fields and lines that are looked at in all these files of a folder, each of which takes up to a microsecond, and 150
+# bytes where it holds a word; 262,144 are met, and what stands behind the word of a piece counts for none.
+MOST_FIELDS = 600_000
+REST = re.compile(rb"(\x15.{4})?(\x18[\x00-\x7f])?", re.DOTALL)  # of a piece: what it is worth, and its kind
 COPY = "copy the tokenizer's files of the model it was made from"
 
 
@@ -38,8 +47,8 @@ def check_vocabulary(rules: dict[str, Any], name: str) -> None:
     given = model if isinstance(model, dict) else {}
     vocabulary = given.get("vocab")
     unigram = given.get("type") == "Unigram" or isinstance(vocabulary, list)
-    check_tokens(_words(vocabulary), name, MOST_BEGINNINGS if unigram else None)
-    check_added(_words(rules.get("added_tokens")), name)
+    check_tokens(words_of(vocabulary), name, MOST_BEGINNINGS if unigram else None)
+    check_added(words_of(rules.get("added_tokens")), name)
 
 
 def check_added(tokens: Iterable[str], name: str) -> None:
@@ -48,6 +57,13 @@ def check_added(tokens: Iterable[str], name: str) -> None:
     _at_most(max(map(len, added), default=0), MOST_ADDED_PIECE, "an added token of {} letters", name)
     _at_most(len(added), MOST_ADDED, "{} added tokens", name)
     check_tokens(added, name, MOST_ADDED_BEGINNINGS + BEGINNINGS_OF_ONE * len(added))
+
+
+def check_compared(listed: int, added: int, name: str) -> None:
+    """Raise ModelError for so many special tokens that to compare each with each takes long. listed: in settings;
+    added: all together."""
+    most = int(MOST_COMPARED / max(added, 1))
+    _at_most(listed, most, f"{{}} special tokens in its settings beside {added:,} added ones", name)
 
 
 def check_tokens(tokens: Iterable[str | bytes], name: str, beginnings: int | None) -> None:
@@ -87,7 +103,7 @@ def _at_most(given: int, most: int, what: str, name: str) -> None:
         )
 
 
-def _words(entries: object) -> Iterator[str]:
+def words_of(entries: object) -> Iterator[str]:
     """Yield the words of a list or a mapping of a tokenizer's files, in whichever form it has them."""
     for entry in entries if isinstance(entries, (dict, list)) else ():
         word = entry.get("content") if isinstance(entry, dict) else entry
@@ -96,9 +112,9 @@ def _words(entries: object) -> Iterator[str]:
             yield word
 
 
-def named_tokens(settings: dict[str, Any]) -> Iterator[str]:
-    """Yield the tokens that settings name, each by itself or in lists, by whichever key."""
-    waiting: list[Any] = [value for key, value in settings.items() if NAMED.search(key)]
+def named_tokens(settings: dict[str, Any], but: str = "") -> Iterator[str]:
+    """Yield the tokens that settings name, each by itself or in lists, by whichever key but one."""
+    waiting: list[Any] = [value for key, value in settings.items() if NAMED.search(key) and key != but]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
@@ -119,6 +135,7 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
     listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     check_tokens(_decoded(entry.get("token_bytes") for entry in listed), name, None)
     check_added(named_tokens({"tokens": special}), name)
+    looked = _Looked(name)
     for path in sorted(folder.iterdir()):
         if any(fnmatchcase(path.name, pattern) for pattern in MODELS):
             try:
@@ -126,9 +143,27 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
             except OSError:
                 continue
             if TIKTOKEN.match(content):
-                check_tokens(_decoded(line.split(b" ")[0] for line in content.splitlines()), name, None)
+                looked.at(content.count(b"\n") + content.count(b"\r"))  # both end a line
+                check_tokens(_decoded(line.split(b" ", 1)[0] for line in content.splitlines()), name, None)
             else:
-                check_tokens(_pieces(content), name, MOST_BEGINNINGS)
+                check_tokens(_pieces(content, looked), name, MOST_BEGINNINGS)
+
+
+@dataclass
+class _Looked:
+    """How many fields and lines of a folder's files have been looked at. name: of the model, for messages."""
+
+    name: str
+    count: int = 0
+
+    def at(self, more: int) -> None:
+        """Raise ModelError where these are too many."""
+        self.count += more
+        if self.count > MOST_FIELDS:
+            raise ModelError(
+                f"the tokenizer of {shortened_path(self.name)} has files of sentencepiece or tiktoken with more than "
+                f"{MOST_FIELDS:,} fields or lines, which is the most that is read; {COPY}"
+            )
 
 
 def _decoded(encoded: Iterable[Any]) -> Iterator[bytes]:
@@ -139,23 +174,30 @@ def _decoded(encoded: Iterable[Any]) -> Iterator[bytes]:
             continue
 
 
-def _pieces(content: bytes) -> Iterator[bytes]:
+def _pieces(content: bytes, looked: _Looked) -> Iterator[bytes]:
     """Yield the pieces of a file of sentencepiece, in protobuf: the first field of every first field."""
-    for number, piece in _fields(content):
-        if number == 1:
-            yield from (text for own, text in _fields(piece) if own == 1)
+    for piece in _first_fields(memoryview(content), looked):
+        length = piece[1] if len(piece) > 1 and piece[0] == WORD_FIELD else FAR
+        if length < FAR and REST.fullmatch(piece, 2 + length):  # nearly all of them
+            yield bytes(piece[2 : 2 + length])
+        else:
+            yield from map(bytes, _first_fields(piece, looked))
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the fields of a message of protobuf that have a length, by number, until it ends or is none any more."""
+def _first_fields(content: memoryview, looked: _Looked) -> Iterator[memoryview]:
+    """Yield the fields of number 1 of a message of protobuf that have a length, until it ends or is none any more."""
     at = 0
     try:
         while at < len(content):
+            looked.at(1)
             tag, at = _varint(content, at)
             kind = tag & 7
+            if not tag >> 3:  # no field has this number
+                return
             if kind == MEASURED:
                 length, at = _varint(content, at)
-                yield tag >> 3, content[at : at + length]
+                if tag >> 3 == 1:
+                    yield content[at : at + length]
                 at += length
             elif kind == VARINT:
                 _, at = _varint(content, at)
@@ -167,7 +209,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
         return
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
     """Read a whole number that says itself where it ends. -> it, and the place after it"""
     value, places = 0, 0
     while places < 10:  # what protobuf reads

@@ -6,6 +6,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from wanda_core.errors import ModelError, shortened_path
 
@@ -18,14 +19,24 @@ class _Enough(BaseException):
     """Raised in the thread that has taken too long; no `except Exception` on its way stops it."""
 
 
-@contextlib.contextmanager
-def watched(name: str, stored: int = 0, more: float = 0.0) -> Iterator[None]:
+def watched(name: str, stored: int = 0, more: float = 0.0) -> AbstractContextManager[None]:
     """Context manager: raise ModelError in this thread when what is done within it takes too long.
 
     name: of the model, for the message; stored: how many tensors its files hold; more: seconds, for what else
     takes long. It ends what Python does; a single call into C it waits for.
     """
     most = SECONDS + SECONDS_OF_ONE * stored + more
+    return ended_after(
+        most,
+        f"{shortened_path(name)} has settings that take more than {most:.0f} s to build from; repair its "
+        "config.json and its tokenizer's, such as the number of positions, or choose another model",
+    )
+
+
+@contextlib.contextmanager
+def ended_after(most: float, refusal: str) -> Iterator[None]:
+    """Context manager: raise ModelError in this thread when what is done within it takes more than so many seconds, as
+    `watched`. refusal: what it says."""
     thread, lock, over, late = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event(), []
 
     def watch() -> None:
@@ -54,7 +65,4 @@ def watched(name: str, stored: int = 0, more: float = 0.0) -> Iterator[None]:
     except _Enough:  # it came while that was done
         over.set()
     if late:
-        raise ModelError(
-            f"{shortened_path(name)} has settings that take more than {most:.0f} s to build from; repair its "
-            "config.json and its tokenizer's, such as the number of positions, or choose another model"
-        )
+        raise ModelError(refusal)

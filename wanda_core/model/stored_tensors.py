@@ -22,6 +22,7 @@ from wanda_core.machine.json_file import parsed, read_json
 from wanda_core.machine.ordinary_file import open_ordinary, read_ordinary
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = ".safetensors"  # how the names of files of weights end; transformers takes any other for a pickle
 # Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
 # positions counted up.
 RECOMPUTED = re.compile(r"(^|\.)(original_)?inv_freq$|(^|\.)(attn|attention)\.(masked_)?bias$|(^|\.)position_ids$")

@@ -10,6 +10,7 @@ from fake_hub import refusal as hub_refusal
 from safetensors.torch import load_file, save_file
 
 from wanda_core.errors import ModelError
+from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.model import hub, limits
 from wanda_core.model.loading import load_model, locate
 from wanda_core.model.stored_tensors import INDEX, ONE_FILE
@@ -73,6 +74,33 @@ def test_an_index_names_files_by_the_hundred(folder, refusal):
     names = [f"{number}.safetensors" for number in range(limits.MOST_SHARDS)]
     index(folder, dict.fromkeys(whole, "a.safetensors") | dict(zip(names, names, strict=True)))
     assert f"names {limits.MOST_SHARDS + 1:,} files, and at most {limits.MOST_SHARDS:,} are read" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "other", [lambda up: -up, lambda up: up, lambda up: up.to(torch.int8), lambda up: up[:, :8].contiguous()]
+)
+def test_a_tensor_that_two_shards_hold_is_refused(folder, refusal, other):
+    divided(folder, **{UP.replace(".", "__"): other(load_file(folder / ONE_FILE)[UP])})
+    assert f"holds '{UP}' in 'a.safetensors' and in 'b.safetensors', and which of them is meant" in refusal(folder)
+
+
+def test_a_tensor_that_is_not_in_its_shard_is_named(folder, refusal):
+    whole = divided(folder)
+    index(folder, dict.fromkeys(whole, "a.safetensors") | {UP: "b.safetensors", NORM: "b.safetensors"})
+    assert f"names '{UP}' in 'b.safetensors', which does not hold it; give a complete checkpoint" in refusal(folder)
+
+
+def test_what_a_shard_holds_beside_what_the_index_names_is_checked_like_the_rest(folder, refusal):
+    divided(folder, model__layers__1__more__weight=torch.ones(2, 2))
+    assert "holds model.layers.1.more.weight, which its config.json does not mention" in refusal(folder)
+
+
+def test_an_index_that_names_too_little_serves_as_transformers_reads_it(folder):
+    whole = divided(folder)
+    index(folder, {EMBEDDINGS: "a.safetensors", NORM: "b.safetensors"})
+    for load in (load_model, open_model):
+        load(str(folder), device="cpu")
+    assert torch.equal(load_model(str(folder), device="cpu").model.get_parameter(UP), whole[UP])
 
 
 # On the hub

@@ -7,7 +7,7 @@ no use to it, carried through unchanged to what is saved, or named in a refusal.
 import contextlib
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -72,7 +72,9 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         _check_headers(by_file, name)
         for file, names in by_file.items():
             with safe_open(file, framework="pt", backend="pread") as opened:
-                for tensor in names if names is not None else opened.keys():
+                held = opened.keys()
+                _check_divided(tensors, file, held, names, name)
+                for tensor in held:
                     piece = opened.get_slice(tensor)
                     tensors[tensor] = StoredTensor(file, str(piece.get_dtype()), tuple(piece.get_shape()))
         _check_names(tensors, name)
@@ -82,6 +84,29 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         raise ModelError(
             f"the weights of {shortened_path(name)} could not be read: {first_line(error)}; give a complete checkpoint"
         ) from error
+
+
+def _check_divided(
+    tensors: Mapping[str, StoredTensor], file: Path, held: Collection[str], names: Collection[str] | None, name: str
+) -> None:
+    """Raise ModelError for a file of weights that does not hold what the index names of it, or holds what an earlier
+    one does: which of the two is meant is told nowhere, and transformers would take the other one.
+
+    tensors: of the earlier files; held: of this one; names: in the index, None where there is none. What it holds
+    beside those is read as transformers reads it.
+    """
+    lacking = sorted(set(names or ()) - set(held))
+    if lacking:
+        raise ModelError(
+            f"{shortened_path(name)} has an index of its weights, {INDEX}, that names {shortened(lacking[0])} in "
+            f"{shortened(file.name)}, which does not hold it; give a complete checkpoint"
+        )
+    twice = min((tensor for tensor in held if tensor in tensors), default=None)
+    if twice is not None:
+        raise ModelError(
+            f"{shortened_path(name)} holds {shortened(twice)} in {shortened(tensors[twice].file.name)} and in "
+            f"{shortened(file.name)}, and which of them is meant is told nowhere; give a checkpoint that holds it once"
+        )
 
 
 def size_of(tensors: Mapping[str, StoredTensor]) -> tuple[int, int]:
@@ -140,6 +165,16 @@ def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
                 f"{shortened_path(name)} holds {tensor} in {len(stored.shape):,} dimensions, and at most "
                 f"{MOST_DIMENSIONS} are read; give an undamaged checkpoint or choose another model"
             )
+
+
+def names_in(file: Path, name: str) -> list[str]:
+    """List the tensors of a file that anybody may have put there. name: of its model, for messages.
+
+    Raises ModelError, OSError and SafetensorError for one that cannot be read.
+    """
+    _check_headers([file], name)
+    with safe_open(file, framework="pt", backend="pread") as opened:
+        return list(opened.keys())
 
 
 @contextlib.contextmanager
@@ -253,9 +288,10 @@ def carried_tensors(
     that is neither carried nor recomputed: biases, layers or scales that the configuration does not mention.
     """
     patterns = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
+    further = _predicting_further_tokens(model.config)
 
     def on_purpose(tensor: str) -> bool:
-        return any(pattern.search(tensor) for pattern in patterns) or _predicts_further_tokens(model.config, tensor)
+        return any(pattern.search(tensor) for pattern in patterns) or further(tensor)
 
     strange = sorted(x for x in unexpected if not on_purpose(x) and not RECOMPUTED.search(x))
     if strange:
@@ -278,18 +314,22 @@ def _why_refused(name: str, strange: list[str]) -> str:
     )
 
 
-def _predicts_further_tokens(config: Any, tensor: str) -> bool:
-    """Tell whether a tensor belongs to layers behind the last block that predict more than the next token, as the
-    configuration promises them."""
+def _predicting_further_tokens(config: Any) -> Callable[[str], bool]:
+    """Return what tells whether a tensor belongs to layers behind the last block that predict more than the next token,
+    as the configuration promises them."""
     text = config.get_text_config()
     extra = getattr(text, "num_nextn_predict_layers", None) or getattr(text, "mtp_num_hidden_layers", None) or 0
     blocks = getattr(text, "num_hidden_layers", None)
     if not isinstance(extra, int) or not isinstance(blocks, int) or extra < 1:
-        return False
-    behind = re.search(r"(?:^|\.)layers\.(\d+)\.", tensor)
-    return re.search(r"(^|\.)mtp\b", tensor) is not None or (
-        behind is not None and blocks <= int(behind[1]) < blocks + extra
-    )
+        return lambda tensor: False
+
+    def belongs(tensor: str) -> bool:
+        behind = re.search(r"(?:^|\.)layers\.(\d{1,9})\.", tensor)
+        return re.search(r"(^|\.)mtp\b", tensor) is not None or (
+            behind is not None and blocks <= int(behind[1]) < blocks + extra
+        )
+
+    return belongs
 
 
 def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:

@@ -304,8 +304,7 @@ def test_what_is_not_whole_is_refused_before_anything_is_read(tokenizer, tmp_pat
     low_memory_bench.write(folder, 2, 64, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
     assert open_on_disk(str(folder), device="cpu").dtype == torch.float32
     index = folder / "model.safetensors.index.json"
-    whole = index.read_text()
-    told = json.loads(whole)
+    told = json.loads(whole := index.read_text())
     lost = told["weight_map"]["model.layers.1.mlp.up_proj.weight"]
     told["weight_map"] = {name: file for name, file in told["weight_map"].items() if file != lost}
     index.write_text(json.dumps(told))

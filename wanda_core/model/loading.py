@@ -29,8 +29,9 @@ from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.limits import check_count, few_parameters
-from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.linears import check_not_empty, decoder_blocks
 from wanda_core.model.names import normal_name
+from wanda_core.model.stored_names import check_places
 from wanda_core.model.stored_tensors import (
     StoredTensor,
     carried_tensors,
@@ -210,11 +211,20 @@ def _check_fits(
     tensors: Mapping[str, StoredTensor],
 ) -> None:
     """Raise ModelError for a model that cannot be built, does not fit in memory, or whose files do not hold it."""
-    with torch.device("meta"):
-        model = skeleton(config, name, len(tensors), size_of(tensors)[0])
+    model = checked_skeleton(config, name, tensors)
     weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
-    check_count(name, model, *size_of(tensors))
+
+
+def checked_skeleton(config: PreTrainedConfig, name: str, tensors: Mapping[str, StoredTensor]) -> nn.Module:
+    """Build a model without memory, and raise ModelError where it is not that of its files, as far as these tell by
+    their names, forms and sizes. tensors: in the files."""
+    sizes = size_of(tensors)
+    with torch.device("meta"):
+        model = skeleton(config, name, len(tensors), sizes[0])
+    check_count(name, model, *sizes)
+    check_places(model, name, tensors)
+    return model
 
 
 def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **options: Any) -> nn.Module:
@@ -241,6 +251,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **o
         ) from error
     check_not_masked(model, name)
     _, blocks = decoder_blocks(model)
+    check_not_empty(name, model)
     unsupported = experts.unknown(blocks)
     if unsupported:
         raise ModelError(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from wanda_core.low_memory.conversion import Conversion
 from wanda_core.low_memory.model_on_disk import open_model
-from wanda_core.model import stored_names
+from wanda_core.model import stored_names, stored_tensors
 from wanda_core.model.loading import load_model
 from wanda_core.model.stored_names import places_in
 from wanda_core.model.stored_tensors import ONE_FILE, carried_tensors
@@ -118,6 +118,13 @@ def test_thousands_without_a_place_are_told_before_transformers_looks_at_each(fo
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **b: pytest.fail("they were read"))
     with_more(folder, **{f"x__{number}": torch.zeros(250) for number in range(stored_names.FEW + 1)})
     assert "holds x.0 and 1000 more, which its config.json does not mention" in refusal(folder)
+
+
+def test_the_letters_of_all_names_are_bounded(folder, refusal, monkeypatch):
+    monkeypatch.setattr(stored_tensors, "MOST_LETTERS", letters := sum(map(len, load_file(folder / ONE_FILE))))
+    assert load_model(str(folder), device="cpu").revision == "local"
+    with_more(folder, x=torch.zeros(1))
+    assert f"names its tensors with {letters + 1:,} letters together, and at most {letters:,} are" in refusal(folder)
 
 
 def test_what_a_configuration_promises_is_asked_once_for_all_tensors(folder):

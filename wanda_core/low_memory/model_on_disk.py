@@ -22,7 +22,7 @@ from wanda_core.model.devices import check_memory
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
-from wanda_core.model.loading import checked_skeleton, locate, skeleton
+from wanda_core.model.loading import check_made_of, locate, skeleton
 from wanda_core.model.stored_tensors import check_numbers, size_of, stored_tensors
 from wanda_core.progress import Progress
 
@@ -149,9 +149,11 @@ def open_model(
     name = located.name
     tensors = stored_tensors(located.folder, name)
     check_numbers(name, tensors)
-    checked_skeleton(located.config, name, tensors)  # before its tables are made
+    sizes = len(tensors), size_of(tensors)[0]
+    with torch.device("meta"):  # before its tables are made
+        check_made_of(name, skeleton(located.config, name, *sizes), tensors)
     with init_empty_weights(include_buffers=False):
-        model: Any = skeleton(located.config, name, len(tensors), size_of(tensors)[0], dtype=located.dtype)
+        model: Any = skeleton(located.config, name, *sizes, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:
         with no_foreign_code(), contextlib.suppress(OSError):  # there is none

@@ -211,20 +211,18 @@ def _check_fits(
     tensors: Mapping[str, StoredTensor],
 ) -> None:
     """Raise ModelError for a model that cannot be built, does not fit in memory, or whose files do not hold it."""
-    model = checked_skeleton(config, name, tensors)
+    with torch.device("meta"):
+        model = skeleton(config, name, len(tensors), size_of(tensors)[0])
     weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
+    check_made_of(name, model, tensors)
 
 
-def checked_skeleton(config: PreTrainedConfig, name: str, tensors: Mapping[str, StoredTensor]) -> nn.Module:
-    """Build a model without memory, and raise ModelError where it is not that of its files, as far as these tell by
-    their names, forms and sizes. tensors: in the files."""
-    sizes = size_of(tensors)
-    with torch.device("meta"):
-        model = skeleton(config, name, len(tensors), sizes[0])
-    check_count(name, model, *sizes)
+def check_made_of(name: str, model: nn.Module, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raise ModelError for a model without memory that is not that of its files, as far as their names, number formats
+    and sizes tell. tensors: in the files."""
+    check_count(name, model, *size_of(tensors))
     check_places(model, name, tensors)
-    return model
 
 
 def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **options: Any) -> nn.Module:

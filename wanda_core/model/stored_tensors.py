@@ -41,6 +41,7 @@ LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
 MOST_TENSORS = 100_000  # of all files; 73,000 are met, of 512 experts
 # Of a tensor: letters of its name, 100 are met, and dimensions, 5 are met.
 LONGEST_NAME, MOST_DIMENSIONS = 500, 8
+MOST_LETTERS = 8 * 10**6  # of all names, each of which is looked through for many patterns; 5 million are met
 # Entries and numbers in a list of tensors, told by their commas: of each tensor, and of what else its maker wrote.
 COMMAS_OF_ONE, MORE_COMMAS = 4 + MOST_DIMENSIONS, 10_000
 # Tensors of a file beside one for so many of its bytes, far fewer than are met; of a model, those without a number.
@@ -154,6 +155,12 @@ def read_head(file: Path) -> tuple[int, int, int]:
 
 def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
     """Raise ModelError for tensors whose names or shapes no model has, before a message tells one of them."""
+    letters = sum(map(len, tensors))
+    if letters > MOST_LETTERS:
+        raise ModelError(
+            f"{shortened_path(name)} names its tensors with {letters:,} letters together, and at most {MOST_LETTERS:,} "
+            "are read; give an undamaged checkpoint or choose another model"
+        )
     for tensor, stored in tensors.items():
         if len(tensor) > LONGEST_NAME or not tensor.isprintable():
             raise ModelError(

@@ -149,11 +149,11 @@ def open_model(
     name = located.name
     tensors = stored_tensors(located.folder, name)
     check_numbers(name, tensors)
-    sizes = len(tensors), size_of(tensors)[0]
+    stored = len(tensors), size_of(tensors)[0]
     with torch.device("meta"):  # before its tables are made
-        check_made_of(name, skeleton(located.config, name, *sizes), tensors)
+        check_made_of(name, skeleton(located.config, name, *stored), tensors)
     with init_empty_weights(include_buffers=False):
-        model: Any = skeleton(located.config, name, *sizes, dtype=located.dtype)
+        model: Any = skeleton(located.config, name, *stored, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:
         with no_foreign_code(), contextlib.suppress(OSError):  # there is none

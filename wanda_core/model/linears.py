@@ -134,7 +134,9 @@ def check_not_empty(name: str, model: nn.Module) -> None:
     """Raise ModelError for a model with a matrix in its blocks, or a linear anywhere, that has no rows or no columns.
     name: of the model, for the message."""
     prefix, blocks = decoder_blocks(model)
-    matrices = [(f"{prefix}.{own}", value) for own, value in blocks.named_parameters() if value.dim() > 1]
+    matrices: list[tuple[str, Tensor]] = [
+        (f"{prefix}.{own}", value) for own, value in blocks.named_parameters() if value.dim() > 1
+    ]
     linears = [(own, module) for own, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     matrices += [(f"{own}.weight", module.weight) for own, module in linears]
     empty = next(((own, value) for own, value in matrices if 0 in value.shape), None)

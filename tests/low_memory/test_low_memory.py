@@ -304,11 +304,13 @@ def test_what_is_not_whole_is_refused_before_anything_is_read(tokenizer, tmp_pat
     low_memory_bench.write(folder, 2, 64, Path(saved(tiny("GPT2", tokenizer, torch.device("cpu")), tmp_path / "words")))
     assert open_on_disk(str(folder), device="cpu").dtype == torch.float32
     index = folder / "model.safetensors.index.json"
-    told = json.loads(index.read_text())
-    lost = told["weight_map"].pop("model.layers.1.mlp.up_proj.weight")
+    told = json.loads(whole := index.read_text())
+    lost = told["weight_map"]["model.layers.1.mlp.up_proj.weight"]
+    told["weight_map"] = {name: file for name, file in told["weight_map"].items() if file != lost}
     index.write_text(json.dumps(told))
-    with pytest.raises(ModelError, match=r"lacks 1 of its weights, model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(ModelError, match=r"lacks \d+ of its weights, model\.layers\.1\."):
         open_on_disk(str(folder), device="cpu")
+    index.write_text(whole)
     (folder / lost).write_bytes((folder / lost).read_bytes()[:5000])
     with pytest.raises(ModelError, match=r"could not be read: .*; give a complete checkpoint"):
         open_on_disk(str(folder), device="cpu")

@@ -13,7 +13,7 @@ from transformers import dynamic_module_utils as theirs
 
 import wanda_core
 from wanda_core.errors import ModelError
-from wanda_core.model.config_keys import check_keys, check_made, forget_code, parts_of
+from wanda_core.model.config_keys import check_keys, check_made, forget_files, parts_of
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.loading import load_model, skeleton
 
@@ -52,7 +52,7 @@ def test_code_that_a_configuration_still_names_is_not_run_either(asking, capfd):
         skeleton(config, "owner/model", 10, 10**9)
     assert "run the custom code" not in capfd.readouterr().out
     assert not canary.exists()
-    forget_code(config)
+    forget_files(config)
     assert not any(hasattr(each, "auto_map") for each in parts_of(config))
 
 

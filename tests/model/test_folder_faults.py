@@ -6,6 +6,7 @@ from configured import configure
 from families import tiny
 from safetensors.torch import load_file, save_file
 
+from wanda_core.model import stored_tensors
 from wanda_core.model.loading import load_model
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 269060552\n"
@@ -152,6 +153,19 @@ def test_weights_under_a_name_that_is_not_read_are_named(folder, refusal):
     (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
     message = refusal(folder)
     assert "holds 'consolidated.safetensors', and neither model.safetensors nor the model.safetensors.index" in message
+
+
+@pytest.mark.parametrize(
+    "entry", [b'"%x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}', b'"%x":{"dtype":"F32","shape":[0,0,0]}']
+)
+def test_the_head_of_a_file_under_another_name_is_bounded_too(folder, refusal, monkeypatch, entry):
+    one_file(folder)
+    (folder / "model.safetensors").unlink()
+    head = b"{" + b",".join(entry % number for number in range(20_000)) + b"}"
+    for file in ("a.safetensors", "b.safetensors"):
+        (folder / file).write_bytes(len(head).to_bytes(8, "little") + head)
+    monkeypatch.setattr(stored_tensors, "safe_open", lambda *given, **settings: pytest.fail("its head was read"))
+    assert "holds 'a.safetensors', and neither model.safetensors nor the model.safetensors.index" in refusal(folder)
 
 
 def test_a_distributed_checkpoint_beside_the_weights_is_named(folder, refusal):

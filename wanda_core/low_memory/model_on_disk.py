@@ -21,10 +21,9 @@ from wanda_core.model.causality import check_first_block_causal
 from wanda_core.model.devices import check_memory
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.limits import check_count
 from wanda_core.model.linears import Linear, decoder_blocks
-from wanda_core.model.loading import locate, skeleton
-from wanda_core.model.stored_tensors import size_of, stored_tensors
+from wanda_core.model.loading import check_made_of, locate, skeleton
+from wanda_core.model.stored_tensors import check_numbers, size_of, stored_tensors
 from wanda_core.progress import Progress
 
 
@@ -149,11 +148,12 @@ def open_model(
     located = locate(name, device, dtype, on_progress, whole=False)
     name = located.name
     tensors = stored_tensors(located.folder, name)
-    stored, (numbers, nbytes) = len(tensors), size_of(tensors)
+    check_numbers(name, tensors)
+    stored = len(tensors), size_of(tensors)[0]
     with torch.device("meta"):  # before its tables are made
-        check_count(name, skeleton(located.config, name, stored, numbers), numbers, nbytes)
+        check_made_of(name, skeleton(located.config, name, *stored), tensors)
     with init_empty_weights(include_buffers=False):
-        model: Any = skeleton(located.config, name, stored, numbers, dtype=located.dtype)
+        model: Any = skeleton(located.config, name, *stored, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:
         with no_foreign_code(), contextlib.suppress(OSError):  # there is none

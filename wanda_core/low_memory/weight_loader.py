@@ -26,7 +26,6 @@ from wanda_core.model.stored_tensors import (
     carried_tensors,
     check_complete,
     check_finite,
-    check_numbers,
     check_shapes,
     pieces,
     stored_tensors,
@@ -46,7 +45,6 @@ class WeightLoader:
         self.name, self.device = name, device
         self._prefix = re.compile(rf"{re.escape(decoder_blocks(model)[0])}\.(\d+)\.")
         self._stored = stored_tensors(folder, name)
-        check_numbers(name, self._stored)
         self._conversion = Conversion(model, dtype)
         self._tensors, unexpected = self._by_part(model)
         self.carried = carried_tensors(model, name, self._stored, unexpected)

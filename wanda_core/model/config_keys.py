@@ -93,10 +93,12 @@ def parts_of(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
             waiting += part
 
 
-def forget_code(config: PreTrainedConfig) -> None:
-    """Take out of a configuration, and of all within it, where a model's own Python is named: it is never run."""
+def forget_files(config: PreTrainedConfig) -> None:
+    """Take out of a configuration, and of all within it, where a model's own Python is named, which is never run, and
+    which of two usual names its weights have: the one that is checked is read."""
     for part in parts_of(config):
         vars(part).pop(CODE, None)
+        vars(part).pop(OTHER_WEIGHTS, None)
 
 
 def _no_setting(key: str, name: str) -> ModelError:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from wanda_core.errors import SHOWN, InputError, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, gguf_file, hub, limits
-from wanda_core.model.config_keys import check_made, forget_code, parts_of
+from wanda_core.model.config_keys import check_made, forget_files, parts_of
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
@@ -91,7 +91,7 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             "unquantised weights; give the original checkpoint"
         )
     check_made(config, name)
-    forget_code(config)
+    forget_files(config)
     for part in list(parts_of(config)):
         _run_plainly(part)
     return cast(PreTrainedConfig, config)

@@ -4,11 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.ordinary_file import open_ordinary
-from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_in
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE, WEIGHTS, names_in, shards_in
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = 1024  # a pointer is shorter
@@ -68,9 +66,9 @@ def check_weights_there(folder: Path, name: str) -> None:
     if (folder / ONE_FILE).exists() or (folder / INDEX).exists():
         return
     names = sorted(path.name for path in folder.iterdir())
-    safetensors = [file for file in names if file.endswith(".safetensors")]
+    safetensors = [file for file in names if file.endswith(WEIGHTS)]
     others = [file for file in names if Path(file).suffix in OTHER_WEIGHTS]
-    part = next(filter(None, (_quantised_part(folder / file) for file in safetensors)), None)
+    part = _quantised_part(folder / safetensors[0], name) if safetensors else None
     if part or (EARLY_GPTQ in names and not safetensors):
         how = "GPTQ" if EARLY_GPTQ in names else "GPTQ or AWQ"
         told = f"{part} in its weights" if part else EARLY_GPTQ
@@ -95,12 +93,11 @@ def check_weights_there(folder: Path, name: str) -> None:
     )
 
 
-def _quantised_part(file: Path) -> str | None:
+def _quantised_part(file: Path, name: str) -> str | None:
     """Return the name of a tensor that only quantised weights have, None where a file holds none or is not read."""
     try:
-        with safe_open(file, framework="pt", backend="pread") as opened:
-            return next((tensor for tensor in sorted(opened.keys()) if tensor.endswith(".qweight")), None)
-    except Exception:  # whatever is wrong with it, another check says so
+        return min((tensor for tensor in names_in(file, name) if tensor.endswith(".qweight")), default=None)
+    except Exception:  # whatever is wrong with it, it is not what is read
         return None
 
 

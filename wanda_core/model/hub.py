@@ -4,7 +4,7 @@ import contextlib
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from wanda_core.errors import GatedError, InputError, ModelError, WandaError, fi
 from wanda_core.machine import atomic_file
 from wanda_core.machine.json_file import MOST_BYTES
 from wanda_core.machine.ordinary_file import read_ordinary
-from wanda_core.model.hub_files import WEIGHTS, lacking_files, wanted_files
+from wanda_core.model.hub_files import lacking_files, wanted_files
 from wanda_core.model.limits import check_file_sizes
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
@@ -94,11 +94,15 @@ def download(
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         transfer = _Transfer(name, hub_id, commit, token)
         check_file_sizes(name, {file: size for file, size in sizes.items() if file == INDEX})  # it is fetched now
-        wanted = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS))
+        beside, weights = wanted_files(
+            name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS)
+        )
+        wanted = [*beside, *weights]
+        _check_sizes_told(name, info, wanted)
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
         if weigh is not None:
             counts = info.safetensors.parameters if info.safetensors is not None else None
-            weigh(sum(sizes[file] for file in wanted if file.endswith(WEIGHTS)), counts)
+            weigh(sum(sizes[file] for file in weights), counts)
         folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
         _remember(hub_id, revision or DEFAULT_REVISION, commit)
         return folder, commit
@@ -173,6 +177,18 @@ def _ask(name: str, token: str | None) -> Any:
     with _in_one_sentence(name, token):
         about: dict[str, Any] = {"revision": revision, "token": token, "files_metadata": True}
         return HfApi().model_info(hub_id, **about, timeout=LOOKUP_SECONDS)
+
+
+def _check_sizes_told(name: str, info: Any, wanted: Collection[str]) -> None:
+    """Raise ModelError for a file to be downloaded of which the hub does not tell how large it is."""
+    untold = next(
+        (file.rfilename for file in info.siblings or [] if file.size is None and file.rfilename in wanted), None
+    )
+    if untold is not None:
+        raise ModelError(
+            f"the hub does not tell how large {shortened(untold)} of {shortened_path(name)} is, so whether it fits "
+            "cannot be known; try again later, or download it otherwise and give its folder"
+        )
 
 
 def _check_proxy(name: str) -> None:

@@ -11,11 +11,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wanda_core.errors import ModelError, shortened_path
-from wanda_core.model.limits import MB, check_file_sizes, largest_size
-from wanda_core.model.stored_tensors import INDEX, ONE_FILE, shards_in, shards_of
+from wanda_core.model.limits import MB, check_file_sizes, check_shards, largest_size
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE, WEIGHTS, shards_in, shards_of
 from wanda_core.model.tokenizer import has_vocabulary
 
-CONFIG, WEIGHTS = "config.json", ".safetensors"
+CONFIG = "config.json"
 # Of the top folder, in small letters: configurations, tokenizers, templates, processors, terms of use.
 BESIDE_WEIGHTS = (
     *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.spm", "tokenizer.*"),
@@ -26,8 +26,10 @@ TEMPLATES = "additional_chat_templates/*.jinja"
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
 
-def wanted_files(name: str, files: Mapping[str, int], read_index: Callable[[], str | None]) -> list[str]:
-    """List the files of a repository that are to be downloaded.
+def wanted_files(
+    name: str, files: Mapping[str, int], read_index: Callable[[], str | None]
+) -> tuple[list[str], list[str]]:
+    """List the files of a repository that are to be downloaded: those beside the weights, and the weights.
 
     name: of the model, for messages; files: all that the repository holds, with their sizes in bytes; read_index:
     returns the content of its index of weights, None where that cannot be had now. Raises ModelError where it holds no
@@ -35,10 +37,11 @@ def wanted_files(name: str, files: Mapping[str, int], read_index: Callable[[], s
     """
     beside = _beside_weights(name, files)
     if ONE_FILE in files:
-        return [*beside, ONE_FILE]
+        return beside, [ONE_FILE]
     if INDEX in files:
         content = read_index()
         shards = _shards_by_name(files) if content is None else shards_of(content)
+        check_shards(shards, name)
         lacking = [shard for shard in shards or [INDEX] if shard not in files]
         if not shards or lacking:
             what = f"names {lacking[0]!r:.80}, which the hub does not have" if shards else "cannot be read"
@@ -46,9 +49,9 @@ def wanted_files(name: str, files: Mapping[str, int], read_index: Callable[[], s
                 f"{shortened_path(name)} has an index of its weights, {INDEX}, that {what}; choose another revision or "
                 "another model"
             )
-        return [*beside, *shards]
+        return beside, shards
     if "adapter_config.json" in files:  # refused as what it is, once that file is here
-        return beside
+        return beside, []
     raise ModelError(_why_no_weights(name, files))
 
 
@@ -73,7 +76,7 @@ def _shards_by_name(files: Collection[str]) -> list[str]:
 
 
 def _why_no_weights(name: str, files: Collection[str]) -> str:
-    others = sorted(file for file in files if file.endswith(".safetensors"))
+    others = sorted(file for file in files if file.endswith(WEIGHTS))
     if others:
         return (
             f"{shortened_path(name)} has {others[0]!r:.80} on the hub, and weights are read from {ONE_FILE} or the "

@@ -9,7 +9,7 @@ import math
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.model.config_keys import check_keys
-from wanda_core.model.stored_tensors import INDEX, shards_in
+from wanda_core.model.stored_tensors import INDEX, WEIGHTS, shards_in
 from wanda_core.model.tokenizer import VOCABULARIES
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ LARGEST = {
     "": 32,
 }
 MOST_READ, MOST_FILES = 320 * MB, 500  # bytes of all of them, and how many; 110 MB in 40 files are met
+MOST_SHARDS = 5_000  # files that weights are divided into; hundreds are met
 READ = re.compile(
     r"(generation_|adapter_)?config\.json|tokenizer(_config)?\.json|(special_tokens_map|added_tokens)\.json"
     r"|chat_template\..*|model\.safetensors\.index\.json|additional_chat_templates/.*\.jinja"
@@ -136,18 +137,19 @@ def check_files(folder: Path, name: str) -> None:
     sizes = {}
     for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")]):
         file = path.relative_to(folder).as_posix()
-        if largest_size(file) is None and not file.endswith(".safetensors"):
+        if largest_size(file) is None and not file.endswith(WEIGHTS):
             continue
         with contextlib.suppress(FileNotFoundError):  # a link to nothing is missed where it is needed
             _check_ordinary(path, name)
             sizes[file] = path.stat().st_size
     check_file_sizes(name, sizes)
     for file in sizes:
-        if not file.endswith(".safetensors"):
+        if not file.endswith(WEIGHTS):
             _check_parts(folder / file, name)
     if INDEX in sizes:
-        for shard in shards_in(folder):
-            check_inside(shard, name)
+        shards = shards_in(folder)
+        check_shards(shards, name)
+        for shard in shards:
             with contextlib.suppress(FileNotFoundError):
                 _check_ordinary(folder / shard, name)
 
@@ -165,8 +167,24 @@ def _check_ordinary(path: Path, name: str) -> None:
         )
 
 
-def check_inside(file: str, name: str) -> None:
-    """Raise ModelError for the name of a file of weights that leads out of the model's folder."""
+def check_shards(files: Collection[str], name: str) -> None:
+    """Raise ModelError for files of weights, as an index names them, that are too many, or of which one leads out of
+    the model's folder or would be read as something else than safetensors."""
+    if len(files) > MOST_SHARDS:
+        raise ModelError(
+            f"{shortened_path(name)} has an index of its weights, {INDEX}, that names {len(files):,} files, and at "
+            f"most {MOST_SHARDS:,} are read; save it in larger shards or choose another model"
+        )
+    for file in files:
+        _check_inside(file, name)
+        if not file.endswith(WEIGHTS):  # transformers would take it for a pickle, and other shards with it
+            raise ModelError(
+                f"{shortened_path(name)} has an index of its weights, {INDEX}, that names {shortened(file)}, and "
+                f"weights are read from files called *{WEIGHTS} only; give a folder as save_pretrained writes it"
+            )
+
+
+def _check_inside(file: str, name: str) -> None:
     parts = re.split(r"[/\\]", file)
     if not file or ".." in parts or parts[0] in ("", "~") or ":" in parts[0] or "\0" in file:
         raise ModelError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, shortened_path
 from wanda_core.model import experts
 from wanda_core.model.experts import ExpertMatrix
 from wanda_core.model.routers import router_linears
@@ -128,6 +128,23 @@ def _is_tower(module: nn.Module) -> bool:
     return isinstance(module, PreTrainedModel) and (
         module.main_input_name != "input_ids" or "text" not in module.input_modalities
     )
+
+
+def check_not_empty(name: str, model: nn.Module) -> None:
+    """Raise ModelError for a model with a matrix in its blocks, or a linear anywhere, that has no rows or no columns.
+    name: of the model, for the message."""
+    prefix, blocks = decoder_blocks(model)
+    matrices: list[tuple[str, Tensor]] = [
+        (f"{prefix}.{own}", value) for own, value in blocks.named_parameters() if value.dim() > 1
+    ]
+    linears = [(own, module) for own, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
+    matrices += [(f"{own}.weight", module.weight) for own, module in linears]
+    empty = next(((own, value) for own, value in matrices if 0 in value.shape), None)
+    if empty is not None:
+        raise ModelError(
+            f"{shortened_path(name)} has a config.json that makes {empty[0]} in the shape {tuple(empty[1].shape)}, "
+            "and a matrix has a row and a column; repair it, such as its intermediate_size, or choose another model"
+        )
 
 
 def prunable_linears(model: nn.Module) -> list[list[Linear]]:

@@ -29,8 +29,9 @@ from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.limits import check_count, few_parameters
-from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.linears import check_not_empty, decoder_blocks
 from wanda_core.model.names import normal_name
+from wanda_core.model.stored_names import check_places
 from wanda_core.model.stored_tensors import (
     StoredTensor,
     carried_tensors,
@@ -214,7 +215,14 @@ def _check_fits(
         model = skeleton(config, name, len(tensors), size_of(tensors)[0])
     weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
+    check_made_of(name, model, tensors)
+
+
+def check_made_of(name: str, model: nn.Module, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raise ModelError for a model without memory that is not that of its files, as far as their names, number formats
+    and sizes tell. tensors: in the files."""
     check_count(name, model, *size_of(tensors))
+    check_places(model, name, tensors)
 
 
 def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **options: Any) -> nn.Module:
@@ -241,6 +249,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **o
         ) from error
     check_not_masked(model, name)
     _, blocks = decoder_blocks(model)
+    check_not_empty(name, model)
     unsupported = experts.unknown(blocks)
     if unsupported:
         raise ModelError(

@@ -7,7 +7,7 @@ no use to it, carried through unchanged to what is saved, or named in a refusal.
 import contextlib
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from wanda_core.machine.json_file import parsed, read_json
 from wanda_core.machine.ordinary_file import open_ordinary, read_ordinary
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = ".safetensors"  # how the names of files of weights end; transformers takes any other for a pickle
 # Computed anew by every model, yet old checkpoints hold them: rotary frequencies, causal masks and what they hide with,
 # positions counted up.
 RECOMPUTED = re.compile(r"(^|\.)(original_)?inv_freq$|(^|\.)(attn|attention)\.(masked_)?bias$|(^|\.)position_ids$")
@@ -40,6 +41,7 @@ LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
 MOST_TENSORS = 100_000  # of all files; 73,000 are met, of 512 experts
 # Of a tensor: letters of its name, 100 are met, and dimensions, 5 are met.
 LONGEST_NAME, MOST_DIMENSIONS = 500, 8
+MOST_LETTERS = 8 * 10**6  # of all names, each of which is looked through for many patterns; 5 million are met
 # Entries and numbers in a list of tensors, told by their commas: of each tensor, and of what else its maker wrote.
 COMMAS_OF_ONE, MORE_COMMAS = 4 + MOST_DIMENSIONS, 10_000
 # Tensors of a file beside one for so many of its bytes, far fewer than are met; of a model, those without a number.
@@ -71,7 +73,9 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         _check_headers(by_file, name)
         for file, names in by_file.items():
             with safe_open(file, framework="pt", backend="pread") as opened:
-                for tensor in names if names is not None else opened.keys():
+                held = opened.keys()
+                _check_divided(tensors, file, held, names, name)
+                for tensor in held:
                     piece = opened.get_slice(tensor)
                     tensors[tensor] = StoredTensor(file, str(piece.get_dtype()), tuple(piece.get_shape()))
         _check_names(tensors, name)
@@ -81,6 +85,29 @@ def stored_tensors(folder: Path, name: str) -> dict[str, StoredTensor]:
         raise ModelError(
             f"the weights of {shortened_path(name)} could not be read: {first_line(error)}; give a complete checkpoint"
         ) from error
+
+
+def _check_divided(
+    tensors: Mapping[str, StoredTensor], file: Path, held: Collection[str], names: Collection[str] | None, name: str
+) -> None:
+    """Raise ModelError for a file of weights that does not hold what the index names of it, or holds what an earlier
+    one does: which of the two is meant is told nowhere, and transformers would take the other one.
+
+    tensors: of the earlier files; held: of this one; names: in the index, None where there is none. What it holds
+    beside those is read as transformers reads it.
+    """
+    lacking = sorted(set(names or ()) - set(held))
+    if lacking:
+        raise ModelError(
+            f"{shortened_path(name)} has an index of its weights, {INDEX}, that names {shortened(lacking[0])} in "
+            f"{shortened(file.name)}, which does not hold it; give a complete checkpoint"
+        )
+    twice = min((tensor for tensor in held if tensor in tensors), default=None)
+    if twice is not None:
+        raise ModelError(
+            f"{shortened_path(name)} holds {shortened(twice)} in {shortened(tensors[twice].file.name)} and in "
+            f"{shortened(file.name)}, and which of them is meant is told nowhere; give a checkpoint that holds it once"
+        )
 
 
 def size_of(tensors: Mapping[str, StoredTensor]) -> tuple[int, int]:
@@ -128,6 +155,12 @@ def read_head(file: Path) -> tuple[int, int, int]:
 
 def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
     """Raise ModelError for tensors whose names or shapes no model has, before a message tells one of them."""
+    letters = sum(map(len, tensors))
+    if letters > MOST_LETTERS:
+        raise ModelError(
+            f"{shortened_path(name)} names its tensors with {letters:,} letters together, and at most {MOST_LETTERS:,} "
+            "are read; give an undamaged checkpoint or choose another model"
+        )
     for tensor, stored in tensors.items():
         if len(tensor) > LONGEST_NAME or not tensor.isprintable():
             raise ModelError(
@@ -139,6 +172,16 @@ def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
                 f"{shortened_path(name)} holds {tensor} in {len(stored.shape):,} dimensions, and at most "
                 f"{MOST_DIMENSIONS} are read; give an undamaged checkpoint or choose another model"
             )
+
+
+def names_in(file: Path, name: str) -> list[str]:
+    """List the tensors of a file that anybody may have put there. name: of its model, for messages.
+
+    Raises ModelError, OSError and SafetensorError for one that cannot be read.
+    """
+    _check_headers([file], name)
+    with safe_open(file, framework="pt", backend="pread") as opened:
+        return list(opened.keys())
 
 
 @contextlib.contextmanager
@@ -252,9 +295,10 @@ def carried_tensors(
     that is neither carried nor recomputed: biases, layers or scales that the configuration does not mention.
     """
     patterns = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
+    further = _predicting_further_tokens(model.config)
 
     def on_purpose(tensor: str) -> bool:
-        return any(pattern.search(tensor) for pattern in patterns) or _predicts_further_tokens(model.config, tensor)
+        return any(pattern.search(tensor) for pattern in patterns) or further(tensor)
 
     strange = sorted(x for x in unexpected if not on_purpose(x) and not RECOMPUTED.search(x))
     if strange:
@@ -277,18 +321,22 @@ def _why_refused(name: str, strange: list[str]) -> str:
     )
 
 
-def _predicts_further_tokens(config: Any, tensor: str) -> bool:
-    """Tell whether a tensor belongs to layers behind the last block that predict more than the next token, as the
-    configuration promises them."""
+def _predicting_further_tokens(config: Any) -> Callable[[str], bool]:
+    """Return what tells whether a tensor belongs to layers behind the last block that predict more than the next token,
+    as the configuration promises them."""
     text = config.get_text_config()
     extra = getattr(text, "num_nextn_predict_layers", None) or getattr(text, "mtp_num_hidden_layers", None) or 0
     blocks = getattr(text, "num_hidden_layers", None)
     if not isinstance(extra, int) or not isinstance(blocks, int) or extra < 1:
-        return False
-    behind = re.search(r"(?:^|\.)layers\.(\d+)\.", tensor)
-    return re.search(r"(^|\.)mtp\b", tensor) is not None or (
-        behind is not None and blocks <= int(behind[1]) < blocks + extra
-    )
+        return lambda tensor: False
+
+    def belongs(tensor: str) -> bool:
+        behind = re.search(r"(?:^|\.)layers\.(\d{1,9})\.", tensor)
+        return re.search(r"(^|\.)mtp\b", tensor) is not None or (
+            behind is not None and blocks <= int(behind[1]) < blocks + extra
+        )
+
+    return belongs
 
 
 def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from wanda_core.progress import Progress
 
 # What transformers is told in place of what the file says.
 HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_implementation": None}
+BUCKETS = 64  # what transformers' rule gives Reformer for texts of 2,048 tokens in chunks of 64
 
 
 def find_folder(
@@ -107,3 +108,6 @@ def _run_plainly(config: Any) -> None:
     config.return_dict, config.output_hidden_states = True, False
     if hasattr(config, "rescale_every"):  # RWKV would halve weights in place in its first pass, against overflow
         config.rescale_every = 0
+    if hasattr(config, "lsh_attn_chunk_length"):  # Reformer would hash anew in each pass, as its first text asks for
+        config.num_buckets = BUCKETS if config.num_buckets is None else config.num_buckets
+        config.hash_seed = 0 if config.hash_seed is None else config.hash_seed

@@ -12,6 +12,7 @@ from wanda_core.model.config_keys import check_made, forget_code, parts_of
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
+from wanda_core.model.rotary import check_rotary
 from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
 
@@ -92,6 +93,7 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             "unquantised weights; give the original checkpoint"
         )
     check_made(config, name)
+    check_rotary(config, name)
     forget_code(config)
     for part in list(parts_of(config)):
         _run_plainly(part)

@@ -44,3 +44,29 @@ POSSIBLE = [name for name in NAMES if name not in IMPOSSIBLE and name not in NOT
 def sequences():
     ids = torch.randint(1, VOCABULARY, (500,), generator=torch.Generator().manual_seed(4)).tolist()
     return draw(ids, samples=3, seq_len=24)
+
+
+def kept_by(model):
+    """What a model's modules and their configurations hold beside weights: all that a pass could leave there."""
+    kept = {}
+    for name, module in model.named_modules():
+        config = vars(module.config) if hasattr(module, "config") else {}
+        for key, value in [*vars(module).items(), *module.named_buffers(recurse=False), *config.items()]:
+            if isinstance(value, torch.Tensor):
+                kept[name, key] = value.clone()
+            elif value is None or isinstance(value, (bool, int, float, str, tuple)):
+                kept[name, key] = value
+    return kept
+
+
+def changed(before, after):
+    """Names of what is other than before."""
+    return {
+        key for name, key in before.keys() | after.keys() if not _same(before.get((name, key)), after.get((name, key)))
+    }
+
+
+def _same(first, second):
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return torch.equal(first, second)
+    return type(first) is type(second) and first == second

@@ -6,6 +6,7 @@ from reprlib import Repr
 SHOWN = 80  # characters of a value that a message shows
 MOST_SAID = 100_000  # characters of another library's error that are looked at
 SHOWN_OF_A_PATH = 160  # whose end tells the most
+NO_MEMORY = ("can't allocate memory", "not enough memory", "alloc_cpu")  # of torch, by system
 MOST_OF_SENTENCE = 1_500  # characters of a whole message; the longest of ours has half of that
 
 _REPR = Repr()  # looks at the first few parts of a container only
@@ -46,7 +47,8 @@ class ProcessError(WandaError):
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error is of memory that ran out, Python's, torch's on the CPU or on a device."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(error)
+    said = str(error)[:MOST_SAID]
+    return named or (isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY))
 
 
 def is_fault(error: BaseException) -> bool:

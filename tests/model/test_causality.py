@@ -141,16 +141,26 @@ def test_texts_are_of_ordinary_tokens_and_no_longer_than_the_model_reads(own_lla
     assert causality._pairs(model, own_llama.tokenizer) == []
 
 
-def spent(*args, **more):
-    raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+SPENT = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:100] . DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB."),
+    MemoryError(),
+]
 
 
-def test_memory_that_runs_out_is_not_the_models_fault(tiny_llama, tokenizer, monkeypatch):
+@pytest.mark.parametrize("error", SPENT, ids=lambda error: type(error).__name__)
+def test_memory_that_runs_out_is_not_the_models_fault(tiny_llama, tokenizer, monkeypatch, error):
+    def spent(*args, **more):
+        raise error
+
     model = copy.deepcopy(tiny_llama.model)
     ids = torch.arange(1, 17)[None]
     monkeypatch.setattr(BlockCall, "run", spent)
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
+    with pytest.raises(type(error)):
         check_replay(model, decoder_blocks(model)[1], ids)
     monkeypatch.setattr(model, "forward", spent)
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
+    with pytest.raises(
+        ModelError, match="'tiny' takes more memory for a text of 7 tokens than is free; repair its config"
+    ):
         check_causal(model, tokenizer, "tiny")

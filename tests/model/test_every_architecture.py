@@ -1,17 +1,19 @@
 """Every causal architecture of transformers: measured as it runs and saved whole, or refused by name."""
 
+import contextlib
 import copy
 from pathlib import Path
 
 import pytest
 import torch
 from architectures import NAMES, tiny_model
-from every_architecture import POSSIBLE, REFUSED, VOCABULARY, sequences
+from every_architecture import POSSIBLE, REFUSED, VOCABULARY, changed, kept_by, sequences
 
 from wanda_core.calibration.profile import profile
 from wanda_core.checkpoint.contents import contents
 from wanda_core.checkpoint.save import save
-from wanda_core.errors import WandaError
+from wanda_core.errors import ModelError, WandaError
+from wanda_core.evaluation.generation import generate
 from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.low_memory.one_by_one import files_one_by_one
 from wanda_core.low_memory.prune import prune_to_folder
@@ -83,6 +85,10 @@ def serve(name, tokenizer, folder):
     tokenizer.save_pretrained(folder / "dense")
     lm = load_model(str(folder / "dense"), device="cpu", dtype=torch.float32)
     text = sequences()
+    kept = kept_by(lm.model)
+    with contextlib.suppress(ModelError):  # BLT writes nothing
+        list(generate(lm, "The sky is", max_new_tokens=3))
+    assert changed(kept, kept_by(lm.model)) == set()  # `module_state` knows what would be
     with torch.no_grad():
         before = copy.deepcopy(lm.model)(text.ids[:1], use_cache=False).logits
     norms = profile(lm, text).norms

@@ -54,8 +54,8 @@ def generate(
     seed draws the same noise for every model, so that two answers differ because the models do. chat: put the prompt
     into the model's chat template. An answer ends with one of the checkpoint's end tokens or stop strings.
 
-    Answers of several models may be asked for in turns, and of one model too, unless it keeps its state within itself
-    as RecurrentGemma does. An answer that is closed runs nothing more.
+    Answers of several models may be asked for in turns, and of one model too. An answer that is closed runs nothing
+    more.
     Raises InputError, at the call, for an empty or too long prompt or a number out of range; ModelError, at a token,
     when the model fails or its predictions are not finite.
     """

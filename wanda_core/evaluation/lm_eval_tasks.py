@@ -15,6 +15,7 @@ from wanda_core.checks import check_whole
 from wanda_core.errors import InputError, ModelError, first_line, shortened, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.module_state import fresh_for_each_text
 
 MAX_LIMIT = 10**9
 MAX_BATCH = 4096
@@ -108,7 +109,7 @@ class Tasks:
         tokenizer = copy.deepcopy(lm.tokenizer)  # it may be given a token to pad with
         shown = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
         try:
-            with shown:  # its progress bars are for people
+            with shown, fresh_for_each_text(model):  # its progress bars are for people
                 asked = HFLM(
                     pretrained=model,
                     tokenizer=tokenizer,

@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from wanda_core.evaluation.in_pieces import pieces_of
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.module_state import ModuleState
 
 NextLogits = Generator[Tensor | None, Tensor, None]
 
@@ -49,6 +50,7 @@ def _passes(
 ) -> NextLogits:
     """The loop that `generate` calls, without its processors and criteria. input_ids: int64 (1, L)."""
     decoding = getattr(model, "_optimize_model_for_decode", nullcontext)  # faster experts on a GPU
+    state = ModuleState(model)
     places = arguments.get("position_ids")
     whole = arguments.get("attention_mask") is not None or places is None  # would have to be cut as well
     pieces = pieces_of(model, arguments.get("past_key_values") if not whole else None, input_ids.shape[1])
@@ -57,7 +59,8 @@ def _passes(
             yield None
         cut = arguments if places is None else {**arguments, "position_ids": places[..., first:last]}
         inputs = model.prepare_inputs_for_generation(input_ids[:, first:last], is_first_iteration=True, **cut)
-        outputs = model(**inputs, return_dict=True)
+        with state.in_place():
+            outputs = model(**inputs, return_dict=True)
     while True:
         arguments = model._update_model_kwargs_for_generation(outputs, arguments)
         logits = outputs.logits[0, -1].to(torch.float32, copy=True)  # a view would keep the logits of all positions
@@ -65,5 +68,5 @@ def _passes(
         token = yield logits
         input_ids = torch.cat([input_ids, token.reshape(1, 1).to(input_ids.device)], dim=1)
         inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **arguments)
-        with decoding():
+        with decoding(), state.in_place():
             outputs = model(**inputs, return_dict=True)

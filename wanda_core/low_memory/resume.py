@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -26,19 +27,20 @@ from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.atomic_folder import make_parents
 from wanda_core.errors import InputError, ModelError, StorageError, shortened_path
 from wanda_core.machine import atomic_file
-from wanda_core.machine.atomic_file import is_gone
 from wanda_core.machine.json_file import parsed
+from wanda_core.machine.lock import hold, is_at
 from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.block_calls import sequences_in
 from wanda_core.pruning.variant import LinearReport
 
 SEAL = "sha256"  # key of the state: of all its other contents
-STATE, OWNER, MODEL = "state.json", "owner", "model"
+STATE, MODEL = "state.json", "model"
 APART = "apart-"  # how folders begin whose files are about to move into `model`
-MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell it from a folder of somebody else's
+MARK = ".wanda-unfinished"  # lies in the folder from its first moment, to tell whose it is; a run locks it
+TAKES, SECONDS_OF_TAKE = 20, 0.01  # tries to take the folder, which another's first or last moment may undo
 # What a run writes there, beside the files in `model`.
-WRITTEN = re.compile(r"state\.json|owner|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
-MOST_STATE, MOST_OWNER = 2**30, 100  # bytes of these files
+WRITTEN = re.compile(r"state\.json|\.wanda-unfinished|.*\.part|.*\.hidden|profile\.safetensors|\.tmp.*")
+MOST_STATE = 2**30  # bytes of that file
 MAPPED_SHARE = 1 / 8  # of the free memory: hidden states that take more are read from their file as they are needed
 
 
@@ -229,8 +231,7 @@ def open_run(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
     folder = target.with_name(f".{target.name}.unfinished")
     atomic_folder.sweep(target)
     above = make_parents(folder.parent)
-    _own(folder, target)
-    _take(folder, target)
+    lock = _take(folder, target)
     keep = False
     try:
         yield _read(folder, about)
@@ -238,15 +239,51 @@ def open_run(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
         keep = (folder / STATE).is_file() and not isinstance(error, (InputError, ModelError))
         raise
     finally:
-        if keep:
-            (folder / OWNER).unlink(missing_ok=True)
-        else:
-            _clear(folder)
-            if [path.name for path in folder.iterdir()] == [MARK]:  # else something that is not ours lies there
-                manifest.remove(folder, [folder / MARK])
+        try:
+            if not keep:
+                _clear(folder)
+        finally:
+            _give_back(folder, lock)
+        if not keep:
             for path in above:
                 with contextlib.suppress(OSError):  # in use by now
                     path.rmdir()
+
+
+def _take(folder: Path, target: Path) -> int:
+    """Make the folder, or take an earlier run's, and lock it. -> the lock, as of `hold`. Raises StorageError for
+    anybody else's, and while another run works there."""
+    for left in reversed(range(TAKES)):
+        try:
+            _own(folder, target)
+            lock = hold(folder / MARK)
+        except (FileNotFoundError, StorageError) as error:  # another is removing it, or it is somebody else's
+            if not left and isinstance(error, StorageError):
+                raise
+            time.sleep(SECONDS_OF_TAKE)
+            continue
+        if lock is None:
+            break
+        if is_at(lock, folder / MARK):
+            return lock
+        os.close(lock)
+    raise StorageError(
+        f"another process is writing {shortened_path(target)} already; wait until it ends or choose another folder"
+    )
+
+
+def _give_back(folder: Path, lock: int) -> None:
+    """Unlock the folder, and remove it where nothing but its mark is left, which no other run can take meanwhile."""
+    if sys.platform == "win32":  # which removes no open file, and none that another has opened
+        os.close(lock)
+    try:
+        if [path.name for path in folder.iterdir()] == [MARK]:  # else something that is not ours lies there
+            manifest.remove(folder, [folder / MARK])
+    except PermissionError:  # another has it by now, on Windows
+        pass
+    finally:
+        if sys.platform != "win32":
+            os.close(lock)
 
 
 def _own(folder: Path, target: Path) -> None:
@@ -260,7 +297,12 @@ def _own(folder: Path, target: Path) -> None:
         fresh = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
         fresh.mkdir()
         (fresh / MARK).touch()
-        fresh.rename(folder)  # never there without its mark
+        try:
+            fresh.rename(folder)  # never there without its mark
+        except OSError:
+            manifest.remove(fresh, [fresh / MARK])
+            if not os.path.lexists(folder):
+                raise
     if folder.is_symlink() or not (folder / MARK).is_file():
         raise StorageError(
             f"{shortened_path(folder)} is where a run would keep what it has done so far, and it is not of our making; "
@@ -278,19 +320,6 @@ def _clear(folder: Path) -> None:
     for inner in (*folder.glob(f"{MODEL}*"), *folder.glob(f"{APART}*")):
         if inner.is_dir() and not inner.is_symlink():
             manifest.remove(inner, [path for path in inner.rglob("*") if atomic_folder.WRITTEN.fullmatch(path.name)])
-
-
-def _take(folder: Path, target: Path) -> None:
-    """Note this process as the owner of the folder. Raises StorageError while another one works there."""
-    owner = folder / OWNER
-    with contextlib.suppress(OSError, ValueError):
-        pid = int(read_ordinary(owner, MOST_OWNER))
-        if pid != os.getpid() and not is_gone(pid, owner):
-            raise StorageError(
-                f"process {pid} is writing {shortened_path(target)} already; wait until it ends or choose another "
-                "folder"
-            )
-    owner.write_text(str(os.getpid()))
 
 
 def _read(folder: Path, about: dict[str, Any]) -> RunState:
@@ -313,7 +342,6 @@ def _read(folder: Path, about: dict[str, Any]) -> RunState:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             why = "cannot be read"
     _clear(folder)
-    (folder / OWNER).write_text(str(os.getpid()))
     fresh.model.mkdir(exist_ok=True)
     fresh.note = f"what an earlier run left {why}, so this one begins afresh" if why else ""
     return fresh

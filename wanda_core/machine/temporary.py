@@ -48,5 +48,9 @@ def _is_left(path: Path, pid: int, machine: str) -> bool:
 
 
 def _machine() -> str:
-    """A short name of this machine, for the folder may be one of several."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """A short name of this machine, or of a container with processes of its own: the folder may be one of several."""
+    try:
+        counted = os.readlink("/proc/self/ns/pid")
+    except OSError:  # no Linux
+        counted = ""
+    return hashlib.sha256(f"{platform.node()}{counted}".encode()).hexdigest()[:8]

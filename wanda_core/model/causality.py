@@ -77,7 +77,10 @@ def _looks_ahead(
             raise
         except Exception as error:  # whatever a model raises that lacks a picture, a language or a length
             if out_of_memory(error):
-                raise
+                raise ModelError(
+                    f"{shortened_path(name)} takes more memory for a text of {pair.shape[1]} tokens than is free; "
+                    "repair its config.json, where a setting makes large tables, or choose a smaller model"
+                ) from error
             raise ModelError(
                 f"{shortened_path(name)} ({str(model.config.model_type)[:SHOWN]}) does not run from text alone "
                 f"({first_line(error)}); choose a causal language model that reads nothing else"

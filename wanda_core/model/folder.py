@@ -12,11 +12,13 @@ from wanda_core.model.config_keys import check_made, forget_files, parts_of
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
+from wanda_core.model.rotary import check_rotary
 from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
 
 # What transformers is told in place of what the file says.
 HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_implementation": None}
+BUCKETS = 64  # what transformers' rule gives Reformer for texts of 2,048 tokens in chunks of 64
 
 
 def find_folder(
@@ -91,6 +93,7 @@ def checked_config(folder: Path, name: str) -> PreTrainedConfig:
             "unquantised weights; give the original checkpoint"
         )
     check_made(config, name)
+    check_rotary(config, name)
     forget_files(config)
     for part in list(parts_of(config)):
         _run_plainly(part)
@@ -107,3 +110,6 @@ def _run_plainly(config: Any) -> None:
     config.return_dict, config.output_hidden_states = True, False
     if hasattr(config, "rescale_every"):  # RWKV would halve weights in place in its first pass, against overflow
         config.rescale_every = 0
+    if hasattr(config, "lsh_attn_chunk_length"):  # Reformer would hash anew in each pass, as its first text asks for
+        config.num_buckets = BUCKETS if config.num_buckets is None else config.num_buckets
+        config.hash_seed = 0 if config.hash_seed is None else config.hash_seed

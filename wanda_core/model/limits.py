@@ -20,6 +20,7 @@ from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.model.config_keys import check_keys
+from wanda_core.model.first_text import CHUNK, bytes_of_first_text
 from wanda_core.model.stored_tensors import INDEX, WEIGHTS, shards_in
 from wanda_core.model.tokenizer import VOCABULARIES
 
@@ -58,13 +59,10 @@ MOST_PARTS = {
 }
 MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of numbers that each make so many modules
 MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
-# Names of numbers that cost with the first text: tables of as many rows and columns, and rounds of a loop.
-CHUNK, MOST_CHUNK = re.compile(r"^((mamba|ssm|linear|scan)_)?chunk_?size$"), 512  # 256 is met
-HEADS = re.compile(r"^((mamba|ssm)_)?(n|num)_(mamba_)?heads$")  # each of which has such a table
-STATE = re.compile(r"^(ssm_state_size|state_size|mamba_d_state)$")  # which each token of a chunk gives to each head
-LENGTH, BYTES_OF_BIAS = "max_seq_len", 8  # of which MPT makes a bias for each head, whatever the text's own length
-BYTES_OF_TABLE = 32  # of each number in one: two texts, four tables at a time, in float32
-ROUNDS, MOST_ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes)$"), 200  # 100 is met
+MOST_CHUNK = 512  # tokens, of which tables are made; 256 is met
+# Names of numbers of rounds of a loop; 100 is met.
+ROUNDS = re.compile(r"(^|_)(iters?|iterations|cycles|loops|repeats|rounds|hashes|ngram|pretraining_tp)$")
+MOST_ROUNDS = 200
 SIZE = re.compile(r"(size|dim|width|heads?|embd|inner|rank|state|channels|groups)(_|$)")
 MOST_SIZE = 2**20  # 53,248 are met; of a head, it need not make a weight to make tables for each token
 LARGER, MOST_LARGER = re.compile(r"vocab|chunk|window"), 2**31 - 1  # of tokens and samples, which others count
@@ -283,7 +281,7 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
 
     there: numbers in its files; nbytes: of all.
     """
-    tables = sum(buffer.nbytes for buffer in model.buffers()) + _of_first_text(model)
+    tables = sum(buffer.nbytes for buffer in model.buffers()) + bytes_of_first_text(model)
     if tables > MORE_BUFFERS + nbytes:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
@@ -295,21 +293,3 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
             f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "
             "the files that belong together"
         )
-
-
-def _of_first_text(model: "nn.Module") -> int:
-    """Return how many bytes of tables a model makes with the two first texts: of a chunk's tokens by each other, and by
-    their state, in state-space models; of biases by distance in others."""
-    config: Any = getattr(model, "config", None)
-    largest, waiting = 0, [config.to_dict()] if config is not None else []
-    while waiting:
-        part = waiting.pop()
-        waiting += [value for value in part.values() if isinstance(value, dict)]
-        whole = {str(key): value for key, value in part.items() if isinstance(value, int)}
-        chunk, heads, state = (
-            max((value for key, value in whole.items() if named.search(key)), default=default)
-            for named, default in ((CHUNK, 0), (HEADS, 1), (STATE, 0))
-        )
-        largest = max(largest, BYTES_OF_TABLE * chunk * heads * (chunk + state))
-        largest = max(largest, BYTES_OF_BIAS * heads * whole.get(LENGTH, 0))
-    return largest

@@ -21,9 +21,9 @@ def longest_text(model: Any) -> int | None:
     """Return how many tokens a model has positions for, None where there is no limit: state-space models, those that
     bias attention by distance (ALiBi), and those that say -1."""
     text = model.config.get_text_config()
-    if getattr(text, "alibi", False):
-        return None
     own = {*(entry.name for entry in fields(text)), *text.attribute_map}  # a file may hold others, which nobody reads
+    if "alibi" in own and text.alibi:
+        return None
     told = [getattr(text, name, None) for name in NAMES if name in own]
     lengths = [length for length in told if isinstance(length, int) and length > 0]
     return lengths[0] - _positions_of_padding(model, lengths[0]) if lengths else None

@@ -114,7 +114,13 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
-    """Async context manager: the page is served inside. app: Gradio's."""
+    """Async context manager: the page is served inside. app: Gradio's.
+
+    Gradio puts middleware of its own in front of what it is given, which fails on headers that the gate refuses.
+    """
+    first = [layer for layer in app.user_middleware if layer.cls in (Policies, Gate)]
+    app.user_middleware = first + [layer for layer in app.user_middleware if layer not in first]
+    app.middleware_stack = app.build_middleware_stack()
     async with app.get_blocks().running():
         yield
 

@@ -4,6 +4,7 @@ What is let through was checked whole; what is not gets one sentence in the visi
 the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
 """
 
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from anyio import CapacityLimiter, to_thread
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
 from wanda_ui.faults import note
-from wanda_ui.gate import answers, arrivals, body, queue, rate, rules
+from wanda_ui.gate import answers, arrivals, body, form, queue, rate, rules
 from wanda_ui.gate.address import MOST_PATH, check_address, check_headers
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
@@ -24,7 +25,7 @@ from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import Request, named_in
 from wanda_ui.gate.turns import Turns, to_its_end, while_here
-from wanda_ui.gate.uploads import FORM_BYTES, Uploads, received
+from wanda_ui.gate.uploads import FORM_BYTES, Uploads, folder_of, received
 from wanda_ui.gate.visitors import Visitors, real_paths, visitors_of, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
@@ -273,25 +274,27 @@ class Gate:
         return self._limiters.setdefault(what, CapacityLimiter(most))  # it needs a running event loop
 
     async def _upload(self, request: Request) -> None:
-        """Let an upload through as long as all of it is within the bound."""
+        """Receive an upload: Gradio's own reading of forms decodes them by whatever a visitor names."""
         most = request.page.settings.upload_bytes
         kind = request.headers.get(b"content-type", b"")
-        if not re.match(rb"multipart/form-data\s*;.*boundary=", kind, re.IGNORECASE):
+        boundary = form.boundary_of(kind)
+        if boundary is None:
             given = quoted(kind.split(b";")[0].decode("latin-1"))
-            raise RefusedError(415, "content_type", value=given, wanted="multipart/form-data")
+            raise RefusedError(415, "content_type", value=given, wanted="multipart/form-data; boundary=…")
         if "upload_id" in request.query and not body.NAME.fullmatch(request.query["upload_id"]):
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
-        who = request.who() if request.page.settings.public else ""
-        with self._uploads.coming(who, request.query.get("upload_id"), visitors_of(request.headers)):
-            await received(request, self.app, partial(self._kept, request))
-
-    def _kept(self, request: Request, path: str) -> None:
-        """Note whose a file is that was uploaded, and see to it that not too much is kept."""
+        page, whose, name = request.page, request.who(), request.query.get("upload_id")
+        with self._uploads.coming(whose if page.settings.public else "", name, visitors_of(request.headers)):
+            async with received(request, boundary, name) as came:
+                path, went = await self._uploads.keep(
+                    came, folder_of(request), whose, most, lambda: real_paths(page._queue.values())
+                )
         self._visitors.uploaded(path, request.headers)
-        page = request.page
-        self._uploads.keep(path, request.who(), page.settings.upload_bytes, lambda: real_paths(page._queue.values()))
+        page.upload_file_set.difference_update(went)
+        page.upload_file_set.add(os.path.realpath(path))  # Gradio removes it after an hour
+        await answers.answer_json(request.send, [path], False)
 
     async def _end(self, request: Request, path: str) -> None:
         """Let a visitor end an event of their own."""

@@ -10,7 +10,7 @@ import pytest
 
 from wanda_core.outliers.run_log import MEASURED_RUNS, read_runs, runs_csv
 from wanda_core.report.run import csv_of
-from wanda_core.sheets import FORMULAS, csv_text
+from wanda_core.sheets import FORMULAS, WITHIN, csv_text
 from wanda_ui.language import say
 from wanda_ui.lesson import summary
 from wanda_ui.lesson.answers import Record
@@ -23,10 +23,15 @@ CELLS = {
     "=1+1": "'=1+1",
     "-1": "'-1",
     "＝1": "'＝1",
-    "\n=1": '"\'\n=1"',
+    "\n=1": "\"'\n'=1\"",
     'a"b': '"a""b"',
     "a,b": '"a,b"',
-    "a\r=1": '"a\r=1"',
+    "a\r=1": '"a\r\'=1"',
+    "a;b": '"a;b"',
+    "a\tb": '"a\tb"',
+    "a; =1": '"a; =1"',
+    "a;=1;-1": "\"a;'=1;'-1\"",
+    'a;"=1"': '"a;""\'=1"""',
     " a": '" a"',
     "a\0b": "a\ufffdb",
     -1.5: "-1.5",
@@ -66,6 +71,18 @@ def test_no_table_has_a_cell_that_a_spreadsheet_computes(table, text):
     assert all(re.fullmatch(r"-[0-9.]+(e-?\d+)?", cell) for cell in computed)  # numbers
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("start", FORMULAS)
+@pytest.mark.parametrize("before", ["", "Max;", "Max\t", "Max\n", "Max\r\n", 'Max;"', 'Max;""', '";', '"\n"'])
+def test_no_spreadsheet_computes_a_text_wherever_it_parts_cells(before, start, separator):
+    text = f"{before}{start}1+1;x"
+    table = csv_text([["plain", text, text], [text, "plain", text]])
+    cells = {cell for row in csv.reader(io.StringIO(table, newline=""), delimiter=separator) for cell in row}
+    assert not [cell for cell in cells if cell.startswith(FORMULAS[:4])]
+    if separator == ",":
+        assert {cell.replace("'", "") for cell in cells} == {"plain", text}
+
+
 def test_every_table_is_written_in_these_places():
     """Whatever else writes one would keep no rule at all."""
     python = [path for room in ("wanda_core", "wanda_ui") for path in (ROOT / room).rglob("*.py")]
@@ -82,3 +99,4 @@ def test_every_table_is_written_in_these_places():
 def test_scripts_and_python_know_the_same_formulas():
     written = (FOLDER / "1-words.js").read_text("utf-8").split("FORMULA = /^[", 1)[1].split("]/", 1)[0]
     assert written.replace("\\-", "-").encode().decode("unicode_escape").encode("latin-1").decode() == "".join(FORMULAS)
+    assert f"WITHIN = /{WITHIN.pattern}/g" in (FOLDER / "1-words.js").read_text("utf-8")

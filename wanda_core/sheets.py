@@ -8,14 +8,17 @@ import re
 from collections.abc import Iterable
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # how a text begins that would be computed
-QUOTED = re.compile(r'[",\r\n\t]|^\s|\s$')
+# Much of Europe's spreadsheets part cells at `;`. To them a quotation mark after a comma is a letter like others, so a
+# quoted cell has beginnings of cells in it.
+WITHIN = re.compile(r'[;\t\r\n]"*(?=[=+\-@＝＋－＠])')
+QUOTED = re.compile(r'[",;\r\n\t]|^\s|\s$')
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Write rows of plain values as CSV by RFC 4180.
 
-    Numbers stand as they are known; None and NaN are left empty; a text that a spreadsheet would compute begins with
-    ' instead.
+    Numbers stand as they are known; None and NaN are left empty; what a spreadsheet would compute of a text has a '
+    before it.
     """
     return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
 
@@ -28,5 +31,6 @@ def _cell(value: object) -> str:
         return str(value)
     text = value.replace("\0", "\ufffd")
     safe = f"'{text}" if text.startswith(FORMULAS) else text
+    safe = WITHIN.sub(r"\g<0>'", safe)
     doubled = safe.replace('"', '""')
     return f'"{doubled}"' if QUOTED.search(safe) else safe

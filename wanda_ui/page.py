@@ -34,6 +34,7 @@ from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
 from wanda_ui.gate.policies import Policies
+from wanda_ui.gate.uploads import own_folder
 from wanda_ui.greeting import ROUTES
 from wanda_ui.jobs import MOST_EVENTS
 from wanda_ui.language import label, labels
@@ -114,7 +115,13 @@ def launch_settings(settings: Settings | None = None) -> dict[str, Any]:
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
-    """Async context manager: the page is served inside. app: Gradio's."""
+    """Async context manager: the page is served inside. app: Gradio's.
+
+    Gradio puts middleware of its own in front of what it is given, which fails on headers that the gate refuses.
+    """
+    first = [layer for layer in app.user_middleware if layer.cls in (Policies, Gate)]
+    app.user_middleware = first + [layer for layer in app.user_middleware if layer not in first]
+    app.middleware_stack = app.build_middleware_stack()
     async with app.get_blocks().running():
         yield
 
@@ -195,13 +202,19 @@ def serve(host: str | None = None, port: int | None = None, tools: bool = False,
             network.class_of(host, 0, "", network.own_addresses())  # known before the model is loaded
     except InputError as error:
         raise SystemExit(str(error)) from None
+    try:
+        with own_folder():
+            _serve(settings, host, port, lan)
+    except WandaError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _serve(settings: Settings, host: str | None, port: int | None, lan: bool) -> None:
+    """Serve the page as `serve` does, once all is checked. Raises WandaError for a model that cannot be loaded."""
     keep_freed_memory()
     bound_arenas()
     temporary.sweep(pushing.PREFIX)
-    try:
-        state = prepared(settings)
-    except WandaError as error:
-        raise SystemExit(str(error)) from None
+    state = prepared(settings)
     page = build(state)
     with without_unusable_proxy():
         page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_settings(settings))

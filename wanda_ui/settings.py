@@ -20,7 +20,7 @@ class Settings:
 
     public: whether strangers use it; models: name -> commit of the models that may be chosen beside the built-in one,
     None for any; samples: windows of calibration text; tokens: samples × length; prompt_characters: of any text box;
-    upload_bytes: of one upload, all its files together; jobs_waiting: in the queue; jobs_a_minute: of one address,
+    upload_bytes: of one upload; jobs_waiting: in the queue; jobs_a_minute: of one address,
     0 without limit; events_each: that one address has waiting or running at once, 0 without limit; trusted_header: name
     of the header in which a proxy puts the visitor's address, None to take the connection's own; variant_bytes: memory
     for pruned variants that are kept; tools: whether programs and assistants of this machine may use it by name;
@@ -192,7 +192,7 @@ SETTINGS = (
         _whole(0, 64, MEGABYTE),
         "8",
         "2",
-        "Of one upload, all its files together; it is cut into tokens whole, a second or two a megabyte",
+        "Of one upload, which is one file; it is cut into tokens whole, a second or two a megabyte",
     ),
     Setting(
         "WANDA_MAX_JOBS",

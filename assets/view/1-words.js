@@ -58,16 +58,17 @@ window.WandaLab = {};
   };
 
   const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/; // how a text begins that a spreadsheet would compute, as `sheets.py` has it
+  const WITHIN = /[;\t\r\n]"*(?=[=+\-@＝＋－＠])/g; // and what may stand before it where cells are parted by `;`
   const INFINITE = 1e300; // JSON has no infinity
   const cell = (value) => {
     if (value === null || value === undefined || Number.isNaN(value)) return "";
     if (typeof value === "number") return Math.abs(value) < INFINITE ? String(value) : value > 0 ? "inf" : "-inf";
     const text = String(value).replaceAll("\0", "\ufffd");
-    const safe = FORMULA.test(text) ? `'${text}` : text;
-    return /[",\r\n\t]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    const safe = (FORMULA.test(text) ? `'${text}` : text).replace(WITHIN, "$&'");
+    return /[",;\r\n\t]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  /** A table as CSV by RFC 4180: numbers as they are known, infinite ones as inf, nothing where nothing is known. A text
-   * that a spreadsheet would compute begins with ' instead. A mark of UTF-8 stands in front where a letter is none of
+  /** A table as CSV by RFC 4180: numbers as they are known, infinite ones as inf, nothing where nothing is known. What
+   * a spreadsheet would compute of a text has a ' before it. A mark of UTF-8 stands in front where a letter is none of
    * ASCII: without it a spreadsheet reads other letters, and where all are ASCII a program need not skip it. */
   W.csv = (rows) => {
     const text = rows.map((row) => row.map(cell).join(",")).join("\r\n");

@@ -191,3 +191,43 @@ def test_a_new_visitors_state_holds_no_copy_of_the_page(page):
     assert state[box._id] is changed
     assert page.blocks[box._id] is box
     assert list(state.components) == []
+
+
+def test_who_does_not_listen_is_told_so_wherever_an_answer_would_be_added(page):
+    async def ask():
+        assert await asked(page, "one") is None
+        for _ in range(MOST_UNREAD + 1):
+            page._queue._boxes["me"].put_nowait("message")
+        assert await asked(page, "one") == "unread"
+        assert page._queue.unread("one", "me").key == "unread"
+        assert page._queue.unread("one", "other") is None  # who listens there, as far as is known
+        page._queue._boxes["me"].heard -= LISTENING + 1
+        assert page._queue.unread("one", "other").key == "unread"
+        assert page._queue.unread("two", "other") is None
+
+    asyncio.run(ask())
+
+
+def test_an_event_is_of_its_session_alone_until_it_ends(page):
+    async def ask():
+        assert await asked(page, "one", session="mine") is None
+        [name] = page._queue.event_ids_to_events
+        assert page._queue.has_event(name, "mine")
+        assert not page._queue.has_event(name, "other")
+        assert not page._queue.has_event("other", "mine")
+        await page._queue.remove_from_queue(name)
+        assert not page._queue.has_event(name, "mine")
+
+    asyncio.run(ask())
+
+
+def test_nothing_is_summed_up_of_events_that_were(page, monkeypatch):
+    monkeypatch.setattr(page._queue, "_get_df", lambda records: pytest.fail("a table is made"))
+
+    async def ask():
+        for who in ("one", "two", "three"):
+            assert await asked(page, who) is None
+        assert len(page._queue.event_analytics) == 1
+        page._queue.compute_analytics_summary(list(page._queue.event_analytics.values()))
+
+    asyncio.run(ask())

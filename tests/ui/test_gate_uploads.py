@@ -1,14 +1,17 @@
 """Uploads: nobody fills the disk or the memory with them, and who reads how far one is sees their own."""
 
 import asyncio
+import threading
 from contextlib import ExitStack
 
 import pytest
 from gradio.routes import file_upload_statuses
 
+from wanda_ui.gate import kept
 from wanda_ui.gate import uploads as module
+from wanda_ui.gate.kept import ALL, EACH, FILES, Kept
 from wanda_ui.gate.refusal import RefusedError
-from wanda_ui.gate.uploads import ALL, EACH, FILES, MOST_AT_ONCE, MOST_READERS, Uploads
+from wanda_ui.gate.uploads import MOST_AT_ONCE, MOST_READERS, Uploads
 
 ME, YOU = frozenset({"me"}), frozenset({"you"})
 
@@ -64,34 +67,40 @@ def test_few_uploads_of_one_address_come_at_once(uploads):
     assert not uploads._at_once
 
 
-def test_of_too_many_uploads_the_oldest_go_and_never_one_that_is_worked_on(uploads, tmp_path):
-    def bring(number, who):
-        path = tmp_path / f"{number}" / "a.txt"
-        path.parent.mkdir()
-        path.write_bytes(b"x" * 10)
-        uploads.keep(str(path), who, 10, lambda: {str(tmp_path / "0" / "a.txt")})
+@pytest.fixture
+def bring(tmp_path):
+    """Keep a file of some bytes of some owner's; -> its path. What is counted is then what is kept."""
+    kept = Kept()
 
+    def bringing(name, who, size=10, in_use=()):
+        path = tmp_path / name / "a.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * size)
+        asyncio.run(kept.keep(str(path), who, 10, lambda: {str(tmp_path / each / "a.txt") for each in in_use}))
+        shares = {"": kept._all, **kept._of}
+        assert all(share.nbytes == sum(map(kept._sizes.get, share.paths)) for share in shares.values())
+        assert {path for share in kept._of.values() for path in share.paths} == set(kept._all.paths) == set(kept._sizes)
+        return path
+
+    bringing.kept = kept
+    return bringing
+
+
+def test_of_too_many_uploads_the_oldest_go_and_never_one_that_is_worked_on(bring, tmp_path):
     for number in range(EACH + 3):
-        bring(number, "here")
+        bring(f"{number}", "here", in_use=["0"])
     left = {int(path.name) for path in tmp_path.iterdir()}
     assert left == {0, *range(4, EACH + 3)}
     for number in range(100, 100 + ALL):
-        bring(number, f"of {number}")
+        bring(f"{number}", f"of {number}", in_use=["0"])
     left = {int(path.name) for path in tmp_path.iterdir()}
     assert len(left) == ALL
     assert 0 in left
     assert 4 not in left
-    assert sum(size for _, size in uploads._kept.values()) == 10 * ALL
+    assert bring.kept._all.nbytes == 10 * ALL
 
 
-def test_a_file_of_two_visitors_stays_for_the_other_and_one_that_has_gone_counts_no_more(uploads, tmp_path):
-    def bring(name, who, size=10):
-        path = tmp_path / name / "a.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x" * size)
-        uploads.keep(str(path), who, 10, set)
-        return path
-
+def test_a_file_of_two_visitors_stays_for_the_other_and_one_that_has_gone_counts_no_more(bring, tmp_path):
     shared, old = bring("shared", "here"), bring("old", "here")
     bring("shared", "there")
     for number in range(EACH - 2):
@@ -104,12 +113,22 @@ def test_a_file_of_two_visitors_stays_for_the_other_and_one_that_has_gone_counts
         bring(f"{number}", "here")
     assert not last.exists()
     assert shared.exists()
-    assert [owners for path, (owners, _) in uploads._kept.items() if "shared" in path] == [{"there"}]
+    assert bring.kept._owners[str(shared)] == {"there"}
 
 
-def test_files_are_counted_too_however_small(uploads, tmp_path):
+def test_files_are_counted_too_however_small(bring, tmp_path):
     for number in range(EACH * FILES + 5):
-        path = tmp_path / f"{number}.txt"
-        path.write_bytes(b"")
-        uploads.keep(str(path), "here", 10, set)
-    assert len(uploads._kept) == len(list(tmp_path.iterdir())) == EACH * FILES
+        bring(f"{number}", "here", 0)
+    assert len(bring.kept._sizes) == len(list(tmp_path.iterdir())) == EACH * FILES
+
+
+def test_a_file_is_looked_for_only_where_too_much_is_kept_and_none_is_on_the_servers_loop(bring, monkeypatch):
+    looked = []
+    monkeypatch.setattr(kept, "_gone", lambda paths: looked.append((threading.get_ident(), len(paths))) or [])
+    for number in range(EACH):
+        bring(f"{number}", "here")
+    assert not looked
+    bring("more", "here")
+    assert len(looked) == 1
+    assert looked[0][0] != threading.get_ident()
+    assert looked[0][1] == EACH + 1

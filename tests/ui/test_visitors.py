@@ -182,3 +182,23 @@ def test_what_needs_no_engine_is_answered_meanwhile(served, raw, tiny_state):
             assert raw.join(f"light{turn}", number, [None]).status == 200
             assert raw.outcome(f"light{turn}")["success"]
             assert time.monotonic() - began < 2 * QUICK
+
+
+def test_an_event_is_ended_by_its_own_session_and_no_other_is_told_whether_there_is_one(served, raw, tiny_state):
+    page, _ = served
+    number = numbered(page, "look")
+    with held(tiny_state) as go:
+        name = json.loads(ask_look(raw, page, "owner", 37).body)["event_id"]
+        listener = Listener(raw, "owner")
+        until(lambda: tiny_state.engine.waiting == 1)
+        ended = {"event_id": name, "session_hash": "stranger", "fn_index": number}
+        refused = raw.post("/gradio_api/cancel", ended)
+        unknown = raw.post("/gradio_api/cancel", {**ended, "event_id": "0" * len(name)})
+        assert (refused.status, unknown.status) == (404, 404)
+        assert refused.sentence.replace(name, "") == unknown.sentence.replace("0" * len(name), "")
+        assert tiny_state.engine.waiting == 1
+        assert listener.is_alive()
+        assert raw.post("/gradio_api/cancel", {**ended, "session_hash": "owner"}).status == 200
+        listener.join(SOON)
+        assert json.loads(listener.lines[-1][6:])["event_id"] == name
+        go.set()

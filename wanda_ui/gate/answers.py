@@ -3,7 +3,6 @@
 import gzip
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 WORTH_ZIPPING, FASTEST = 2_000, 1  # bytes, and the level of gzip
@@ -32,7 +31,7 @@ async def lead(send: Send, address: str) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def answer_json(send: Send, value: dict[str, Any], zipped: bool) -> None:
+async def answer_json(send: Send, value: dict[str, Any] | list[str], zipped: bool) -> None:
     """Answer with plain values, compressed where that is taken and worth it."""
     body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     given = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"vary", b"accept-encoding")]
@@ -71,19 +70,3 @@ def replacing(send: Send, refuse: Callable[[int], tuple[int, str] | None], plain
             await send(message)
 
     return changed
-
-
-def heard(send: Send, note: Callable[[str], object]) -> Send:
-    """Make a `send` that notes the paths which an upload is answered with, before the visitor knows them."""
-    answered = bytearray()
-
-    async def noting(message: dict[str, Any]) -> None:
-        answered.extend(message.get("body", b""))
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            with suppress(ValueError):  # words, of a refusal
-                paths = json.loads(bytes(answered))
-                for path in paths if isinstance(paths, list) else ():
-                    note(str(path))
-        await send(message)
-
-    return noting

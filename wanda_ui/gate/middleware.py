@@ -4,6 +4,7 @@ What is let through was checked whole; what is not gets one sentence in the visi
 the page does not use (its programming interface, files from other servers, …) are closed by not being listed.
 """
 
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -16,14 +17,15 @@ from anyio import CapacityLimiter, to_thread
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
 from wanda_ui.faults import note
-from wanda_ui.gate import answers, arrivals, body, queue, rate, rules
+from wanda_ui.gate import answers, arrivals, body, form, queue, rate, rules
+from wanda_ui.gate.address import MOST_PATH, check_address, check_headers
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
-from wanda_ui.gate.request import MOST_NAMED, MOST_QUERY, Request, named_in
+from wanda_ui.gate.request import Request, named_in
 from wanda_ui.gate.turns import Turns, to_its_end, while_here
-from wanda_ui.gate.uploads import FORM_BYTES, Uploads, received
+from wanda_ui.gate.uploads import FORM_BYTES, Uploads, folder_of, received
 from wanda_ui.gate.visitors import Visitors, real_paths, visitors_of, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
@@ -42,7 +44,6 @@ UPLOAD, CANCEL, RESET = (f"/gradio_api/{name}" for name in ("upload", "cancel", 
 PROGRESS = "/gradio_api/upload_progress"
 ENDPOINTS, ASSISTANTS = "/gradio_api/info", "/mcp"  # of the tools: their list, and the Model Context Protocol
 CALL = "tools/call"  # the message by which an assistant runs a tool
-MOST_PATH, MOST_PART = 2_000, 250  # characters; a file system takes names of 255 bytes
 LIGHT = 5  # events that run no model, for each that does
 QUESTIONS = 40  # and questions: a picture that is dragged asks ten a second
 BODIES = 50  # and pieces of JSON, whatever is in them
@@ -51,8 +52,6 @@ QUESTIONS_OF_ADDRESS = 2  # of these, on a public server; and one of each browse
 QUESTION_SECONDS = 0.025  # of computing, that count as one question
 MOST_VISITING = 10_000  # browsers with a question that runs, or is next of theirs
 DOWNLOADS_AT_ONCE = 4  # threads that make the bytes of downloads
-READ_OF_ADDRESS = ("session_hash", "upload_id")  # what Gradio and this gate read of an address's query
-HOST = re.compile(rb"[0-9A-Za-z._:\[\], -]{0,300}")
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -109,7 +108,8 @@ class Gate:
         """Check a request by its method and path, and let it through."""
         method, path = request.scope["method"], request.scope["path"]
         names_only.set(request.page.settings.public)
-        _check_address(request)
+        check_address(request)
+        check_headers(request)
         if method not in ("GET", "HEAD") or path.startswith(("/gradio_api", "/wanda")):
             check_same_site(request.headers, request.page.settings.trusted_header is not None)
         if path == "/" and (offered := offering(request.headers, request.asked)) is not None:
@@ -185,9 +185,6 @@ class Gate:
         state = page.state_holder.session_data.get(session)
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
-        unread = page._queue.pending_messages_per_session.get(session)
-        if unread is not None and unread.qsize() > queue.MOST_UNREAD:
-            raise RefusedError(429, "unread", most=queue.MOST_UNREAD)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
@@ -277,25 +274,27 @@ class Gate:
         return self._limiters.setdefault(what, CapacityLimiter(most))  # it needs a running event loop
 
     async def _upload(self, request: Request) -> None:
-        """Let an upload through as long as all of it is within the bound."""
+        """Receive an upload: Gradio's own reading of forms decodes them by whatever a visitor names."""
         most = request.page.settings.upload_bytes
         kind = request.headers.get(b"content-type", b"")
-        if not re.match(rb"multipart/form-data\s*;.*boundary=", kind, re.IGNORECASE):
+        boundary = form.boundary_of(kind)
+        if boundary is None:
             given = quoted(kind.split(b";")[0].decode("latin-1"))
-            raise RefusedError(415, "content_type", value=given, wanted="multipart/form-data")
+            raise RefusedError(415, "content_type", value=given, wanted="multipart/form-data; boundary=…")
         if "upload_id" in request.query and not body.NAME.fullmatch(request.query["upload_id"]):
             raise RefusedError(400, "name", name="upload_id", value=quoted(request.query["upload_id"]), most=64)
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
-        who = request.who() if request.page.settings.public else ""
-        with self._uploads.coming(who, request.query.get("upload_id"), visitors_of(request.headers)):
-            await received(request, self.app, partial(self._kept, request))
-
-    def _kept(self, request: Request, path: str) -> None:
-        """Note whose a file is that was uploaded, and see to it that not too much is kept."""
+        page, whose, name = request.page, request.who(), request.query.get("upload_id")
+        with self._uploads.coming(whose if page.settings.public else "", name, visitors_of(request.headers)):
+            async with received(request, boundary, name) as came:
+                path, went = await self._uploads.keep(
+                    came, folder_of(request), whose, most, lambda: real_paths(page._queue.values())
+                )
         self._visitors.uploaded(path, request.headers)
-        page = request.page
-        self._uploads.keep(path, request.who(), page.settings.upload_bytes, lambda: real_paths(page._queue.values()))
+        page.upload_file_set.difference_update(went)
+        page.upload_file_set.add(os.path.realpath(path))  # Gradio removes it after an hour
+        await answers.answer_json(request.send, [path], False)
 
     async def _end(self, request: Request, path: str) -> None:
         """Let a visitor end an event of their own."""
@@ -305,8 +304,13 @@ class Gate:
         for key in needed - {"fn_index"}:
             body.check_name(ended, key)
         if "fn_index" in needed:
-            self._visitors.check_session(ended["session_hash"], request.headers)
+            session, waiting = ended["session_hash"], request.page._queue
+            self._visitors.check_session(session, request.headers)
             _event_of(request.page, ended["fn_index"])
+            if not waiting.has_event(ended["event_id"], session):  # else who knows its name alone ends a stranger's
+                raise RefusedError(404, "no_event", value=quoted(ended["event_id"]))
+            if unread := waiting.unread(request.who(session), session):
+                raise unread
         await self.app(request.scope, _again(raw, request.receive), request.send)
 
     async def _json(self, request: Request) -> tuple[bytes, dict[str, Any]]:
@@ -349,25 +353,6 @@ def _is_known(request: Request) -> bool:
     path = request.scope["path"]
     own = _is_question(request) or _is_download(request)
     return own or bool(READ.fullmatch(path) or EVENT.fullmatch(path)) or path in (UPLOAD, CANCEL, RESET)
-
-
-def _check_address(request: Request) -> None:
-    """Raise RefusedError for an address that Gradio or the file system would fail on."""
-    path = request.scope["path"]
-    strange = any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path)
-    if strange or len(path) > MOST_PATH or any(len(part) > MOST_PART for part in path.split("/")):
-        raise RefusedError(404, "path", path=quoted(path))
-    if len(request.scope["query_string"]) > MOST_QUERY:
-        raise RefusedError(414, "query", most=MOST_QUERY)
-    if request.scope["query_string"].count(b"&") >= MOST_NAMED:
-        raise RefusedError(414, "query_names", most=MOST_NAMED)
-    if path.startswith("/gradio_api"):  # every request of the page has the page's own address behind it too
-        for read in READ_OF_ADDRESS:
-            if sum(name == read for name, _ in request.asked) > 1:  # of two, who takes which?
-                raise RefusedError(400, "query_twice", name=read)
-    for name in (b"host", b"x-forwarded-host"):
-        if not HOST.fullmatch(request.headers.get(name, b"")):
-            raise RefusedError(400, "host", name=name.decode())
 
 
 def _event_of(page: GuardedPage, number: object) -> Any:

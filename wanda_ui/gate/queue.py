@@ -48,6 +48,7 @@ class LastingQueue(Queue):
         )
         self.pending_messages_per_session = self._boxes = Mailboxes(MOST_SESSIONS, self._busy)
         self.pending_event_ids_session = Sessions()
+        self.ANALYTICS_MAX_EVENTS = 1  # of which only the monitoring page, which is off, would tell
         self._settings = settings
         self._coming: Counter[tuple[str, str]] = Counter()  # events of whom, of which kind, on their way in
         self._served: OrderedDict[str, int] = OrderedDict()
@@ -56,7 +57,7 @@ class LastingQueue(Queue):
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Take an event into the queue, as Gradio does, unless who asks has a share of it already."""
         asker: Asker = request.scope.get(ASKER) or Asker()
-        asker.refused = self._refusal(asker.who, body.fn_index)
+        asker.refused = self.unread(asker.who, body.session_hash) or self._refusal(asker.who, body.fn_index)
         if asker.refused is not None:
             return False, asker.refused.key, "queue_full"
         self._boxes.sweep()
@@ -69,6 +70,22 @@ class LastingQueue(Queue):
         finally:
             self._coming[coming] -= 1
             self._coming += Counter()  # without those of whom nothing comes
+
+    def unread(self, who: str, session: str) -> RefusedError | None:
+        """Say why nothing is taken that a session of one who asks gets an answer for, where too many wait there."""
+        box = self._boxes.get(session)
+        if max(box.qsize() if box is not None else 0, self._boxes.unread(who)) <= MOST_UNREAD:
+            return None
+        return RefusedError(429, "unread", most=MOST_UNREAD)
+
+    def compute_analytics_summary(self, records: Any) -> Any:
+        """Sum nothing up of the events that were: Gradio would, after each of them, for its monitoring page."""
+        return self.cached_event_analytics_summary
+
+    def has_event(self, event: str, session: str) -> bool:
+        """Whether an event of that session's waits or runs."""
+        found = self.event_ids_to_events.get(event)
+        return found is not None and found.session_hash == session
 
     def send_message(self, event: Event, event_message: Any) -> None:
         """Say something about an event to its session, if that is known. Places in the queue are not piled up."""
@@ -121,8 +138,6 @@ class LastingQueue(Queue):
 
     def _refusal(self, who: str, number: int) -> RefusedError | None:
         """Say why an event is not taken. number: of the event."""
-        if self._boxes.unread(who) > MOST_UNREAD:
-            return RefusedError(429, "unread", most=MOST_UNREAD)
         settings, fn = self._settings(), self.blocks.fns[number]
         if not settings.events_each:
             return None

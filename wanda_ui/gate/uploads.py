@@ -1,20 +1,25 @@
-"""Uploads: how many come at once, who reads how far one is, and how much of them is kept."""
+"""Uploads: how many come at once, who reads how far one is, how one is received, and where it is kept."""
 
 import asyncio
-import logging
+import hashlib
 import os
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile, gettempdir
+from typing import IO, Any
 
+from anyio import to_thread
 from gradio.routes import file_upload_statuses
-from starlette.formparsers import MultiPartException
+from gradio_client.utils import strip_invalid_filename_characters
 
-from wanda_ui.faults import where
-from wanda_ui.gate import answers, body, rules
+from wanda_core.errors import InputError, first_line
+from wanda_core.machine.temporary import temporary_folder
+from wanda_ui.gate import body, rules
+from wanda_ui.gate.form import Form
+from wanda_ui.gate.kept import Kept
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import Request
 
@@ -22,10 +27,17 @@ FORM_BYTES = 16 * 1024  # of an upload that are no file: boundaries, names
 MOST_AT_ONCE = 4  # uploads of one address
 MOST_READERS = 2  # who see how far one upload is; for each the server looks twenty times a second
 COMING = 0.5  # seconds, within which an upload may begin whose progress was asked for first
-EACH, ALL = 20, 200  # uploads of the largest size, as many bytes of one address and of all are kept
-FILES = 10  # and files, for each of these
+PLACE, PREFIX = "GRADIO_TEMP_DIR", "wanda-uploads-"  # where uploads may lie, and a server's own folder there
+COMES = "comes-"  # how the name of a file begins that is being received
 
-log = logging.getLogger("wanda_ui")
+
+@dataclass(frozen=True)
+class Came:
+    """An upload that came. digest: of its content; name: as the visitor calls it, made one that a file may have."""
+
+    file: Path
+    digest: str
+    name: str
 
 
 @dataclass
@@ -43,8 +55,7 @@ class Uploads:
     def __init__(self) -> None:
         self._under_way: dict[str, _Upload] = {}
         self._at_once: Counter[str] = Counter()
-        # path -> (whose, bytes), the oldest first; files with the same content are one
-        self._kept: OrderedDict[str, tuple[frozenset[str], int]] = OrderedDict()
+        self._kept, self._keeping = Kept(), asyncio.Lock()
 
     @contextmanager
     def coming(self, who: str, name: str | None, visitors: frozenset[str]) -> Iterator[None]:
@@ -88,42 +99,18 @@ class Uploads:
 
         return ended
 
-    def keep(self, path: str, who: str, most: int, named: Callable[[], set[str]]) -> None:
-        """Note a file that was uploaded; of too many files or bytes the oldest go, but none that an event works on.
+    async def keep(
+        self, came: Came, folder: Path, who: str, most: int, named: Callable[[], set[str]]
+    ) -> tuple[str, list[str]]:
+        """Keep an upload that came, below its folder; of too many the oldest go.
 
-        most: bytes of one upload; named: returns the paths that events name.
+        who, most, named: as of `Kept.keep`. -> its path, and the real paths of files that went
         """
-        path = os.path.realpath(path)
-        with suppress(OSError):
-            size = os.path.getsize(path)
-            owners, _ = self._kept.pop(path, (frozenset(), 0))
-            self._kept[path] = (owners | {who}, size)
-        for whose, times in ((who, EACH), (None, ALL)):
-            if self._over(whose, times, most):
-                for gone in [name for name in self._kept if not os.path.exists(name)]:  # Gradio removes files as well
-                    del self._kept[gone]
-                in_use = {path, *named()}
-                for name in [name for name, (owners, _) in self._kept.items() if whose is None or whose in owners]:
-                    if not self._over(whose, times, most):
-                        break
-                    if name not in in_use:
-                        self._let_go(name, whose)
-
-    def _over(self, whose: str | None, times: int, most: int) -> bool:
-        """Whether more is kept of one, or of all, than so many uploads of the largest size."""
-        sizes = [size for owners, size in self._kept.values() if whose is None or whose in owners]
-        return sum(sizes) > times * most or len(sizes) > times * FILES
-
-    def _let_go(self, path: str, whose: str | None) -> None:
-        """Remove a file, and its folder if nothing else is in it, unless it is another's too. whose: None for all."""
-        owners, size = self._kept[path]
-        if whose is not None and len(owners) > 1:
-            self._kept[path] = (owners - {whose}, size)
-            return
-        del self._kept[path]
-        with suppress(OSError):
-            os.remove(path)
-            Path(path).parent.rmdir()
+        async with self._keeping:
+            path = folder / came.digest / came.name
+            path.parent.mkdir(exist_ok=True)
+            os.replace(came.file, path)
+            return str(path), await self._kept.keep(os.path.realpath(path), who, most, named)
 
     def _forget(self, name: str | None) -> None:
         """Let an upload go, also what Gradio holds of it, once it has ended and nobody reads about it."""
@@ -134,40 +121,77 @@ class Uploads:
             file_upload_statuses._signals.pop(name, None)
 
 
-async def received(request: Request, app: Any, note: Callable[[str], object]) -> None:
-    """Have Gradio read an upload, no further than it may go and as long as it goes on.
+@asynccontextmanager
+async def received(request: Request, boundary: bytes, name: str | None) -> AsyncIterator[Came]:
+    """Async context manager: an upload that came, no further than it may go; at the end no more is left of it here.
 
-    app: Gradio's; note: called with the path of each file that came.
+    boundary: of its form; name: by which its progress may be asked for. Raises RefusedError and ConnectionResetError.
     """
-    most = request.page.settings.upload_bytes
-    size, stalled = 0, False
-
-    async def counted() -> Any:
-        nonlocal size, stalled
+    most, form, size, nbytes, digest = request.page.settings.upload_bytes, Form(boundary), 0, 0, hashlib.sha256()
+    folder = folder_of(request)
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder, prefix=COMES, delete=False) as file:
         try:
-            async with asyncio.timeout(body.MOST_SECONDS):
-                message = await request.receive()
-        except TimeoutError:
-            stalled = True
-            raise MultiPartException("it does not go on") from None  # as below
-        if message["type"] == "http.disconnect":
-            raise MultiPartException("it broke off")  # as below
-        size += len(message.get("body", b""))
-        if size > most + FORM_BYTES:
-            raise MultiPartException("more than the maximum allowed size")  # Gradio removes what it has and answers
-        return message
+            more = True
+            while more:
+                sent, more = await _next(request)
+                size += len(sent)
+                piece = form.feed(sent)
+                nbytes += len(piece)
+                if nbytes > most or size > most + FORM_BYTES:
+                    raise RefusedError(413, "upload", most=rules.megabytes(most))
+                if piece:
+                    await to_thread.run_sync(_write, file, digest, piece)
+                    if name is not None:
+                        file_upload_statuses.append(name, str(form.file), piece)
+            called = strip_invalid_filename_characters(Path(str(form.file)).name)
+            if not form.ended or called == "..":
+                raise RefusedError(400, "form")
+            file.close()
+            yield Came(Path(file.name), digest.hexdigest(), called)
+        finally:
+            with suppress(FileNotFoundError):
+                os.remove(file.name)
+            if name is not None:
+                file_upload_statuses.set_done(name)
 
-    large, wrong = request.say("gate.upload", most=rules.megabytes(most)), request.say("gate.form")
-    slow = request.say("gate.slow", seconds=body.MOST_SECONDS)
 
-    def refuse(status: int) -> tuple[int, str] | None:
-        if status < 400:
-            return None
-        return (408, slow) if stalled else (413, large) if size > most else (400, wrong)
-
+async def _next(request: Request) -> tuple[bytes, bool]:
+    """Wait for the next bytes of an upload. -> these, and whether more come"""
     try:
-        send = answers.replacing(request.send, refuse, request.plain)
-        await app(request.scope, counted, answers.heard(send, note))
-    except Exception as error:  # a form that Gradio cannot read
-        log.error("an upload failed: %s", where(error))
-        raise RefusedError(400, "form") from None
+        async with asyncio.timeout(body.MOST_SECONDS):
+            message = await request.receive()
+    except TimeoutError:
+        raise RefusedError(408, "slow", seconds=body.MOST_SECONDS) from None
+    if message["type"] == "http.disconnect":
+        raise ConnectionResetError("the upload broke off")
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _write(file: IO[bytes], digest: Any, piece: bytes) -> None:
+    """Write bytes of a file, in a thread."""
+    file.write(piece)
+    digest.update(piece)
+
+
+@contextmanager
+def own_folder() -> Iterator[None]:
+    """Context manager: uploads lie in a folder of this server's own, and what a server left that was killed goes.
+
+    Raises InputError where no folder can be made. Gradio reads the place from the environment as the page is built.
+    """
+    place = Path(os.environ.get(PLACE) or gettempdir())
+    with ExitStack() as held:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            os.environ[PLACE] = str(held.enter_context(temporary_folder(PREFIX, place)))
+        except OSError as error:
+            raise InputError(
+                f"uploads cannot be kept in {place} ({first_line(error)}); let {PLACE} name a folder to write to"
+            ) from error
+        yield
+
+
+def folder_of(request: Request) -> Path:
+    """Return the folder of uploads."""
+    return Path(request.scope["app"].uploaded_file_dir)

@@ -283,13 +283,6 @@ def test_another_recipe_begins_afresh_and_says_so(cut_off):
     assert said == ["note: what an earlier run left had another recipe, so this one begins afresh"]
 
 
-def test_two_processes_do_not_work_in_one_folder(cut_off):
-    target, again = cut_off
-    (target.parent / ".out.unfinished" / "owner").write_text(str(os.getppid()))
-    with pytest.raises(StorageError, match=r"process \d+ is writing .* already; wait until it ends"):
-        again()
-
-
 def test_a_defect_of_the_model_leaves_nothing(tokenizer, calibration, tmp_path):
     lm = tiny("Llama", tokenizer, torch.device("cpu"))
     lm.model.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan

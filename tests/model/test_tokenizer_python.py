@@ -106,8 +106,11 @@ def test_one_that_takes_long_is_ended_and_asked_again(tmp_path, monkeypatch):
     begun = time.monotonic()
     with pytest.raises(ModelError, match="takes more than 0 s for one text; give another one, or take the tokenizer"):
         token_ids(slow, "".join(letters), special=False)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
+    monkeypatch.setattr(tokenizer, "PATIENCE", 60.0)  # the machine may be busy
     assert token_ids(slow, "ab", special=False) == slow("ab")["input_ids"], (
         "nothing goes on that would have to be waited for"
     )
-    assert not [thread for thread in threading.enumerate() if thread.name in ("apart", "wanda-watch")]
+    while [thread for thread in threading.enumerate() if thread.name in ("apart", "wanda-watch")]:
+        assert time.monotonic() - begun < 60
+        time.sleep(0.01)

@@ -40,6 +40,7 @@ LEAVE_NOTHING = {
     "many files": [part(file=b"%d.txt" % n, content=b"%d" % n) for n in range(1000)],
     "one is not taken": [part(), part(file=b"..")],
     "no name that a file has": [part(file=b"..")],
+    "none behind a folder's": [part(file=b"a/..")],
     "a field": [part(b"x-", None)],
     "a field and a file": [part(b"x-", None), part()],
     "no end": [part()[:-2] + b"and more"],

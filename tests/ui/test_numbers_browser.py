@@ -153,10 +153,12 @@ def test_letting_go_answers_and_measures_in_seconds(visitor, address, state):
     let_go(visitor, 37)
     visitor.wait_for_function("() => marks.settled")
     marks = visitor.evaluate("() => marks")
+    visitor.click("#cancel")
+    assert state.engine.settle(120)
+    slower = max(slower, times_slower(state))  # others may have come to the machine meanwhile
     told("first token, s", marks["token"], 1.5, slower)
     told("first point, s", marks["point"], 3, slower)
     told("settled, s", marks["settled"], 5, slower)
-    visitor.click("#cancel")
 
 
 def test_tabs_and_linears_answer_within_a_second(visitor, address, state):
@@ -168,14 +170,16 @@ def test_tabs_and_linears_answer_within_a_second(visitor, address, state):
     began = time.monotonic()
     visitor.click("#nav-scores")
     visitor.wait_for_selector("#scores-view .wl-plane", state="visible")
-    told("a tab that was seen, s", time.monotonic() - began, 1)
+    seen = time.monotonic() - began
     visitor.wait_for_function("() => performance.getEntriesByType('resource').some(e => e.name.includes('PlotlyPlot'))")
     assert not visitor.evaluate("() => window.Plotly"), "it ran while somebody was at work"
     visitor.wait_for_function("() => window.Plotly")  # after a rest
     began = time.monotonic()
     visitor.click("#nav-outliers")
     visitor.wait_for_selector("#outliers-lines .main-svg", state="visible")
-    told("a tab that was not, s", time.monotonic() - began, 1)
+    unseen, slower = time.monotonic() - began, times_slower(state)
+    told("a tab that was seen, s", seen, 1, slower)
+    told("a tab that was not, s", unseen, 1, slower)
 
 
 @pytest.mark.usefixtures("few_windows")

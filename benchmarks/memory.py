@@ -17,9 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 GB = 1e9
 START_SECONDS = 180  # importing, loading the model and a first view on a slow machine
 WORK_SECONDS = 300  # one prune, or one pair of answers
-COMPARED = """() => document.querySelector("#verdict")?.innerText.trim()
-    && document.querySelector("#pruned-output")?.innerText.includes("tokens")
-    && !document.querySelector(".wl-cursor")"""  # both answers are there and no longer growing
+COMPARED = """() => document.querySelector("#status")?.textContent.includes("zeros")
+    && document.querySelector("#cancel").hidden && !document.querySelector(".wl-busy")"""  # both answers are there
 
 
 class Skipped(Exception):  # noqa: N818 - it is no error
@@ -72,7 +71,7 @@ def app_peak() -> float:
             )
             try:
                 _wait_for_port(app, port)
-                _prune_and_compare(browser.new_page(), f"http://127.0.0.1:{port}")
+                prune_and_compare(browser.new_page(), f"http://127.0.0.1:{port}")
                 return _peak_of_process(app.pid)
             except (Error, TimeoutError) as error:
                 log.seek(0)
@@ -90,19 +89,18 @@ def app_peak() -> float:
 
 def launch_chromium(playwright: Any) -> Any:
     """A headless Chromium: WANDA_CHROMIUM, else the one on the PATH, else Playwright's own; Skipped without any."""
-    installed = shutil.which("chromium") or shutil.which("google-chrome") or playwright.chromium.executable_path
-    found = os.environ.get("WANDA_CHROMIUM") or installed
+    installed = filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-headless-shell")))
+    found = os.environ.get("WANDA_CHROMIUM") or next(installed, playwright.chromium.executable_path)
     if not Path(found).exists():
         raise Skipped("there is no Chromium; install one or set WANDA_CHROMIUM to its path")
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox refuses to start for root
     return playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if as_root else [])
 
 
-def _prune_and_compare(page: Any, address: str) -> None:
+def prune_and_compare(page: Any, address: str) -> None:
+    """Let the page at an address prune the model, and wait for the answers of both models."""
     page.goto(address)
-    page.locator("button#prune, #prune button").first.click(timeout=START_SECONDS * 1000)
-    page.locator("#status").filter(has_text="zeros").first.wait_for(timeout=WORK_SECONDS * 1000)
-    page.locator("button#compare, #compare button").first.click()
+    page.locator("#prune").click(timeout=START_SECONDS * 1000)
     page.wait_for_function(COMPARED, timeout=WORK_SECONDS * 1000)
 
 

@@ -4,7 +4,8 @@ import os
 import re
 import shutil
 
-CHROMIUM = os.environ.get("WANDA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+ON_PATH = filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome")))
+CHROMIUM = os.environ.get("WANDA_CHROMIUM") or next(ON_PATH, None)  # None: Playwright's own
 QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 MINUTE = 60_000  # ms
 

@@ -31,6 +31,8 @@ from transformers.utils import logging
 
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import load_model
+from wanda_core.outliers.analysis import analyse
+from wanda_core.text.windows import calibrate
 
 ROOT = Path(__file__).resolve().parent.parent
 MINUTES = ("families", "long", "safe")  # marks of tests that take minutes
@@ -78,6 +80,17 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish():
     """Leave what is imported out of the search for garbage, as a server does: it comes after every job of an engine."""
+    _leave_out_of_the_search()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_others_left():
+    """Leave out too what a file of tests leaves behind, mostly Gradio's pages: each search took a third of a second."""
+    yield
+    _leave_out_of_the_search()
+
+
+def _leave_out_of_the_search() -> None:
     gc.collect()
     gc.freeze()
 
@@ -192,6 +205,18 @@ def own_llama(tiny_llama) -> LanguageModel:
 def builtin_lm(device) -> LanguageModel:
     """The real built-in model in float32."""
     return load_model("builtin", device=device, dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def builtin_analysis(builtin_lm):
+    """What is known of it from the default calibration: it takes a quarter of a minute."""
+    return analyse(builtin_lm, calibrate(builtin_lm))
+
+
+@pytest.fixture(scope="session")
+def builtin_profile(builtin_analysis):
+    """Its norms."""
+    return builtin_analysis.profile
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ def test_its_command_says_its_version_and_lists_every_command(site, tmp_path):
         assert re.search(rf"^\s+{name}\b", listed, re.MULTILINE), name
 
 
+@pytest.mark.long
 def test_it_prunes_and_measures_from_its_own_texts(site, tmp_path, dense):
     done = run(site, tmp_path, "prune", "--model", dense, "--samples", 2, "--seq-len", 16, "--output", "out")
     assert done.returncode == 0, done.stderr

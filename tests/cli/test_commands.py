@@ -320,9 +320,7 @@ def test_help_is_there_for_every_option_and_needs_no_torch():
 
 
 def test_real_processes_answer_in_one_line(tmp_path):
-    (tmp_path / "noise.txt").write_bytes(bytes(range(256)) * 20)
     refused(in_a_process("prune", "--sparsity", "nan", "--output", tmp_path / "out"), 2, "sparsity nan")
-    refused(in_a_process("perplexity", "--text", tmp_path / "noise.txt"), 2, "is not UTF-8 text")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     refused(in_a_process("perplexity", "--model", "nobody/nothing", **offline), 2, "'nobody/nothing' is not on this")
 

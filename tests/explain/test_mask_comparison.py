@@ -149,9 +149,8 @@ def test_what_makes_no_sense_is_refused(call, words):
 
 
 @pytest.mark.builtin
-def test_in_the_built_in_model_the_masks_part_where_the_norms_are_largest(builtin_lm):
-    taken = profile(builtin_lm, calibrate(builtin_lm, samples=4))
-    found = model_protection(builtin_lm, taken, 0.5)
+def test_in_the_built_in_model_the_masks_part_where_the_norms_are_largest(builtin_lm, builtin_profile):
+    found = model_protection(builtin_lm, builtin_profile, 0.5)
     assert found.overall.shape == (7, 30)
     q = found.kinds.index("self_attn.q_proj")
     assert float(found.overall[q, 12]) == pytest.approx(0.066, abs=0.01)

@@ -349,6 +349,7 @@ commands.main()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.long
 def test_a_model_larger_than_the_memory_allowed_prunes_and_reloads(tokenizer, tmp_path):
     """`ulimit -v`: 200 MB for a model of 340."""
     folder, room = tmp_path / "m", 200 * 10**6

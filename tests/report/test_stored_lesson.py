@@ -8,7 +8,6 @@ from wanda_core.assets import BUILTIN_EVALUATION, LESSON
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.builtin import GGUF_SHA256, TITLE
 from wanda_core.outliers.ablation import Ablation, ablated
-from wanda_core.outliers.analysis import analyse
 from wanda_core.outliers.super_weight import zeroed
 from wanda_core.progress import finish
 from wanda_core.pruning.prune import prune
@@ -62,11 +61,9 @@ def test_one_text_has_one_perplexity_in_all_steps():
     assert STORED["source"]["untouched"] == STORED["lean"]["untouched"] == STORED["price"]["dense"]
 
 
-@pytest.fixture(scope="module")
-def analysis(builtin_lm):
-    calibration = calibrate(builtin_lm)
-    assert calibration.fingerprint == STORED["made"]["calibration"], AGAIN
-    return analyse(builtin_lm, calibration)
+@pytest.mark.builtin
+def test_the_calibration_is_todays(builtin_lm):
+    assert calibrate(builtin_lm).fingerprint == STORED["made"]["calibration"], AGAIN
 
 
 def cost(lm):
@@ -102,13 +99,14 @@ def test_what_goes_without_a_channel_or_a_weight_is_todays(builtin_lm):
 
 
 @pytest.mark.builtin
-def test_masks_and_a_cell_are_todays(builtin_lm, analysis):
-    told, stored = consequences.masks(builtin_lm, analysis, middle(builtin_lm)), STORED["masks"]
+def test_masks_and_a_cell_are_todays(builtin_lm, builtin_analysis):
+    told, stored = consequences.masks(builtin_lm, builtin_analysis, middle(builtin_lm)), STORED["masks"]
     assert told.keys() == stored.keys(), AGAIN
     assert told["overall"] == pytest.approx(stored["overall"], abs=1e-3), AGAIN
     assert [column for column, *_ in told["loudest"][:3]] == [column for column, *_ in stored["loudest"][:3]], AGAIN
     assert told["spike"]["rank"] == stored["spike"]["rank"], AGAIN
-    assert consequences.strongest(analysis) == STORED["lean"]["channel"], AGAIN
+    assert consequences.strongest(builtin_analysis) == STORED["lean"]["channel"], AGAIN
     method, group, stored_cost = STORED["price"]["cells"][2]
-    variant = prune(builtin_lm, PruneSpec(method, SPARSITY, order="one-shot", group=group), profile=analysis.profile)
+    spec = PruneSpec(method, SPARSITY, order="one-shot", group=group)
+    variant = prune(builtin_lm, spec, profile=builtin_analysis.profile)
     assert cost(variant.lm) == pytest.approx(stored_cost, rel=0.02), AGAIN

@@ -16,9 +16,7 @@ from wanda_core.evaluation.next_logits import next_logits
 from wanda_core.evaluation.perplexity import perplexity
 from wanda_core.model.builtin import GGUF_SHA256, TITLE
 from wanda_core.outliers.ablation import Ablation, ablated
-from wanda_core.outliers.analysis import analyse_steps
 from wanda_core.presets import preset
-from wanda_core.progress import finish
 from wanda_core.pruning.prune import prune
 from wanda_core.report import figures, keys
 from wanda_core.report.plan import PICTURED, PROMPTS, WHOLE, Cell
@@ -94,16 +92,6 @@ def calibration(builtin_lm):
     return calibrate(builtin_lm)
 
 
-@pytest.fixture(scope="module")
-def analysis(builtin_lm, calibration):
-    return finish(analyse_steps(builtin_lm, calibration))
-
-
-@pytest.fixture(scope="module")
-def taken(analysis):
-    return analysis.profile
-
-
 @pytest.mark.builtin
 def test_the_calibration_is_todays(calibration):
     assert STORED["made"]["calibration"]["fingerprint"] == calibration.fingerprint, AGAIN
@@ -111,10 +99,10 @@ def test_the_calibration_is_todays(calibration):
 
 @pytest.mark.builtin
 @pytest.mark.parametrize("cell", drawn_cells(), ids=lambda cell: cell.name)
-def test_the_engine_measures_the_same_today(builtin_lm, calibration, taken, cell):
+def test_the_engine_measures_the_same_today(builtin_lm, calibration, builtin_profile, cell):
     """Which cells is drawn by lot; recipes that change weights move with the order of sums."""
     one_shot = cell.spec.order == "one-shot"
-    given = {"profile": taken} if one_shot else {"calibration": calibration}
+    given = {"profile": builtin_profile} if one_shot else {"calibration": calibration}
     lm = prune(builtin_lm, cell.spec, **given).lm
     measured = perplexity(lm, seq_len=EVAL_SEQ_LEN, windows=EVAL_WINDOWS).perplexity
     assert measured == pytest.approx(POINTS[cell.name]["perplexity"], rel=0.01 if one_shot else 0.15), AGAIN
@@ -134,10 +122,10 @@ def pixels(sheet: str) -> torch.Tensor:
 
 @pytest.mark.builtin
 @torch.no_grad()
-def test_the_pictures_of_scores_are_todays(builtin_lm, analysis):
-    masked = figures.masked_linears(builtin_lm, analysis.profile, WHOLE)
-    scores = figures.scores(builtin_lm, analysis.profile, WHOLE, masked)
-    found = figures.linears(builtin_lm, analysis, WHOLE, masked)
+def test_the_pictures_of_scores_are_todays(builtin_lm, builtin_analysis):
+    masked = figures.masked_linears(builtin_lm, builtin_analysis.profile, WHOLE)
+    scores = figures.scores(builtin_lm, builtin_analysis.profile, WHOLE, masked)
+    found = figures.linears(builtin_lm, builtin_analysis, WHOLE, masked)
     for metric in ("score", "size"):
         assert scores[metric]["median"] == pytest.approx(STORED["scores"][metric]["median"], abs=1e-3), AGAIN
         assert scores[metric]["edges"] == pytest.approx(STORED["scores"][metric]["edges"], abs=1e-3), AGAIN
@@ -164,8 +152,8 @@ def test_the_pictures_of_scores_are_todays(builtin_lm, analysis):
 
 @pytest.mark.builtin
 @torch.no_grad()
-def test_where_the_masks_differ_is_todays(builtin_lm, taken):
-    found = figures.masks(builtin_lm, taken, WHOLE)
+def test_where_the_masks_differ_is_todays(builtin_lm, builtin_profile):
+    found = figures.masks(builtin_lm, builtin_profile, WHOLE)
     assert found["kinds"] == STORED["masks"]["kinds"], AGAIN
     assert found["overall"] == pytest.approx(STORED["masks"]["overall"], abs=1e-3), AGAIN
     for today, told in zip(found["differ"][0], STORED["masks"]["differ"][0], strict=True):

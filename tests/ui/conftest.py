@@ -7,7 +7,7 @@ from engine_room import server, serving, without_other_models
 from raw_requests import Raw, kept_log
 from take_away import RECIPE
 from view_alone import whole_view
-from view_events import WINDOW, Held, built_page, until, view_of
+from view_events import WINDOW, Held, until, view_over
 
 from wanda_core.model import builtin
 from wanda_core.model.loading import load_model
@@ -23,7 +23,7 @@ from wanda_ui.settings import Settings
 
 UPLOAD_BYTES = 300_000
 FEW_WINDOWS = 2  # of perplexity: what most tests in a browser ask needs no more
-SHORT_WINDOW = 128
+SHORT_WINDOW = 64
 FEW_TOKENS = 12  # of an answer
 
 
@@ -57,7 +57,7 @@ def view(tiny_llama, monkeypatch):
     """The view's events, over a server of its own whose one model is tiny and was not read yet."""
     monkeypatch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
     state = server(tiny_llama)
-    yield view_of(built_page(state))
+    yield view_over(state)
     assert state.engine.settle()
 
 

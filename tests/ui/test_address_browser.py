@@ -5,6 +5,8 @@ from urllib.parse import quote
 import pytest
 from browser import MINUTE, column, let_go, ready, settled, wait_for, wait_for_address, zeros
 
+from benchmarks.memory import prune_and_compare
+
 pytestmark = [pytest.mark.browser, pytest.mark.builtin, pytest.mark.usefixtures("three_blocks", "few_windows")]
 
 
@@ -62,12 +64,13 @@ def test_the_address_holds_the_state_and_opens_it_again(browser, address, page):
     "query",
     [
         "r=nothing",
-        "r=wanda,order=never",
-        "at=-3",
         "at=1e9",
         "tab=%3Cscript%3E",
-        "ask=" + "x" * 5000,
-        "r=wanda,pattern=9:4",
+        *(
+            pytest.param(query, marks=pytest.mark.long)
+            for query in ("r=wanda,order=never", "at=-3", "r=wanda,pattern=9:4")
+        ),
+        pytest.param("ask=" + "x" * 5000, marks=pytest.mark.long),
     ],
 )
 def test_an_address_from_anybody_is_passed_over(browser, address, query):
@@ -143,6 +146,16 @@ def test_a_tabs_figures_are_sent_once(browser, address):
     visitor.close()
 
 
+def test_what_is_measured_of_the_apps_memory_is_a_prune_and_the_answers_of_both(browser, address):
+    visitor = browser.new_page()
+    prune_and_compare(visitor, address)
+    assert "zeros" in column(visitor, 0)[3]
+    for which in ("dense", 0):
+        assert visitor.locator(f".wl-col-{which}:not(.wl-old) .wl-token").count()
+    visitor.close()
+
+
+@pytest.mark.long
 def test_measured_before_is_said_when_nothing_was_run(page):
     let_go(page, 45)
     settled(page, "Wanda 45%")

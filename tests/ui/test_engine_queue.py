@@ -340,6 +340,5 @@ for _ in range(3):
 
 
 def test_a_program_that_ends_while_the_engine_computes_ends_well():
-    for _ in range(3):
-        ended = subprocess.run([sys.executable, "-c", ENDS_WHILE_COMPUTING], capture_output=True, text=True, timeout=60)
-        assert (ended.returncode, ended.stderr) == (0, "")
+    ended = subprocess.run([sys.executable, "-c", ENDS_WHILE_COMPUTING], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")

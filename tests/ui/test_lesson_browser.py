@@ -205,6 +205,7 @@ def go_to(page, step):
     page.wait_for_selector(f"#lesson-{step} .wl-try", state="visible")
 
 
+@pytest.mark.long
 def test_another_piece_and_six_questions_come_from_the_model(learner):
     go_to(learner, 7)
     wait_for(learner, "lesson-beat", "Stored on")

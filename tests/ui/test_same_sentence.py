@@ -9,7 +9,7 @@ import torch
 from command_line import run
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from view_events import built_page, told, view_of, visitor
+from view_events import told, view_over, visitor
 
 from wanda_core.errors import WandaError
 from wanda_core.model.loading import load_model
@@ -94,7 +94,7 @@ MODELS = {
 
 def told_by_the_page(name):
     """Ask the page to open a model. -> the sentence under its status line"""
-    view = view_of(built_page(AppState()))
+    view = view_over(AppState())
     *_, last = told(view, view.open(visitor(), SimpleNamespace(_data={"model": name})), "opened")
     return last["problem"]
 
@@ -135,7 +135,7 @@ def test_a_bad_text(tmp_path, dense, name, monkeypatch):
     result = run("prune", "--model", dense, "--calibration", file, "--output", tmp_path / "out", "--device", "cpu")
     assert result.exit_code != 0
     assert result.stderr.splitlines()[-1] == f"error: {sentence}"
-    view = view_of(built_page(AppState()))
+    view = view_over(AppState())
     monkeypatch.setattr("wanda_ui.compare.tab.check_uploaded", lambda *given: None)  # as if it had been uploaded there
     brought = view.bring_text(visitor(), SimpleNamespace(_data={"path": str(file), "name": name}))
     assert told(view, [brought], "text")[0]["problem"] == sentence

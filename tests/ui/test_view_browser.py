@@ -132,6 +132,7 @@ def test_a_pattern_that_is_none_is_said_and_one_that_goes_too(page):
     settled(page, "Wanda 78%")
 
 
+@pytest.mark.long
 def test_a_job_of_another_recipe_writes_nothing_below_this_one(page):
     page.select_option("#wl-method", "sparsegpt")
     page.fill("#wl-prompt", "Name a mountain.")
@@ -293,6 +294,7 @@ def test_the_curve_is_measured_stopped_and_gone_on_with(page, state, monkeypatch
     page.click("#curve-table summary")
 
 
+@pytest.mark.long
 def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
     page.click("#own-prompts summary")
     page.fill("#wl-own", "What is 2 + 2?\n\nName a colour.\nWho wrote Hamlet?")
@@ -305,7 +307,7 @@ def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
     page.click("#own-prompts summary")
 
 
-@pytest.mark.parametrize("width", [1440, 1000, 600, 400])
+@pytest.mark.parametrize("width", [1440, *(pytest.param(width, marks=pytest.mark.long) for width in (1000, 600)), 400])
 def test_nothing_moves_below_the_finding_while_the_handle_does(browser, address, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.set_default_timeout(3 * MINUTE)

@@ -21,7 +21,7 @@ from engine_room import ASKED, CHANGED, READING, looked, recipe, spoken
 from gradio.context import LocalContext
 from lent_gpu import Space
 from model_state import assert_same, state_of
-from view_events import built_page, column, event, told, view_of, visitor
+from view_events import column, event, told, view_over, visitor
 
 from wanda_core.errors import InputError
 from wanda_core.model import builtin
@@ -197,7 +197,7 @@ def test_masks_of_the_whole_model_are_compared_by_norms_that_go_along(there, her
 
 
 def test_the_views_events_run_there(there, space):
-    view, calls = view_of(built_page(there)), space.calls
+    view, calls = view_over(there), space.calls
     columns = [column(0, at=41), column(1, at=41, method="magnitude")]
     messages = told(view, list(view.look(visitor(), event(*columns, model="builtin", length=4))), "run")
     assert messages[-1]["ended"]
@@ -289,7 +289,7 @@ def test_a_process_that_dies_is_said_in_a_sentence_and_another_takes_over(there,
 def test_a_quota_that_is_used_up_is_the_visitors_to_read(there, space, monkeypatch):
     words = "You have exceeded your free ZeroGPU quota (60s requested vs. 20s left).\nTry again in 3:05:10. "
     monkeypatch.setattr(space, "refuse", words)
-    view = view_of(built_page(there))
+    view = view_over(there)
     asked = event(column(at=33), model="builtin")
     problem = told(view, list(view.look(visitor(), asked)), "run")[-1]["columns"]["0"]["problem"]
     assert "(You have exceeded your free ZeroGPU quota (60s requested vs. 20s left). Try again in 3:05:10)" in problem
@@ -304,7 +304,7 @@ def test_a_model_that_was_not_there_at_the_start_is_refused(there):
 
 def test_the_gpu_is_lent_to_whoever_asks_and_two_at_once_are_served_one_after_the_other(there, space):
     """Quotas are the visitors' own, so the engine's thread asks in the name of the one whose job it runs."""
-    view, asked = view_of(built_page(there)), len(space.asked)
+    view, asked = view_over(there), len(space.asked)
     ended = {}
 
     def visit(name, at):

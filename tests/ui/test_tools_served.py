@@ -20,6 +20,9 @@ from view_events import WINDOW, Held, until
 from wanda_core.progress import finish
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
+from wanda_ui.gate.middleware import Gate
+from wanda_ui.gate.origin import check_from_here
+from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.settings import Settings
 from wanda_ui.tools import answers
 
@@ -272,6 +275,51 @@ def test_a_name_that_was_led_here_is_refused(tools, raw):
             assert reply.status in (400, 403), (host, path)
             assert is_told(reply)
     assert state.engine._arrived == before
+
+
+@pytest.mark.parametrize("client", ["192.0.2.77", "::ffff:192.0.2.77", "2001:db8::1", "127.0.0.1.example", ""])
+def test_another_machine_is_refused_whatever_its_headers_say(tools, raw, client, monkeypatch):
+    state, page, _ = tools
+    before, passed = state.engine._arrived, Gate.__call__
+
+    async def told(gate, scope, *more):
+        await passed(gate, {**scope, "client": (client, 40_000) if client else None}, *more)
+
+    monkeypatch.setattr(Gate, "__call__", told)
+    for method, path, body in calls(page):
+        reply = raw.send(method, path, body, {**JSON, **ACCEPT, "host": "127.0.0.1"})
+        assert reply.status == 403, path
+        assert is_told(reply)
+        assert "ask from the machine that the lab runs on" in reply.sentence
+    assert raw.send("GET", "/").status == 200
+    assert state.engine._arrived == before
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "here"),
+    [
+        (("127.0.0.1", 1), ("127.0.0.1", 7860), True),
+        (("127.8.0.1", 1), ("127.0.0.1", 7860), True),
+        (("::1", 1), ("::1", 7860), True),
+        (("::ffff:127.0.0.1", 1), ("::", 7860), True),
+        (("192.0.2.5", 1), ("192.0.2.5", 7860), True),  # the machine's own address, where it listens on that alone
+        (("192.0.2.77", 1), ("192.0.2.5", 7860), False),
+        (("192.0.2.77", 1), ("127.0.0.1", 7860), False),  # as a proxy of this machine says whom it asks for
+        (("fe80::1%eth0", 1), ("::1", 7860), False),
+        (("unknown", 1), ("127.0.0.1", 7860), False),
+        (None, ("/run/lab.sock", None), True),  # a Unix socket
+        (None, ("127.0.0.1", 7860), False),
+        (None, None, False),
+    ],
+)
+def test_this_machine_is_known_by_the_connections_addresses(client, server, here):
+    scope, headers = {"client": client, "server": server}, {b"host": b"localhost"}
+    if here:
+        check_from_here(scope, headers, None)
+    else:
+        with pytest.raises(RefusedError) as refused:
+            check_from_here(scope, headers, None)
+        assert refused.value.status == 403
 
 
 def test_no_browser_is_told_that_another_page_may_ask(tools, raw):

@@ -174,7 +174,7 @@ class Gate:
         self._visitors.check_session(session, request.headers)
         asked = _event_of(page, event["fn_index"])
         if event["fn_index"] in page.tools:
-            check_from_here(request.headers, page.server_name)
+            check_from_here(request.scope, request.headers, page.server_name)
         if not queued and asked.queue:
             raise RefusedError(404, "queued")
         trigger = event.get("trigger_id")
@@ -202,7 +202,7 @@ class Gate:
 
     async def _tools(self, request: Request, path: str) -> None:
         """Let the list of tools be read, or have a message of an assistant answered."""
-        check_from_here(request.headers, request.page.server_name)
+        check_from_here(request.scope, request.headers, request.page.server_name)
         method, assistants = request.scope["method"], request.page.assistants
         if method != ("GET" if path == ENDPOINTS else "POST"):
             raise RefusedError(405, "method", method=quoted(method))

@@ -1,13 +1,14 @@
 """Who asks: this page or a program, and never a web page from elsewhere that a browser here has open.
 
 Such a page can send requests to this machine, which its browser marks with the page's own origin, and it can have its
-own name lead here, which then stands in the header Host. Tools refuse both; everything else refuses the former, since a
-proxy may stand in front of the page and give it any name. A program sends no origin.
+own name lead here, which then stands in the header Host. Tools refuse both, and other machines; everything else refuses
+the former, since a proxy may stand in front of the page and give it any name. A program sends no origin.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from wanda_ui.gate.refusal import RefusedError, quoted
@@ -16,11 +17,15 @@ PORT = re.compile(r":[0-9]{1,5}$")
 MOST_SHOWN = 100  # characters of a host or an origin
 
 
-def check_from_here(headers: dict[bytes, bytes], own_name: str | None) -> None:
-    """Raise RefusedError for a request that a web page from elsewhere may have sent.
+def check_from_here(scope: Mapping[str, Any], headers: Mapping[bytes, bytes], own_name: str | None) -> None:
+    """Raise RefusedError for a request that another machine, or a web page from elsewhere, may have sent.
 
-    headers: lower case; own_name: the address that the server was told to listen on, which its owner chose.
+    scope: the request's, of which the connection's two addresses count; headers: lower case; own_name: the address that
+    the server was told to listen on, which its owner chose.
     """
+    client = scope.get("client")
+    if not _is_here(client, scope.get("server")):
+        raise RefusedError(403, "client_elsewhere", address=quoted(str(client[0])[:MOST_SHOWN] if client else ""))
     host = headers.get(b"host", b"").decode("latin-1").lower()
     if not _is_this_machines(host, own_name):
         raise RefusedError(403, "host_elsewhere", host=quoted(host[:MOST_SHOWN]))
@@ -60,6 +65,20 @@ def offering(headers: Mapping[bytes, bytes], named: list[tuple[str, str]]) -> st
     if all(name != "model" for name, _ in named):
         return None
     return urlencode([("offer" if name == "model" else name, value) for name, value in named])
+
+
+def _is_here(client: Sequence[Any] | None, server: Sequence[Any] | None) -> bool:
+    """Whether a connection comes from this machine: by loopback, from the very address that it reaches, or, as a server
+    without a port tells, through a Unix socket. A proxy of this machine may name the client that it asks for."""
+    if not client:
+        return server is not None and server[1] is None
+    if server is not None and client[0] == server[0]:
+        return True
+    try:
+        address = ip_address(client[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_this_machines(host: str, own_name: str | None) -> bool:

@@ -67,7 +67,7 @@ class Uploads:
         if who and self._at_once[who] >= MOST_AT_ONCE:
             raise RefusedError(429, "share", most=MOST_AT_ONCE)
         upload = self._under_way.setdefault(name, _Upload(visitors)) if name is not None else _Upload(visitors)
-        if upload.visitors.isdisjoint(visitors):
+        if not upload.visitors <= visitors:
             raise RefusedError(403, "stranger")
         self._at_once[who] += 1
         upload.coming += 1
@@ -87,7 +87,7 @@ class Uploads:
         if name not in self._under_way:
             await asyncio.sleep(COMING)
         upload = self._under_way.get(name)
-        if upload is None or upload.visitors.isdisjoint(visitors):
+        if upload is None or not upload.visitors <= visitors:
             raise RefusedError(404, "path", path=quoted(name))
         if upload.readers >= MOST_READERS:
             raise RefusedError(429, "share", most=MOST_READERS)

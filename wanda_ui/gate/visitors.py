@@ -3,6 +3,10 @@
 A cookie of random characters tells browsers apart. It names nobody, and goes when the browser is closed. Who keeps
 none, such as a program or a page in another site's frame, has what was begun without one. Tabs that are opened at once,
 before the browser has a cookie, are given one each under names of their own, so that none takes another's place.
+
+Another page of the same host, at another port or under a name beside it, may lay cookies of this name too, whose values
+it knows. So a session is of all cookies that it was begun with, and with TLS one of them has a prefix (`__Host-`) that
+browsers take from this very host alone.
 """
 
 import hashlib
@@ -14,28 +18,33 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.owned import NOBODY, Owned
 
 COOKIE = "wanda_visitor"  # the beginning of its name
-SENT = re.compile(rf"(?:^|;)\s*{COOKIE}[\w-]{{0,20}}=([\w-]{{20,100}})\s*(?=;|$)".encode())
-MOST_COOKIES = 10  # read of one request
+OF_HOST = "__Host-"  # before it, with TLS
+SENT, SENT_BY_HOST = (
+    re.compile(rf"(?:^|;)\s*{prefix}{COOKIE}[\w-]{{0,20}}=([\w-]{{20,100}})\s*(?=;|$)".encode())
+    for prefix in (f"(?:{OF_HOST})?", OF_HOST)
+)
+MOST_COOKIES = 20  # told apart in one request: as many tabs may be opened at once
 MOST_SESSIONS = 10_000  # remembered, the latest, and all that are open
-MOST_VISITORS, MOST_FILES = 10_000, 100  # of whom uploads are remembered, and how many of each; they are kept an hour
+MOST_FILES = 100  # uploads of a visitor that are remembered; they are kept an hour
 MOST_LOOKED_AT = 200  # of the oldest sessions, for one that is open no more
 
 Send = Callable[[Any], Awaitable[None]]
 
 
 class Visitors:
-    """Who began which session and uploaded which file. A visitor is a digest of a cookie, empty without one."""
+    """Who began which session and uploaded which file."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, frozenset[str]] = OrderedDict()
-        self._files: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._files = Owned(MOST_FILES)
 
     def check_session(self, session: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise RefusedError for a session that another visitor began."""
         visitors = visitors_of(headers)
-        if self._sessions.get(session, visitors).isdisjoint(visitors):
+        if not self._sessions.get(session, visitors) <= visitors:
             raise RefusedError(403, "stranger")
 
     def begin_session(
@@ -57,19 +66,11 @@ class Visitors:
 
     def uploaded(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Note who uploads a file; equal files have one path, and may be of several."""
-        visitor = min(visitors_of(headers))
-        files = self._files.setdefault(visitor, OrderedDict())
-        self._files.move_to_end(visitor)
-        files[os.path.realpath(path)] = None
-        while len(files) > MOST_FILES:
-            files.popitem(last=False)
-        while len(self._files) > MOST_VISITORS:
-            self._files.popitem(last=False)
+        self._files.add(os.path.realpath(path), visitors_of(headers))
 
     def has_uploaded(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
         """Whether this visitor uploaded that file. path: without NUL."""
-        real = os.path.realpath(path)
-        return any(real in self._files.get(visitor, ()) for visitor in visitors_of(headers))
+        return self._files.has(os.path.realpath(path), visitors_of(headers))
 
     def check_files(self, told: object, headers: Mapping[bytes, bytes]) -> None:
         """Raise RefusedError for a file of another visitor's, or of nobody's, wherever an event names one."""
@@ -79,18 +80,21 @@ class Visitors:
 
 
 def visitors_of(headers: Mapping[bytes, bytes]) -> frozenset[str]:
-    """Return who sends a request: digests of its cookies, so that nothing that is kept here lets anybody in; the empty
-    text alone where it sends none."""
-    sent = SENT.findall(headers.get(b"cookie", b""))[:MOST_COOKIES]
-    return frozenset(hashlib.sha256(cookie).hexdigest() for cookie in sent) or frozenset({""})
+    """Return who sends a request: digests of its cookies, so that nothing that is kept here lets anybody in; one digest
+    of them all where there are too many, since a few could be another page's."""
+    sent = set(SENT.findall(headers.get(b"cookie", b"")))
+    if len(sent) > MOST_COOKIES:
+        sent = {b" ".join(sorted(sent))}
+    return frozenset(hashlib.sha256(cookie).hexdigest() for cookie in sent) or NOBODY
 
 
 def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send:
-    """Make a `send` that gives a browser its cookie, where it has none yet."""
-    if SENT.search(headers.get(b"cookie", b"")):
+    """Make a `send` that gives a browser its cookie, where it has none yet; with TLS none that others may have laid."""
+    with_tls = scheme == "https"
+    if (SENT_BY_HOST if with_tls else SENT).search(headers.get(b"cookie", b"")):
         return send
-    secure = "; Secure" if scheme == "https" else ""
-    named = f"{COOKIE}_{secrets.token_hex(4)}={secrets.token_urlsafe(24)}"
+    prefix, secure = (OF_HOST, "; Secure") if with_tls else ("", "")
+    named = f"{prefix}{COOKIE}_{secrets.token_hex(4)}={secrets.token_urlsafe(24)}"
     cookie = f"{named}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
 
     async def changed(message: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ def build(state: AppState) -> GuardedPage:
         if state.settings.tools:
             page.tools = api.offer(state)
             page.assistants = Assistants(state)
-    page.questions["report"] = lambda given, say: report_shell(given)
+    page.questions["report"] = lambda given, say, visitors: report_shell(given)
     page.guard(state.settings)
     page.queue(max_size=MOST_EVENTS, default_concurrency_limit=4, api_open=False)
     return page

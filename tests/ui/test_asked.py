@@ -25,7 +25,7 @@ from wanda_core.text.chats import from_bytes
 from wanda_ui import markup
 from wanda_ui.compare import asked
 from wanda_ui.compare.tab import recipe_at
-from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Reading, Recipe
+from wanda_ui.engine.recipe import NOT_HERE, PLAIN, Asked, KeptTexts, Reading, Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.language import ENGLISH, LANGUAGES, names_below, say, speaker
 from wanda_ui.settings import PUBLIC, Settings
@@ -33,9 +33,9 @@ from wanda_ui.settings import PUBLIC, Settings
 MOST_WORDS = 400  # characters of a sentence
 
 
-def chosen(settings=None, **changes) -> Recipe:
+def chosen(settings=None, owns=asked.no_text, **changes) -> Recipe:
     """The recipe that untouched controls mean, but for these."""
-    return asked.column_of({**COLUMN, **changes}, settings or Settings()).recipe
+    return asked.column_of({**COLUMN, **changes}, settings or Settings(), owns).recipe
 
 
 def read_or_refused(read, *given):
@@ -141,7 +141,8 @@ def test_a_draw_that_cannot_be_is_refused(draw):
 
 def test_a_draw_decides_the_recipe_where_a_text_is_read_and_nothing_where_none_is():
     text = {"text": "0123456789abcdef0123456789abcdef", "samples": 4.0, "seq_len": 64, "seed": 7}
-    assert chosen(**text).reading == Reading("0123456789abcdef0123456789abcdef", 4, 64, 7)
+    assert chosen(owns=lambda digest: digest == text["text"], **text).reading == Reading(text["text"], 4, 64, 7)
+    assert chosen(**text).reading == Reading(NOT_HERE, 4, 64, 7)  # another visitor's, or nobody's
     assert chosen(method="magnitude", **text) == chosen(method="magnitude")
     with pytest.raises(InputError, match="128 samples and 16,384 tokens"):
         chosen(PUBLIC, samples=128, seq_len=256)

@@ -19,8 +19,10 @@ from wanda_ui.compare.looking import StoppedError, Telling, Watch
 from wanda_ui.compare.messages import Message
 from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.visitors import visitors_in
 from wanda_ui.jobs import Cancel, Update, no_change
 from wanda_ui.language import Say, speaker
+from wanda_ui.owned import Visitors
 from wanda_ui.problems import problem_words
 
 SAVED, SENT = 0, 1  # the two parts of the work
@@ -59,7 +61,7 @@ class Pushing:
         try:
             data = asked.data_of(event)
             run = last["run"] = asked.run_of(data)
-            wanted = self._wanted(data, say)
+            wanted = self._wanted(data, say, visitors_in(request))
             steps = self._steps(wanted, say)
             done = yield from self._told(watch.through(steps, lambda step: _progress(run, step, say)))
             seen = say("away.pushed_private" if done.private else "away.pushed", repo=done.repo)
@@ -82,9 +84,9 @@ class Pushing:
                 pushed: Pushed = stop.value
                 return pushed
 
-    def _wanted(self, data: Mapping[str, Any], say: Say) -> Wanted:
+    def _wanted(self, data: Mapping[str, Any], say: Say, visitors: Visitors) -> Wanted:
         """Read what is to be pushed. Raises InputError for what breaks a rule, RefusedError on a public server."""
-        chosen = self.take.chosen(data, say)
+        chosen = self.take.chosen(data, say, visitors)
         repo, private, token = repo_of(data.get("repository")), data.get("private"), checked_token(data.get("token"))
         if not isinstance(private, bool):
             raise InputError(f"private {shortened(private)} is neither true nor false; load the page again")

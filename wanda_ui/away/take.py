@@ -36,6 +36,7 @@ from wanda_ui.engine.loaded import Loaded, Result
 from wanda_ui.engine.smaller import smaller_name
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.language import Say
+from wanda_ui.owned import NOBODY, Visitors
 from wanda_ui.settings import Settings
 
 Json = dict[str, Any]
@@ -66,15 +67,15 @@ class Take:
         self.state, self.settings = state, settings
         self._sizes: Kept[tuple[str, str], tuple[str, dict[str, int]]] = Kept(MOST_SIZES)
 
-    def answer(self, given: Mapping[str, Any], say: Say) -> Json:
+    def answer(self, given: Mapping[str, Any], say: Say, visitors: Visitors = NOBODY) -> Json:
         """Tell what can be taken along.
 
-        given: `model` and `recipes`. -> `wait` where the model is not in memory, else `ready`, what the page measures
-        is `about`, for each of the `recipes` its name, title, the command and the program that make it again, and
-        whether it is made, and of the `checkpoint` whether it is offered, else why not, and its bytes in every format.
-        Raises InputError for anything else.
+        given: `model` and `recipes`; visitors: who asks. -> `wait` where the model is not in memory, else `ready`, what
+        the page measures is `about`, for each of the `recipes` its name, title, the command and the program that make
+        it again, and whether it is made, and of the `checkpoint` whether it is offered, else why not, and its bytes in
+        every format. Raises InputError for anything else.
         """
-        columns = asked.columns_of(given, self.settings())
+        columns = asked.columns_of(given, self.settings(), self.state.texts.of(visitors))
         loaded = self.state.loaded(asked.model_of(given))
         if loaded is None:
             return {"wait": True}
@@ -87,14 +88,14 @@ class Take:
             "checkpoint": self._offer(loaded, say),
         }
 
-    def checkpoint(self, given: Mapping[str, Any], say: Say) -> Json:
+    def checkpoint(self, given: Mapping[str, Any], say: Say, visitors: Visitors = NOBODY) -> Json:
         """Make a ticket for the checkpoint of a variant.
 
-        given: `model`, `recipe` and `dtype`. -> its `address`, the `name` of its file and its `bytes`; `wait` where the
-        model is not in memory, `missing` where the variant has to be pruned first. Raises RefusedError on a public
-        server, WandaError for what cannot be saved and for too many downloads.
+        given: `model`, `recipe` and `dtype`; visitors: who asks. -> its `address`, the `name` of its file and its
+        `bytes`; `wait` where the model is not in memory, `missing` where the variant has to be pruned first. Raises
+        RefusedError on a public server, WandaError for what cannot be saved and for too many downloads.
         """
-        chosen = self.chosen(given, say)
+        chosen = self.chosen(given, say, visitors)
         if not isinstance(chosen, Chosen):
             return chosen
         files = self.contents(chosen, say)
@@ -103,11 +104,11 @@ class Take:
         address = f"wanda/checkpoint/{ticket.secret}/{ticket.file}"
         return {"address": address, "name": ticket.file, "bytes": ticket.nbytes}
 
-    def chosen(self, given: Mapping[str, Any], say: Say) -> Chosen | Json:
+    def chosen(self, given: Mapping[str, Any], say: Say, visitors: Visitors = NOBODY) -> Chosen | Json:
         """Find the variant that was asked for. Arguments, errors and what else may come back are as of `checkpoint`."""
         if self.settings().public:
             raise RefusedError(403, "public")
-        column = asked.column_of(given.get("recipe"), self.settings())
+        column = asked.column_of(given.get("recipe"), self.settings(), self.state.texts.of(visitors))
         dtype = given.get("dtype")
         if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
             raise InputError(f"dtype {shortened(dtype)} is not offered; choose one of {', '.join(DTYPES)}")

@@ -11,11 +11,13 @@ from wanda_core.evaluation.generation import check_prompt, check_settings
 from wanda_core.model.hub import checked_token
 from wanda_core.recipe import PruneSpec
 from wanda_core.report.keys import MOST_CHARACTERS, OWN, SHRINKS, chosen, shrunk, zeros_after
-from wanda_ui.engine.recipe import Asked, Reading, Recipe
+from wanda_ui.engine.recipe import NOT_HERE, Asked, Reading, Recipe
 from wanda_ui.engine.tokens import Place
 from wanda_ui.inputs import as_int, as_share, is_number, some_text, whole_number
 from wanda_ui.language import Say
 from wanda_ui.settings import Settings
+
+Owns = Callable[[str], bool]  # whether a text, by its digest, is one that the visitor who asks has brought
 
 DENSE = "dense"
 MOST_RECIPES = 3  # looked at together
@@ -69,6 +71,11 @@ class Looked:
     at_hand: bool = False
 
 
+def no_text(digest: str) -> bool:
+    """Say of every text that the visitor has not brought it."""
+    return False
+
+
 def data_of(event: Any) -> Mapping[str, Any]:
     """Return what an event carries. Raises InputError where it carries nothing that the view sends."""
     data = getattr(event, "_data", None)
@@ -77,11 +84,11 @@ def data_of(event: Any) -> Mapping[str, Any]:
     return data
 
 
-def looked(data: Mapping[str, Any], settings: Settings) -> Looked:
-    """Read what is to be looked at. Raises InputError for what breaks a rule."""
+def looked(data: Mapping[str, Any], settings: Settings, owns: Owns = no_text) -> Looked:
+    """Read what is to be looked at. owns: of the visitor, as below. Raises InputError for what breaks a rule."""
     asked, sent = ask_of(data, settings)
     at_hand = data.get("at_hand") is True
-    return Looked(run_of(data), model_of(data), columns_of(data, settings), asked, sent, at_hand)
+    return Looked(run_of(data), model_of(data), columns_of(data, settings, owns), asked, sent, at_hand)
 
 
 def run_of(data: Mapping[str, Any]) -> int:
@@ -126,17 +133,17 @@ def prompt_of(given: Any, settings: Settings) -> str:
     return str(given)
 
 
-def columns_of(data: Mapping[str, Any], settings: Settings) -> tuple[Column, ...]:
+def columns_of(data: Mapping[str, Any], settings: Settings, owns: Owns = no_text) -> tuple[Column, ...]:
     """Read the recipes."""
     given = data.get("recipes")
     if not isinstance(given, list) or len(given) > MOST_RECIPES:
         raise InputError(
             f"the recipes {shortened(given)} are not a list of {MOST_RECIPES} at most; load the page again"
         )
-    return tuple(column_of(recipe, settings) for recipe in given)
+    return tuple(column_of(recipe, settings, owns) for recipe in given)
 
 
-def column_of(given: Any, settings: Settings) -> Column:
+def column_of(given: Any, settings: Settings, owns: Owns = no_text) -> Column:
     """Read one recipe."""
     if not isinstance(given, dict):
         raise InputError(f"the recipe {shortened(given)} is not what the page sends; load the page again")
@@ -149,7 +156,7 @@ def column_of(given: Any, settings: Settings) -> Column:
     at = given.get("at")
     if not is_number(at):
         raise InputError(f"the sparsity {shortened(at)} is no number; it is the percent of weights to remove, try 50")
-    number, reading = whole_number(given.get("id"), "id"), reading_of(given, settings)
+    number, reading = whole_number(given.get("id"), "id"), reading_of(given, settings, owns)
     if given["method"] in SHRINKS:
         smaller_at = partial(smaller_of, given=given, reading=reading)
         return Column(number, key, at, given["method"], smaller_at(at), smaller_at)
@@ -174,8 +181,9 @@ def spec_of(
     )
 
 
-def reading_of(given: Mapping[str, Any], settings: Settings) -> Reading:
-    """Read how the calibration is drawn. Raises InputError for more than the page runs."""
+def reading_of(given: Mapping[str, Any], settings: Settings, owns: Owns = no_text) -> Reading:
+    """Read how the calibration is drawn. A text of another visitor's is named like one that nobody brought, so that
+    nothing which was made of it answers. Raises InputError for more than the page runs."""
     text = given.get("text") or None
     if text is not None and not isinstance(text, str):
         raise InputError(f"the text {shortened(text)} is not one that was brought here; choose the file again")
@@ -187,7 +195,7 @@ def reading_of(given: Mapping[str, Any], settings: Settings) -> Reading:
             f"({settings.samples:,} samples and {settings.tokens:,} tokens in all at most); choose fewer, or use the "
             "command line"
         )
-    return Reading(text, count, length, seed)
+    return Reading(NOT_HERE if text is not None and not owns(text) else text, count, length, seed)
 
 
 def places_of(data: Mapping[str, Any]) -> list[float]:
@@ -207,14 +215,16 @@ def prompts_of(data: Mapping[str, Any], settings: Settings) -> list[str]:
     return [prompt_of(prompt, settings) for prompt in prompts]
 
 
-def place_of(data: Mapping[str, Any], settings: Settings) -> tuple[tuple[Column, ...], Asked, Place]:
+def place_of(
+    data: Mapping[str, Any], settings: Settings, owns: Owns = no_text
+) -> tuple[tuple[Column, ...], Asked, Place]:
     """Read which token is asked about: the recipes on the page, the prompt, and what came before it and after.
 
     tokens: the whole answer's where they are known, `index` the place; else text before and from it on.
     """
     tokens, index, text, rest = (data.get(name) for name in ("tokens", "index", "text", "rest"))
     asked, _ = ask_of(data, settings)
-    columns = columns_of(data, settings)
+    columns = columns_of(data, settings, owns)
     if tokens is not None and not (
         isinstance(tokens, list) and len(tokens) <= MOST_TOKENS and all(type(token) is int for token in tokens)
     ):

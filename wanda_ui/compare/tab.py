@@ -25,6 +25,7 @@ from wanda_ui.engine.recipe import Recipe
 from wanda_ui.gate.arrivals import arrival_of
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.gate.rules import check_uploaded
+from wanda_ui.gate.visitors import visitors_in
 from wanda_ui.inputs import as_share
 from wanda_ui.jobs import AT_ONCE, ENGINE, LIGHT, Cancel, Update, no_change
 from wanda_ui.language import speaker
@@ -142,7 +143,7 @@ class View:
             data = asked.data_of(event)
             run = asked.run_of(data)
             model = asked.model_of(data)
-            columns, prompt, place = asked.place_of(data, self.settings)
+            columns, prompt, place = asked.place_of(data, self.settings, self._owns(request))
             watch = Watch(say, arrival_of(request), lambda: None, lambda: False)
 
             def tell(step: Any) -> Message | None:
@@ -204,7 +205,7 @@ class View:
         say, state = speaker(request), self.context.state
         try:
             data = asked.data_of(event)
-            model, columns = asked.model_of(data), asked.columns_of(data, self.settings)
+            model, columns = asked.model_of(data), asked.columns_of(data, self.settings, self._owns(request))
         except InputError as error:
             return self._tell("expected", {"seconds": None, "words": problem_words(error, say)})
         expected = [state.expected(model, column.recipe) for column in columns]
@@ -226,7 +227,9 @@ class View:
             real = Path(os.path.realpath(str(path)))
             if self.settings.public and kind_of(real) == ".parquet":
                 raise RefusedError(400, "parquet")  # its pages unpack to what they say only when they are read
-            told = {"digest": self._digest_of(real), "name": str(name)[:100]}
+            digest = self._digest_of(real)
+            self.context.state.texts.owned.add(digest, visitors_in(request))
+            told = {"digest": digest, "name": str(name)[:100]}
         except RefusedError as error:
             told = {"problem": error.words(say)}
         except WandaError as error:
@@ -246,6 +249,10 @@ class View:
             digest = texts.put(read_documents(file, most=self.settings.upload_bytes))
             self.brought.put(key, digest)
         return digest
+
+    def _owns(self, request: gr.Request) -> asked.Owns:
+        """Make the question whether the visitor has brought a text."""
+        return self.context.state.texts.of(visitors_in(request))
 
     @property
     def settings(self) -> Any:
@@ -280,7 +287,7 @@ class View:
         try:
             data = asked.data_of(event)
             last["run"] = asked.run_of(data)
-            wanted = asked.looked(data, self.settings)
+            wanted = asked.looked(data, self.settings, self._owns(request))
             last["model"] = wanted.model
             arrival = arrival_of(request)
             with self.context.state.engine.present(arrival):

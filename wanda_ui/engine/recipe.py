@@ -2,7 +2,9 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
@@ -10,7 +12,10 @@ from wanda_core.errors import InputError
 from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.chats import Document, bytes_of, digest_of
+from wanda_ui.owned import Owned, Visitors
 
+NOT_HERE = "not here"  # the name of a text that nobody brought; no digest is like it
+MOST_TEXTS = 1000  # of one visitor whose digests are remembered
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
 
 
@@ -66,10 +71,16 @@ class Asked:
 
 
 class KeptTexts:
-    """Calibration texts as `bytes_of` writes them, by digest, so that a recipe can name one without carrying it."""
+    """Calibration texts as `bytes_of` writes them, by digest, so that a recipe can name one without carrying it.
+
+    The digest stands in links, saved runs and reports, so it opens a text to those alone who brought it: what a model
+    makes of a short piece tells the piece. owned: whose texts are, also of those that made room, since what was made of
+    them may be kept still.
+    """
 
     def __init__(self, budget: int = MOST_TEXT_BYTES) -> None:
         self.budget = budget
+        self.owned = Owned(MOST_TEXTS)
         self._texts: OrderedDict[str, bytes] = OrderedDict()
         self._nbytes = 0
         self._lock = threading.Lock()
@@ -86,6 +97,10 @@ class KeptTexts:
             while len(self._texts) > 1 and self._nbytes > self.budget:
                 self._nbytes -= len(self._texts.popitem(last=False)[1])
         return digest
+
+    def of(self, visitors: Visitors) -> Callable[[str], bool]:
+        """Make the question whether a text is one that these visitors brought."""
+        return partial(self.owned.has, visitors=visitors)
 
     def holds(self, digest: str) -> bool:
         """Whether a text is kept, which counts as used now."""

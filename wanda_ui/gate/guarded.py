@@ -19,6 +19,7 @@ from wanda_ui.gate.sessions import LightStates
 from wanda_ui.gate.states import States
 from wanda_ui.jobs import Update, no_change
 from wanda_ui.language import Say, speaker
+from wanda_ui.owned import Visitors
 from wanda_ui.problems import names_only, problem_words
 from wanda_ui.settings import Settings
 
@@ -37,12 +38,12 @@ class GuardedPage(gr.Blocks):
     """Gradio's page with the settings that the gate applies to it, and with words for whatever an event raises.
 
     questions: by name, what the gate answers by itself at `/wanda/NAME`, outside of Gradio's queue: a function of a
-    JSON object and the visitor's `say` that returns another, in a thread of its own; it never runs a model and never
-    waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these two, None
-    where nothing is kept there. tools: numbers of the events that are tools; assistants: answers a request for them by
-    the Model Context Protocol, within `running`. Both are for programs of this machine alone, and empty unless its
-    owner switched them on. states: of its sessions. joined: where a class opens the page, None where it is served to
-    this machine alone.
+    JSON object, the visitor's `say` and who asks that returns another, in a thread of its own; it never runs a model
+    and never waits for the engine. downloads: by name, what is sent at `/wanda/NAME/SECRET/FILE`: a function of these
+    two, None where nothing is kept there. tools: numbers of the events that are tools; assistants: answers a request
+    for them by the Model Context Protocol, within `running`. Both are for programs of this machine alone, and empty
+    unless its owner switched them on. states: of its sessions. joined: where a class opens the page, None where it is
+    served to this machine alone.
     """
 
     settings = Settings()
@@ -50,7 +51,7 @@ class GuardedPage(gr.Blocks):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.questions: dict[str, Callable[[dict[str, Any], Say], dict[str, Any]]] = {}
+        self.questions: dict[str, Callable[[dict[str, Any], Say, Visitors], dict[str, Any]]] = {}
         self.downloads: dict[str, Callable[[str, str], Download | None]] = {}
         self.tools: frozenset[int] = frozenset()
         self.assistants: Assistants | None = None

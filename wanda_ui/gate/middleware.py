@@ -17,7 +17,7 @@ from anyio import CapacityLimiter, to_thread
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
 from wanda_ui.faults import note
-from wanda_ui.gate import answers, arrivals, body, form, queue, rate, rules
+from wanda_ui.gate import answers, body, form, queue, rate, rules
 from wanda_ui.gate.address import MOST_PATH, check_address, check_headers
 from wanda_ui.gate.download import answer_download
 from wanda_ui.gate.guarded import GuardedPage
@@ -26,7 +26,7 @@ from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import Request, named_in
 from wanda_ui.gate.turns import Turns, to_its_end, while_here
 from wanda_ui.gate.uploads import FORM_BYTES, Uploads, folder_of, received
-from wanda_ui.gate.visitors import Visitors, real_paths, visitors_of, with_cookie
+from wanda_ui.gate.visitors import Visitors, real_paths, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 from wanda_ui.problems import names_only, problem_words
@@ -162,7 +162,7 @@ class Gate:
             send = with_cookie(send, request.headers, request.scope["scheme"])
         with ExitStack() as ending:
             if path == PROGRESS:
-                ending.callback(await self._uploads.reader(query["upload_id"], visitors_of(request.headers)))
+                ending.callback(await self._uploads.reader(query["upload_id"], request.visitors))
             await self.app(request.scope, request.receive, send)
 
     async def _event(self, request: Request, queued: bool) -> None:
@@ -187,7 +187,7 @@ class Gate:
         rules.check_values(asked.inputs, event["data"], current, page.settings)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
-        scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
+        scope = request.arrived()
         asker = scope[queue.ASKER] = queue.Asker(request.who(session))
 
         def refuse(status: int) -> tuple[int, str] | None:
@@ -212,7 +212,7 @@ class Gate:
         raw, message = await self._json(request)
         rules.check_event_data(message)
         self._take(request, 1 if message.get("method") == CALL else LIGHT)
-        scope = request.with_header(arrivals.HEADER, str(arrivals.next_arrival()).encode())
+        scope = request.arrived()
         assert assistants is not None  # there are tools
         await assistants.handle(scope, _again(raw, request.receive), request.send)
 
@@ -236,7 +236,7 @@ class Gate:
         def timed() -> dict[str, Any]:
             began = time.thread_time()
             try:
-                return request.page.questions[name](asked, request.say)
+                return request.page.questions[name](asked, request.say, request.visitors)
             finally:
                 spent.append(time.thread_time() - began)
 
@@ -286,7 +286,7 @@ class Gate:
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
         page, whose, name = request.page, request.who(), request.query.get("upload_id")
-        with self._uploads.coming(whose if page.settings.public else "", name, visitors_of(request.headers)):
+        with self._uploads.coming(whose if page.settings.public else "", name, request.visitors):
             async with received(request, boundary, name) as came:
                 path, went = await self._uploads.keep(
                     came, folder_of(request), whose, most, lambda: real_paths(page._queue.values())

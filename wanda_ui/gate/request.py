@@ -5,12 +5,12 @@ from urllib.parse import parse_qsl
 
 from wanda_ui.gate import arrivals, body, rate
 from wanda_ui.gate.guarded import GuardedPage
-from wanda_ui.gate.visitors import Send, visitors_of
+from wanda_ui.gate.visitors import HEADER, Send, visitors_of, written
 
 MOST_QUERY, MOST_NAMED = 16_000, 200  # characters of an address's query, and names in it
 # Headers that nobody but this server writes, and cookies: the gate reads its own, Gradio needs none of a page without a
 # login and takes a time that grows with the square to read them (CVE-2024-7592, in Pythons before 3.11.10 and 3.12.6).
-DROPPED = (arrivals.HEADER, b"x-gradio-server", b"cookie")
+DROPPED = (arrivals.HEADER, HEADER, b"x-gradio-server", b"cookie")
 
 
 def named_in(query_string: bytes) -> list[tuple[str, str]]:
@@ -37,9 +37,10 @@ class Request:
         page: GuardedPage = self.scope["app"].get_blocks()
         return page
 
-    def with_header(self, name: bytes, value: bytes) -> dict[str, Any]:
-        """Return the scope with one more header."""
-        return {**self.scope, "headers": [*self.scope["headers"], (name, value)]}
+    def arrived(self) -> dict[str, Any]:
+        """Return the scope with when it came and who asks written on it."""
+        told = [(arrivals.HEADER, str(arrivals.next_arrival()).encode()), (HEADER, written(self.visitors))]
+        return {**self.scope, "headers": [*self.scope["headers"], *told]}
 
     @property
     def address(self) -> str:
@@ -48,9 +49,14 @@ class Request:
         return rate.address_of(self.scope.get("client"), self.scope["headers"], trusted)
 
     @property
+    def visitors(self) -> frozenset[str]:
+        """Return who asks, as all cookies together tell."""
+        return visitors_of(self.headers)
+
+    @property
     def visitor(self) -> str:
-        """Return which browser asks, empty where it keeps no cookie."""
-        return min(visitors_of(self.headers))
+        """Return by which cookie the browser's share is counted, empty where it keeps none."""
+        return min(self.visitors)
 
     def who(self, session: str = "") -> str:
         """Return by what shares are counted: the address or, where all have one, the browser, else the session."""

@@ -26,6 +26,7 @@ SENT, SENT_BY_HOST = (
     re.compile(rf"(?:^|;)\s*{prefix}{COOKIE}[\w-]{{0,20}}=([\w-]{{20,100}})\s*(?=;|$)".encode())
     for prefix in (f"(?:{OF_HOST})?", OF_HOST)
 )
+HEADER = b"x-wanda-visitors"  # in which the gate writes on an event who asks
 MOST_COOKIES = 20  # told apart in one request: as many tabs may be opened at once
 MOST_SESSIONS = 10_000  # remembered, the latest, and all that are open
 MOST_FILES = 100  # uploads of a visitor that are remembered; they are kept an hour
@@ -86,6 +87,18 @@ def visitors_of(headers: Mapping[bytes, bytes]) -> frozenset[str]:
     if len(sent) > MOST_COOKIES:
         sent = {b" ".join(sorted(sent))}
     return frozenset(hashlib.sha256(cookie).hexdigest() for cookie in sent) or NOBODY
+
+
+def written(visitors: frozenset[str]) -> bytes:
+    """Write who asks into a header, which `visitors_in` reads."""
+    return ",".join(sorted(visitors)).encode()
+
+
+def visitors_in(request: Any) -> frozenset[str]:
+    """Return who asks for an event, nobody known where it did not come through the gate. request: its `gr.Request`."""
+    headers = getattr(request, "headers", None) or {}
+    told = headers.get(HEADER.decode()) if hasattr(headers, "get") else None
+    return frozenset(told.split(",")) if told else NOBODY
 
 
 def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send:

@@ -16,6 +16,7 @@ from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.gate.turns import check_wanted
 from wanda_ui.inputs import is_number, some_text, whole_number
+from wanda_ui.owned import NOBODY, Visitors
 from wanda_ui.scores.linears import Linears, NotMadeError, Place
 from wanda_ui.settings import Settings
 
@@ -39,17 +40,17 @@ class Answers:
         }
 
     @torch.no_grad()
-    def answer(self, given: Mapping[str, Any]) -> Json:
+    def answer(self, given: Mapping[str, Any], visitors: Visitors = NOBODY) -> Json:
         """Answer a question.
 
-        given: `what` is asked, of which `model`, `recipes`, `kind` and `block`. -> `wait` where the model is not ready,
-        with whether it is `loaded`; `missing` with the places of recipes that have to be pruned first; else what was
-        asked for. Raises InputError for anything else, and for a model that cannot be read.
+        given: `what` is asked, of which `model`, `recipes`, `kind` and `block`; visitors: who asks. -> `wait` where the
+        model is not ready, with whether it is `loaded`; `missing` with the places of recipes that have to be pruned
+        first; else what was asked for. Raises InputError for anything else, and for a model that cannot be read.
         """
         what = some_text(given.get("what"), "question")
         if what not in (*self.kinds, "blocks"):
             raise InputError(f"the question {shortened(what)} is none that the page asks; load the page again")
-        columns = asked.columns_of(given, self.settings())
+        columns = asked.columns_of(given, self.settings(), self.state.texts.of(visitors))
         if not columns:
             raise InputError("no recipe was given; choose a method")
         asked.check_whole_size(columns)

@@ -20,5 +20,5 @@ def build(context: TabContext) -> Tab:
     )
     page = context.page
     answers = Answers(context.state, lambda: page.settings)
-    page.questions["scores"] = lambda given, say: answers.answer(given)
+    page.questions["scores"] = lambda given, say, visitors: answers.answer(given, visitors)
     return Tab()

@@ -49,6 +49,9 @@ from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
 
 ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers reads it with every load
+# Seconds that a load may take: for each GB of files, of which slow disks and networks bring 10 MB a second, and until
+# many GPUs are ready.
+SECONDS_OF_GB, SECONDS_OF_GPUS = 100.0, 300.0
 
 
 def load_model(
@@ -145,8 +148,13 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     _check_fits(located.config, name, devices, located.dtype, tensors)
     check_numbers(name, tensors)
     tokenizer = located.tokenizer()
+    more = SECONDS_OF_GB * size_of(tensors)[1] / 1e9 + SECONDS_OF_GPUS * spread
     try:
-        with no_foreign_code(), _in_one_thread() if one_thread else contextlib.nullcontext():
+        with (
+            no_foreign_code(),
+            _in_one_thread() if one_thread else contextlib.nullcontext(),
+            watched(name, len(tensors), more),
+        ):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 located.folder,
                 config=located.config,

@@ -20,6 +20,8 @@ from wanda_core.model import limits, stored_tensors, watched
 from wanda_core.model.limits import check_count, check_file_sizes, check_shards, few_parameters
 from wanda_core.model.loading import load_model
 
+NINES = 10**4299 - 1  # nearly as many digits as Python reads, and more once they are added up
+
 
 @pytest.mark.parametrize(
     ("fields", "said"),
@@ -49,6 +51,9 @@ from wanda_core.model.loading import load_model
         ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 1,048,576"),
         ({"head_dim": 2**20 + 1}, "has 'head_dim' 1048577 in its config.json, and models have 1,048,576 at most"),
         ({"text_vocab_size": 2**31}, "'text_vocab_size' 2147483648 in its config.json, and models have 2,147,483,647"),
+        ({"num_labels": NINES, "num_classes": 1}, "of more than 1,000,000,000,000,000 in its config.json, and models"),
+        ({"attention_types": [[["a"] * 10, NINES]]}, "of more than 1,000,000,000,000,000 blocks in its config.json"),
+        ({"max_seq_len": 10**400}, "has 'max_seq_len' 10000000"),
         ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
     ],
 )

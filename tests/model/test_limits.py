@@ -333,6 +333,20 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
 
 
 @pytest.mark.parametrize(
+    ("nbytes", "there", "refused"),
+    [(2**26, 0, False), (2**26 + 1, 0, True), (2**26 + 1, 2**26, True), (10**8, 10**8, False), (10**8, 10**7, True)],
+)
+def test_masks_may_be_as_large_as_the_files_or_as_small_models_have(nbytes, there, refused):
+    model = torch.nn.Linear(2, 2, bias=False)
+    model.register_buffer("mask", torch.empty(nbytes, dtype=torch.bool, device="meta"))
+    if not refused:
+        check_count("owner/model", model, 4, there)
+        return
+    with pytest.raises(ModelError, match=r"makes tables of 0\.1 GB beside its weights"):
+        check_count("owner/model", model, 4, there)
+
+
+@pytest.mark.parametrize(
     ("settings", "refused"),
     [
         ({"chunk_size": 256, "num_heads": 128}, False),  # 2**16 · 2**7 · 2**5 bytes, as many as are allowed

@@ -81,7 +81,10 @@ MOST_TOLD = 10**15  # the least count whose digits are not told
 # Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart, and beside
 # one for so many numbers in them, far fewer than are met: weights of a few numbers cost as much to make as large ones.
 MORE_PARAMETERS, PARAMETERS_OF_ONE, NUMBERS_OF_ONE = 1_000, 4, 10_000
-MORE_BUFFERS = 2**28  # bytes of tables that a model may have beside as many as its files; 134 million are met
+# Bytes of tables that a model may have beside its weights, where its files have not as many, and of those together that
+# it makes with the first texts, beside as many as its files. Of tables, which take twice their size while they are made,
+# 2**26 are met beside small files (8,192 positions by each other), 134 million beside large ones.
+MORE_BUFFERS, MORE_TABLES = 2**26, 2**28
 MOST_PARAMETERS = 20_000  # each takes a tenth of a millisecond to make, and 4 kB; 1,554 are met among the defaults
 # A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
 SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
@@ -290,8 +293,9 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
 
     there: numbers in its files; nbytes: of all.
     """
-    tables = sum(buffer.nbytes for buffer in model.buffers()) + bytes_of_first_text(model)
-    if tables > MORE_BUFFERS + nbytes:
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    tables = buffers + bytes_of_first_text(model)
+    if buffers > max(MORE_BUFFERS, nbytes) or tables > MORE_TABLES + nbytes:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
             "repair it, such as its number of positions, or choose another model"

@@ -81,8 +81,8 @@ MOST_TOLD = 10**15  # the least count whose digits are not told
 # Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart, and beside
 # one for so many numbers in them, far fewer than are met: weights of a few numbers cost as much to make as large ones.
 MORE_PARAMETERS, PARAMETERS_OF_ONE, NUMBERS_OF_ONE = 1_000, 4, 10_000
-# Bytes of tables that a model may have beside its weights, where its files have not as many, and of those together that
-# it makes with the first texts, beside as many as its files. Of tables, which take twice their size while they are made,
+# Bytes of tables that a model may have beside its weights where its files have not as many, and of those and what it
+# makes with the first texts, beside as many as its files. Tables take twice their size while they are made; of them
 # 2**26 are met beside small files (8,192 positions by each other), 134 million beside large ones.
 MORE_BUFFERS, MORE_TABLES = 2**26, 2**28
 MOST_PARAMETERS = 20_000  # each takes a tenth of a millisecond to make, and 4 kB; 1,554 are met among the defaults

@@ -152,8 +152,8 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     devices = _devices(located.device, located.spread)
     spread = len(devices) > 1
     tensors = stored_tensors(located.folder, name)
-    _check_fits(located.config, name, devices, located.dtype, tensors)
     check_numbers(name, tensors)
+    _check_fits(located.config, name, devices, located.dtype, tensors)
     tokenizer = located.tokenizer()
     more = SECONDS_OF_GB * size_of(tensors)[1] / 1e9 + SECONDS_OF_GPUS * spread
     try:

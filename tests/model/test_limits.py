@@ -20,6 +20,8 @@ from wanda_core.model import limits, stored_tensors, watched
 from wanda_core.model.limits import check_count, check_file_sizes, check_shards, few_parameters
 from wanda_core.model.loading import load_model
 
+NINES = 10**4299 - 1  # nearly as many digits as Python reads, and more once they are added up
+
 
 @pytest.mark.parametrize(
     ("fields", "said"),
@@ -49,6 +51,9 @@ from wanda_core.model.loading import load_model
         ({"hidden_size": 2**40}, "has 'hidden_size' 1099511627776 in its config.json, and models have 1,048,576"),
         ({"head_dim": 2**20 + 1}, "has 'head_dim' 1048577 in its config.json, and models have 1,048,576 at most"),
         ({"text_vocab_size": 2**31}, "'text_vocab_size' 2147483648 in its config.json, and models have 2,147,483,647"),
+        ({"num_labels": NINES, "num_classes": 1}, "of more than 1,000,000,000,000,000 in its config.json, and models"),
+        ({"attention_types": [[["a"] * 10, NINES]]}, "of more than 1,000,000,000,000,000 blocks in its config.json"),
+        ({"max_seq_len": 10**400}, "has 'max_seq_len' 10000000"),
         ({"intermediate_size": 60_000}, "makes 34,638,272 weights, and its files hold 133,568"),
     ],
 )
@@ -325,6 +330,20 @@ def test_tables_beside_the_weights_are_counted_before_they_are_made():
     model.register_buffer("positions", torch.empty(2**27, device="meta"))
     with pytest.raises(ModelError, match=r"makes tables of 0\.5 GB beside its weights"):
         check_count("owner/model", model, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "there", "refused"),
+    [(2**26, 0, False), (2**26 + 1, 0, True), (2**26 + 1, 2**26, True), (10**8, 10**8, False), (10**8, 10**7, True)],
+)
+def test_masks_may_be_as_large_as_the_files_or_as_small_models_have(nbytes, there, refused):
+    model = torch.nn.Linear(2, 2, bias=False)
+    model.register_buffer("mask", torch.empty(nbytes, dtype=torch.bool, device="meta"))
+    if not refused:
+        check_count("owner/model", model, 4, there)
+        return
+    with pytest.raises(ModelError, match=r"makes tables of 0\.1 GB beside its weights"):
+        check_count("owner/model", model, 4, there)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BartConfig, T5Config
 
 from wanda_core.errors import InputError, ModelError, WandaError, shortened_path
-from wanda_core.model import loading
+from wanda_core.model import loading, watched
 from wanda_core.model.devices import default_device, default_dtype, free_memory
 from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locate
 from wanda_core.model.names import normal_name
@@ -230,6 +232,16 @@ def test_missing_weights_are_refused_and_never_made_up(folder):
     whole = load_file(weights)
     save_file({k: v for k, v in whole.items() if "layers.1.mlp" not in k}, weights, metadata={"format": "pt"})
     assert "lacks 3 of its weights, model.layers.1.mlp.down_proj.weight among them" in refusal(str(folder))
+
+
+def test_a_load_that_computes_without_end_is_ended(folder, monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.2)
+    monkeypatch.setattr(loading, "skeleton", lambda *a, **b: torch.nn.Module())
+    monkeypatch.setattr(loading, "check_made_of", lambda *a: None)
+    monkeypatch.setattr(
+        loading.AutoModelForCausalLM, "from_pretrained", lambda *a, **b: [time.sleep(0.01) for _ in count()]
+    )
+    assert "has settings that take more than 0 s to build from" in refusal(str(folder))
 
 
 @pytest.mark.parametrize("fields", [{"hidden_size": 32}, {"num_hidden_layers": 4}, {"vocab_size": 500}])

@@ -68,3 +68,25 @@ def test_a_text_after_a_long_one_is_read_as_it_is_alone(folder, text, scaling, a
     alone = perplexity(lm, text, seq_len=16, windows=2)
     perplexity(lm, text, seq_len=128, windows=1)
     assert perplexity(lm, text, seq_len=16, windows=2) == alone
+
+
+TWO = {"layer_types": ["full_attention", "sliding_attention", "full_attention"], "model_type": "gemma3_text"}
+GEMMA = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("outer", [{}, {"rope_type": "default"}, {"type": "dynamic"}], ids=str)
+def test_settings_of_kinds_of_blocks_are_looked_at_whatever_stands_beside_them(folder, outer):
+    configure(folder, **TWO, rope_parameters=outer | GEMMA)
+    assert checked_config(folder, "owner/model")
+    grows = {"full_attention": {"rope_type": "dynamic", "factor": -1.0, "rope_theta": 10_000.0}}
+    configure(folder, rope_parameters=outer | GEMMA | grows)
+    with pytest.raises(ModelError, match=r"has 'factor' -1\.0 in its config\.json, and rotary positions need"):
+        checked_config(folder, "owner/model")
+    grows["full_attention"]["factor"] = 2.0
+    configure(folder, rope_parameters=outer | GEMMA | grows, max_position_embeddings=-1)
+    with pytest.raises(ModelError, match="has 'max_position_embeddings' -1 in its config"):
+        checked_config(folder, "owner/model")

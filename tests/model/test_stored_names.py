@@ -2,6 +2,7 @@
 
 import copy
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,14 +10,15 @@ from configured import configure
 from families import tiny
 from safe.hostile import header_of, with_header
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from wanda_core.errors import ModelError
 from wanda_core.low_memory.conversion import Conversion
 from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.model import stored_names, stored_tensors
 from wanda_core.model.loading import load_model
-from wanda_core.model.stored_names import places_in
-from wanda_core.model.stored_tensors import ONE_FILE, carried_tensors
+from wanda_core.model.stored_names import check_places, places_in
+from wanda_core.model.stored_tensors import ONE_FILE, StoredTensor, carried_tensors
 
 UP, NORM = "model.layers.1.mlp.up_proj.weight", "model.norm.weight"
 FORMATS = {"C64": 8, "I64": 8, "U64": 8, "I32": 4, "BOOL": 1, "U8": 1, "F8_E4M3": 1, "F8_E8M0": 1}
@@ -147,3 +149,49 @@ def test_a_matrix_without_rows_or_columns_is_refused(folder, refusal):
     said = refusal(folder)
     assert "has a config.json that makes model.layers.0.mlp.gate_proj.weight in the shape (0, 64)" in said
     assert said.endswith("such as its intermediate_size, or choose another model")
+
+
+# Places without a tensor
+
+SINUSOIDS = {"vocab_size": 320, "pad_token_id": 0}
+MADE_BY = {
+    "marian": {"d_model": 64, "decoder_layers": 1, "decoder_vocab_size": 320, "is_encoder_decoder": False},
+    "xlm": {"emb_dim": 64, "n_layers": 1, "n_heads": 4, "n_words": 320, "sinusoidal_embeddings": True},
+}
+
+
+@pytest.mark.parametrize("changed", [None, torch.ones(63)], ids=["lacking", "of another shape"])
+def test_a_weight_that_the_files_lack_is_told_before_any_is_read(folder, refusal, monkeypatch, changed):
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **b: pytest.fail("they were read"))
+    whole = load_file(folder / ONE_FILE)
+    del whole[NORM]
+    save_file(whole | ({} if changed is None else {NORM: changed}), folder / ONE_FILE, metadata={"format": "pt"})
+    said = f"lacks 1 of its weights, {NORM} among them" if changed is None else f"holds {NORM} in the shape (63,)"
+    assert said in refusal(folder)
+
+
+@pytest.mark.parametrize("kept", ["lm_head.weight", "model.embed_tokens.weight"])
+def test_one_of_two_tied_weights_is_enough(folder, kept):
+    configure(folder, tie_word_embeddings=True)
+    whole = load_file(folder / ONE_FILE)
+    embeddings = whole.pop("model.embed_tokens.weight")
+    whole.pop("lm_head.weight", None)
+    save_file(whole | {kept: embeddings}, folder / ONE_FILE, metadata={"format": "pt"})
+    assert load_model(str(folder), device="cpu").revision == "local"
+
+
+@pytest.mark.parametrize("lacking", ["position", " "], ids=["lacking", "held"])
+@pytest.mark.parametrize("kind", MADE_BY)
+def test_positions_that_are_computed_in_python_are_few(kind, lacking):
+    def check(positions):
+        config = AutoConfig.for_model(kind, **SINUSOIDS | MADE_BY[kind] | {"max_position_embeddings": positions})
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        model._keys_to_ignore_on_load_missing = [lacking]
+        held = {name: tuple(value.shape) for name, value in model.state_dict().items() if lacking not in name}
+        stored = {name: StoredTensor(Path("x"), "F32", shape) for name, shape in held.items()}
+        check_places(model, "owner/model", stored)
+
+    check(1536)
+    with pytest.raises(ModelError, match=r"makes 5,120,000 numbers of \S+weight that are computed in place of being"):
+        check(80_000)

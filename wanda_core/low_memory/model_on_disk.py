@@ -15,6 +15,7 @@ from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.low_memory.lending import Lending
 from wanda_core.low_memory.resume import RunState
 from wanda_core.low_memory.weight_loader import REST, WeightLoader
+from wanda_core.model.any_fault import any_fault_worded
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.blocks import BlockWalk, Carried, Role
 from wanda_core.model.causality import check_first_block_causal
@@ -22,7 +23,7 @@ from wanda_core.model.devices import check_memory
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
-from wanda_core.model.loading import check_made_of, locate, skeleton
+from wanda_core.model.loading import Located, check_made_of, locate, skeleton
 from wanda_core.model.stored_tensors import check_numbers, size_of, stored_tensors
 from wanda_core.progress import Progress
 
@@ -146,6 +147,11 @@ def open_model(
     Raises what `wanda_core.model.loading.load_model` raises, and ModelError for blocks that share weights.
     """
     located = locate(name, device, dtype, on_progress, whole=False)
+    with any_fault_worded(located.name):
+        return _opened(located)
+
+
+def _opened(located: Located) -> LanguageModelOnDisk:
     name = located.name
     tensors = stored_tensors(located.folder, name)
     check_numbers(name, tensors)

@@ -110,6 +110,6 @@ def _run_plainly(config: Any) -> None:
     config.return_dict, config.output_hidden_states = True, False
     if hasattr(config, "rescale_every"):  # RWKV would halve weights in place in its first pass, against overflow
         config.rescale_every = 0
-    if hasattr(config, "lsh_attn_chunk_length"):  # Reformer would hash anew in each pass, as its first text asks for
+    if type(config).model_type == "reformer":  # it would hash anew in each pass, as its first text asks for
         config.num_buckets = BUCKETS if config.num_buckets is None else config.num_buckets
         config.hash_seed = 0 if config.hash_seed is None else config.hash_seed

@@ -76,10 +76,15 @@ NOTHING = re.compile(
 LABELS, MOST_LABELS = re.compile(r"^(num_(labels|classes)|id2label|label2id)$"), 50_000
 MOST_OTHER = 10**6  # of any other whole number
 MOST_ENTRIES = 10**5  # of a list, and letters of a text
+MOST_OF_ANY = 10**40  # of what has no bound else, which is then computed with; 10**30 is met
+MOST_TOLD = 10**15  # the least count whose digits are not told
 # Parameters that a model may have beside four for each tensor in its files, whose matrices may be cut apart, and beside
 # one for so many numbers in them, far fewer than are met: weights of a few numbers cost as much to make as large ones.
 MORE_PARAMETERS, PARAMETERS_OF_ONE, NUMBERS_OF_ONE = 1_000, 4, 10_000
-MORE_BUFFERS = 2**28  # bytes of tables that a model may have beside as many as its files; 134 million are met
+# Bytes of tables that a model may have beside its weights where its files have not as many, and of those and what it
+# makes with the first texts, beside as many as its files. Tables take twice their size while they are made; of them
+# 2**26 are met beside small files (8,192 positions by each other), 134 million beside large ones.
+MORE_BUFFERS, MORE_TABLES = 2**26, 2**28
 MOST_PARAMETERS = 20_000  # each takes a tenth of a millisecond to make, and 4 kB; 1,554 are met among the defaults
 # A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
 SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
@@ -211,7 +216,7 @@ def check_numbers_of(config: Any, name: str, where: str = "config.json") -> None
     def check(key: str, size: float, most: float, given: str) -> None:
         if size > most:
             raise ModelError(
-                f"{shortened_path(name)} has {shortened(key)} {given} in its {where}, and models have {most:,.0f} at "
+                f"{shortened_path(name)} has {shortened(key)} {given} in its {where}, and models have {most:,} at "
                 "most; repair it or choose another model"
             )
 
@@ -221,17 +226,22 @@ def check_numbers_of(config: Any, name: str, where: str = "config.json") -> None
         if LABELS.search(str(key)):
             many = len(part) if isinstance(part, dict) else 0
             labels += max(0, part) if isinstance(part, int) else 0
-            check(key, many or labels, MOST_LABELS, f"of {many or labels:,}")
+            check(key, many or labels, MOST_LABELS, f"of {_told(many or labels)}")
         if isinstance(part, dict):
             waiting += part.items()
         elif isinstance(part, (list, str)):
             check(key, len(part), MOST_ENTRIES, f"of {len(part):,} entries or letters")
             if key == "attention_types":
                 blocks = _repeated(part)
-                check(key, blocks, MOST_MANY, f"of {blocks:,} blocks")
+                check(key, blocks, MOST_MANY, f"of {_told(blocks)} blocks")
             waiting += [(key, each) for each in part] if isinstance(part, list) else []
         elif isinstance(part, (int, float)) and not isinstance(part, bool):
             check(key, abs(part), _most_of(str(key), isinstance(part, int)), shortened(part))
+
+
+def _told(count: int) -> str:
+    """Return a count's digits, of one that anybody may have written only few."""
+    return f"{count:,}" if abs(count) < MOST_TOLD else f"more than {MOST_TOLD:,}"
 
 
 def _repeated(types: object) -> int:
@@ -247,7 +257,9 @@ def _most_of(key: str, whole: bool) -> float:
             return most
     if SIZE.search(key):
         return MOST_LARGER if LARGER.search(key) else MOST_SIZE
-    return MOST_OTHER if whole and not NOTHING.search(key) else math.inf
+    if not whole:
+        return math.inf
+    return MOST_OF_ANY if NOTHING.search(key) else MOST_OTHER
 
 
 @contextlib.contextmanager
@@ -281,8 +293,9 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
 
     there: numbers in its files; nbytes: of all.
     """
-    tables = sum(buffer.nbytes for buffer in model.buffers()) + bytes_of_first_text(model)
-    if tables > MORE_BUFFERS + nbytes:
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    tables = buffers + bytes_of_first_text(model)
+    if buffers > max(MORE_BUFFERS, nbytes) or tables > MORE_TABLES + nbytes:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
             "repair it, such as its number of positions, or choose another model"

@@ -16,6 +16,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreT
 
 from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
+from wanda_core.model.any_fault import any_fault_worded
 from wanda_core.model.causality import check_causal, check_not_masked
 from wanda_core.model.devices import (
     AUTO,
@@ -49,6 +50,9 @@ from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
 
 ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers reads it with every load
+# Seconds that a load may take: for each GB of files, of which slow disks and networks bring 10 MB a second, and until
+# many GPUs are ready.
+SECONDS_OF_GB, SECONDS_OF_GPUS = 100.0, 300.0
 
 
 def load_model(
@@ -120,8 +124,9 @@ def locate(
     def weigh(nbytes: int, counts: Mapping[str, int] | None) -> None:
         check_memory(weights_in_memory(nbytes, counts, held), name, _devices(place, spread))
 
-    folder, revision = find_folder(name, on_progress, local_folders, token, weigh if whole else None)
-    config = checked_config(folder, name)
+    with any_fault_worded(name, on_progress) as tell:
+        folder, revision = find_folder(name, tell, local_folders, token, weigh if whole else None)
+        config = checked_config(folder, name)
     return Located(name, folder, revision, config, place, held, spread)
 
 
@@ -138,15 +143,25 @@ def load_located(located: Located, *, one_thread: bool = False) -> LanguageModel
     leaves the memory that malloc keeps for a thread behind: quicker, and right where a process loads once; a server
     that loads for days grows by it. Raises ModelError for a model that cannot be used.
     """
+    with any_fault_worded(located.name):
+        return _loaded(located, one_thread)
+
+
+def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     name = located.name
     devices = _devices(located.device, located.spread)
     spread = len(devices) > 1
     tensors = stored_tensors(located.folder, name)
-    _check_fits(located.config, name, devices, located.dtype, tensors)
     check_numbers(name, tensors)
+    _check_fits(located.config, name, devices, located.dtype, tensors)
     tokenizer = located.tokenizer()
+    more = SECONDS_OF_GB * size_of(tensors)[1] / 1e9 + SECONDS_OF_GPUS * spread
     try:
-        with no_foreign_code(), _in_one_thread() if one_thread else contextlib.nullcontext():
+        with (
+            no_foreign_code(),
+            _in_one_thread() if one_thread else contextlib.nullcontext(),
+            watched(name, len(tensors), more),
+        ):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 located.folder,
                 config=located.config,

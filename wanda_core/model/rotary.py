@@ -28,17 +28,19 @@ def check_rotary(config: PreTrainedConfig, name: str) -> None:
                 given = settings.get(key)
                 for value in given if isinstance(given, list) else [given]:
                     _check(key, value, name)
-            if settings[KIND] in BY_LENGTH:
+            if any(kind in str(settings.get(KIND)) for kind in BY_LENGTH):  # transformers looks for a part of it too
                 _check(LENGTH, getattr(part, LENGTH, None), name)
 
 
 def _settings_in(given: Any) -> Iterator[dict[str, Any]]:
-    """Yield the settings of rotary positions, or of each kind of block where these have their own."""
-    if isinstance(given, dict) and isinstance(given.get(KIND), str):
-        yield given
-    elif isinstance(given, dict):
-        for inner in given.values():
-            yield from _settings_in(inner)
+    """Yield the settings of rotary positions, and all within them: those of kinds of blocks are used wherever they
+    stand under such a kind's name, whatever stands beside."""
+    waiting = [given]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting += part.values()
 
 
 def _check(key: str, value: object, name: str) -> None:

@@ -178,10 +178,10 @@ def test_a_map_of_characters_has_a_length(tmp_path):
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 def test_pieces_are_looked_for_in_words_of_some_length(folder, file):
-    word = {"max_input_chars_per_word": 1001}
+    word = {"max_input_chars_per_word": 201}
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     configure(folder, file, **({"model": model | word} if file == "tokenizer.json" else word))
-    assert "has 'max_input_chars_per_word' 1001 in its tokenizer's settings, and at most 1,000 is read" in load(folder)
+    assert "has 'max_input_chars_per_word' 201 in its tokenizer's settings, and at most 200 is read" in load(folder)
 
 
 def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder, monkeypatch):

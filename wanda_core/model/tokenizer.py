@@ -20,7 +20,7 @@ from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
 from wanda_core.model.tokenizer_python import is_of_python
-from wanda_core.model.tokenizer_vocabulary import TIKTOKEN, check_longest
+from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import ended_after, watched
 
@@ -75,7 +75,10 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
         if not all(isinstance(number, int) for number in vocabulary.values()):
             raise ValueError("it gives a word something else than a number")
         check_longest(max(map(len, vocabulary), default=0), name)
-        if vocabulary.keys() <= tokenizer.get_added_vocab().keys():
+        words = vocabulary.keys() - tokenizer.get_added_vocab().keys()
+        if type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__ == "Unigram":
+            check_longest(max(map(len, words), default=0), name, MOST_UNIGRAM_PIECE)
+        if not words:
             raise ModelError(
                 _why_none(folder, name)
                 or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy "

@@ -26,8 +26,8 @@ from wanda_core.model.tokenizer_vocabulary import (
 MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
 MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
 MOST_OF["default_num_special_tokens"] = 10_000  # of tekken.json; 1,000 are met
-# Letters of a word that WordPiece looks for pieces in, in a time that grows with their cube and that nobody can end; 100
-# are met.
+# Letters of a word that WordPiece looks for pieces in, in a time that grows with their cube and nobody can end; 100 are
+# met.
 WORD, MOST_WORD = "max_input_chars_per_word", 200
 LENGTH = re.compile(r"length|_id$|^is_|^id$")  # names of numbers that nothing is made of
 MOST_RULES = 100  # of a tokenizer; 20 are met

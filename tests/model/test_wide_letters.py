@@ -59,7 +59,9 @@ def test_a_letter_that_json_escapes_is_as_wide(tmp_path, small, letters, refused
         at = 10**6 - 4  # across what is read at once, where there is as much
         text = "a" * min(at, letters) + "\\ud83d\\ude00" + "a" * max(0, letters - at) + "\\u0041"
         (tmp_path / file).write_text(f'"{text}"')
-    with pytest.raises(ModelError, match="'tokenizer_config.json' whose letters take 4") if refused else nullcontext():
+    with (
+        pytest.raises(ModelError, match=r"'tokenizer_config\.json' whose letters take 4") if refused else nullcontext()
+    ):
         limits.check_files(tmp_path, "a model")
 
 

@@ -123,8 +123,8 @@ def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
 
 
 def _check_parts(path: Path, name: str) -> int:
-    """Raise ModelError for a file of so many lists or entries, or of letters so wide, that it takes far more memory than
-    it has bytes. -> bytes that its letters take in memory"""
+    """Raise ModelError for a file of so many lists or entries, or of letters so wide, that it takes far more memory
+    than it has bytes. -> bytes that its letters take in memory"""
     lists, entries, letters, width, last = 0, 0, 0, 1, b""
     most_wide = next(most for start, most in WIDE.items() if path.name.startswith(start))
     between = b"," if path.suffix == ".json" else b"\n"

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from wanda_core.checkpoint import atomic_folder, manifest
+from wanda_core.checkpoint.beside import copy_beside
+
 ROOT = Path(__file__).resolve().parents[2]
 
 DRIVER = """
@@ -95,6 +98,9 @@ def test_a_kill_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_path, tiny_
     """Every line of the move is tried, and every fiftieth of the rest. EVERY = 1 tries all."""
     tiny_llama.model.save_pretrained(tmp_path / "dense")
     tiny_llama.tokenizer.save_pretrained(tmp_path / "dense")
+    (tmp_path / "dense" / "LICENSE").write_text("Apache")
+    (tmp_path / "dense" / "additional_chat_templates").mkdir()
+    (tmp_path / "dense" / "additional_chat_templates" / "a.jinja").write_text("{{ a }}")
     (tmp_path / "driver.py").write_text(DRIVER.replace("EVERY", "50"))
     done = subprocess.run(
         [sys.executable, str(tmp_path / "driver.py"), str(tmp_path)],
@@ -108,3 +114,62 @@ def test_a_kill_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_path, tiny_
     results = json.loads(done.stdout.splitlines()[-1])
     assert all(found["old"] >= 5 and found["new"] >= 1 for found in results.values()), results
     assert results["renames"]["aside"] >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("names", [[], ["index.html", "preview.png"]])
+def test_what_a_killed_writing_announced_goes_and_what_somebody_put_there_stays(tmp_path, names):
+    (tmp_path / "dense").mkdir()
+    for name in ("LICENSE", "USE_POLICY.md", "config.json"):
+        (tmp_path / "dense" / name).write_text("of the model")
+    child = os.fork()
+    if not child:
+        with atomic_folder.replacement(tmp_path / "out", names) as fresh:
+            copy_beside(tmp_path / "dense", fresh, None)
+            for name in names:
+                (fresh / name).write_text("a page")
+            os._exit(0)  # as a kill
+    os.waitpid(child, 0)
+    (left,) = tmp_path.glob(".out.tmp-*")
+    assert {path.name for path in left.iterdir()} == {
+        ".wanda-writing",
+        "LICENSE",
+        "USE_POLICY.md",
+        "config.json",
+        *names,
+    }
+    somebodys = tmp_path / "somebodys"
+    somebodys.mkdir()
+    (somebodys / "LICENSE").write_text("mine")
+    (left / "tokenizer").symlink_to(somebodys)
+    (left / "model-notes").mkdir()
+    (left / "model-notes" / "LICENSE").write_text("mine, too")
+    with (left / manifest.WRITING).open("a") as mark:
+        mark.write('"half of a na')
+    atomic_folder.sweep(tmp_path / "out")
+    assert {str(path.relative_to(left)) for path in left.rglob("*")} == {"model-notes", "model-notes/LICENSE"}
+    assert (somebodys / "LICENSE").read_text() == "mine"
+
+
+def test_a_sweep_that_is_killed_is_gone_on_with(tmp_path, monkeypatch):
+    """The mark goes last."""
+    folder = tmp_path / ".out.tmp-1-01234567"
+    folder.mkdir()
+    monkeypatch.setattr(atomic_folder, "is_gone", lambda process, path: True)
+    for name in (manifest.WRITING, "LICENSE", "config.json", "model.safetensors"):
+        (folder / name).write_text('"LICENSE"\n')
+    gone, unlink = [], Path.unlink
+
+    def killed(path, missing_ok=False):
+        if len(gone) == 2:
+            raise KeyboardInterrupt
+        unlink(path)
+        gone.append(path.name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            atomic_folder.sweep(tmp_path / "out")
+    assert len(list(folder.iterdir())) == 2
+    atomic_folder.sweep(tmp_path / "out")
+    assert not list(tmp_path.iterdir())

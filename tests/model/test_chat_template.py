@@ -2,6 +2,7 @@
 
 import copy
 import time
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,15 @@ def test_a_process_that_was_ended_from_outside_is_started_anew(with_template):
     chat_template._worker._process.kill()
     chat_template._worker._process.wait()
     assert in_template(own, CHAT) == "system"
+
+
+def test_the_process_of_templates_knows_no_secret_of_this_one(monkeypatch, with_template):
+    for name in ("HF_TOKEN", "HTTPS_PROXY", "WANDA_TRUSTED_HEADER", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "secret")
+    chat_template.end_worker()
+    assert in_template(with_template("{{ messages[0].content }}"), CHAT) == "Be brief."
+    process = chat_template._worker._process
+    if Path("/proc/self/environ").exists():
+        given = Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert b"secret" not in given
+        assert b"PATH=" in given

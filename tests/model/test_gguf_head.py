@@ -77,3 +77,43 @@ def test_the_tokens_of_a_gguf_file_have_a_length_together(tmp_path):
     (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 420] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
     with pytest.raises(HeaderError, match="8,400,000 bytes of tokens, and at most 8,000,000 are read"):
         read_header(tmp_path / "a.gguf")
+
+
+def one_field(name, value):
+    text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
+    return text(name) + struct.pack("<I", 8) + text(value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ([one_field(b"general.description", b"a" * 1_000_001)], "1,000,001 bytes in the texts of its fields, and at"),
+        ([one_field(b"tokenizer.chat_template", b"a" * 1_000_001)], "1,000,001 bytes in the texts of its fields"),
+        ([one_field(b"a%d" % number, b"a" * 300_000) for number in range(4)], "1,200,000 bytes in the texts of its"),
+        ([one_field(b"a" * 201, b"a")], "201 bytes in a name, and at most 200"),
+        ([one_field(b"general.architecture", b"a" * 201)], "201 bytes in a name, and at most 200"),
+        ([one_field(b"tokenizer.chat_template", b"a" * 900_000), one_field(b"a" * 200, b"")], None),
+    ],
+)
+def test_texts_outside_of_lists_have_a_length(tmp_path, fields, said):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(fields)) + b"".join(fields))
+    with pytest.raises(HeaderError, match=said) if said else nullcontext():
+        read_header(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "length", "said"),
+    [
+        (1_200, 10**5, 4, "1,200 tensors, and at most 1,1.. are read"),
+        (10_001, 10**8, 4, "10,001 tensors, and at most 10,000 are read"),
+        (1, 10**4, 201, "201 bytes in a name, and at most 200 are read"),
+        (2_000, 3 * 10**6, 200, None),
+    ],
+)
+def test_a_gguf_file_has_as_many_tensors_as_its_size_allows(tmp_path, count, size, length, said):
+    tensor = struct.pack("<Q", length) + b"a" * length + struct.pack("<IQIQ", 1, 1, 0, 0)
+    with (tmp_path / "a.gguf").open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, count, 0) + tensor * count)
+        file.truncate(max(size, file.tell()))
+    with pytest.raises(HeaderError, match=said) if said else nullcontext():
+        assert read_header(tmp_path / "a.gguf").tensors == count

@@ -9,8 +9,9 @@ from huggingface_hub import constants
 
 from wanda_core.errors import ModelError
 from wanda_core.model import hub
-from wanda_core.model.hub_files import wanted_files
+from wanda_core.model.hub_files import shards_told, wanted_files
 from wanda_core.model.loading import load_model, locate
+from wanda_core.model.stored_tensors import INDEX, ONE_FILE
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -240,3 +241,34 @@ def test_what_is_in_the_cache_needs_no_proxy(there, behind, no_socks, monkeypatc
 def test_folders_need_no_proxy(saved, behind, no_socks):
     behind(ALL="socks5://127.0.0.1:9", HTTPS="socks5://127.0.0.1:9")
     assert load_model(str(saved), device="cpu").folder == saved
+
+
+@pytest.mark.parametrize("what", ["disk", "memory"])
+def test_shards_are_weighed_before_their_index_is_fetched(there, in_shards, monkeypatch, what):
+    there.claimed = dict.fromkeys(in_shards, 10**12)
+    if what == "memory":
+        usage = hub.shutil.disk_usage
+        monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**15))
+    with pytest.raises(ModelError, match="GB to download and" if what == "disk" else "GB of memory"):
+        load_model(MODEL, device="cpu")
+    assert [path for path in there.asked if "/resolve/" in path] == []
+
+
+def of(count, start=1, prefix="model"):
+    return [f"{prefix}-{number:05d}-of-{count:05d}.safetensors" for number in range(start, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ([INDEX, *of(3)], of(3)),
+        ([INDEX, *of(3), *of(9, 5), "consolidated.safetensors", *of(2, prefix="original/model")], of(3)),
+        ([INDEX, *of(3), *of(9)], []),  # two copies: the index tells which is meant
+        ([INDEX, *of(3, 2)], []),
+        ([INDEX, "a.safetensors"], []),
+        ([INDEX, ONE_FILE, *of(3)], []),
+        (of(3), []),
+    ],
+)
+def test_which_shards_are_meant_is_told_by_their_numbers_where_it_is(files, told):
+    assert shards_told(files) == told

@@ -106,14 +106,14 @@ def test_other_threads_may_make_what_they_like_meanwhile():
     ("file", "megabytes", "refused"),
     [
         *[
-            ("config.json", 8, False),
-            ("config.json", 9, True),
+            ("config.json", 4, False),
+            ("config.json", 5, True),
             ("tokenizer.json", 64, False),
             ("tokenizer.json", 65, True),
         ],
         *[("chat_template.jinja", 2, True), ("additional_chat_templates/a.jinja", 2, True), ("vocab.txt", 13, True)],
         *[("merges.txt", 12, False), ("merges.txt", 13, True), ("vocab.json", 13, True), ("byte_maps.json", 2, True)],
-        *[("added_tokens.json", 9, True), ("vocab.model", 32, False), ("model.safetensors.index.json", 33, True)],
+        *[("added_tokens.json", 9, True), ("vocab.model", 32, False), ("model.safetensors.index.json", 17, True)],
         *[
             ("model.safetensors", 10**6, False),
             ("trainer_state.json", 500, False),

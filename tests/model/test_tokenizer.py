@@ -127,3 +127,29 @@ def test_a_panic_is_a_sentence(tiny_llama):
     odd.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+b"), "isolated")
     with pytest.raises(ModelError, match="the model's tokenizer failed \\(Onig: Regex search error"):
         tokenizer.token_ids(odd, "a" * 30, special=False)
+
+
+@pytest.mark.parametrize("number", ["b", 1.5, None])
+def test_a_word_without_a_number_is_refused(llama, tmp_path, refusal, number):
+    """By a tokenizer in Python, which believes what it reads."""
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "vocab.json").write_text(json.dumps({"a": number}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "VitsTokenizer"}))
+    assert "could not be loaded" in refusal(folder)
+
+
+def test_whatever_a_tokenizer_raises_once_it_is_there_is_a_sentence(tiny_llama, tmp_path, monkeypatch):
+    tiny_llama.tokenizer.save_pretrained(tmp_path)
+    config = tiny_llama.model.config
+    for asked in ("get_vocab", "get_added_vocab", "all_special_ids", "eos_token_id", "__len__"):
+
+        def fails(self, *args):
+            raise KeyError("of the tokenizer")
+
+        kind = type(tokenizer.load_tokenizer(tmp_path, "a model", config))
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, asked, fails if asked[0] in "g_" else property(fails), raising=False)
+            if asked == "__len__":
+                patch.setattr(kind, "get_added_vocab", kind.get_vocab)
+            with pytest.raises(ModelError, match="the tokenizer of 'a model' could not be loaded"):
+                tokenizer.load_tokenizer(tmp_path, "a model", config)

@@ -91,3 +91,10 @@ def test_ordinary_tokenizers_read_long_texts_of_any_script(few_letters, family, 
     tokenizer, growth = ORDINARY[family], known_of(ORDINARY[family]).growth
     assert growth > 1
     check_letters(tokenizer, text * (60_000 // len(text)), growth)
+
+
+def test_bytes_of_more_rules_than_any_tokenizer_has_are_infinitely_many():
+    tokenizer = made()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.ByteLevel()] * 600)
+    assert tokenizer_growth.whole_growth(tokenizer, 1.0) == float("inf")
+    assert tokenizer_growth.chosen_growth({"pre_tokenizer": [{"type": "ByteLevel"}] * 600}) == float("inf")

@@ -50,9 +50,13 @@ def test_settings_lead_to_no_other_file(folder, tmp_path, file, fields):
     assert "could lead to files outside its folder" in load(folder)
 
 
-@pytest.mark.parametrize("kind", ["RagTokenizer", "AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", ["x"]])
-def test_a_class_that_is_no_tokenizer_is_refused(folder, kind):
-    configure(folder, "tokenizer_config.json", tokenizer_class=kind)
+@pytest.mark.parametrize(
+    "kind", ["RagTokenizer", "AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", ["x"], "x" + "Fast" * 2000]
+)
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+def test_a_class_that_is_no_tokenizer_is_refused(folder, kind, file):
+    configure(folder, "tokenizer_config.json", tokenizer_class=None)
+    configure(folder, file, tokenizer_class=kind)
     assert "as its tokenizer's class" in load(folder)
 
 
@@ -115,6 +119,7 @@ A, X = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "ty
         ({"post_processor": {"single": [A] * 300, "pair": []}}, 300),
         ({"pre_tokenizer": ways("ByteLevel", "Metaspace")}, 10),
         ({"pre_tokenizer": ways(*["ByteLevel"] * 3)}, 125),
+        ({"pre_tokenizer": ways(*["ByteLevel"] * 95)}, 5**95),
         ({"normalizer": {"type": "Prepend", "prepend": "b" * 100}, "pre_tokenizer": ways("Metaspace")}, 200),
     ],
 )
@@ -138,11 +143,10 @@ def growing(content, times):
     ("rules", "count", "growth", "most"),
     [
         (growing("b", 97), 100, 1, None),
-        (growing("b", 98), 101, 1, 100),
         (growing("b" * 40, 22), 25, 40, None),
         (growing("b" * 40, 23), 26, 40, 25),
         (growing("b" * 100, 7), 10, 100, None),
-        (growing("b" * 90, 900), 903, 90, 11),
+        (growing("b" * 90, 90), 93, 90, 11),
     ],
 )
 def test_how_many_rules_a_text_of_so_many_letters_goes_through(tmp_path, rules, count, growth, most):
@@ -155,12 +159,29 @@ def test_how_many_rules_a_text_of_so_many_letters_goes_through(tmp_path, rules, 
         check_rules(tmp_path, "a model")
 
 
+def test_rules_are_counted_before_they_are_looked_at(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(growing("b" * 90, 98)))
+    with pytest.raises(ModelError, match="has a tokenizer of 101 rules, and at most 100 are read; take the tokenizer"):
+        check_rules(tmp_path, "a model")
+
+
+def test_a_map_of_characters_has_a_length(tmp_path):
+    """Of zeros alone, each byte of which ends a text of no letters."""
+    rules = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "A" * 3_000_000}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    check_rules(tmp_path, "a model")
+    rules = {"normalizer": {"normalizers": [rules["normalizer"], {"precompiled_charsmap": "A"}]}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    with pytest.raises(ModelError, match="maps of characters of 3,000,001 letters in its tokenizer, and at most 3,000"):
+        check_rules(tmp_path, "a model")
+
+
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 def test_pieces_are_looked_for_in_words_of_some_length(folder, file):
-    word = {"max_input_chars_per_word": 1001}
+    word = {"max_input_chars_per_word": 201}
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     configure(folder, file, **({"model": model | word} if file == "tokenizer.json" else word))
-    assert "has 'max_input_chars_per_word' 1001 in its tokenizer's settings, and at most 1,000 is read" in load(folder)
+    assert "has 'max_input_chars_per_word' 201 in its tokenizer's settings, and at most 200 is read" in load(folder)
 
 
 def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder, monkeypatch):

@@ -3,12 +3,15 @@
 import base64
 import json
 import time
+from contextlib import nullcontext
 
 import pytest
 from configured import configure
+from transformers import AutoConfig
 
 from wanda_core.errors import ModelError
 from wanda_core.model.loading import load_model
+from wanda_core.model.tokenizer import load_tokenizer
 from wanda_core.model.tokenizer_limits import check_rules
 from wanda_core.model.tokenizer_vocabulary import check_added, check_compared
 
@@ -170,3 +173,19 @@ def test_special_tokens_that_are_compared_each_with_each_have_a_bound(folder, fi
 def test_special_tokens_as_they_are_met_are_compared():
     check_compared(1_024, 70_000, "a model")
     check_compared(7_000, 7_000, "a model")
+
+
+@pytest.mark.parametrize("letters", [500, 501])
+def test_a_piece_of_a_unigram_model_is_no_longer_than_any(folder, letters):
+    """At each letter of a text all pieces are tried that begin there, in one call into Rust."""
+    pieces = [["<unk>", 0.0], *([chr(number), -1.0] for number in range(32, 127)), ["a" * letters, -9000.0]]
+    parts = dict.fromkeys(("pre_tokenizer", "normalizer", "decoder", "post_processor"))
+    model = {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": False}
+    special = {"id": 400, "content": "b" * 900, "special": True} | dict.fromkeys(
+        ("single_word", "lstrip", "rstrip", "normalized"), False
+    )
+    configure(folder, "tokenizer.json", model=model, added_tokens=[special], **parts)
+    configure(folder, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", eos_token="a", pad_token="a")
+    expected = pytest.raises(ModelError, match=r"has a token of 501 letters, and at most 500 are read")
+    with expected if letters > 500 else nullcontext():
+        assert load_tokenizer(folder, "a model", AutoConfig.from_pretrained(folder))

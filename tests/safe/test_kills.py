@@ -13,6 +13,8 @@ TIMES = {True: 30, False: 3}
 
 def test_the_old_or_the_new_is_there_whole_and_nothing_beside_it(dense, tiny_llama, tmp_path, figures, whole):
     shutil.copytree(Path(dense), tmp_path / "dense")
+    (tmp_path / "dense" / "LICENSE").write_text("Apache " * 1600)  # as most models have one, and other such files
+    (tmp_path / "dense" / "preprocessor_config.json").write_text("{}")
     write(tmp_path / "model.gguf", tiny_llama)
     for folder in [tmp_path, *tmp_path.parents][:3]:
         folder.chmod(0o755)  # who may not write may still look

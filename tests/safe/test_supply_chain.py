@@ -8,8 +8,10 @@ from packaging.requirements import Requirement
 from safe.audit import ROOT, audited, below_floors
 
 LINE = "Supply chain"
-# Below them: remote code in spite of trust_remote_code=False, weights that run code, corrupt files after a kill.
+# Below them: remote code in spite of trust_remote_code=False, weights that run code, templates that get out of their
+# sandbox, corrupt files after a kill.
 FLOORS = {"gradio": "6.25", "transformers": "5.5", "torch": "2.8", "safetensors": "0.8", "huggingface_hub": "1.26"}
+FLOORS["jinja2"] = "3.1.6"
 
 
 def test_no_floor_lies_below_a_known_hole_and_what_is_installed_keeps_to_them(figures):
@@ -17,8 +19,8 @@ def test_no_floor_lies_below_a_known_hole_and_what_is_installed_keeps_to_them(fi
     asked = {one.name: one.specifier for one in map(Requirement, filter(None, lines))}
     low = []
     for name, floor in FLOORS.items():
-        major, minor = map(int, floor.split("."))
-        below = f"{major}.{minor - 1}.99" if minor else f"{major - 1}.99.99"
+        *first, last = map(int, floor.split("."))
+        below = ".".join(map(str, [*first, last - 1, 99]))
         if asked[name].contains(below):
             low.append(name)
     assert not low

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from wanda_core.checkpoint import manifest
@@ -22,9 +22,9 @@ from wanda_core.machine.paths import path_of
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 CANNOT_SWAP = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-# Files that a save, transformers' or safetensors', writes into it.
+# Files that a save, transformers' or safetensors', writes into it; the others are announced.
 WRITTEN = re.compile(
-    r"\.wanda-writing|\.tmp.*|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|README\.md|wanda\.json"
+    r"\.tmp.*|model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|README\.md|wanda\.json"
     r"|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\..*|merges\.txt|.*\.(jinja|model|spm|tiktoken)"
 )
 
@@ -76,9 +76,10 @@ def existing_parent(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacement(target: Path) -> Iterator[Path]:
+def replacement(target: Path, names: Collection[str] = ()) -> Iterator[Path]:
     """Context manager: yield a new folder beside `target`, which takes the target's place at the end.
 
+    names: of files that will be written into it, where no model is saved and none of them is announced meanwhile.
     If the block fails, or is interrupted, the target is as before and nothing else remains. What an earlier, killed
     attempt wrote is removed first. Raises OSError, and StorageError as `checked_target` does.
     """
@@ -88,6 +89,7 @@ def replacement(target: Path) -> Iterator[Path]:
     try:
         fresh.mkdir()
         (fresh / manifest.WRITING).touch()
+        manifest.announce(fresh, names)
         yield fresh
         (fresh / manifest.WRITING).unlink()
         put(fresh, target)
@@ -234,6 +236,18 @@ def sweep(target: Path) -> None:
                 else:
                     manifest.remove(path, manifest.check_replaceable(path))
             elif (path / manifest.WRITING).is_file():
-                manifest.remove(path, [file for file in path.rglob("*") if WRITTEN.fullmatch(file.name)])
+                # The mark last: killed meanwhile, the next start knows the folder still.
+                manifest.remove(path, [*written_in(path, manifest.announced(path)), path / manifest.WRITING])
             else:
                 manifest.remove(path, [])  # where it is empty
+
+
+def written_in(folder: Path, announced: Collection[str]) -> list[Path]:
+    """List what a save wrote into a folder that is not whole. announced: names of files beside those that all saves
+    write; what else lies there is somebody's own."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if (path.is_symlink() or not path.is_dir())
+        and (WRITTEN.fullmatch(path.name) or path.relative_to(folder).as_posix() in announced)
+    ]

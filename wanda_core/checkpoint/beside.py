@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from wanda_core.checkpoint.manifest import RECORD, WRITING
+from wanda_core.checkpoint.manifest import RECORD, WRITING, announce
 from wanda_core.errors import ModelError, shortened, shortened_path
 
 CARD = "README.md"  # of the dense model; the pruned one has its own
@@ -76,9 +76,9 @@ def bytes_beside(folder: Path) -> int:
 def copy_beside(source: Path, target: Path, dtype: str | None, without: Collection[str] = ()) -> None:
     """Copy these files. dtype: name of the number format that the configuration is to tell, None to leave it; without:
     names of files that are there already."""
-    for path in files_beside(source):
-        if path.name in without:
-            continue
+    paths = [path for path in files_beside(source) if path.name not in without]
+    announce(target, (path.relative_to(source).as_posix() for path in paths))
+    for path in paths:
         place = target / path.relative_to(source)
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, place)

@@ -7,16 +7,19 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wanda_core.errors import StorageError, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.machine.ordinary_file import read_ordinary
 
 RECORD = "wanda.json"
-WRITING = ".wanda-writing"  # lies in a new folder until it is whole, to tell it from a folder of somebody else's
+# Lies in a new folder until it is whole, to tell it from a folder of somebody else's, and names what is written there.
+WRITING = ".wanda-writing"
+MOST_MARK = 2**20  # bytes of it
 SEAL, FILES = "sha256", "files"  # keys of the record: of all its other contents; of every other file, by name
 
 
@@ -109,6 +112,25 @@ def remove(folder: Path, files: list[Path]) -> bool:
     with contextlib.suppress(OSError):
         folder.rmdir()
     return not os.path.lexists(folder)
+
+
+def announce(folder: Path, names: Iterable[str]) -> None:
+    """Note which files are about to be written into a folder that is not whole yet, or into one inside it, so that they
+    are known after a kill. names: seen from the folder they are written into."""
+    for place in (folder, folder.parent):
+        if (place / WRITING).is_file():
+            with (place / WRITING).open("a", encoding="utf-8") as mark:
+                mark.writelines(json.dumps(name) + "\n" for name in names)
+            return
+
+
+def announced(folder: Path) -> set[str]:
+    """Return the names that were noted in a folder."""
+    names = set()
+    with contextlib.suppress(OSError, ValueError):
+        for line in read_ordinary(folder / WRITING, MOST_MARK).decode().splitlines():
+            names.add(str(json.loads(line)))  # the last may be half of one
+    return names
 
 
 def digest(path: Path) -> str:

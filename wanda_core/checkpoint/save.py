@@ -135,6 +135,7 @@ def _write_anew(lm: "LanguageModel", model: Any, folder: Path) -> None:
         for name in OF_THE_MODEL:
             if (Path(apart) / name).exists():
                 (Path(apart) / name).replace(folder / name)
+    manifest.announce(folder, lm.tokenizer.vocab_files_names.values())
     lm.tokenizer.save_pretrained(folder)
 
 

@@ -234,7 +234,9 @@ def open_run(target: Path, about: dict[str, Any]) -> Iterator[RunState]:
     lock = _take(folder, target)
     keep = False
     try:
-        yield _read(folder, about)
+        run = _read(folder, about)
+        (folder / manifest.WRITING).touch()  # for names of files that are written inside
+        yield run
     except BaseException as error:
         keep = (folder / STATE).is_file() and not isinstance(error, (InputError, ModelError))
         raise
@@ -312,6 +314,7 @@ def _own(folder: Path, target: Path) -> None:
 
 def _clear(folder: Path) -> None:
     """Remove what a run wrote into its folder; what else lies there stays."""
+    announced = manifest.announced(folder)
     own = [path for path in folder.iterdir() if WRITTEN.fullmatch(path.name) and path.name != MARK]
     for path in own:
         with contextlib.suppress(OSError):
@@ -319,7 +322,8 @@ def _clear(folder: Path) -> None:
     atomic_file.sweep(folder / "profile.safetensors")
     for inner in (*folder.glob(f"{MODEL}*"), *folder.glob(f"{APART}*")):
         if inner.is_dir() and not inner.is_symlink():
-            manifest.remove(inner, [path for path in inner.rglob("*") if atomic_folder.WRITTEN.fullmatch(path.name)])
+            manifest.remove(inner, atomic_folder.written_in(inner, announced))
+    (folder / manifest.WRITING).unlink(missing_ok=True)
 
 
 def _read(folder: Path, about: dict[str, Any]) -> RunState:

@@ -25,4 +25,6 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     content = read_ordinary(path, most)
     if content.count(b"[") + content.count(b"{") > MOST_LISTS or content.count(b",") > MOST_ENTRIES:
         raise ValueError(f"it has more than {MOST_LISTS:,} lists or {MOST_ENTRIES:,} entries")
-    return parsed(content.decode("utf-8-sig"))
+    text = content.decode("utf-8-sig")
+    del content  # of many megabytes, as what is made of it
+    return parsed(text)

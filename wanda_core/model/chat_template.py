@@ -6,6 +6,7 @@ jinja2's sandbox keeps a template from the machine, yet not from looping for eve
 import atexit
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,11 @@ START_SECONDS = 30.0  # of the process, on a machine that is busy
 # With the paths of this process, wherever its packages lie.
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import wanda_core.model.template_worker as w; w.main()"
+)
+# Of this process's environment it gets what Python needs to start and to tell the time: no token, no proxy's address.
+NEEDED = re.compile(
+    r"PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|TE?MP|TMPDIR|TZ|LANG|LC_\w+|(LD|DYLD)_\w+|PYTHON\w+",
+    re.IGNORECASE,
 )
 # Letters that a template makes, beside some for each letter of the messages; 10,000 are met, of instructions.
 MORE_LETTERS, TIMES_LETTERS = 100_000, 20
@@ -67,7 +73,8 @@ class _Worker:
         self._end()
         command = [sys.executable, "-c", START, json.dumps(sys.path)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes)
+        needed = {name: value for name, value in os.environ.items() if NEEDED.fullmatch(name)}
+        self._process = subprocess.Popen(command, text=True, encoding="utf-8", env=needed, **pipes)
         line, _ = self._asked("", START_SECONDS)
         if not line.endswith("\n"):
             self._end()

@@ -17,7 +17,12 @@ MAGIC = b"GGUF"
 BYTES_OF = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of the types of fixed size
 WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}  # of the whole numbers, as `struct` has them
 STRING, ARRAY = 8, 9
-MOST_FIELDS, MOST_TENSORS, MOST_DIMENSIONS = 10_000, 100_000, 8
+MOST_FIELDS, MOST_DIMENSIONS = 2_000, 8  # fewer than 100 fields are met
+# Tensors of any file, and beside some one for so many of its bytes; 1,800 are met, for experts lie in one together.
+MOST_TENSORS, MORE_TENSORS, BYTES_OF_ONE = 10_000, 1_000, 1_000
+# Bytes of all texts outside of lists, chat templates among them, of each of which transformers makes an object of 40:
+# below 100,000 are met. Of a name of a field or tensor: below 64 are met.
+MOST_OF_TEXTS, LONGEST_NAME = 10**6, 200
 MOST_ENTRIES = 3_000_000  # of all lists; the largest vocabularies, with merges, scores and types, have 1,300,000
 MORE_ENTRIES = 10_000  # of all lists that are none of a vocabulary's, and of one of these beside what follows
 # Entries of a vocabulary's lists for each row of the embeddings, which each token has; 2.2 merges for each are met.
@@ -98,7 +103,7 @@ class _Head:
 
     def __init__(self, content: mmap.mmap, size: int) -> None:
         self.content, self.size, self.at = content, size, 0
-        self.strings, self.squares = 0, 0
+        self.strings, self.squares, self.texts = 0, 0, 0
         self.order = "<"
         self.found = Header()
 
@@ -110,15 +115,15 @@ class _Head:
             self.order = ">"
         tensors, fields = self.number("Q"), self.number("Q")
         self.at_most(fields, MOST_FIELDS, "fields")
-        self.at_most(tensors, MOST_TENSORS, "tensors")
+        self.at_most(tensors, min(MOST_TENSORS, MORE_TENSORS + self.size // BYTES_OF_ONE), "tensors")
         found = self.found
         for _ in range(fields):
-            begin, name = self.at, self.text()
+            begin, name = self.at, self.name()
             kind = self.number("I")
             if kind in WHOLE:
                 found.fields[name] = self.number(WHOLE[kind])
             elif kind == STRING and name == "general.architecture":
-                found.architecture = self.text()
+                found.architecture = self.name()
             else:
                 self.skip_value(kind, name)
             if not (kind == ARRAY and name.startswith(VOCABULARY)):
@@ -146,7 +151,7 @@ class _Head:
 
     def read_tensor(self) -> None:
         """Count a tensor's numbers, which must be able to lie in the file."""
-        name, dimensions = self.text(), self.number("I")
+        name, dimensions = self.name(), self.number("I")
         self.at_most(dimensions, MOST_DIMENSIONS, "dimensions of a tensor")
         numbers, last = 1, 0
         for _ in range(dimensions):
@@ -168,7 +173,10 @@ class _Head:
     def skip_value(self, kind: int, name: str) -> None:
         """Go behind a value of a type, of the field of a name."""
         if kind == STRING:
-            self.bytes_of(self.number("Q"))
+            length = self.number("Q")
+            self.bytes_of(length)
+            self.texts += length
+            self.at_most(self.texts, MOST_OF_TEXTS, "bytes in the texts of its fields")
         elif kind == ARRAY:
             of, length = self.number("I"), self.number("Q")
             self.found.entries += length
@@ -205,10 +213,11 @@ class _Head:
             return
         raise HeaderError(f"it names {count:,} strings at byte {self.at:,}, and has {self.size:,} bytes")
 
-    def text(self) -> str:
-        """Read a string."""
+    def name(self) -> str:
+        """Read the name of a field, a tensor or an architecture."""
         length, begin = self.number("Q"), self.at
         self.bytes_of(length)
+        self.at_most(length, LONGEST_NAME, "bytes in a name")
         return self.content[begin : self.at].decode(errors="replace")
 
     def number(self, form: str) -> int:

@@ -25,7 +25,7 @@ from wanda_core.errors import GatedError, InputError, ModelError, WandaError, fi
 from wanda_core.machine import atomic_file
 from wanda_core.machine.json_file import MOST_BYTES
 from wanda_core.machine.ordinary_file import read_ordinary
-from wanda_core.model.hub_files import lacking_files, wanted_files
+from wanda_core.model.hub_files import lacking_files, shards_told, wanted_files
 from wanda_core.model.limits import check_file_sizes
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
@@ -93,7 +93,12 @@ def download(
         commit = info.sha or revision or DEFAULT_REVISION
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         transfer = _Transfer(name, hub_id, commit, token)
+        counts = info.safetensors.parameters if info.safetensors is not None else None
         check_file_sizes(name, {file: size for file, size in sizes.items() if file == INDEX})  # it is fetched now
+        told = {file: sizes[file] for file in shards_told(sizes)}
+        _missing_bytes(name, hub_id, commit, told)
+        if weigh is not None and told:
+            weigh(sum(told.values()), counts)
         beside, weights = wanted_files(
             name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS)
         )
@@ -101,7 +106,6 @@ def download(
         _check_sizes_told(name, info, wanted)
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})
         if weigh is not None:
-            counts = info.safetensors.parameters if info.safetensors is not None else None
             weigh(sum(sizes[file] for file in weights), counts)
         folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
         _remember(hub_id, revision or DEFAULT_REVISION, commit)

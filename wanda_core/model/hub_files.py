@@ -75,6 +75,18 @@ def _shards_by_name(files: Collection[str]) -> list[str]:
     return sorted(file for file in files if SHARD.fullmatch(file))
 
 
+def shards_told(files: Collection[str]) -> list[str]:
+    """List the shards that an index will name, as far as names tell before it is fetched: all of one numbering that is
+    whole; none where one file goes before them, or where several could be meant."""
+    if ONE_FILE in files or INDEX not in files:
+        return []
+    numbered: dict[str, list[str]] = {}
+    for file in _shards_by_name(files):
+        numbered.setdefault(file[file.index("-of-") :], []).append(file)
+    whole = [shards for shards in numbered.values() if len(shards) == int(SHARD.fullmatch(shards[0])[1])]  # type: ignore[index]
+    return whole[0] if len(whole) == 1 else []
+
+
 def _why_no_weights(name: str, files: Collection[str]) -> str:
     others = sorted(file for file in files if file.endswith(WEIGHTS))
     if others:

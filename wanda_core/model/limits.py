@@ -28,15 +28,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 MB = 10**6
-# Bytes of files that are read whole, by how their names begin; the largest that are met have 35 MB (tokenizer.json).
+# Bytes of files that are read whole, by how their names begin; the largest that are met have 35 MB (tokenizer.json). An
+# index of 90,000 names has 9 MB, settings with 65,536 added tokens 12 MB, a configuration with 21,843 labels 1 MB.
 LARGEST = {
-    **{"config.json": 8, "chat_template": 1, "tokenizer.json": 64, "tekken.json": 64},
+    **{"config.json": 4, "generation_config.json": 4, "adapter_config.json": 4, "model.safetensors.index.json": 16},
+    **{"chat_template": 1, "tokenizer.json": 64, "tekken.json": 64},
     **{"tokenizer_config.json": 16, "special_tokens_map.json": 16, "added_tokens.json": 8},
+    **{"normalizer.json": 12, "emoji.json": 12, "word_": 12, "entity_vocab": 12, "target_vocab": 12},
     # Read by tokenizers in Python, a word for each blank, and in MyT5's a table for each byte; at most 6 MB are met.
     **{"vocab.json": 12, "vocab.txt": 12, "merges.txt": 12, "dict.txt": 12, "bpe.codes": 12, "byte_maps.json": 1},
     "": 32,
 }
 MOST_READ, MOST_FILES = 320 * MB, 500  # bytes of all of them, and how many; 110 MB in 40 files are met
+MOST_TEMPLATES = 10 * MB  # of all chat templates
+# Bytes that the letters of a file, and of all templates, take in memory: one emoji, and each takes four. A
+# tokenizer.json of 35 MB, with words of all languages, takes 135 million.
+WIDE = {"tokenizer.json": 150 * MB, "tekken.json": 150 * MB, "": 40 * MB}
 MOST_SHARDS = 5_000  # files that weights are divided into; hundreds are met
 READ = re.compile(
     r"(generation_|adapter_)?config\.json|tokenizer(_config)?\.json|(special_tokens_map|added_tokens)\.json"
@@ -57,6 +64,12 @@ MOST_PARTS = {
     "*.txt": (math.inf, 10**6),
     "*": (math.inf, 2 * 10**6),  # one of sentencepiece has two such bytes and more for each of 262,144 tokens
 }
+TEMPLATE = ".jinja"  # how a template's name ends
+BYTES = (".model", ".spm", ".tiktoken", ".tokenizer")  # how names of files end that are not read as text
+# What UTF-8 writes behind a letter's first byte, and all bytes below the first of a letter that Python holds in two
+# bytes, or four; a text is held as its widest letter is.
+BEHIND, NARROW, NOT_WIDEST = bytes(range(0x80, 0xC0)), bytes(range(0xC4)), bytes(range(0xF0))
+ESCAPED = {2: re.compile(rb"\\u(?!00)"), 4: re.compile(rb"\\u[dD][89abAB]")}  # such letters, as JSON may write them
 MANY = re.compile(r"(^|_)(layers?|blocks?|depths?|experts)$")  # names of numbers that each make so many modules
 MOST_MANY = 20_000  # blocks, or experts of one; 126 and 16,384 are met
 MOST_CHUNK = 512  # tokens, of which tables are made; 256 is met
@@ -101,6 +114,12 @@ def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
                 f"{shortened_path(name)} has a {shortened(file)} of {size / MB:,.0f} MB, and at most {most / MB:,.0f} "
                 "MB of such a file are read; choose another model"
             )
+    templates = sum(size for file, size in sizes.items() if file.endswith(TEMPLATE))
+    if templates > MOST_TEMPLATES:
+        raise ModelError(
+            f"{shortened_path(name)} has chat templates of {templates / MB:,.0f} MB together, and at most "
+            f"{MOST_TEMPLATES / MB:,.0f} MB are read; choose another model"
+        )
     if sum(read.values()) > MOST_READ or len(read) > MOST_FILES:
         raise ModelError(
             f"{shortened_path(name)} has {len(read):,} files of {sum(read.values()) / MB:,.0f} MB beside its weights, "
@@ -108,9 +127,11 @@ def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
         )
 
 
-def _check_parts(path: Path, name: str) -> None:
-    """Raise ModelError for a file of so many lists or entries that it would take far more memory than it has bytes."""
-    lists, entries = 0, 0
+def _check_parts(path: Path, name: str) -> int:
+    """Raise ModelError for a file of so many lists or entries, or of letters so wide, that it takes far more memory
+    than it has bytes. -> bytes that its letters take in memory"""
+    lists, entries, letters, width, last = 0, 0, 0, 1, b""
+    most_wide = next(most for start, most in WIDE.items() if path.name.startswith(start))
     between = b"," if path.suffix == ".json" else b"\n"
     with open_ordinary(path) as opened:
         while block := opened.read(MB):
@@ -118,6 +139,12 @@ def _check_parts(path: Path, name: str) -> None:
             entries += block.count(between)
             if between == b"\n":  # a line may end with the other alone
                 entries += block.count(b"\r") - block.count(b"\r\n")
+            letters += len(block.translate(None, BEHIND))
+            if not block.isascii() and block.translate(None, NARROW):
+                width = max(width, 4 if block.translate(None, NOT_WIDEST) else 2)
+            if most_wide == WIDE[""]:  # of others it is their own words
+                width = max(width, *(wide for wide, escaped in ESCAPED.items() if escaped.search(last + block)), 1)
+            last = block[-5:]
     most_lists, most = next(most for pattern, most in MOST_PARTS.items() if fnmatchcase(path.name, pattern))
     for given, bound in ((lists, most_lists), (entries, most)):
         if given > bound:
@@ -125,13 +152,25 @@ def _check_parts(path: Path, name: str) -> None:
                 f"{shortened_path(name)} has a {shortened(path.name)} of {given:,} entries or lists, and at most "
                 f"{bound:,} of such a file are read; choose another model"
             )
+    if path.suffix in BYTES:
+        return 0
+    _check_letters(f"a {shortened(path.name)}", letters * width, most_wide, name)
+    return letters * width
+
+
+def _check_letters(what: str, nbytes: int, most: int, name: str) -> None:
+    if nbytes > most:
+        raise ModelError(
+            f"{shortened_path(name)} has {what} whose letters take {nbytes / MB:,.0f} MB in memory, and at most "
+            f"{most / MB:,.0f} MB of such files are read; choose another model"
+        )
 
 
 def largest_size(file: str) -> int | None:
     """Return how many bytes a file of this name may have, None for one that is not read whole."""
     if not READ.fullmatch(file) and not any(fnmatchcase(file, pattern) for pattern in VOCABULARIES):
         return None
-    template = "chat_template" if file.endswith(".jinja") else file
+    template = "chat_template" if file.endswith(TEMPLATE) else file
     return next(most for start, most in LARGEST.items() if template.startswith(start)) * MB
 
 
@@ -146,9 +185,9 @@ def check_files(folder: Path, name: str) -> None:
             _check_ordinary(path, name)
             sizes[file] = path.stat().st_size
     check_file_sizes(name, sizes)
-    for file in sizes:
-        if not file.endswith(WEIGHTS):
-            _check_parts(folder / file, name)
+    letters = {file: _check_parts(folder / file, name) for file in sizes if not file.endswith(WEIGHTS)}
+    templates = sum(taken for file, taken in letters.items() if file.endswith(TEMPLATE))
+    _check_letters("chat templates", templates, WIDE[""], name)
     if INDEX in sizes:
         shards = shards_in(folder)
         check_shards(shards, name)

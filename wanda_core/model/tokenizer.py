@@ -20,7 +20,7 @@ from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
 from wanda_core.model.tokenizer_python import is_of_python
-from wanda_core.model.tokenizer_vocabulary import TIKTOKEN, check_longest
+from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import ended_after, watched
 
@@ -68,36 +68,52 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
     Raises ModelError for a folder without one, for one that knows no word, and for one that cannot be read.
     """
-    added = check_rules(folder, name)
-    check_settings(folder, name, config, added)
+    tokenizer = None
     try:
-        with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
-            tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
-        if not isinstance(tokenizer.model_max_length, (int, float)):
-            tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given
+        tokenizer = _loaded(folder, name, config)
+        vocabulary = tokenizer.get_vocab()
+        if not all(isinstance(number, int) for number in vocabulary.values()):
+            raise ValueError("it gives a word something else than a number")
+        check_longest(max(map(len, vocabulary), default=0), name)
+        words = vocabulary.keys() - tokenizer.get_added_vocab().keys()
+        if type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__ == "Unigram":
+            check_longest(max(map(len, words), default=0), name, MOST_UNIGRAM_PIECE)
+        if not words:
+            raise ModelError(
+                _why_none(folder, name)
+                or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy "
+                "the tokenizer.json of the model it was made from"
+            )
+        # What is asked of it later without these words is asked here first.
+        _ = tokenizer.all_special_ids, tokenizer.bos_token_id, tokenizer.eos_token_id
+        known_of(tokenizer).growth = check_loaded(tokenizer, name)
+        text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
+        check_template(tokenizer, name)
     except ModelError:
         raise
     except BaseException as error:  # a stranger's files: their readers raise types of their own
         if not is_fault(error):
             raise
         raise ModelError(
-            _why_none(folder, name)
+            (_why_none(folder, name) if tokenizer is None else None)
             or f"the tokenizer of {shortened_path(name)} could not be loaded: {first_line(error)}; copy its files anew "
             "from the model it belongs to, or choose another model"
         ) from error
+    return tokenizer
+
+
+def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """Let transformers read a tokenizer, once its files have been looked at. Raises whatever its readers do."""
+    added = check_rules(folder, name)
+    check_settings(folder, name, config, added)
+    with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, config=config, trust_remote_code=False
+        )
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given
     if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
         raise ModelError(cast(str, _why_none(folder, name)))
-    vocabulary = tokenizer.get_vocab()
-    check_longest(max(map(len, vocabulary), default=0), name)
-    if vocabulary.keys() <= tokenizer.get_added_vocab().keys():
-        raise ModelError(
-            _why_none(folder, name)
-            or f"the tokenizer of {shortened_path(name)} knows no word, only {len(tokenizer)} special tokens; copy the "
-            "tokenizer.json of the model it was made from"
-        )
-    known_of(tokenizer).growth = check_loaded(tokenizer, name)
-    text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
-    check_template(tokenizer, name)
     return tokenizer
 
 

@@ -38,8 +38,9 @@ def chosen_growth(rules: dict[str, Any]) -> float:
 
 
 def _growth_of_words(rules: object) -> float:
-    """Return how many times as long a text may become when it is cut into words: what is put before each, and bytes."""
-    growth = 1
+    """Return how many times as long a text may become when it is cut into words: what is put before each, and bytes.
+    Infinite where a float cannot say it; a whole number would get a digit with each rule."""
+    growth = 1.0
     for part in parts_of(rules):
         if part.get("type") == "Metaspace":
             growth *= 2
@@ -53,7 +54,7 @@ def whole_growth(tokenizer: PreTrainedTokenizerBase, chosen: float) -> float:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     kinds = [str(part.get("type")) for part in parts_of(rules_of(backend).get("normalizer"))]
     in_bytes = kinds.count("ByteLevel") + _takes_bytes(backend)
-    grown = chosen * math.prod(UNICODE.get(kind, 1) for kind in kinds) * float(BYTES**in_bytes)
+    grown = chosen * math.prod(float(UNICODE.get(kind, 1)) for kind in kinds) * math.prod([float(BYTES)] * in_bytes)
     return grown * growth_of_maps(tokenizer)
 
 
@@ -227,5 +228,5 @@ def _longest_of_map(encoded: object) -> float:
         (table,) = struct.unpack_from("<I", content)
     except (ValueError, struct.error):
         return 1.0
-    texts = content[4 + table :].decode(errors="replace").split("\0")
-    return float(max(1, *map(len, texts)))
+    texts = content[4 + table :].decode(errors="replace")
+    return float(max((len(text[0]) for text in re.finditer(r"[^\0]+", texts)), default=1))

@@ -26,8 +26,9 @@ from wanda_core.model.tokenizer_vocabulary import (
 MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
 MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
 MOST_OF["default_num_special_tokens"] = 10_000  # of tekken.json; 1,000 are met
-# Letters of a word that WordPiece looks for pieces in, in a time that grows with their cube; 100 are met.
-WORD, MOST_WORD = "max_input_chars_per_word", 1000
+# Letters of a word that WordPiece looks for pieces in, in a time that grows with their cube and nobody can end; 100 are
+# met.
+WORD, MOST_WORD = "max_input_chars_per_word", 200
 LENGTH = re.compile(r"length|_id$|^is_|^id$")  # names of numbers that nothing is made of
 MOST_RULES = 100  # of a tokenizer; 20 are met
 MOST_WORK = 1000  # rules, times how long the text becomes that each of them goes through; 33 times 15 is met
@@ -35,6 +36,9 @@ MOST_WORK = 1000  # rules, times how long the text becomes that each of them goe
 # tried takes more than a second and 150 MB to be compiled, which nothing can interrupt: classes that regard no case
 # take the most, and `\g` alone any time, for it puts the groups of a pattern into each other.
 MOST_PATTERN, MOST_PATTERNS, CALL = 4000, 8000, r"\g"
+# Letters of a map of characters, as sentencepiece has it, in base64; 650,000 are met.
+CHARSMAP, MOST_CHARSMAP = "precompiled_charsmap", 3 * 10**6
+LONGEST_CLASS = 200  # letters of a class's name, which transformers takes apart, ending after ending; 40 are met
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, TEKKEN = "added_tokens.json", "tekken.json"
 DECODER = "added_tokens_decoder"  # of settings: tokens by their numbers, which are looked up
@@ -54,8 +58,9 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: It
     """
     settings, special = _mapping(folder / SETTINGS), _mapping(folder / SPECIAL)
     for asked in (settings.get("tokenizer_class"), getattr(config, "tokenizer_class", None)):
-        for kind in (asked, f"{asked}Fast", str(asked).removesuffix("Fast")) if asked else ():
-            found = tokenizer_class_from_name(kind) if isinstance(kind, str) else object
+        is_name = isinstance(asked, str) and len(asked) <= LONGEST_CLASS
+        for kind in (asked, f"{asked}Fast", asked.removesuffix("Fast")) if is_name else (asked,) if asked else ():
+            found = tokenizer_class_from_name(kind) if is_name else object
             lacking = hasattr(found, "_backends") or getattr(found, "__name__", "") == "Placeholder"  # a package is
             if found is None or lacking:
                 continue
@@ -117,10 +122,17 @@ def check_rules(folder: Path, name: str) -> set[str]:
 def _check_parts(rules: dict[str, Any], name: str) -> float:
     """Raise ModelError for rules that make a text too long, or take too long for it. -> how many times as long"""
     parts = list(parts_of(list(rules.values())))
+    if len(parts) > MOST_RULES:  # each of which is looked at below
+        raise ModelError(
+            f"{shortened_path(name)} has a tokenizer of {len(parts):,} rules, and at most {MOST_RULES} are read; "
+            f"{REMEDY}"
+        )
     _check_patterns([part[kind] for part in parts for kind in ("Regex", "String") if kind in part], name)
+    maps = sum(len(part[CHARSMAP]) for part in parts if isinstance(part.get(CHARSMAP), str))
+    _check_letters("maps of characters", maps, MOST_CHARSMAP, name)
     growth = chosen_growth(rules)
     _check_growth(growth, name)
-    most = min(MOST_RULES, int(MOST_WORK / growth))
+    most = int(MOST_WORK / growth)
     if len(parts) > most:
         raise ModelError(
             f"{shortened_path(name)} has a tokenizer of {len(parts):,} rules that make a text up to {growth:.0f} times "
@@ -144,16 +156,19 @@ def _check_patterns(given: list[Any], name: str) -> None:
     patterns = [pattern for pattern in given if isinstance(pattern, str)]
     whole = sum(map(len, patterns))
     for length, most in ((max(map(len, patterns), default=0), MOST_PATTERN), (whole, MOST_PATTERNS)):
-        if length > most:
-            what = "a regular expression" if most == MOST_PATTERN else "regular expressions"
-            raise ModelError(
-                f"{shortened_path(name)} has {what} of {length:,} letters in its tokenizer, and at most {most:,} are "
-                f"read; {REMEDY}"
-            )
+        _check_letters("a regular expression" if most == MOST_PATTERN else "regular expressions", length, most, name)
     if any(CALL in pattern for pattern in patterns):
         raise ModelError(
             f"{shortened_path(name)} has a regular expression in its tokenizer that calls its own groups ({CALL}), "
             f"which is not read; {REMEDY}"
+        )
+
+
+def _check_letters(what: str, length: int, most: int, name: str) -> None:
+    if length > most:
+        raise ModelError(
+            f"{shortened_path(name)} has {what} of {length:,} letters in its tokenizer, and at most {most:,} are read; "
+            f"{REMEDY}"
         )
 
 

@@ -14,6 +14,9 @@ from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import read_ordinary
 
 MOST_PIECE = 10_000  # letters of a token; 128 are met, in runs of spaces
+# Of a piece of a Unigram model, which tries at each letter of a text all pieces that begin there, in one call that
+# nobody can end.
+MOST_UNIGRAM_PIECE = 500
 MOST_BYTES = 8 * 10**6  # of all tokens; 262,144 of Gemma's have 2.3 million
 # The sum of the squares of their lengths: where merges are looked for, each is cut in two at every place. 200,000
 # tokens of GPT-OSS have 32 million.
@@ -90,9 +93,9 @@ def _alike(one: bytes, other: bytes) -> int:
     return least
 
 
-def check_longest(length: int, name: str) -> None:
+def check_longest(length: int, name: str, most: int = MOST_PIECE) -> None:
     """Raise ModelError for a tokenizer whose longest token has more letters, or bytes, than any."""
-    _at_most(length, MOST_PIECE, "a token of {} letters", name)
+    _at_most(length, most, "a token of {} letters", name)
 
 
 def _at_most(given: int, most: int, what: str, name: str) -> None:

@@ -39,7 +39,7 @@ def write_site(run: Run, folder: str | Path, language: str = "en", address: str 
     title = say(language, "leaf.site.title", model=model)
     page = filled(shell("site", language), run, title, _head(run, language, address))
     try:
-        with replacement(target) as fresh:
+        with replacement(target, (PAGE, CARD, PICTURE)) as fresh:
             (fresh / PAGE).write_text(page, encoding="utf-8", newline="\n")
             (fresh / CARD).write_text(_card(run, language), encoding="utf-8", newline="\n")
             (fresh / PICTURE).write_bytes(preview(run))

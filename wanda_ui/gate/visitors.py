@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.rules import MOST_FILE_NAME
 
 COOKIE = "wanda_visitor"  # the beginning of its name
 SENT = re.compile(rf"(?:^|;)\s*{COOKIE}[\w-]{{0,20}}=([\w-]{{20,100}})\s*(?=;|$)".encode())
@@ -68,6 +69,8 @@ class Visitors:
 
     def has_uploaded(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
         """Whether this visitor uploaded that file. path: without NUL."""
+        if len(path) > MOST_FILE_NAME:  # no upload is called so, and looking for its parts takes their square
+            return False
         real = os.path.realpath(path)
         return any(real in self._files.get(visitor, ()) for visitor in visitors_of(headers))
 

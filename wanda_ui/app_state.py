@@ -29,7 +29,7 @@ from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Both, Loaded, Measured, Result, left_of, seconds_of
 from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
 from wanda_ui.engine.looked import Look, Looking, only_progress, with_answer
-from wanda_ui.engine.queue import Engine
+from wanda_ui.engine.queue import BusyError, Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
 from wanda_ui.engine.sensitive import sensitive_steps
 from wanda_ui.engine.smaller import SmallerModels, base_steps, drawing
@@ -130,6 +130,8 @@ class AppState:
             analysing = self.work_steps(loaded, job, kind, quiet=quiet, shared=kind)
             try:
                 loaded.analysis, loaded.calibration, seconds = yield from analysing
+            except BusyError:  # no fault of the model's
+                raise
             except WandaError as error:
                 loaded.problem = str(error)
                 raise

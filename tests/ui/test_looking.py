@@ -21,6 +21,7 @@ from wanda_ui.engine import work
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.look import Wanted
 from wanda_ui.engine.looked import Look
+from wanda_ui.engine.queue import BusyError
 from wanda_ui.engine.recipe import PLAIN, Recipe
 
 WINDOW = 128  # tokens; the tiny model reads no more than 256
@@ -289,6 +290,17 @@ def test_small_things_are_kept_within_a_bound():
     assert [kept.get(name) for name in "abc"] == [1, None, 3]
     kept.put("a", 4)
     assert (kept.get("a"), len(kept)) == (4, 2)
+
+
+def test_a_full_queue_is_no_problem_of_the_model_whose_analysis_it_refused(state, monkeypatch):
+    def full(*_, **__):
+        raise BusyError("20 jobs wait for this server already; try again in a minute")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.engine, "run", full)
+        with pytest.raises(BusyError):
+            finish(state.open_steps("tiny"))
+    assert state.models["tiny"].problem == ""
 
 
 def test_answers_are_of_one_model_variant_and_question(state):

@@ -118,5 +118,4 @@ def test_a_body_of_tiny_chunks_is_refused_and_what_follows_is_not_taken_apart(ra
         assert answer.startswith(b"HTTP/1.1 411 ")
         assert b"connection: close" in answer
         with pytest.raises(OSError, match=r"reset|roken|abort"):  # it was ended, and no byte of this is read
-            for _ in range(100):
-                connection.sendall(b"1\r\na\r\n" * 20_000)
+            connection.sendall(b"1\r\na\r\n" * 2_000_000)

@@ -21,7 +21,7 @@ from wanda_ui.app_state import AppState
 
 LINE = "Cancel and leave"
 LEAVES = {True: 100, False: 10}
-BLOCKS = {True: (3, 12, 20, 26, 28, 29), False: (5, 9)}  # that are measured when somebody leaves
+BLOCKS = {True: (3, 12, 20, 26, 28, 29), False: (3, 7)}  # that are measured when somebody leaves
 MOST_SECONDS = 2.0
 MOST_GROWTH = 1.0  # MB a time
 WAYS = ("cancel", "close", "drop")

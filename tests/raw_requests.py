@@ -46,7 +46,8 @@ class Raw:
         return http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=SECONDS)
 
     def send(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Reply:
-        """Send a request; a body that is an iterator of chunks or a file is sent once, over a connection of its own."""
+        """Send a request; a body that is an iterator, its length among the headers, or a file is sent once,
+        over a connection of its own."""
         headers = {**self.headers, **(headers or {})}
         if body is None or isinstance(body, (bytes, str)):
             for _ in range(2):  # the server may have closed the connection that was kept
@@ -58,7 +59,7 @@ class Raw:
             return self._sent(connection, method, path, body, headers)
 
     def _sent(self, connection, method, path, body, headers) -> Reply:
-        connection.request(method, path, body=body, headers=headers, encode_chunked=hasattr(body, "__next__"))
+        connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         body = answer.read()
         return Reply(answer.status, body, {name.lower(): value for name, value in answer.getheaders()})

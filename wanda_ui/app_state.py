@@ -29,7 +29,7 @@ from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Both, Loaded, Measured, Result, left_of, seconds_of
 from wanda_ui.engine.look import WHOLE, How, Made, Point, Seen, Wanted
 from wanda_ui.engine.looked import Look, Looking, only_progress, with_answer
-from wanda_ui.engine.queue import Engine
+from wanda_ui.engine.queue import BusyError, Engine
 from wanda_ui.engine.recipe import PLAIN, Asked, KeptTexts, Recipe
 from wanda_ui.engine.sensitive import sensitive_steps
 from wanda_ui.engine.smaller import SmallerModels, base_steps, drawing
@@ -131,7 +131,8 @@ class AppState:
             try:
                 loaded.analysis, loaded.calibration, seconds = yield from analysing
             except WandaError as error:
-                loaded.problem = str(error)
+                if not isinstance(error, BusyError):  # which is no fault of the model's
+                    loaded.problem = str(error)
                 raise
             self.engine.durations.add(("pass", loaded.name), seconds)
         return loaded

@@ -130,3 +130,13 @@ def test_memory_decides_whether_there_is_a_copy(own_llama, calibration, monkeypa
         assert fits_a_copy(own_llama) == copies
         with laid_over(own_llama, small) as over:
             assert any(p is not dense[name] for name, p in over.model.named_parameters()) == copies
+
+
+def test_a_variant_is_packed_one_parameter_a_step(tiny_llama, monkeypatch):
+    made, most, whole = [], 0, packed.pack_parameter
+    monkeypatch.setattr(packed, "pack_parameter", lambda *given: made.append(given) or whole(*given))
+    steps = packed.pack_steps(tiny_llama, prune(tiny_llama, PruneSpec("magnitude", 0.5)))
+    for step in steps:
+        most, seen = max(most, len(made)), step
+        made.clear()
+    assert (most, seen.fraction) == (1, 1.0)

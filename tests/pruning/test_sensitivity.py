@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from architectures import tiny_model
 from families import tiny
 from torch.nn.functional import kl_div
 
+from wanda_core.calibration.batching import Batches
 from wanda_core.calibration.profile import Profile, check_matches, load_profile, profile, save_profile
 from wanda_core.errors import InputError
 from wanda_core.maths.sensitivity import AT, Sensitivities
+from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import finish
 from wanda_core.pruning import sensitivity
@@ -104,6 +107,29 @@ def test_cancelled_at_any_step_the_dense_model_is_as_before(tiny_llama, calibrat
     modules = tiny_llama.model.modules()
     assert hooks == sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)
     assert all(torch.equal(value, before[name]) for name, value in tiny_llama.model.state_dict().items())
+
+
+def test_between_two_steps_one_call_is_run_or_one_stream_compared(tiny_llama, calibrated, monkeypatch):
+    """Who leaves is waited for until the next step, and the last of many blocks is run for twice as many streams."""
+    calibration, taken = calibrated
+    done = []
+    for holder, name in ((BlockCall, "run"), (sensitivity, "predictions"), (sensitivity, "removed_of")):
+        whole = getattr(holder, name)
+        counted = lambda *args, name=name, whole=whole: done.append(name) or whole(*args)  # noqa: E731
+        monkeypatch.setattr(holder, name, counted)
+    monkeypatch.setattr(Batches, "size", lambda *_: 1)
+    in_one: dict[str, list[Counter]] = {"sensitivity": [], "agreement": []}
+    before = "reading"
+    for step in sensitivity_steps(tiny_llama, calibration, taken):
+        in_one.setdefault(before, []).append(Counter(done))
+        done.clear()
+        before = step.stage
+    blocks, windows = len(tiny_llama.linears), len(calibration.ids)
+    runs = windows * sum(1 + 2 * index + len(AT) for index in range(blocks))
+    assert sum(count["run"] for count in in_one["sensitivity"]) == runs
+    assert max(count.total() for count in in_one["sensitivity"]) == 1
+    assert sum(count["predictions"] for count in in_one["agreement"]) == windows * (1 + len(AT) * blocks)
+    assert max(count.total() for count in in_one["agreement"]) == 2  # the dense model's and one stream's
 
 
 @pytest.mark.parametrize("spec", [PruneSpec("magnitude", 0.6, allocation="measured"), MEASURED])

@@ -21,6 +21,7 @@ from wanda_ui.app_state import AppState
 
 LINE = "Cancel and leave"
 LEAVES = {True: 100, False: 10}
+BLOCKS = {True: (3, 12, 20, 26, 28, 29), False: (3, 7)}  # that are measured when somebody leaves
 MOST_SECONDS = 2.0
 MOST_GROWTH = 1.0  # MB a time
 WAYS = ("cancel", "close", "drop")
@@ -144,6 +145,42 @@ def test_who_leaves_at_any_step_leaves_nothing_and_others_are_served_soon(held, 
     slope = (min(memory[-third:]) - min(memory[:third])) / (len(waited) - third)
     figures.at_most(LINE, "memory that one of them leaves taken", slope, MOST_GROWTH, "MB")
     figures.at_most(LINE, "threads that they leave", max(threads[-third:]) - max(threads[:third]), 0)
+
+
+@pytest.mark.builtin
+def test_who_leaves_within_a_long_step_of_the_built_in_model_is_not_waited_for(builtin_lm, figures, whole):
+    """Nothing is held, so that what is left of the step that runs is in the figure; the longest are of this kind."""
+    recipe = {"allocation": "measured", "order": "one-shot", "samples": 4, "seq_len": 128}
+    with without_other_models():
+        state = server(builtin_lm)
+        finish(state.open_steps("builtin"))
+        with serving(state) as (page, address), closing(Raw(address)) as raw:
+            numbers, waited = events(page), []
+            for number, block in enumerate(BLOCKS[whole]):
+                session, given = f"within{number}", data_of("look", 1)
+                given["recipes"] = [column(1, **recipe)]
+                assert raw.join(session, numbers["look"], [], event_data=given).status == 200
+                with closing(raw.connection()) as tab:
+                    tab.request("GET", f"/gradio_api/queue/data?session_hash={session}")
+                    assert tab.getresponse().readline()
+                    wait_for(state, "sensitivity", block)
+                    time.sleep(0.05)
+                    begun = time.monotonic()
+                    leave(WAYS[number % len(WAYS)], raw, tab, session, numbers["cancel_look"])
+                    assert state.engine.settle(60)
+                    waited.append(time.monotonic() - begun)
+    what = f"until others are served, the longest of {len(waited)} who left within a step of the built-in model"
+    figures.at_most(LINE, what, max(waited), MOST_SECONDS, "s")
+
+
+def wait_for(state: AppState, stage: str, done: int) -> None:
+    """Wait until the job that runs is so far."""
+    for _ in range(60_000):
+        step = state.engine._running and state.engine._running.news
+        if isinstance(step, Progress) and step.stage == stage and step.done >= done:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {stage} {done}")
 
 
 def is_held(holding: Holding, state: AppState) -> bool:

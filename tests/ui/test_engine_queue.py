@@ -342,3 +342,18 @@ for _ in range(3):
 def test_a_program_that_ends_while_the_engine_computes_ends_well():
     ended = subprocess.run([sys.executable, "-c", ENDS_WHILE_COMPUTING], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_thread_survives_what_fails_beside_a_job(engine, log, monkeypatch):
+    def fail(*_):
+        raise KeyError("of the engine's own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.durations, "add", fail)
+        assert Visitor(engine, Job("its time is lost", log).let()).ends() == "its time is lost"
+        patch.setattr(queue, "release_freed_memory", fail)
+        assert Visitor(engine, Job("memory is kept", log).let()).ends() == "memory is kept"
+        patch.setattr(engine, "_go_on", fail)
+        with pytest.raises(KeyError):
+            finish(engine.run(Job("never begun", log).let(), ("test",)))
+    assert Visitor(engine, Job("next", log).let()).ends() == "next"

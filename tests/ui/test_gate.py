@@ -173,7 +173,14 @@ def test_a_file_that_is_told_of_an_event_lies_among_the_uploads(tmp_path, monkey
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "uploads" / "link.txt").symlink_to(tmp_path / "secret.txt")
     rules.check_event_data({"path": str(tmp_path / "uploads" / "mine.txt"), "name": "mine.txt"})
-    for path in ("secret.txt", "uploads/../secret.txt", "uploads/link.txt", "uploads2/mine.txt"):
+    rules.check_event_data({"path": str(tmp_path / "uploads" / ("0" * 64) / "mine.txt")})
+    for path in (
+        "secret.txt",
+        "uploads/../secret.txt",
+        "uploads/link.txt",
+        "uploads2/mine.txt",
+        "uploads/a/b/mine.txt",
+    ):
         with pytest.raises(RefusedError, match="file_gone"):
             rules.check_event_data({"path": str(tmp_path / path)})
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import re
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
 from wanda_ui.gate.rate import Rate, address_of
 from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.visitors import Visitors
 from wanda_ui.settings import Settings
 
 
@@ -108,10 +110,10 @@ def small_page():
     return asyncio.run(build())
 
 
-def through(gate, page, event, headers=(), app_status=200):
+def through(gate, page, event, headers=(), app_status=200, data=("text",)):
     """Send an event through a gate. -> (status, sentence, the scope that the inside saw)"""
     seen, sent = [], []
-    raw = json.dumps({"data": ["text"], "fn_index": event, "session_hash": "me"}).encode()
+    raw = json.dumps({"data": data, "fn_index": event, "session_hash": "me"}).encode()
     parts = iter(
         [{"type": "http.request", "body": raw[:10], "more_body": True}, {"type": "http.request", "body": raw[10:]}]
     )
@@ -174,6 +176,26 @@ def test_a_body_is_counted_by_its_size_before_it_is_looked_into(small_page, monk
     statuses = [through(gate, small_page, 0)[0] for _ in range(4)]
     assert statuses == [400, 400, 429, 429]  # two requests are more than the hundred pieces of two jobs a minute
     assert len(looked) == 2
+
+
+def test_nothing_looks_for_a_file_before_the_values_and_the_rate_are_in_order(small_page, monkeypatch):
+    gate, looked, long = Gate(None), [], "a/" * 200_000
+    monkeypatch.setattr(os.path, "realpath", lambda path: looked.append(path) or path)
+    for data in ([{"path": long}], {"path": long}, [[{"path": "a"}] * 1000]):
+        status, sentence, seen = through(gate, small_page, 0, data=data)
+        assert (status, seen) == (400, [])
+        assert "is not kept" not in sentence
+    visitors = Visitors()
+    with pytest.raises(RefusedError, match="file_gone"):
+        visitors.check_files({"path": long}, {})
+    assert looked == []
+
+
+def test_a_body_in_chunks_is_not_waited_for_and_its_connection_ends(small_page):
+    for chunks in (b"chunked", b"gzip, chunked"):
+        status, sentence, seen = through(Gate(None), small_page, 0, [(b"Transfer-Encoding", chunks)])
+        assert (status, seen) == (411, [])
+        assert "Content-Length" in json.loads(sentence)["detail"]
 
 
 def test_what_an_event_raises_is_a_sentence_for_the_visitor_and_in_the_log_where_it_was_raised(small_page, caplog):

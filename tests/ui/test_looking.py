@@ -21,6 +21,7 @@ from wanda_ui.engine import work
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.look import Wanted
 from wanda_ui.engine.looked import Look
+from wanda_ui.engine.queue import BusyError
 from wanda_ui.engine.recipe import PLAIN, Recipe
 
 WINDOW = 128  # tokens; the tiny model reads no more than 256
@@ -101,7 +102,7 @@ def test_a_look_grows_and_what_is_waited_for_comes_first(state, monkeypatch):
     [variant] = [step.variant for step in said if isinstance(step, looks.Made)]
     first = said.index(seen[0])
     assert len(seen[0].answer.tokens) == 1  # the first word before the variant is packed
-    assert isinstance(said[first + 1], looks.Made)
+    assert isinstance(next(step for step in said[first + 1 :] if not isinstance(step, Progress)), looks.Made)
     assert variant.nbytes
     assert (seen[1].perplexity.windows, len(seen[1].answer.tokens)) == (1, 1)
     tokens = [len(step.answer.tokens) for step in seen]
@@ -289,6 +290,17 @@ def test_small_things_are_kept_within_a_bound():
     assert [kept.get(name) for name in "abc"] == [1, None, 3]
     kept.put("a", 4)
     assert (kept.get("a"), len(kept)) == (4, 2)
+
+
+def test_a_full_queue_is_no_problem_of_the_model_whose_analysis_it_refused(state, monkeypatch):
+    def full(*_, **__):
+        raise BusyError("20 jobs wait for this server already; try again in a minute")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.engine, "run", full)
+        with pytest.raises(BusyError):
+            finish(state.open_steps("tiny"))
+    assert state.models["tiny"].problem == ""
 
 
 def test_answers_are_of_one_model_variant_and_question(state):

@@ -108,3 +108,14 @@ def test_what_gradios_own_middleware_fails_on_is_refused_in_front_of_it(raw):
         raw, f"OPTIONS / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\nConnection: close\r\n{preflight}\r\n"
     )
     assert b"access-control-allow-origin" not in answer
+
+
+def test_a_body_of_tiny_chunks_is_refused_and_what_follows_is_not_taken_apart(raw):
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((raw.address.hostname, raw.address.port), timeout=10) as connection:
+        connection.sendall(head)
+        answer = connection.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 411 ")
+        assert b"connection: close" in answer
+        with pytest.raises(OSError, match=r"reset|roken|abort"):  # it was ended, and no byte of this is read
+            connection.sendall(b"1\r\na\r\n" * 2_000_000)

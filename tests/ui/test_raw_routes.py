@@ -49,9 +49,6 @@ def test_a_large_body_is_refused_without_being_kept(raw):
     memory = psutil.Process().memory_info().rss
     piece = b"x" * 2**20
     for path, kind in (("queue/join", JSON), ("upload", {"content-type": "multipart/form-data; boundary=edge"})):
-        reply = raw.send("POST", f"/gradio_api/{path}", (piece for _ in range(120)), kind)
-        assert reply.status in (400, 413)
-        assert is_told(reply), reply
         size = {**kind, "content-length": str(120 * 2**20)}
         with io_of(piece, 120) as content:
             reply = raw.send("POST", f"/gradio_api/{path}", content, size)

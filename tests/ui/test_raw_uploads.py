@@ -101,7 +101,8 @@ def test_how_far_an_upload_is_can_be_asked_for(raw):
         time.sleep(0.3)
         yield whole[100_000:]
 
-    reply = raw.send("POST", "/gradio_api/upload?upload_id=mine", slowly(), {"content-type": FORM})
+    kind = {"content-type": FORM, "content-length": str(len(whole))}
+    reply = raw.send("POST", "/gradio_api/upload?upload_id=mine", slowly(), kind)
     assert reply.status == 200
     listener.join(20)
     assert '"msg": "update", "orig_name": "a.txt"' in heard[0]

@@ -21,6 +21,7 @@ from wanda_core.model.blocks import BlockWalk, Role
 from wanda_core.model.devices import MEMORY_SHARE, free_memory
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.linears import Linear, decoder_blocks
+from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.variant import PruneReport, Variant, twin
 from wanda_core.recipe import PruneSpec
 
@@ -139,12 +140,18 @@ def pack_parameter(dense: Tensor, pruned: Tensor) -> PackedParameter:
 
 def pack(dense: LanguageModel, variant: Variant) -> PackedVariant:
     """Pack a variant. dense: the model it was made from."""
+    return finish(pack_steps(dense, variant))
+
+
+def pack_steps(dense: LanguageModel, variant: Variant) -> Steps[PackedVariant]:
+    """`pack` as a generator that yields progress, of the pruning that it ends, per parameter."""
     own = dict(dense.model.named_parameters(remove_duplicate=False))
-    parameters = {
-        name: pack_parameter(own[name], parameter)
-        for name, parameter in variant.lm.model.named_parameters(remove_duplicate=False)
-        if parameter is not own[name]
-    }
+    blocks = len(dense.linears)
+    parameters = {}
+    for name, parameter in variant.lm.model.named_parameters(remove_duplicate=False):
+        if parameter is not own[name]:
+            parameters[name] = pack_parameter(own[name], parameter)
+            yield Progress("pruning", blocks, blocks, "blocks")
     if isinstance(variant.lm, PackingModel):
         parameters |= variant.lm.packed
     return PackedVariant(dense.revision, variant.spec, variant.report, variant.profile, parameters)

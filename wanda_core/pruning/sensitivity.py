@@ -5,7 +5,8 @@ block is pruned by plain Wanda and every other is dense. So each block is run, a
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,21 +106,28 @@ def _losses(lm: LanguageModel, ids: Tensor, profile: Profile) -> Steps[Tensor]:
         returned[:] = [output]
 
     for index, block, linears in blocks:
-        yield Progress("sensitivity", index, len(blocks), "blocks")
+        step = Progress("sensitivity", index, len(blocks), "blocks")
+        yield step
         size = batches.size(block, calls[index], linears, singly(streams.hidden[: len(ids)]))
         hook = block.register_forward_hook(keep)
         grown = _Streams(len(ids), [], [*streams.calls, *_calls_of_new(streams)])
+        through = _through(block, index, linears, streams, grown, size, profile)
         try:
-            carried = blocks.carry(_through(block, index, linears, streams, grown, size, profile), len(grown.calls))
+            with blocks.carrying(len(grown.calls)) as carried, closing(through):
+                for x in through:
+                    if x is not None:
+                        carried.add(x)
+                    yield step  # the last blocks are run for many streams, and whoever leaves is waited for by others
+                streams = replace(grown, hidden=carried.taken())
         finally:
             hook.remove()
-        streams = replace(grown, hidden=carried)
     yield Progress("sensitivity", len(blocks), len(blocks), "blocks")
     sums = torch.zeros(len(streams.calls), dtype=accumulator_dtype(lm.device), device=lm.device)
     sequences = singly(streams.hidden)
     with lm.around_blocks():
         for window in range(len(ids)):
-            yield Progress("agreement", window, len(ids), "windows")
+            step = Progress("agreement", window, len(ids), "windows")
+            yield step
             of_window = (
                 predictions(lm.model, blocks.blocks, ids[window : window + 1], x, returned[0], EVERY)
                 for x in sequences[window :: len(ids)]
@@ -127,6 +135,7 @@ def _losses(lm: LanguageModel, ids: Tensor, profile: Profile) -> Steps[Tensor]:
             dense = next(of_window)
             for stream, logits in enumerate(of_window, 1):
                 sums[stream] += divergence_along(dense, logits).mean().to(sums)
+                yield step
     yield Progress("agreement", len(ids), len(ids), "windows")
     count = distributed.sum_of(len(ids))
     return distributed.total(sums)[1:] / count
@@ -140,11 +149,11 @@ def _calls_of_new(streams: _Streams) -> list[list[BlockCall]]:
 
 def _through(
     block: nn.Module, index: int, linears: list[Linear], old: _Streams, new: _Streams, size: int, profile: Profile
-) -> Iterator[Tensor]:
+) -> Generator[Tensor | None, None, None]:
     """Run a block for all streams, then pruned at each sparsity for a stream that parts from the dense one there.
 
     old: the streams that enter; new: their calls and those of the streams that begin; size: sequences in a call.
-    -> calls (B, L, D), stream after stream. The block's weights are put back.
+    -> calls (B, L, D), stream after stream; None after each linear that is pruned. The block's weights are put back.
     """
     for number, x in enumerate(regrouped(old.hidden, size)):
         stream = number // old.windows if size == 1 else 0  # calls that are a stream's own come one by one
@@ -156,6 +165,7 @@ def _through(
         try:
             for linear in linears:
                 linear.replace(masks.without(linear.weight, removed_of(linear, PLAIN, share, profile)))
+                yield None
             for number, x in enumerate(dense):
                 yield calls[index].run(block, x, number)
         finally:

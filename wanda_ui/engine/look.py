@@ -20,7 +20,7 @@ from wanda_core.evaluation.perplexity import (
 )
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, as_stage
-from wanda_core.pruning.packed import PackedVariant, fits_a_copy, laid_over, pack, packing_twin
+from wanda_core.pruning.packed import PackedVariant, fits_a_copy, laid_over, pack_steps, packing_twin
 from wanda_core.pruning.prune import prune_steps
 from wanda_core.pruning.variant import Variant, twin
 from wanda_core.recipe import PruneSpec
@@ -111,7 +111,7 @@ def look(
             known = replace(known, answer=next(answer))
             yield known
         if fresh is not None:
-            yield Made(pack(lm, fresh))
+            yield Made((yield from pack_steps(lm, fresh)))
         windows = _windows(model) if wanted.perplexity and known.perplexity is None else None
         while answer is not None or windows is not None:
             if windows is not None:

@@ -22,6 +22,7 @@ from wanda_core.errors import WandaError
 from wanda_core.machine.process import release_freed_memory
 from wanda_core.progress import Progress
 from wanda_ui.engine.durations import Durations
+from wanda_ui.faults import note
 
 T = TypeVar("T")
 Run = Generator[Any, None, T]  # yields progress, or what its event shows while it runs
@@ -250,8 +251,12 @@ class Engine:
                 self._waiting.remove(task)
                 self._running = task
                 task.began = time.monotonic()
-            if self._go_on(task):
-                release_freed_memory()
+            try:
+                if self._go_on(task):
+                    release_freed_memory()
+            except BaseException as error:  # without this thread nobody is served any more
+                note("the engine", error)
+                task.error, task.ended = task.error or error, True
             with self._changed:
                 self._running = None
                 if not task.ended:
@@ -265,9 +270,19 @@ class Engine:
         for task in self._waiting:
             task.error, task.ended, task.start = BusyError("the server is closing; start it again"), True, _over
             if task.steps is not None:
-                task.steps.close()
+                try:
+                    task.steps.close()
+                except BaseException as error:  # the others are told all the same
+                    note("the engine", error)
         self._waiting.clear()
         self._changed.notify_all()
+
+    def _learn(self, task: _Task[Any]) -> None:
+        """Remember how long a job took. What fails here is no fault of the job's, which has its result."""
+        try:
+            self.durations.add(task.kind, task.spent)
+        except Exception as error:
+            note("the engine", error)
 
     def _go_on(self, task: _Task[Any]) -> bool:
         """Run a job to its end, or a quiet one until somebody waits; whether it ended."""
@@ -288,8 +303,7 @@ class Engine:
             task.error = BusyError("the job was ended before its time; ask again")  # where somebody still waits
         except StopIteration as stop:
             task.result = stop.value
-            assert task.began is not None  # it ran
-            self.durations.add(task.kind, task.ran + time.monotonic() - task.began)
+            self._learn(task)
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # they hold what the job was working on
             task.error = error

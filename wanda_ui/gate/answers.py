@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+IN_CHUNKS = 411  # status of what is refused since it does not say how long it is
 WORTH_ZIPPING, FASTEST = 2_000, 1  # bytes, and the level of gzip
 
 Send = Callable[[Any], Awaitable[None]]
@@ -15,11 +16,13 @@ async def answer(send: Send, status: int, sentence: str, plain: bool) -> None:
 
     plain: as text, which the page shows of an upload; else as JSON, under both names that it looks for. The connection
     stays: what is left of a refused body is dropped by the server as it comes, while closing at once would often take
-    the answer from the visitor too.
+    the answer from the visitor too. Only a body in chunks is not even dropped, for that takes them apart.
     """
     kind = b"text/plain; charset=utf-8" if plain else b"application/json"
     body = (sentence if plain else json.dumps({"detail": sentence, "error": sentence}, ensure_ascii=False)).encode()
     given = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    if status == IN_CHUNKS:
+        given.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": given})
     await send({"type": "http.response.body", "body": body})
 

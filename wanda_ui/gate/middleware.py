@@ -181,11 +181,12 @@ class Gate:
         if trigger is not None and (type(trigger) is not int or trigger not in {page._id, *page.blocks}):
             raise RefusedError(400, "trigger", value=quoted(trigger))
         rules.check_event_data(event.get("event_data"))
-        self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
         state = page.state_holder.session_data.get(session)
         current = state.blocks_config.blocks if state is not None else page.blocks
         rules.check_values(asked.inputs, event["data"], current, page.settings)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
+        # Last: it looks at the disk, for each file that is named. Until here they are few, and their paths are short.
+        self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.arrived()
         asker = scope[queue.ASKER] = queue.Asker(request.who(session))

@@ -23,6 +23,7 @@ MOST_HTML = 200_000  # characters; the page sends back what it was sent itself: 
 MOST_NAME = 500  # characters of a typed choice: a Hugging Face id has 96 at most, a folder seldom more than this
 MOST_TOLD = 100_000  # characters, as JSON, of what is told about an event: fifty prompts, or a prompt with its answer
 MOST_FILE_NAME = 1_000  # characters of a path, a file's name or its kind
+UPLOAD_PARTS = 2  # of an upload's path below the folder of uploads: its digest and its name
 LARGEST = 2**53  # of a number without bounds of its own; beyond it a browser's numbers have gaps
 FILE_KEYS = {"path", "url", "size", "orig_name", "mime_type", "is_stream", "meta"}
 
@@ -166,12 +167,18 @@ def _among_uploads(name: Any, path: object, cache: str) -> Path:
     """Return the real path of a file in the folder of uploads, which need not be there any more."""
     if not isinstance(path, str) or len(path) > MOST_FILE_NAME or "\0" in path or not well_formed(path):
         raise RefusedError(400, "not_file", control=name, value=quoted(path))
-    real, homes = Path(os.path.realpath(path)), (cache, os.path.realpath(cache))
-    # As it is written, too, for so Gradio asks.
-    written = os.path.normpath(path) == path and any(Path(path).is_relative_to(home) for home in homes)
-    if not written or not real.is_relative_to(homes[1]):
+    homes = cache, os.path.realpath(cache)
+    # As it is written, too, for so Gradio asks; and first, since finding the real path looks at the disk for each part.
+    written = os.path.normpath(path) == path and any(_is_within(Path(path), home) for home in homes)
+    real = Path(os.path.realpath(path)) if written else None
+    if real is None or not real.is_relative_to(homes[1]):
         raise RefusedError(400, "file_gone", control=name)
     return real
+
+
+def _is_within(path: Path, home: str) -> bool:
+    """Whether a path is written as that of an upload, or as one of the folders above it."""
+    return path.is_relative_to(home) and len(path.relative_to(home).parts) <= UPLOAD_PARTS
 
 
 def is_among_uploads(path: str) -> bool:

@@ -58,9 +58,10 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: It
     """
     settings, special = _mapping(folder / SETTINGS), _mapping(folder / SPECIAL)
     for asked in (settings.get("tokenizer_class"), getattr(config, "tokenizer_class", None)):
-        is_name = isinstance(asked, str) and len(asked) <= LONGEST_CLASS
-        for kind in (asked, f"{asked}Fast", asked.removesuffix("Fast")) if is_name else (asked,) if asked else ():
-            found = tokenizer_class_from_name(kind) if is_name else object
+        named = asked if isinstance(asked, str) and len(asked) <= LONGEST_CLASS else None
+        kinds = [None] if named is None else [named, f"{named}Fast", named.removesuffix("Fast")]
+        for kind in kinds if asked else ():
+            found = object if kind is None else tokenizer_class_from_name(kind)
             lacking = hasattr(found, "_backends") or getattr(found, "__name__", "") == "Placeholder"  # a package is
             if found is None or lacking:
                 continue

@@ -192,7 +192,6 @@ def test_what_cannot_be_ablated_is_answered_in_one_sentence(lab, channels, start
     answered(lab, "ablation", answer)
 
 
-@pytest.mark.long
 def test_channel_507_ruins_the_model_and_random_channels_do_not(lab, lm, monkeypatch):
     monkeypatch.setattr(ablation, "LINE_TOKENS", 6)
     monkeypatch.setattr(ablation, "EVAL_SEQ_LEN", WINDOW)  # the whole model reads it nine times

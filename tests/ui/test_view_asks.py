@@ -15,7 +15,7 @@ from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.text.chats import from_bytes
 from wanda_ui import app_state
-from wanda_ui.compare import tab
+from wanda_ui.compare import looking, tab
 from wanda_ui.compare.asked import column_of
 from wanda_ui.compare.looking import coarse_first
 from wanda_ui.engine.tokens import MOST_LIKELY
@@ -107,7 +107,8 @@ def test_a_place_that_is_none_ends_a_curve_with_a_sentence(view, places):
     assert "share of weights to remove" in last["problem"]
 
 
-def test_own_prompts_are_answered_by_both_models(view, state, tiny_llama, held):
+def test_own_prompts_are_answered_by_both_models(view, state, tiny_llama, held, monkeypatch):
+    monkeypatch.setattr(looking, "TICK", 0)  # each step is told, however quick it was
     prompts = ["The sky", "A river", "The sky"]
     given = event(column(at=70), prompts=prompts)
     messages = told(view, list(view.own(visitor(), given)), "own")

@@ -161,6 +161,7 @@ def test_what_a_model_does_not_have_is_said_and_the_rest_is_told(tokenizer, tmp_
 
 
 @pytest.mark.builtin
+@pytest.mark.long
 def test_channel_507_is_seen_from_the_command_line():
     result = run("outliers", "--samples", "1", "--seq-len", "64", "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output

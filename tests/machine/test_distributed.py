@@ -253,6 +253,7 @@ def test_a_mistake_ends_all_and_is_said_once(said, by_two, number, message, code
     assert not any((by_two / name).exists() for name in ("one", "text", "seven", "mps"))
 
 
+@pytest.mark.long
 def test_torchrun_prunes_from_the_command_line(folder, tmp_path):
     command = ("-m", "wanda_core", "prune", "--model", folder / "Mixtral", "--samples", 3, "--seq-len", 16)
     process = start(*command, "--device", "cpu", "--json", "--output", tmp_path / "out")

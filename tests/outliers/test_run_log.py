@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -174,13 +175,14 @@ def test_processes_that_add_at_the_same_time_lose_no_row(tmp_path):
         f"run = {RUN!r}\n"
         "for n in range(10): add_run(dataclasses.replace(run, model=f'{sys.argv[1]}-{n}'), pathlib.Path(sys.argv[2]))"
     )
-    jobs = [
-        subprocess.Popen([sys.executable, "-c", program, str(number), str(file)], stderr=subprocess.PIPE)
-        for number in range(2)
-    ]
-    assert [job.communicate(timeout=120)[1] for job in jobs] == [b"", b""]
+    with subprocess.Popen([sys.executable, "-c", program, "there", str(file)], stderr=subprocess.PIPE) as job:
+        while not file.exists() and job.poll() is None:
+            time.sleep(0.001)
+        for n in range(10):
+            add_run(dataclasses.replace(RUN, model=f"here-{n}"), file)
+        assert job.communicate(timeout=120)[1] == b""
     found = read_runs(file)
-    assert {row.model for row in found.rows} == {f"{process}-{n}" for process in range(2) for n in range(10)}
+    assert {row.model for row in found.rows} == {f"{place}-{n}" for place in ("here", "there") for n in range(10)}
     assert found.damaged == ()
 
 

@@ -144,6 +144,7 @@ def test_a_shrunk_folder_is_loaded_pruned_profiled_ablated_trained_and_saved_aga
 
 
 @pytest.mark.builtin
+@pytest.mark.long
 def test_real_weights_go_the_same_way(builtin_head, tmp_path):
     drawn = calibrate(builtin_head, samples=2, seq_len=64)
     shrunk = shrink(builtin_head, ShrinkSpec(0.2), drawn)

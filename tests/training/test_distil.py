@@ -304,6 +304,7 @@ def test_other_families_are_trained_and_keep_their_zeros(family, tokenizer, devi
 
 
 @pytest.mark.builtin
+@pytest.mark.long
 def test_the_real_models_head_learns_and_keeps_its_zeros(builtin_head):
     calibration = calibrate(builtin_head, samples=4, seq_len=64)
     pruned = prune(builtin_head, PruneSpec("wanda", 0.7, order="one-shot"), calibration)

@@ -36,9 +36,8 @@ def check_headers(request: Request) -> None:
     for name, value in request.scope["headers"]:
         if len(value) > MOST_HEADER:
             raise RefusedError(431, "header", name=quoted(name.decode("latin-1")), most=MOST_HEADER)
-    if (
-        b"transfer-encoding" in request.headers
-    ):  # chunks of a byte each are taken apart one by one, and hold up everybody
+    # Chunks are taken apart one by one: of a byte each, they hold up everybody.
+    if b"transfer-encoding" in request.headers:
         raise RefusedError(411, "chunks")
     for name in (b"host", b"x-forwarded-host"):
         if not _is_host(request.headers.get(name, b"")):

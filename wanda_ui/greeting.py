@@ -12,6 +12,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from wanda_core.assets import ASSETS
+from wanda_ui.gate.origin import scheme_seen
 from wanda_ui.language import say
 
 PREVIEW = ASSETS / "preview.png"
@@ -37,8 +38,7 @@ def address_of(headers: Mapping[bytes, str], scheme: str, root: str, environ: Ma
     host = space or headers.get(b"x-forwarded-host", "").split(",")[0].strip() or headers.get(b"host", "")
     if not is_host(host):
         return ""
-    told = headers.get(b"x-forwarded-proto", "").split(",")[0].strip().lower()
-    seen = "https" if space else told if told in ("http", "https") else scheme
+    seen = scheme_seen(headers.get(b"x-forwarded-proto", ""), scheme, environ)
     return f"{seen}://{host}/{root.strip('/')}".rstrip("/")
 
 

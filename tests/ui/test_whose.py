@@ -19,8 +19,10 @@ def given(headers, scheme="http"):
 
     asyncio.run(with_cookie(send, headers, scheme)({"type": "http.response.start", "status": 200, "headers": []}))
     cookie, _, rules = dict(sent[0]["headers"]).get(b"set-cookie", b"").partition(b";")
-    secure = b"; Secure" if scheme == "https" else b""
-    assert rules == (b" Path=/; HttpOnly; SameSite=Lax" + secure if cookie else b"")
+    secure = b"; Secure" if scheme == "https" or headers.get(b"x-forwarded-proto") == b"https" else b""
+    framed = b"SameSite=None; Secure; Partitioned"
+    kept = framed if b"sec-fetch-dest" in headers else b"SameSite=Lax" + secure
+    assert rules == (b" Path=/; HttpOnly; " + kept if cookie else b"")
     return cookie
 
 
@@ -114,6 +116,17 @@ def test_with_tls_a_browser_is_given_a_cookie_that_no_page_of_another_host_can_l
     visitors.begin_session("tab", both)
     with pytest.raises(RefusedError):
         visitors.check_session("tab", laid)
+
+
+def test_a_proxy_that_speaks_tls_before_it_is_tls_for_the_browser():
+    proxied = {b"x-forwarded-proto": b"https"}
+    assert given(proxied).startswith(b"__Host-")
+    assert given({**proxied, b"cookie": given({})}).startswith(b"__Host-")
+    assert given({**proxied, b"cookie": given(proxied)}) == b""
+
+
+def test_in_another_sites_frame_a_browser_keeps_the_cookie_apart_for_that_site():
+    assert given({b"x-forwarded-proto": b"https", b"sec-fetch-dest": b"iframe"}).startswith(b"__Host-")
 
 
 def test_who_only_looks_begins_nothing_and_many_sessions_take_no_open_one_away(monkeypatch):

@@ -5,6 +5,7 @@ own name lead here, which then stands in the header Host. Tools refuse both, and
 the former, since a proxy may stand in front of the page and give it any name. A program sends no origin.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
@@ -65,6 +66,16 @@ def offering(headers: Mapping[bytes, bytes], named: list[tuple[str, str]]) -> st
     if all(name != "model" for name, _ in named):
         return None
     return urlencode([("offer" if name == "model" else name, value) for name, value in named])
+
+
+def scheme_seen(told: str, scheme: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return whether a browser speaks "http" or "https" with the server or with the proxy before it.
+
+    told: X-Forwarded-Proto, which anybody may send: it is for what touches its sender alone; scheme: the connection's.
+    All of a Space is asked for with TLS.
+    """
+    told = told.split(",")[0].strip().lower()
+    return "https" if environ.get("SPACE_HOST", "").strip() else told if told in ("http", "https") else scheme
 
 
 def _is_here(client: Sequence[Any] | None, server: Sequence[Any] | None) -> bool:

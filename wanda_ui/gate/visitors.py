@@ -1,7 +1,8 @@
 """Whose a session is, and an uploaded file: the browser's that began it. Who knows its name alone is a stranger.
 
-A cookie of random characters tells browsers apart. It names nobody, and goes when the browser is closed. Who keeps
-none, such as a program or a page in another site's frame, has what was begun without one. Tabs that are opened at once,
+A cookie of random characters tells browsers apart. It names nobody, and goes when the browser is closed. In another
+site's frame, as a Space is shown, it is one that browsers keep apart for that site (Partitioned). Who keeps none, such
+as a program, has what was begun without one. Tabs that are opened at once,
 before the browser has a cookie, are given one each under names of their own, so that none takes another's place.
 
 Another page of the same host, at another port or under a name beside it, may lay cookies of this name too, whose values
@@ -17,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+from wanda_ui.gate.origin import scheme_seen
 from wanda_ui.gate.refusal import RefusedError
 from wanda_ui.gate.rules import MOST_FILE_NAME
 from wanda_ui.owned import NOBODY, Owned
@@ -27,6 +29,7 @@ SENT, SENT_BY_HOST = (
     re.compile(rf"(?:^|;)\s*{prefix}{COOKIE}[\w-]{{0,20}}=([\w-]{{20,100}})\s*(?=;|$)".encode())
     for prefix in (f"(?:{OF_HOST})?", OF_HOST)
 )
+FRAMES = (b"iframe", b"frame")
 HEADER = b"x-wanda-visitors"  # in which the gate writes on an event who asks
 MOST_COOKIES = 20  # told apart in one request: as many tabs may be opened at once
 MOST_SESSIONS = 10_000  # remembered, the latest, and all that are open
@@ -105,13 +108,18 @@ def visitors_in(request: Any) -> frozenset[str]:
 
 
 def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send:
-    """Make a `send` that gives a browser its cookie, where it has none yet; with TLS none that others may have laid."""
-    with_tls = scheme == "https"
+    """Make a `send` that gives a browser its cookie, where it has none yet; with TLS none that others may have laid.
+    scheme: the connection's; a proxy may speak TLS before it."""
+    with_tls = scheme_seen(headers.get(b"x-forwarded-proto", b"").decode("latin-1"), scheme) == "https"
     if (SENT_BY_HOST if with_tls else SENT).search(headers.get(b"cookie", b"")):
         return send
-    prefix, secure = (OF_HOST, "; Secure") if with_tls else ("", "")
+    prefix, kept = OF_HOST * with_tls, "SameSite=Lax" + "; Secure" * with_tls
+    if with_tls and headers.get(b"sec-fetch-dest") in FRAMES:
+        kept = (
+            "SameSite=None; Secure; Partitioned"  # of the site around the frame alone, which sends it from nowhere else
+        )
     named = f"{prefix}{COOKIE}_{secrets.token_hex(4)}={secrets.token_urlsafe(24)}"
-    cookie = f"{named}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
+    cookie = f"{named}; Path=/; HttpOnly; {kept}".encode()
 
     async def changed(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":

@@ -351,8 +351,15 @@ def test_the_thread_survives_what_fails_beside_a_job(engine, log, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(engine.durations, "add", fail)
         assert Visitor(engine, Job("its time is lost", log).let()).ends() == "its time is lost"
-        patch.setattr(queue, "release_freed_memory", fail)
-        assert Visitor(engine, Job("memory is kept", log).let()).ends() == "memory is kept"
+        read, kept = threading.Event(), Job("memory is kept", log)
+        patch.setattr(queue, "release_freed_memory", lambda: fail(read.wait(SOON)))
+        steps = engine.run(kept, ("test",))
+        next(steps)
+        kept.let()
+        until(lambda: engine._running is not None and engine._running.ended)
+        read.set()  # it fails while nobody has read the result
+        until(lambda: engine._running is None)
+        assert finish(steps) == "memory is kept"
         patch.setattr(engine, "_go_on", fail)
         with pytest.raises(KeyError):
             finish(engine.run(Job("never begun", log).let(), ("test",)))

@@ -256,7 +256,8 @@ class Engine:
                     release_freed_memory()
             except BaseException as error:  # without this thread nobody is served any more
                 note("the engine", error)
-                task.error, task.ended = task.error or error, True
+                if not task.ended:  # what has ended has its result, or an error of its own, and is read already
+                    task.error, task.ended = error, True
             with self._changed:
                 self._running = None
                 if not task.ended:

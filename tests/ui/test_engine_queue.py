@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 
 import pytest
+import torch
 from queue_jobs import SOON, Job, Visitor, until
 
 from wanda_core.errors import InputError
@@ -342,6 +344,35 @@ for _ in range(3):
 def test_a_program_that_ends_while_the_engine_computes_ends_well():
     ended = subprocess.run([sys.executable, "-c", ENDS_WHILE_COMPUTING], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_job_that_is_given_up_ends_at_the_next_module_of_its_step(engine, log):
+    """Also one that takes every fault for its own; what other threads call is not ended."""
+    called, other = threading.Event(), torch.nn.Linear(1, 1)
+
+    class Slow(torch.nn.Module):
+        def forward(self, x):
+            called.set()
+            time.sleep(0.01)
+            return x
+
+    def one_long_step():
+        yield Progress("pruning", 0, 1, "blocks")
+        slow = Slow()
+        for _ in range(int(SOON / 0.01)):
+            with suppress(Exception):
+                slow(0)
+        log.append("to its end")
+
+    steps = engine.run(one_long_step, ("test",))
+    next(steps)
+    assert called.wait(SOON)
+    other(torch.zeros(1))
+    steps.close()
+    assert engine.settle(SOON / 10)
+    other(torch.zeros(1))
+    assert log == []
+    assert not torch.nn.modules.module._global_forward_pre_hooks
 
 
 def test_the_thread_survives_what_fails_beside_a_job(engine, log, monkeypatch):

@@ -3,8 +3,9 @@ long jobs lets others go between them.
 
 A visitor's event calls `Engine.run`, a generator in the event's own thread. It submits the job, yields how many are
 before it, then the job's own progress, and returns its result; closing it takes the job out of the queue, or ends it
-between two steps. The job itself, a generator too, runs in the engine's thread alone: so jobs cannot overtake one
-another, and all that models compute comes from one arena of the C library's memory, which is given back after each job.
+between two steps or two of a model's modules. The job itself, a generator too, runs in the engine's thread alone: so
+jobs cannot overtake one another, and all that models compute comes from one arena of the C library's memory, which is
+given back after each job.
 What is drawn from weights alone is not run here.
 """
 
@@ -22,6 +23,7 @@ from wanda_core.errors import WandaError
 from wanda_core.machine.process import release_freed_memory
 from wanda_core.progress import Progress
 from wanda_ui.engine.durations import Durations
+from wanda_ui.engine.leaving import GivenUpError, ended_between_modules
 from wanda_ui.faults import note
 
 T = TypeVar("T")
@@ -161,7 +163,7 @@ class Engine:
             return self._changed.wait_for(lambda: self._running is None and not self._waiting, seconds)
 
     def close(self) -> None:
-        """End the job that runs at its next step, let the others go, and end the thread. Nothing can be run then."""
+        """End the job that runs, let the others go, and end the thread. Nothing can be run then."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -211,7 +213,7 @@ class Engine:
         return f"{jobs} jobs wait for this server already, and it queues no more; try again {when}"
 
     def _withdraw(self, task: _Task[Any]) -> None:
-        """Let a job go: the last to do so takes it out of the queue, or has it end at its next step."""
+        """Let a job go: the last to do so takes it out of the queue, or has it end."""
         with self._changed:
             task.claims -= 1
             self._claims -= 1
@@ -292,7 +294,8 @@ class Engine:
                 task.steps = task.context.run(task.start)
             told, stage = 0.0, None
             while not task.given_up and not self._closed:
-                news = task.context.run(next, task.steps)
+                with ended_between_modules(lambda: task.given_up or self._closed):
+                    news = task.context.run(next, task.steps)
                 with self._changed:
                     task.news = news
                     if not isinstance(news, Progress) or news.stage != stage or time.monotonic() - told >= PACE:
@@ -301,6 +304,8 @@ class Engine:
                     if task.quiet and any(not other.quiet for other in self._waiting):
                         return False
             task.context.run(task.steps.close)
+            raise GivenUpError
+        except GivenUpError:  # of a step, or between two
             task.error = BusyError("the job was ended before its time; ask again")  # where somebody still waits
         except StopIteration as stop:
             task.result = stop.value

@@ -182,7 +182,7 @@ def archive(tokenizer, tmp_path_factory):
     return made, b"".join(bytes(piece) for piece in made.read())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.data())
 def test_it_goes_on_from_any_byte(archive, data):
     made, whole = archive

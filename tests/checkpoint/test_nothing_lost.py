@@ -111,7 +111,7 @@ def save_in_memory(root: Path) -> None:
 places = st.lists(st.sampled_from(PLACES), max_size=5, unique=True)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(places, st.booleans(), st.sampled_from(["in memory", "streamed"]))
 def test_after_a_success_or_a_refusal(template, tmp_path_factory, laid, earlier, how):
     root = tmp_path_factory.mktemp("user") / "work"

@@ -124,6 +124,7 @@ commands.main()
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_keeps_whole_steps_and_the_same_command_goes_on(dense, sample, pruned, tmp_path):
     whole, output = tmp_path / "whole", tmp_path / "trained"

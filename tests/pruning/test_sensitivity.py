@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import random
 from collections import Counter
 
 import pytest
@@ -99,7 +100,7 @@ def test_cancelled_at_any_step_the_dense_model_is_as_before(tiny_llama, calibrat
     before = {name: value.clone() for name, value in tiny_llama.model.state_dict().items()}
     hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in tiny_llama.model.modules())
     count = len(list(sensitivity_steps(tiny_llama, calibration, taken)))
-    for stop in range(1, count):
+    for stop in sorted(random.Random(0).sample(range(1, count), 20)):
         steps = sensitivity_steps(tiny_llama, calibration, taken)
         for _ in range(stop):
             next(steps)

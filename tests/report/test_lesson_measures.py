@@ -77,6 +77,7 @@ def test_the_weight_behind_a_spike_is_taken_away_alone(tiny_llama):
     assert len(told["random"]) == 5
 
 
+@pytest.mark.long
 def test_every_place_and_value_of_the_ablation_is_its_own(tiny_llama, analysis, calibration):
     told = finish(consequences.lean_steps(tiny_llama, analysis, calibration))
     channel, means = told["channel"], channel_means(tiny_llama, calibration)

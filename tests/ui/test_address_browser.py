@@ -146,6 +146,7 @@ def test_a_tabs_figures_are_sent_once(browser, address):
     visitor.close()
 
 
+@pytest.mark.long
 def test_what_is_measured_of_the_apps_memory_is_a_prune_and_the_answers_of_both(browser, address):
     visitor = browser.new_page()
     prune_and_compare(visitor, address)

@@ -179,6 +179,7 @@ def test_cancel_has_the_last_word_and_keeps_what_was_found(learner):
     assert learner.inner_text("#lesson-6-finding") == finding
 
 
+@pytest.mark.long
 def test_own_values_are_measured_and_shared(learner, loaded, state):
     learner.click("#lesson-steps [data-step='3']")
     learner.wait_for_selector("#lesson-3-see", state="visible")

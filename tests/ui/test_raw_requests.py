@@ -130,7 +130,7 @@ KEYS = st.sampled_from(["data", "fn_index", "session_hash", "event_data", "trigg
 
 
 @given(body=st.dictionaries(KEYS, ANY, max_size=7))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_envelope_of_any_kind_is_answered_in_words(raw, body):
     for path in ("queue/join", "run/press", "cancel", "reset"):
         reply = raw.post(f"/gradio_api/{path}", body)

@@ -287,7 +287,7 @@ ODD = (
 
 
 @given(st.sampled_from([*GIVEN, "row", "column", "level", "places", "sorted", "how", "place", "norm", "size"]), ODD)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_anything_odd_in_any_field_is_answered_or_refused(ask, name, odd):
     for what in ("linear", "tiles", "weight"):
         more = {"what": what, "row": 1, "column": 1, "level": 0, "places": [[0, 0]], "sorted": True}

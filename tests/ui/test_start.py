@@ -85,7 +85,8 @@ def test_a_proxy_that_can_be_used_is_used(environ):
         assert "NO_PROXY" not in os.environ
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", pytest.param("socks5://127.0.0.1:9", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
 def test_the_page_opens_behind_a_proxy(environ, proxy, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -205,6 +205,7 @@ def test_recipes_are_added_and_taken_away_three_at_most(page):
     settled(page)
 
 
+@pytest.mark.long
 def test_two_recipes_may_differ_in_the_text_alone(page, tmp_path):
     file = tmp_path / "own.txt"
     file.write_text("The harbour master wrote the names of the ships in a long book. " * 400)
@@ -307,7 +308,7 @@ def test_ones_own_prompts_are_sorted_by_how_early_they_part(page):
     page.click("#own-prompts summary")
 
 
-@pytest.mark.parametrize("width", [1440, *(pytest.param(width, marks=pytest.mark.long) for width in (1000, 600)), 400])
+@pytest.mark.parametrize("width", [1440, *(pytest.param(width, marks=pytest.mark.long) for width in (1000, 600, 400))])
 def test_nothing_moves_below_the_finding_while_the_handle_does(browser, address, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.set_default_timeout(3 * MINUTE)

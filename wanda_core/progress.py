@@ -1,10 +1,11 @@
 """Long jobs as generators, which yield `Progress` between units of work and return their result.
 
-Closing the generator between two steps cancels the job; nothing it did is visible afterwards. Progress is numbers and
-names; whoever shows it adds the words.
+Closing the generator between two steps cancels the job; nothing it did is visible afterwards. Within a long step
+`still_wanted` ends it. Progress is numbers and names; whoever shows it adds the words.
 """
 
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, cast, get_args
 
@@ -85,6 +86,25 @@ class Progress:
 
 
 Steps = Generator[Progress, None, T]
+
+
+class GivenUpError(BaseException):
+    """Nobody waits any more for the job that runs. No fault, so nothing that catches those takes it for one."""
+
+
+_given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
+
+
+def end_when(given_up: Callable[[], bool]) -> None:
+    """Have what runs in this context from now on end where `still_wanted` is called and this says so."""
+    _given_up.set(given_up)
+
+
+def still_wanted() -> None:
+    """Raise GivenUpError where nobody waits any more for the job of this context; called within long steps."""
+    given_up = _given_up.get()
+    if given_up is not None and given_up():
+        raise GivenUpError
 
 
 def finish(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None) -> T:

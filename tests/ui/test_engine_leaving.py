@@ -8,11 +8,10 @@ from engine_room import ASKED, READING, recipe, server
 from model_state import assert_same, state_of
 from view_events import WINDOW
 
-from wanda_core.progress import finish
+from wanda_core.progress import end_when, finish
 from wanda_core.recipe import PruneSpec, Solver
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_ui.engine import work
-from wanda_ui.engine.leaving import ended_between_modules
 from wanda_ui.engine.queue import BusyError
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.outliers.sentence import read
@@ -69,8 +68,8 @@ def test_at_any_module_of_any_job_nothing_of_it_stays(tiny_llama, monkeypatch, w
         state = server(tiny_llama)
 
         def here(job, models):
-            with ended_between_modules(given_up):
-                return (yield from job(models))
+            end_when(given_up)
+            return (yield from job(models))
 
         state.run_by(here)
         return finish(jobs(state, tiny_llama.name)[what]())

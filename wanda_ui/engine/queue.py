@@ -21,9 +21,9 @@ from typing import Any, Generic, TypeVar
 
 from wanda_core.errors import WandaError
 from wanda_core.machine.process import release_freed_memory
-from wanda_core.progress import Progress
+from wanda_core.progress import GivenUpError, Progress, end_when
 from wanda_ui.engine.durations import Durations
-from wanda_ui.engine.leaving import GivenUpError, ended_between_modules
+from wanda_ui.engine.leaving import ended_between_modules
 from wanda_ui.faults import note
 
 T = TypeVar("T")
@@ -291,10 +291,11 @@ class Engine:
         """Run a job to its end, or a quiet one until somebody waits; whether it ended."""
         try:
             if task.steps is None:
+                task.context.run(end_when, lambda: task.given_up or self._closed)
                 task.steps = task.context.run(task.start)
             told, stage = 0.0, None
             while not task.given_up and not self._closed:
-                with ended_between_modules(lambda: task.given_up or self._closed):
+                with ended_between_modules():
                     news = task.context.run(next, task.steps)
                 with self._changed:
                     task.news = news

@@ -50,6 +50,51 @@ def test_settings_lead_to_no_other_file(folder, tmp_path, file, fields):
     assert "could lead to files outside its folder" in load(folder)
 
 
+# As files of models have them that were saved long ago, beside a path of each argument that a class opens.
+SAVED = {
+    "name_or_path": "owner/name",
+    "special_tokens_map_file": "{secret}",
+    "tokenizer_file": "{secret}",
+    "spm_file": "{secret}",
+    "sp_model_kwargs": {"model_file": "{secret}", "enable_sampling": True},
+    "normalizer_file": None,
+    "cache_dir": None,
+}
+
+
+@pytest.mark.parametrize("kind", ["GemmaTokenizer", "Siglip2Tokenizer", "XGLMTokenizer"])
+def test_paths_of_whoever_saved_settings_are_not_opened(folder, tmp_path, kind):
+    (tmp_path / "words").write_text(json.dumps({"a-secret-word": 6, "<unk>": 0, "<s>": 1, "</s>": 2, "<pad>": 3}))
+    (tmp_path / "merges").write_text("#version: 0.2\n")
+    paths = {"vocab_file": str(tmp_path / "words"), "merges_file": str(tmp_path / "merges")}
+    saved = json.loads(json.dumps(SAVED).replace("{secret}", "/proc/self/pagemap"))
+    configure(folder, "tokenizer_config.json", **saved, **paths)
+    assert load_model(str(folder), device="cpu").tokenizer("a")["input_ids"]  # the folder's own tokenizer.json is read
+    configure(folder, "tokenizer_config.json", tokenizer_class=kind)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text("{}")
+    (folder / "merges.txt").touch()
+    assert "knows no word" in load(folder)
+
+
+@pytest.mark.parametrize("fields", [{"mecab_option": "-r x"}, {"sudachi_config_path": "x"}, {"a": [{"dir": "x"}]}])
+def test_settings_that_are_given_on_lead_to_no_other_file(folder, fields):
+    configure(folder, "tokenizer_config.json", mecab_kwargs=fields)
+    assert "could lead to files outside its folder" in load(folder)
+
+
+def test_names_of_tokens_and_of_processors_lead_nowhere(folder):
+    configure(
+        folder,
+        "tokenizer_config.json",
+        extra_special_tokens={"repo_file": "<file>", "path": "<path>"},
+        mecab_kwargs={"mecab_dic": "unidic_lite"},
+        sp_model_kwargs={},
+        auto_map={},
+    )
+    assert load_model(str(folder), device="cpu").tokenizer("a")["input_ids"]
+
+
 @pytest.mark.parametrize(
     "kind", ["RagTokenizer", "AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", ["x"], "x" + "Fast" * 2000]
 )

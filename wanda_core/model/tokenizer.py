@@ -105,10 +105,10 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """Let transformers read a tokenizer, once its files have been looked at. Raises whatever its readers do."""
     added = check_rules(folder, name)
-    check_settings(folder, name, config, added)
+    left_out = check_settings(folder, name, config, added)
     with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, config=config, trust_remote_code=False
+            folder, config=config, trust_remote_code=False, **left_out
         )
     if not isinstance(tokenizer.model_max_length, (int, float)):
         tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given

@@ -15,6 +15,7 @@ from wanda_core.machine.json_file import read_json
 from wanda_core.model.tokenizer_growth import RULES, chosen_growth, parts_of, rules_of, whole_growth
 from wanda_core.model.tokenizer_python import growth_of_maps
 from wanda_core.model.tokenizer_vocabulary import (
+    NAMED,
     check_added,
     check_compared,
     check_other_vocabularies,
@@ -45,16 +46,23 @@ DECODER = "added_tokens_decoder"  # of settings: tokens by their numbers, which 
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
 REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
+# Settings that name a file or a folder. Some of a class's own arguments are such, and transformers puts its own paths
+# over those alone that the class says it reads; files of models have them with the paths of whoever saved them, so that
+# they are left out, with what sentencepiece is to be given, where nobody means them.
+NAMING = re.compile(r"(\w*_)?(files?|filename|paths?|dirs?|directory|folders?|spm|option)|sp_model_kwargs")
+NAME_OR_PATH = "name_or_path"  # which transformers puts its own in the place of
 # Of special_tokens_map.json, which is put over those paths.
 LEADING = re.compile("|".join(REACHING) + r"|\w*(file|spm|vocab|merges|kwargs|path|local|revision)\w*|token")
 REMEDY = "take the tokenizer of the model it was made from"
 
 
-def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: Iterable[str] = ()) -> None:
+def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: Iterable[str] = ()) -> dict[str, None]:
     """Raise ModelError for settings that name another class than a tokenizer, lead to other files, or name too many
     tokens. beside: tokens that are added beside those.
 
     transformers takes a class of any name that it has, and gives the settings to it as arguments.
+
+    -> arguments that go before those settings that name files, so that none of them is opened
     """
     settings, special = _mapping(folder / SETTINGS), _mapping(folder / SPECIAL)
     for asked in (settings.get("tokenizer_class"), getattr(config, "tokenizer_class", None)):
@@ -75,11 +83,33 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: It
     listed = {token for given in (settings, special) for token in named_tokens(given, but=DECODER)}
     check_compared(len(listed), len(added.union(beside)), name)
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
+    left = {key: None for key, value in settings.items() if value and _names_file(key)}
+    leading += _naming_within({key: value for key, value in settings.items() if key not in left})
     if leading:
         raise ModelError(
             f"{shortened_path(name)} has {shortened(leading[0])} in its tokenizer's settings, which could lead to "
             f"files outside its folder; take it out, or {REMEDY}"
         )
+    return left
+
+
+def _names_file(key: str) -> bool:
+    return NAMING.fullmatch(key) is not None and not key.endswith(NAME_OR_PATH)
+
+
+def _naming_within(settings: dict[str, Any]) -> list[str]:
+    """Return the keys that name a file in what settings hold, other than in tokens, whose keys are names of their own:
+    a class of transformers gives such mappings on to other packages."""
+    found: list[str] = []
+    waiting = [value for key, value in settings.items() if not NAMED.search(key)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            found += [key for key, inner in value.items() if inner and _names_file(key)]
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return found
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -122,6 +122,17 @@ def test_one_that_is_slow_on_a_text_made_for_it_is_left_to_itself_and_asked_no_m
     assert tokenizer.token_ids(slow, "ab", special=False) == slow("ab", add_special_tokens=False)["input_ids"]
 
 
+def test_no_merge_is_left_out_by_chance(tiny_llama, tmp_path):
+    tiny_llama.tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    rules = json.loads(path.read_text())
+    rules["model"]["dropout"] = 0.9
+    path.write_text(json.dumps(rules))
+    loaded = tokenizer.load_tokenizer(tmp_path, "a model", tiny_llama.model.config)
+    text = "The sky is blue and the grass is green."
+    assert tokenizer.token_ids(loaded, text, special=False) == tokenizer.token_ids(tiny_llama.tokenizer, text, False)
+
+
 def test_a_panic_is_a_sentence(tiny_llama):
     odd = copy.deepcopy(tiny_llama.tokenizer)
     odd.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+b"), "isolated")

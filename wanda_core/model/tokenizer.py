@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
@@ -87,6 +87,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
         # What is asked of it later without these words is asked here first.
         _ = tokenizer.all_special_ids, tokenizer.bos_token_id, tokenizer.eos_token_id
         known_of(tokenizer).growth = check_loaded(tokenizer, name)
+        _keep_every_merge(tokenizer)
         text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))
         check_template(tokenizer, name)
     except ModelError:
@@ -115,6 +116,13 @@ def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedToke
     if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
         raise ModelError(cast(str, _why_none(folder, name)))
     return tokenizer
+
+
+def _keep_every_merge(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Leave out what a tokenizer does by chance, as when it was trained: it would cut a text otherwise each time."""
+    model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(model, "dropout", None) is not None:
+        model.dropout = None
 
 
 def _megabytes(folder: Path) -> float:

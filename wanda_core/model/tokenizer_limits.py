@@ -12,6 +12,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
+from wanda_core.model.tokenizer_added import check_left, check_normalized
 from wanda_core.model.tokenizer_growth import RULES, chosen_growth, parts_of, rules_of, whole_growth
 from wanda_core.model.tokenizer_python import growth_of_maps
 from wanda_core.model.tokenizer_vocabulary import (
@@ -147,6 +148,8 @@ def check_rules(folder: Path, name: str) -> set[str]:
         _check_number(key, value, MOST_OF.get(key, MOST_NUMBER), name)
         if isinstance(value, str):
             _check_patterns([value], name)
+    beside = list(words_of(list(_mapping(folder / ADDED))))
+    check_normalized(rules, [_mapping(folder / SETTINGS), _mapping(folder / SPECIAL)], beside, name)
     return set(words_of(rules.get("added_tokens")))
 
 
@@ -208,4 +211,5 @@ def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
     they make a text at most"""
     _check_growth(growth_of_maps(tokenizer), name)
     rules = rules_of(getattr(tokenizer, "backend_tokenizer", None))
+    check_left(tokenizer, name)
     return whole_growth(tokenizer, _check_parts(rules, name))

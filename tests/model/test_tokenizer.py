@@ -4,13 +4,17 @@ import copy
 import json
 import shutil
 import time
+from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Event, Thread
 
 import pytest
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from wanda_core.errors import ModelError
 from wanda_core.model import tokenizer
+from wanda_core.progress import GivenUpError, end_when
 
 SENTENCEPIECE = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"  # a piece of its format
 TIKTOKEN = b"IQ== 0\nIg== 1\n"
@@ -118,8 +122,71 @@ def test_one_that_is_slow_on_a_text_made_for_it_is_left_to_itself_and_asked_no_m
     with pytest.raises(ModelError, match="takes more than 0 s for one text"):
         tokenizer.token_ids(slow, "a", special=False)
     assert time.monotonic() - begun < 1.5
-    assert tokenizer.known_of(slow).left.wait(60)
+    (left,) = tokenizer.known_of(slow).left
+    assert left.wait(60)
     assert tokenizer.token_ids(slow, "ab", special=False) == slow("ab", add_special_tokens=False)["input_ids"]
+
+
+@contextmanager
+def longest_wait():
+    """Measure how long another thread waited for Python's lock at most."""
+    waits, over = [0.0], Event()
+
+    def look():
+        last = time.monotonic()
+        while not over.wait(0.002):
+            waits.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    watcher = Thread(target=look)
+    watcher.start()
+    yield waits
+    over.set()
+    watcher.join()
+
+
+SLOW = Regex("(a+a+)+[bc]")
+
+
+@pytest.mark.parametrize("part", ["decoder", "normalizer"])
+def test_regular_expressions_keep_nobody_else_from_work(tiny_llama, monkeypatch, part):
+    slow, text = copy.deepcopy(tiny_llama.tokenizer), ("a" * 20 + "!") * 40
+    word = len(slow)
+    if part == "decoder":
+        slow.backend_tokenizer.add_tokens([text])
+        slow.backend_tokenizer.decoder = decoders.Replace(SLOW, "z")
+    else:
+        slow.backend_tokenizer.normalizer = normalizers.Replace(SLOW, "z")
+        tokenizer.known_of(slow).growth = 1e9
+    monkeypatch.setattr(tokenizer, "PATIENCE", 0.5)
+    ask = {"decoder": lambda: tokenizer.text_of(slow, [word])}.get(part, lambda: tokenizer.token_ids(slow, text, False))
+    with longest_wait() as waits, pytest.raises(ModelError, match="takes more than"):
+        ask()
+    assert max(waits) < 0.45, "all at once take two seconds"
+
+
+def test_who_leaves_is_not_waited_for_and_others_are_served_meanwhile(tiny_llama, monkeypatch):
+    read, begun, over = copy.deepcopy(tiny_llama.tokenizer), Event(), Event()
+
+    def waits(*given):
+        begun.set()
+        assert over.wait(60)
+
+    monkeypatch.setattr(tokenizer, "check_letters", waits)
+
+    def leave():
+        end_when(begun.is_set)
+        tokenizer.token_ids(read, "a", special=False)
+
+    for _ in range(tokenizer.MOST_LEFT):
+        with pytest.raises(GivenUpError):
+            copy_context().run(leave)
+    with pytest.raises(ModelError, match="takes more than"):
+        tokenizer.token_ids(read, "a", special=False)
+    calls = list(tokenizer.known_of(read).left)
+    over.set()
+    assert all(call.wait(60) for call in calls)
+    assert tokenizer.text_of(read, [5]) == read.decode([5])
 
 
 def test_no_merge_is_left_out_by_chance(tiny_llama, tmp_path):

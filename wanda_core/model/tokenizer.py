@@ -1,9 +1,10 @@
 """Loading a model's tokenizer; a folder without one is refused, where transformers would make an empty one."""
 
 import importlib.util
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
@@ -12,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.machine.ordinary_file import open_ordinary
@@ -23,6 +25,7 @@ from wanda_core.model.tokenizer_python import is_of_python
 from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import ended_after, watched
+from wanda_core.progress import GivenUpError, still_wanted
 
 T = TypeVar("T")
 
@@ -33,6 +36,8 @@ VOCABULARIES = (
 )
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
+FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
+MOST_LEFT = 3  # calls that nobody waits for and that have time left
 TO_END = 0.5  # seconds more until a call that is ended has ended
 SECONDS_OF_MB = 0.5  # for each megabyte of its vocabulary, which takes a fifth of that
 # The packages that transformers reads a form with, and the module of each.
@@ -45,14 +50,15 @@ READERS = {
 @dataclass
 class Known:
     """What is known of a tokenizer in use. patterns: whether it brings regular expressions of its own, which may take
-    any time; python: whether it is written in Python, whose loops may, too, and can be ended; growth: how many times as
-    long its rules may make a text; left: set once the call that was left to itself has ended, None where there was
-    none."""
+    any time; decodes: whether its decoder does; python: whether it is written in Python, whose loops may, too, and can
+    be ended; growth: how many times as long its rules may make a text; left: the calls that were left to themselves,
+    each set once it has ended, and until when it may take."""
 
     patterns: bool
+    decodes: bool
     python: bool
     growth: float = 1.0
-    left: Event | None = None
+    left: dict[Event, float] = field(default_factory=dict)
 
 
 _known: WeakKeyDictionary[PreTrainedTokenizerBase, Known] = WeakKeyDictionary()
@@ -150,19 +156,24 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> l
 
 def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: bool = False) -> str:
     """Turn token ids into text, spaces as they were written. special: with special tokens. Raises as `token_ids`."""
-    given = list(tokens)
+    given, known = list(tokens), known_of(tokenizer)
 
     def write() -> str:
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        plain = getattr(type(tokenizer), "_decode", None) is TokenizersBackend._decode
+        if backend is not None and (plain or known.decodes):  # for one alone it keeps Python's lock
+            return str(backend.decode_batch([given], skip_special_tokens=not special)[0])
         return str(tokenizer.decode(given, skip_special_tokens=not special, clean_up_tokenization_spaces=False))
 
-    return _asked(tokenizer, write, len(given))
+    apart = known.python or known.decodes or len(given) > FEW
+    return _asked(tokenizer, write, len(given), apart)
 
 
-def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
-    """Make a call into a stranger's tokenizer. What it raises, of whatever type, is a ModelError."""
-    known = known_of(tokenizer)
+def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int, apart: bool = True) -> T:
+    """Make a call into a stranger's tokenizer. What it raises, of whatever type, is a ModelError. apart: whether it
+    could take long."""
     try:
-        return _in_time(tokenizer, call, length) if known.patterns or known.python else call()
+        return _in_time(known_of(tokenizer), call, length) if apart else call()
     except ModelError:
         raise
     except BaseException as error:
@@ -174,31 +185,35 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
         ) from error
 
 
-def _in_time(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int) -> T:
+def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
     """Make a call that may never end, in a thread of its own. What Python does is ended there; what nobody can end is
-    left to itself after a while, and nothing more is asked until it has ended."""
-    known, ended = known_of(tokenizer), Event()
-    busy = known.left is not None and not known.left.is_set()
+    left to itself after a while, and nothing more is asked until it has ended. Nor is it waited for where nobody wants
+    what it makes any more: then more is asked beside it, but for MOST_LEFT such calls."""
     limit = PATIENCE + PATIENCE_OF_ONE * length
     refusal = (
         f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
         "tokenizer of the model it was made from"
     )
+    ended, until = Event(), time.monotonic() + limit
 
     def apart() -> T:
         try:
-            with ended_after(limit, refusal) if known.python else nullcontext():
+            with ended_after(limit, refusal) if known.python or known.patterns else nullcontext():
                 return call()
         finally:
             ended.set()
 
+    known.left = {left: end for left, end in known.left.items() if not left.is_set()}
+    if len(known.left) >= MOST_LEFT or any(end < time.monotonic() for end in known.left.values()):
+        raise ModelError(refusal)
     try:
-        if busy:
-            raise NoAnswerError
-        return call_apart(apart, lambda: None, limit + TO_END * known.python)
+        return call_apart(apart, still_wanted, limit + TO_END * known.python)
     except NoAnswerError:
-        known.left = known.left if busy else ended
+        known.left[ended] = until
         raise ModelError(refusal) from None
+    except GivenUpError:
+        known.left[ended] = until
+        raise
 
 
 def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:
@@ -206,8 +221,8 @@ def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:
     if tokenizer not in _known:
         inner = getattr(tokenizer, "backend_tokenizer", None)
         parts = [getattr(inner, name, None) for name in ("normalizer", "pre_tokenizer", "decoder")]
-        patterns = any(part is not None and b'"Regex"' in part.__getstate__() for part in parts)
-        _known[tokenizer] = Known(patterns, is_of_python(tokenizer))
+        patterns = [part is not None and b'"Regex"' in part.__getstate__() for part in parts]
+        _known[tokenizer] = Known(any(patterns), patterns[-1], is_of_python(tokenizer))
     return _known[tokenizer]
 
 

@@ -21,7 +21,9 @@ from wanda_core.model.tokenizer_python import growth_of_maps, is_of_python, lett
 MOST_SPECIAL = 1000  # tokens that a template puts around a text; 2 are met
 MORE_LETTERS, TIMES_LETTERS = 10**6, 4  # of what a text becomes before it is cut into tokens, each of 400 bytes
 MORE_WORK, TIMES_WORK = 2 * 10**7, 100  # of the same at all its steps together, each letter of which takes 0.1 µs
-AT_ONCE = 10_000  # letters
+# Letters at once, and where a regular expression goes through them, which may take a second for a few, and keeps
+# Python's lock as long.
+AT_ONCE, AT_ONCE_OF_PATTERN = 10_000, 50
 # Regular expressions that Python and Oniguruma read alike; of any other one it is taken that it fits between letters.
 ALIKE = re.compile(r"(\\[sdwntr.]|[\w .,;:!<>'\"`-]|\{\d{1,3}(,\d{0,3})?\}|[+*?|]){1,1000}")
 RULES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -129,8 +131,8 @@ def _is_within(most: float, text: str, steps: Sequence[Callable[[str], str]], ti
     return True
 
 
-def _in_pieces(text: str) -> Iterator[str]:
-    return (text[start : start + AT_ONCE] for start in range(0, len(text), AT_ONCE))
+def _in_pieces(text: str, letters: int = AT_ONCE) -> Iterator[str]:
+    return (text[start : start + letters] for start in range(0, len(text), letters))
 
 
 def _steps(normalizer: Any) -> Iterator[Callable[[str], str]]:
@@ -142,7 +144,16 @@ def _steps(normalizer: Any) -> Iterator[Callable[[str], str]]:
         try:
             waiting[:0] = [rule[place] for place in range(len(rule))]
         except TypeError:  # no sequence of others
-            yield rule.normalize_str
+            yield _few_at_once(rule.normalize_str) if b'"Regex"' in rule.__getstate__() else rule.normalize_str
+
+
+def _few_at_once(step: Callable[[str], str]) -> Callable[[str], str]:
+    """Return the same step, taken a few letters after the other, between which others get Python's lock."""
+
+    def steps(text: str) -> str:
+        return "".join(map(step, _in_pieces(text, AT_ONCE_OF_PATTERN)))
+
+    return steps
 
 
 def _cut(backend: Any) -> Callable[[str], str]:
@@ -154,7 +165,7 @@ def _cut(backend: Any) -> Callable[[str], str]:
         whole = text if cutter is None else "".join(word for word, _ in cutter.pre_tokenize_str(text))
         return whole.encode(errors="replace").decode("latin-1") if in_bytes else whole
 
-    return cut
+    return _few_at_once(cut) if cutter is not None and b'"Regex"' in cutter.__getstate__() else cut
 
 
 def parts_of(rules: object) -> Iterator[dict[str, Any]]:

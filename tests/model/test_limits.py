@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import threading
-import time
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
-from wanda_core.model import limits, stored_tensors, watched
+from wanda_core.model import limits, stored_tensors
 from wanda_core.model.limits import check_count, check_file_sizes, check_shards, few_parameters
 from wanda_core.model.loading import load_model
 
@@ -298,31 +297,6 @@ def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
     assert load_model(str(folder), device="cpu").tokenizer("aaa")
     put("b" * 4, 3)
     assert "has a tokenizer whose rules make a text up to 3e+02 times as long, and 100 are allowed" in refusal(folder)
-
-
-def loops():
-    while True:
-        try:
-            sum(range(1000))
-        except Exception:
-            pytest.fail("stopped on its way")
-
-
-def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
-    monkeypatch.setattr(watched, "SECONDS", 0.2)
-    with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
-        loops()
-    with watched.watched("owner/model"):
-        pass
-    time.sleep(0.3)  # a thread that has left is not disturbed
-    with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
-        time.sleep(0.5)  # one call, after which it comes
-
-
-def test_an_error_of_what_is_watched_stays_what_it_is(monkeypatch):
-    monkeypatch.setattr(watched, "SECONDS", 0.2)
-    with pytest.raises(KeyError), watched.watched("owner/model"):
-        raise KeyError
 
 
 def test_tables_beside_the_weights_are_counted_before_they_are_made():

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import threading
-import time
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
-from wanda_core.model import limits, stored_tensors, watched
-from wanda_core.model.limits import check_count, check_file_sizes, check_shards, few_parameters
+from wanda_core.model import experts, limits, loading, stored_tensors, watched
+from wanda_core.model.limits import check_count, check_file_sizes, check_shards, check_weights, few_parameters
 from wanda_core.model.loading import load_model
 
 NINES = 10**4299 - 1  # nearly as many digits as Python reads, and more once they are added up
@@ -300,31 +299,6 @@ def test_rules_that_make_a_text_long_are_counted_together(folder, refusal):
     assert "has a tokenizer whose rules make a text up to 3e+02 times as long, and 100 are allowed" in refusal(folder)
 
 
-def loops():
-    while True:
-        try:
-            sum(range(1000))
-        except Exception:
-            pytest.fail("stopped on its way")
-
-
-def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
-    monkeypatch.setattr(watched, "SECONDS", 0.2)
-    with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
-        loops()
-    with watched.watched("owner/model"):
-        pass
-    time.sleep(0.3)  # a thread that has left is not disturbed
-    with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
-        time.sleep(0.5)  # one call, after which it comes
-
-
-def test_an_error_of_what_is_watched_stays_what_it_is(monkeypatch):
-    monkeypatch.setattr(watched, "SECONDS", 0.2)
-    with pytest.raises(KeyError), watched.watched("owner/model"):
-        raise KeyError
-
-
 def test_tables_beside_the_weights_are_counted_before_they_are_made():
     model = torch.nn.Linear(2, 2, bias=False)
     model.register_buffer("positions", torch.empty(2**27, device="meta"))
@@ -368,3 +342,38 @@ def test_tables_of_chunks_are_counted_before_the_first_text(settings, refused):
     with pytest.raises(ModelError, match=r"makes tables of 0\.3 GB beside its weights"):
         check_count("owner/model", model, 4, 0)
     check_count("owner/model", model, 4, 10**8)
+
+
+class OfExperts(torch.nn.Module):
+    """A module that holds so many experts' matrices of one number."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.down_proj = torch.nn.Parameter(torch.empty(count, 1, 1, device="meta"))
+
+
+@pytest.mark.parametrize(("count", "numbers", "refused"), [(20_000, 0, 0), (20_001, 0, 1), (300_000, 3 * 10**8, 0)])
+def test_matrices_of_experts_are_counted_before_one_is_made(monkeypatch, count, numbers, refused):
+    monkeypatch.setattr(experts.ExpertMatrix, "__init__", lambda *_: pytest.fail("one was made"))
+    model = torch.nn.ModuleDict({"experts": OfExperts(count)})
+    if not refused:
+        check_weights("owner/model", model, numbers)
+        return
+    with pytest.raises(ModelError, match="makes 20,001 matrices of experts, and of files with 0 numbers 20,000 are"):
+        check_weights("owner/model", model, numbers)
+
+
+@pytest.mark.parametrize(("wide", "said"), [(64, "makes 20,564,608 weights"), (1, "makes 80,000 matrices of experts")])
+def test_experts_that_the_files_do_not_hold_are_refused_before_one_is_made(folder, refusal, monkeypatch, wide, said):
+    monkeypatch.setattr(experts.ExpertMatrix, "__init__", lambda *_: pytest.fail("one was made"))
+    many = {"num_local_experts": 20_000, "num_experts_per_tok": 2, "num_hidden_layers": 2, "intermediate_size": 1}
+    sizes = {"hidden_size": 2 * wide, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 2}
+    configure(folder, model_type="mixtral", architectures=["MixtralForCausalLM"], **many, **sizes)
+    assert said in refusal(folder)
+
+
+def test_a_clock_runs_while_the_parts_of_a_model_are_gone_through(folder, refusal, monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.3)
+    monkeypatch.setattr(watched, "SECONDS_OF_ONE", 0.0)
+    monkeypatch.setattr(loading, "check_not_empty", lambda *_: [None for _ in iter(int, 1)])
+    assert "take more than 0 s to build" in refusal(folder)

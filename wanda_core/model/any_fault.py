@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wanda_core.errors import ModelError, WandaError, first_line, is_fault, out_of_memory, shortened, shortened_path
+from wanda_core.model.watched import Enough
 from wanda_core.progress import Progress
 
 Told = Callable[[Progress], object]
@@ -31,6 +32,9 @@ def any_fault_worded(name: str, on_progress: Told | None = None) -> Iterator[Tol
 
     try:
         yield tell if on_progress is not None else None
+    except Enough as error:  # it came where its own clock was just about to stop
+        error.watch.leave()
+        raise ModelError(error.watch.refusal) from None
     except BaseException as error:
         if given_up or isinstance(error, WandaError) or not is_fault(error) or out_of_memory(error):
             raise

@@ -1,22 +1,29 @@
 """An end to what a stranger's configuration has transformers do: some of its models make tables in loops of Python, so
 many rounds as the configuration asks for."""
 
-import contextlib
 import ctypes
+import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from queue import Empty, SimpleQueue
+from types import TracebackType
 
 from wanda_core.errors import ModelError, shortened_path
 
 SECONDS = 4.0  # for what takes a tenth of one
 AGAIN = 0.5  # seconds until it is raised once more
 SECONDS_OF_ONE = 0.005  # more for each stored tensor, whose place in the model takes a millisecond to make
+SECONDS_TO_LEAVE = 1e-4  # between two looks at whether the watcher has ended
 
 
-class _Enough(BaseException):
-    """Raised in the thread that has taken too long; no `except Exception` on its way stops it."""
+class Enough(BaseException):
+    """Raised in the thread that has taken too long; no `except Exception` on its way stops it.
+
+    watch: whose it is; each has a class of its own, for what is raised in another thread is a class.
+    """
+
+    watch: "_Watch"
 
 
 def watched(name: str, stored: int = 0, more: float = 0.0) -> AbstractContextManager[None]:
@@ -33,36 +40,75 @@ def watched(name: str, stored: int = 0, more: float = 0.0) -> AbstractContextMan
     )
 
 
-@contextlib.contextmanager
-def ended_after(most: float, refusal: str) -> Iterator[None]:
+def ended_after(most: float, refusal: str) -> AbstractContextManager[None]:
     """Context manager: raise ModelError in this thread when what is done within it takes more than so many seconds, as
     `watched`. refusal: what it says."""
-    thread, lock, over, late = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event(), []
+    return _Watch(most, refusal)
 
-    def watch() -> None:
-        wait = most
-        while not over.wait(wait):
-            with lock:
-                if over.is_set():
-                    return
-                late.append(True)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_Enough))
-            wait = AGAIN  # somebody may catch it, or it comes where nothing can be raised
 
-    watcher = threading.Thread(target=watch, name="wanda-watch", daemon=True)
-    watcher.start()
-    try:
+class _Watch(AbstractContextManager[None]):
+    """The context manager of `ended_after`, no generator: what is raised at any instruction would strike contextlib's
+    own too, and the generator would never go on to its end.
+
+    Nothing here takes a lock that the thread could be raised out of, and all that leaving does can be done again.
+    """
+
+    def __init__(self, most: float, refusal: str) -> None:
+        self.refusal = refusal
+        self._most, self._late, self._ended = most, False, False
+        self._left: SimpleQueue[None] = SimpleQueue()
+        self._enough: type[Enough] = type("Enough", (Enough,), {"watch": self})
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        threading.Thread(target=self._watch, name="wanda-watch", daemon=True).start()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            yield
-        except _Enough:
-            pass
+            try:
+                self.leave()
+            except self._enough:  # it came meanwhile
+                self.leave()
+        except self._enough:
+            self.leave()
+        if self._late and (error is None or isinstance(error, self._enough)):
+            raise ModelError(self.refusal) from None
+
+    def leave(self) -> None:
+        """End the watcher, and take back what it has raised that has not come yet."""
+        self._left.put(None)
+        while not self._ended:
+            time.sleep(SECONDS_TO_LEAVE)
+        self._raise(None)
+
+    def _watch(self) -> None:
+        wait = self._most
+        try:
+            while True:
+                try:
+                    return self._left.get(timeout=wait)
+                except Empty:
+                    wait = AGAIN  # somebody may catch it, or it comes where nothing can be raised
+                if not self._is_at_its_edge():
+                    self._late = True
+                    self._raise(self._enough)
         finally:
-            with lock:
-                over.set()
-            watcher.join()
-            if late:
-                time.sleep(0.01)  # what has not come yet comes here
-    except _Enough:  # it came while that was done
-        over.set()
-    if late:
-        raise ModelError(refusal)
+            self._ended = True
+
+    def _is_at_its_edge(self) -> bool:
+        """Tell whether the thread is entering or leaving: there nobody would word what is raised, or end the watcher.
+        It stands still meanwhile, and goes on where it stands."""
+        frame = sys._current_frames().get(self._thread)
+        while frame is not None:
+            if frame.f_code in _EDGES and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _raise(self, what: type[Enough] | None) -> None:
+        """Have the thread raise it, or nothing of what it would have raised."""
+        given = ctypes.py_object() if what is None else ctypes.py_object(what)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), given)
+
+
+_EDGES = (_Watch.__enter__.__code__, _Watch.__exit__.__code__)

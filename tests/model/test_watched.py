@@ -1,0 +1,83 @@
+"""What takes too long is ended in its own thread, in one sentence, wherever it is struck, and so is its clock."""
+
+import json
+import random
+import sys
+import threading
+import time
+
+import pytest
+
+from wanda_core.errors import ModelError
+from wanda_core.model import watched
+from wanda_core.model.any_fault import any_fault_worded
+
+
+def loops():
+    while True:
+        try:
+            sum(range(1000))
+        except Exception:
+            pytest.fail("stopped on its way")
+
+
+def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.2)
+    with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
+        loops()
+    with watched.watched("owner/model"):
+        pass
+    time.sleep(0.3)  # a thread that has left is not disturbed
+    with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
+        time.sleep(0.5)  # one call, after which it comes
+
+
+def test_an_error_of_what_is_watched_stays_what_it_is(monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.2)
+    with pytest.raises(KeyError), watched.watched("owner/model"):
+        raise KeyError
+
+
+def test_it_is_ended_wherever_it_is_struck_and_no_clock_goes_on(monkeypatch):
+    monkeypatch.setattr(watched, "AGAIN", 1e-4)
+    draw, ends, before = random.Random(0), set(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(150):
+            text = "[" + "[]," * draw.randrange(1, 10_000) + "[]]"
+            try:
+                with watched.ended_after(draw.random() * 0.003, "too long"):
+                    made = []
+                    try:
+                        made += [[number] for number in range(len(text) // 3)]
+                        made += json.loads(text)
+                    finally:
+                        made.clear()
+                ends.add("served")
+            except ModelError as error:
+                ends.add(str(error))
+            assert sum(range(1000))  # another's work, in the same thread
+    finally:
+        sys.setswitchinterval(before)
+    assert ends == {"served", "too long"}
+    assert "wanda-watch" not in {thread.name for thread in threading.enumerate()}
+
+
+def clocks_within_each_other():
+    with watched.ended_after(0.05, "the outer"):
+        with watched.ended_after(9, "the inner"):
+            loops()
+        pytest.fail("the inner has taken it for its own")
+
+
+def test_a_clock_within_another_leaves_its_refusal_alone():
+    with pytest.raises(ModelError, match="the outer"):
+        clocks_within_each_other()
+
+
+def test_what_comes_where_nobody_catches_it_is_worded_too():
+    clock = watched.ended_after(0.01, "too long")
+    clock.__enter__()
+    with pytest.raises(ModelError, match="too long"), any_fault_worded("owner/model"):
+        loops()
+    assert "wanda-watch" not in {thread.name for thread in threading.enumerate()}

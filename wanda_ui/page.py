@@ -32,6 +32,7 @@ from wanda_ui.compressed import Compressed
 from wanda_ui.engine.zero_gpu import has_zero_gpu, on_zero_gpu
 from wanda_ui.first_view import FirstView
 from wanda_ui.gate.guarded import GuardedPage
+from wanda_ui.gate.kept import AGE
 from wanda_ui.gate.middleware import Gate
 from wanda_ui.gate.policies import Policies
 from wanda_ui.gate.uploads import own_folder
@@ -129,7 +130,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 def build(state: AppState) -> GuardedPage:
     """Build the page over a state, its queue set; nothing is launched."""
     page: GuardedPage
-    with GuardedPage(title="Wanda Lab", delete_cache=(3600, 3600), analytics_enabled=False) as page:
+    with GuardedPage(title="Wanda Lab", delete_cache=(AGE, AGE), analytics_enabled=False) as page:
         # The browser says which model it looks at: a server that has let its state go would show another one.
         chosen = gr.Textbox(builtin.NAME, visible="hidden", max_length=MOST_NAME, elem_id="model-name")
         context = TabContext(state, chosen, page)

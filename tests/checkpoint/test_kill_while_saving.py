@@ -1,15 +1,22 @@
 """A kill at any line of saving leaves the old folder whole or the new one."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import safetensors
+import torch
 
 from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.beside import copy_beside
+from wanda_core.checkpoint.weights import WeightFiles
+from wanda_core.low_memory import resume
+from wanda_core.model.stored_tensors import stored_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,12 +100,22 @@ print(json.dumps(results))
 """
 
 
+def named_otherwise(folder):
+    """Give a model's one file of weights a name that no writer of ours makes up."""
+    weights = (folder / "model.safetensors").rename(folder / "weights-1-of-1.safetensors")
+    with safetensors.safe_open(weights, "pt") as file:
+        index = {"metadata": {}, "weight_map": dict.fromkeys(file.keys(), weights.name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kill_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_path, tiny_llama):
     """Every line of the move is tried, and every fiftieth of the rest. EVERY = 1 tries all."""
     tiny_llama.model.save_pretrained(tmp_path / "dense")
     tiny_llama.tokenizer.save_pretrained(tmp_path / "dense")
     (tmp_path / "dense" / "LICENSE").write_text("Apache")
+    (tmp_path / "dense" / "words.txt").write_text("behind the record, by name")
+    named_otherwise(tmp_path / "dense")
     (tmp_path / "dense" / "additional_chat_templates").mkdir()
     (tmp_path / "dense" / "additional_chat_templates" / "a.jinja").write_text("{{ a }}")
     (tmp_path / "driver.py").write_text(DRIVER.replace("EVERY", "50"))
@@ -173,3 +190,101 @@ def test_a_sweep_that_is_killed_is_gone_on_with(tmp_path, monkeypatch):
     assert len(list(folder.iterdir())) == 2
     atomic_folder.sweep(tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def killed_after(monkeypatch, count, work):
+    """Do something whose removal of files ends after so many; tell whether it did not come to its end."""
+    gone, unlink = [], Path.unlink
+
+    def killed(path, missing_ok=False):
+        if len(gone) == count:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+        gone.append(path.name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        try:
+            work()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def saved(folder, word):
+    """What a save does, with files whose names sort before the record and behind it."""
+    names = ("LICENSE", "words.txt", "weights-1-of-1.safetensors")
+    with atomic_folder.replacement(folder, names) as fresh:
+        for name in names:
+            (fresh / name).write_text(word)
+        (fresh / "additional_chat_templates").mkdir()
+        (fresh / "additional_chat_templates" / "a.jinja").write_text(word)
+        manifest.seal(fresh, {"wanda": "0"})
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_kill_while_the_earlier_folder_is_removed_leaves_nothing_for_ever(tmp_path, monkeypatch, swaps):
+    monkeypatch.setattr(atomic_folder, "is_gone", lambda process, path: True)
+    if not swaps:
+        monkeypatch.setattr(atomic_folder, "_swap", lambda first, second: False)
+    target, count = tmp_path / "out", 1  # the first that goes is the mark of the new folder
+    saved(target, "old")
+    while killed_after(monkeypatch, count, lambda: saved(target, "new")):
+        assert (target / "words.txt").read_text() == "new"
+        assert len(list(tmp_path.iterdir())) == 2
+        target.rename(tmp_path / "elsewhere")  # what is half removed is never put back in its place
+        atomic_folder.sweep(target)
+        assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"], count
+        shutil.rmtree(tmp_path / "elsewhere")
+        saved(target, "old")
+        count += 1
+    assert count == 1 + 5
+
+
+def test_an_earlier_checkpoint_that_lies_half_removed_where_a_low_memory_run_worked_goes_too(tmp_path):
+    (tmp_path / ".out.unfinished").mkdir()
+    saved(tmp_path / ".out.unfinished" / "model", "old")
+    (tmp_path / ".out.unfinished" / "model" / "LICENSE").unlink()
+    resume._clear(tmp_path / ".out.unfinished")
+    assert not list((tmp_path / ".out.unfinished").iterdir())
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_kill_while_a_failed_folder_is_removed_leaves_nothing_for_ever(tmp_path, monkeypatch, sealed):
+    monkeypatch.setattr(atomic_folder, "is_gone", lambda process, path: True)
+
+    def failing():
+        names = ("LICENSE", "words.txt", "weights-1-of-1.safetensors")
+        with contextlib.suppress(ValueError), atomic_folder.replacement(tmp_path / "out", names) as fresh:
+            for name in names:
+                (fresh / name).write_text("a")
+            if sealed:
+                manifest.seal(fresh, {"wanda": "0"})
+            raise ValueError
+
+    count = 0
+    while killed_after(monkeypatch, count, failing):
+        assert len(list(tmp_path.iterdir())) == 1
+        atomic_folder.sweep(tmp_path / "out")
+        assert not list(tmp_path.iterdir()), count
+        count += 1
+    assert count == 4 + sealed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_shards_that_are_called_as_in_their_source_go_after_a_kill(tmp_path, tiny_llama):
+    tiny_llama.model.save_pretrained(tmp_path / "dense")
+    tiny_llama.tokenizer.save_pretrained(tmp_path / "dense")
+    named_otherwise(tmp_path / "dense")
+    stored = stored_tensors(tmp_path / "dense", "dense")
+    files = WeightFiles(stored, {}, torch.float32)
+    child = os.fork()
+    if not child:
+        with atomic_folder.replacement(tmp_path / "out") as fresh:
+            files.write(fresh)
+            os._exit(0)  # as a kill
+    os.waitpid(child, 0)
+    (left,) = tmp_path.glob(".out.tmp-*")
+    assert (left / "weights-1-of-1.safetensors").is_file()
+    atomic_folder.sweep(tmp_path / "out")
+    assert not left.exists()

@@ -1,7 +1,9 @@
 """Uploads: nobody fills the disk or the memory with them, and who reads how far one is sees their own."""
 
 import asyncio
+import os
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -132,3 +134,30 @@ def test_a_file_is_looked_for_only_where_too_much_is_kept_and_none_is_on_the_ser
     assert len(looked) == 1
     assert looked[0][0] != threading.get_ident()
     assert looked[0][1] == EACH + 1
+
+
+def test_the_folder_of_an_upload_goes_once_its_file_is_gone_and_nothing_else_does(tmp_path, monkeypatch):
+    old = time.time() - 100
+    for name in ("full", "gone", "fresh", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full" / "a.txt").write_text("a")
+    (tmp_path / "comes-a").write_text("half of a file")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for name in ("full", "gone"):
+        os.utime(tmp_path / name, (old, old))
+    kept.remove_empty(tmp_path / "not there", 50)
+    kept.remove_empty(tmp_path, 50)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["comes-a", "elsewhere", "fresh", "full", "link"]
+    (tmp_path / "gone").mkdir()
+    os.utime(tmp_path / "gone", (old, old))
+    monkeypatch.setattr(kept, "AGE", 0.01)
+
+    async def served():
+        async with kept.tidied(tmp_path):
+            until = time.monotonic() + 10
+            while (tmp_path / "gone").exists() and time.monotonic() < until:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(served())
+    assert not (tmp_path / "gone").exists()
+    assert (tmp_path / "full" / "a.txt").exists()

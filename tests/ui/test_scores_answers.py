@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import copy
 import dataclasses
 import json
 from functools import partial
@@ -88,6 +89,21 @@ def test_a_linear_is_told_as_pruning_the_model_makes_it(ask, state, tiny_llama):
         assert sum(told[metric]["removed"]) == int(wanda.sum())
     assert before["kinds"] == list(tiny_llama.kinds)
     assert before["blocks"] == [linear.block for linear in tiny_llama.of_kind("mlp.up_proj")]
+
+
+def test_what_another_visitor_pruned_changes_no_number_of_a_model_with_zeros(tiny_llama):
+    lm = dataclasses.replace(tiny_llama, model=copy.deepcopy(tiny_llama.model))
+    for linear in lm.all_linears:
+        linear.weight.detach()[:, ::5] = 0
+    state = server(lm)
+    finish(state.open_steps("tiny"))
+    column, told = {**BOTH[1], "method": "random", "at": 10}, []
+    for _ in range(2):
+        answers = Answers(state, Settings)  # which keep nothing yet
+        told.append([answers.answer({**GIVEN, "what": what, "recipes": [column]}) for what in ("linear", "blocks")])
+        finish(state.prune_steps("tiny", asked.column_of(column, Settings()).recipe))
+    assert told[0] == told[1]
+    assert told[0][0]["linear"]["kept"][0] < 0.9
 
 
 def test_all_blocks_are_told_with_their_cuts_and_what_is_removed_of_each(ask, state, tiny_llama):

@@ -83,6 +83,15 @@ def test_no_name_of_a_model_breaks_the_card_the_head_or_the_picture(tmp_path, te
     assert len(body.strip().splitlines()) == 3
 
 
+def test_a_name_of_a_model_is_text_on_the_card(tmp_path):
+    run = small()
+    name = "<img src=x onerror=alert(1)> [more](https://example.org) <!-- **a** `b`"
+    folder = write_site({**run, "made": {**run["made"], "model": name}}, tmp_path / "site")
+    body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+    assert r"&lt;img src=x onerror=alert(1)&gt; \[more\](https://example.org) &lt;!-- \*\*a\*\* \`b\`" in body
+    assert "<" not in body.splitlines()[1]
+
+
 def test_an_earlier_page_is_replaced_and_nothing_else_ever_is(tmp_path):
     folder = write_site(small(), tmp_path / "site")
     before = (folder / "index.html").read_bytes()

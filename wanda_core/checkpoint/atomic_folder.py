@@ -94,7 +94,7 @@ def replacement(target: Path, names: Collection[str] = ()) -> Iterator[Path]:
         (fresh / manifest.WRITING).unlink()
         put(fresh, target)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)  # made by this very run
+        _discard(fresh)  # made by this very run
         _remove_empty(above)
         raise
 
@@ -110,6 +110,8 @@ def put(fresh: Path, target: Path) -> None:
     earlier = manifest.check_replaceable(target) if target.is_dir() else []
     states = {path.relative_to(target): _state(path) for path in earlier}
     old = _move(fresh, target)
+    if old is not None:  # under a name that is swept and never put back, for it is about to lose its files
+        old = old.rename(_beside(target, "tmp"))
     with contextlib.suppress(OSError):  # not every system can flush a folder
         _sync(target.parent)
     if old is None:
@@ -117,6 +119,17 @@ def put(fresh: Path, target: Path) -> None:
     unchanged = [old / name for name, state in states.items() if _state(old / name) == state]
     if not manifest.remove(old, unchanged):
         os.rename(old, target.with_name(f"{target.name}.kept-{secrets.token_hex(4)}"))
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder of this run with all that is in it, what tells whose it is last, as `manifest.remove` does."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir(), key=manifest.goes_late):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
@@ -236,10 +249,16 @@ def sweep(target: Path) -> None:
                 else:
                     manifest.remove(path, manifest.check_replaceable(path))
             elif (path / manifest.WRITING).is_file():
-                # The mark last: killed meanwhile, the next start knows the folder still.
                 manifest.remove(path, [*written_in(path, manifest.announced(path)), path / manifest.WRITING])
             else:
                 manifest.remove(path, [])  # where it is empty
+
+
+def remove_written(folder: Path, announced: Collection[str]) -> None:
+    """Remove what a save wrote into a folder of its own, whole or not; what else lies there stays. announced: as of
+    `written_in`."""
+    whole = manifest.is_replaceable(folder)  # also an earlier checkpoint that was moved here and is half removed
+    manifest.remove(folder, manifest.check_replaceable(folder) if whole else written_in(folder, announced))
 
 
 def written_in(folder: Path, announced: Collection[str]) -> list[Path]:

@@ -19,7 +19,7 @@ from wanda_core.machine.ordinary_file import read_ordinary
 RECORD = "wanda.json"
 # Lies in a new folder until it is whole, to tell it from a folder of somebody else's, and names what is written there.
 WRITING = ".wanda-writing"
-MOST_MARK = 2**20  # bytes of it
+MOST_MARK = 2**24  # bytes of it: tens of thousands of long names
 SEAL, FILES = "sha256", "files"  # keys of the record: of all its other contents; of every other file, by name
 
 
@@ -102,9 +102,10 @@ def is_replaceable(folder: Path) -> bool:
 def remove(folder: Path, files: list[Path]) -> bool:
     """Remove these files of a folder, then every folder in it that is empty, and itself; tell whether all is gone.
 
-    What appeared there meanwhile stays.
+    What appeared there meanwhile stays. What tells whose the others are goes last: after a kill the next start knows
+    what is left.
     """
-    for path in files:
+    for path in sorted(files, key=goes_late):
         path.unlink(missing_ok=True)
     for inner in sorted((path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()), reverse=True):
         with contextlib.suppress(OSError):  # not empty
@@ -112,6 +113,11 @@ def remove(folder: Path, files: list[Path]) -> bool:
     with contextlib.suppress(OSError):
         folder.rmdir()
     return not os.path.lexists(folder)
+
+
+def goes_late(path: Path) -> int:
+    """Return the place of a file in the order of removal: first those that are known by the record or the mark."""
+    return (RECORD, WRITING).index(path.name) + 1 if path.name in (RECORD, WRITING) else 0
 
 
 def announce(folder: Path, names: Iterable[str]) -> None:

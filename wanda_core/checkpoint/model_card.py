@@ -34,7 +34,7 @@ def card(record: dict[str, Any]) -> str:
     retrained = "**The kept weights were trained.**" if training else "Nothing was retrained."
     lines = [
         *_front_matter(base, pruned),
-        f"# {_said(base['title'])}, {'pruned' if pruned else 'shrunk'}: {record['label']}",
+        f"# {said(base['title'])}, {'pruned' if pruned else 'shrunk'}: {record['label']}",
         "",
         *(line for step in shrunk for line in _what_is_gone(step)),
         *(_what_is_zero(record) if pruned else []),
@@ -137,10 +137,10 @@ def _source(base: dict[str, str]) -> str:
     if base["name"] == builtin.NAME:
         return f"{BUILTIN_HUB_ID}, read from the 4-bit GGUF file of the PyPI package {builtin.PACKAGE}"
     where = "a local folder" if base["revision"] == "local" else f"revision `{base['revision'].replace('`', '')}`"
-    return f"{_said(base['name'])}, {where}"
+    return f"{said(base['name'])}, {where}"
 
 
-def _said(name: str) -> str:
+def said(name: str) -> str:
     """Return a name that somebody gave, a folder's or a file's, as text that is neither Markdown nor HTML."""
     return re.sub(r"[\\`*\[\]~|]", r"\\\g<0>", html.escape(plain(name), quote=False))
 
@@ -166,7 +166,7 @@ def _calibration(source: dict[str, Any] | None) -> str:
     begun = ", each after the begin token" if source.get("bos") else ""
     joined = ", documents joined" if source.get("packed") else ""
     windows = f"{source['samples']} windows of {source['seq_len']} tokens{begun}"
-    return f"{windows}, {_said(source['source'])}{joined}, seed {source['seed']}"
+    return f"{windows}, {said(source['source'])}{joined}, seed {source['seed']}"
 
 
 def _training(training: dict[str, Any] | None) -> list[str]:
@@ -175,13 +175,13 @@ def _training(training: dict[str, Any] | None) -> list[str]:
         return []
     settings, (before, after) = training["settings"], training["kl"]
     read = training["calibration"]
-    windows = f"{read['samples']} windows of {read['seq_len']} tokens, {_said(read['source'])}"
+    windows = f"{read['samples']} windows of {read['seq_len']} tokens, {said(read['source'])}"
     return [
         "",
         "After pruning, every weight that was not zero was trained towards the base model's predictions:",
         f"{settings['steps']:,} steps of Adam on {windows} ({training['tokens']:,} tokens in all, those",
         "that came again counted again). This is training, not pruning alone: compare it with trained models.",
-        f"KL divergence from the base model on {_said(training['held_out'])}, which training does not read:",
+        f"KL divergence from the base model on {said(training['held_out'])}, which training does not read:",
         f"{before:.4f} nats before, {after:.4f} after.",
     ]
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from wanda_core.checkpoint.beside import APART
 from wanda_core.checkpoint.carried import add_carried, carried_bytes
+from wanda_core.checkpoint.manifest import announce
 from wanda_core.checkpoint.tensor_file import FLOATS, NAMES, Place, file_size, tensor_file
 from wanda_core.checkpoint.tensor_parts import InFile, InModel, Source, parts_of
 from wanda_core.errors import StorageError
@@ -95,7 +96,8 @@ class WeightFiles:
                 yield as_saved(name, stored, value, dtype, in_file)
 
     def write(self, folder: Path) -> None:
-        """Write all files, and the index where there are several."""
+        """Write all files, whose names are the source's, and the index where there are several."""
+        announce(folder, self.layouts)
         for file in self.layouts:
             with (folder / file).open("wb") as opened:
                 for data in self.bytes_of(file):

@@ -23,9 +23,9 @@ SAMPLED = 1 << 20  # weights that quantiles are taken of, spread evenly
 class Choice:
     """What one recipe removes of a linear.
 
-    spec: the recipe; removed: bool (C_out, C_in), True where a weight goes; X_norm: (C_in,) the norms that decided,
-    None where they are those of the `MaskedLinear`; by_magnitude: whether |W| decided instead of the recipe's score, as
-    for experts that were sent too few tokens.
+    spec: the recipe; removed: bool (C_out, C_in), True where a weight goes, or was zero before; X_norm: (C_in,) the
+    norms that decided, None where they are those of the `MaskedLinear`; by_magnitude: whether |W| decided instead of
+    the recipe's score, as for experts that were sent too few tokens.
     """
 
     spec: PruneSpec

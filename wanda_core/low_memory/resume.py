@@ -322,7 +322,7 @@ def _clear(folder: Path) -> None:
     atomic_file.sweep(folder / "profile.safetensors")
     for inner in (*folder.glob(f"{MODEL}*"), *folder.glob(f"{APART}*")):
         if inner.is_dir() and not inner.is_symlink():
-            manifest.remove(inner, atomic_folder.written_in(inner, announced))
+            atomic_folder.remove_written(inner, announced)
     (folder / manifest.WRITING).unlink(missing_ok=True)
 
 

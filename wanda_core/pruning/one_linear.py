@@ -17,11 +17,11 @@ def is_decided_alone(spec: PruneSpec) -> bool:
 
 
 def removed_of(linear: Linear, spec: PruneSpec, share: float, profile: Profile | None) -> Tensor:
-    """Find what a recipe removes of a linear: the mask that pruning the whole model gives it.
+    """Find what a recipe removes of a linear: all that is zero in it once the whole model is pruned.
 
     share: the sparsity of its block, 0 to 1; profile: the dense model's norms, where the recipe needs any.
-    -> bool (C_out, C_in), True where a weight goes. Raises InputError for a recipe that is not decided alone, for one
-    whose pattern does not divide the columns, and for norms that it needs and are not given.
+    -> bool (C_out, C_in), True where a weight goes, or was zero before. Raises InputError for a recipe that is not
+    decided alone, for one whose pattern does not divide the columns, and for norms that it needs and are not given.
     """
     if not is_decided_alone(spec):
         raise InputError(f"what {spec.label} removes of one linear follows from the whole model; prune it")
@@ -33,7 +33,8 @@ def removed_of(linear: Linear, spec: PruneSpec, share: float, profile: Profile |
     if spec.needs_norms and (profile is None or linear.name not in profile.norms):
         raise InputError(f"{spec.label} needs the norms of {linear.name}'s inputs; give a profile of this model")
     norms = norms_of(linear, profile)
-    return choose_mask(linear.weight, X_norm=norms, spec=spec, share=share, name=linear.name)
+    mask = choose_mask(linear.weight, X_norm=norms, spec=spec, share=share, name=linear.name)
+    return mask | (linear.weight == 0)  # what a pruned model tells, whose zeros do not say since when they are there
 
 
 def norms_of(linear: Linear, profile: Profile | None) -> Tensor | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from wanda_core.checkpoint import manifest
 from wanda_core.checkpoint.atomic_folder import checked_target, replacement
+from wanda_core.checkpoint.model_card import said
 from wanda_core.errors import InputError, StorageError, first_line, shortened, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.model.names import hub_id_and_revision, is_path
@@ -108,7 +109,7 @@ def _card(run: Run, language: str) -> str:
     # JSON is YAML but for pairs of surrogates, so signs stand there as they are
     front = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
     told = say(language, "leaf.site.card", page=PAGE)
-    return f"---\n{front}\n---\n\n# {_plain(title)}\n\n{told}\n"
+    return f"---\n{front}\n---\n\n# {said(title)}\n\n{told}\n"
 
 
 def _repository(name: str) -> str | None:

@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
@@ -13,6 +14,7 @@ from wanda_core.errors import WandaError, is_fault
 from wanda_ui.classroom.network import Class
 from wanda_ui.faults import note
 from wanda_ui.gate.download import Download
+from wanda_ui.gate.kept import tidied
 from wanda_ui.gate.queue import LastingQueue
 from wanda_ui.gate.rules import check_covered
 from wanda_ui.gate.sessions import LightStates
@@ -70,7 +72,8 @@ class GuardedPage(gr.Blocks):
         self.app.state_holder = LightStates()
         self.app.state_holder.set_blocks(self)
         self.app.state_holder.session_data = self.states
-        async with self.assistants.running() if self.assistants is not None else nullcontext():
+        assistants = self.assistants.running() if self.assistants is not None else nullcontext()
+        async with assistants, tidied(Path(self.app.uploaded_file_dir)):
             yield
 
     def guard(self, settings: Settings) -> None:

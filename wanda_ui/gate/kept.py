@@ -1,9 +1,11 @@
 """Uploaded files that are kept: how many and how large, of each and together, and which go when it is enough."""
 
+import asyncio
 import os
+import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from anyio import to_thread
 
 EACH, ALL = 20, 200  # uploads of the largest size, as many bytes of one address and of all are kept
 FILES = 10  # and files, for each of these
+AGE = 3600  # seconds after which Gradio removes a file, and we its empty folder, which tells what was in it
 
 
 @dataclass
@@ -101,3 +104,31 @@ def _is_over(share: _Share, times: int, most: int) -> bool:
 def _gone(paths: list[str]) -> list[str]:
     """Return which files are not there any more."""
     return [path for path in paths if not os.path.exists(path)]
+
+
+@asynccontextmanager
+async def tidied(folder: Path) -> AsyncIterator[None]:
+    """Async context manager: inside, the folders of uploads whose files are gone go too."""
+    task = asyncio.create_task(_tidy(folder))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _tidy(folder: Path) -> None:
+    while True:
+        await asyncio.sleep(AGE)
+        remove_empty(folder, AGE)  # here, not in a thread: between the making of a folder and its file nothing comes
+
+
+def remove_empty(folder: Path, age: float) -> None:
+    """Remove the empty folders in a folder in which nothing has changed for so many seconds: into a new one a file may
+    be about to come."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # not empty, or gone by now
+                if entry.is_dir(follow_symlinks=False) and time.time() - entry.stat().st_mtime > age:
+                    os.rmdir(entry.path)

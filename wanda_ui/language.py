@@ -19,6 +19,9 @@ LOCALES = Path(__file__).resolve().parent / "locales"
 FIRST = "en"  # spoken where none of the languages is asked for
 KEPT_HERE = ("error",)  # parts that are said by the server alone, so no page need carry them
 SWITCH = "page.other_language"  # the label that names the next one
+MARK = "__i18n__"  # by which Gradio's page finds a label in any text, also in HTML
+BROKEN_MARK = "__i18n\u2060__"  # reads the same, for what is between has no width
+MARKED = re.compile(rf'{MARK}(?:\{{"__type__": "translation_metadata", "key": "(?P<key>[^"\\]+)"\}})?')
 Say = Callable[..., str]  # say("lesson.two_weights.question", w=0.5) -> words
 
 
@@ -63,6 +66,27 @@ def label(key: str) -> Any:
     """Make a label that the browser puts into the reader's language. Raises KeyError for a key that no file has."""
     assert key == SWITCH or words(FIRST)[key]
     return I18nData(key)
+
+
+def unmarked(value: Any) -> Any:
+    """Return a value that goes to a browser with no label in it but the page's own, in whatever its lists hold.
+
+    Gradio's page puts what follows its mark into words in every text it is sent, HTML too, and of a key that it does
+    not know it writes the key itself, as JSON has it: what was escaped here would stand there as an element.
+    """
+    if isinstance(value, str):
+        return MARKED.sub(_own_label, value) if MARK in value else value
+    if isinstance(value, dict):
+        return {name: unmarked(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [unmarked(each) for each in value]
+    return value
+
+
+def _own_label(mark: re.Match[str]) -> str:
+    """Leave a label of the page's own; of all else break the mark."""
+    own = mark["key"] == SWITCH or mark["key"] in words(FIRST)
+    return mark[0] if own else mark[0].replace(MARK, BROKEN_MARK)
 
 
 def labels() -> gr.I18n:

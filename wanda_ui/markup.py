@@ -1,6 +1,7 @@
 """Small pieces of HTML. Every value that a visitor gave is escaped."""
 
 from html import escape
+from numbers import Number
 
 import pandas as pd
 
@@ -80,10 +81,19 @@ def folded_table(caption: str, frame: pd.DataFrame, opened: bool = False) -> str
 
 
 def _scrolling(caption: str, frame: pd.DataFrame) -> str:
-    """Write a plain table that scrolls inside itself on a narrow screen, also by keys."""
+    """Write a plain table that scrolls inside itself on a narrow screen, also by keys.
+
+    It is escaped here, for pandas leaves quotation marks as they are.
+    """
+    shown = frame.map(_cell).rename(columns=_cell)
     with pd.option_context("display.max_colwidth", None):  # a text is never cut
         opened = f'<div class="wl-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        return f"{opened}{frame.to_html(index=False, border=0, classes='wl-table')}</div>"
+        return f"{opened}{shown.to_html(index=False, border=0, classes='wl-table', escape=False)}</div>"
+
+
+def _cell(value: object) -> object:
+    """Escape what stands in a table and is no number."""
+    return value if isinstance(value, Number) else escape(str(value))
 
 
 def number(value: float) -> str:

@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
+from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from wanda_ui.gate.rules import check_covered
 from wanda_ui.gate.sessions import LightStates
 from wanda_ui.gate.states import States
 from wanda_ui.jobs import Update, no_change
-from wanda_ui.language import Say, speaker
+from wanda_ui.language import Say, speaker, unmarked
 from wanda_ui.owned import Visitors
 from wanda_ui.problems import names_only, problem_words
 from wanda_ui.settings import Settings
@@ -91,6 +92,19 @@ class GuardedPage(gr.Blocks):
             if inspect.isgeneratorfunction(event.fn):
                 event.fn = answered(event.fn)
 
+    def get_config_file(self) -> Any:
+        """Describe the page to the browser, as Gradio does, with no labels in it but the page's own."""
+        return unmarked(super().get_config_file())
+
+    async def postprocess_data(self, block_fn: Any, *given: Any, **more: Any) -> list[Any]:
+        """Make ready what an event shows, as Gradio does; no text of a visitor's or a model's is a label there.
+
+        Here and not later, when only what has changed since the last answer is sent. Tools answer programs, which know
+        no labels and are given texts as they are.
+        """
+        data = await super().postprocess_data(block_fn, *given, **more)
+        return data if block_fn._id in self.tools else [unmarked(each) for each in data]
+
     async def process_api(self, block_fn: Any, *args: Any, **more: Any) -> Any:
         """Run an event; what it raises becomes a sentence for the visitor and a line in the log."""
         names_only.set(self.settings.public)
@@ -104,10 +118,15 @@ class GuardedPage(gr.Blocks):
             request = more.get("request")
             say = speaker(request[0] if isinstance(request, list) else request)
             if isinstance(error, WandaError):
-                raise gr.Error(problem_words(error, say), print_exception=False) from None
+                raise self._error(block_fn, problem_words(error, say)) from None
             note(f"event {getattr(block_fn, 'name', block_fn)}", error)
             words = say("gate.unexpected", kind=type(error).__name__)
-            raise gr.Error(words, print_exception=False) from None
+            raise self._error(block_fn, words) from None
+
+    def _error(self, block_fn: Any, sentence: str) -> gr.Error:
+        """Make the error that ends an event. Gradio's page shows it as HTML; a tool's is read by a program."""
+        shown = sentence if block_fn._id in self.tools else escape(unmarked(sentence), quote=False)
+        return gr.Error(shown, print_exception=False)
 
 
 def answered(event: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:

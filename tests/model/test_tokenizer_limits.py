@@ -88,6 +88,7 @@ def test_names_of_tokens_and_of_processors_lead_nowhere(folder):
         folder,
         "tokenizer_config.json",
         extra_special_tokens={"repo_file": "<file>", "path": "<path>"},
+        response_schema={"properties": {"path": {"type": "string"}}},
         mecab_kwargs={"mecab_dic": "unidic_lite"},
         sp_model_kwargs={},
         auto_map={},

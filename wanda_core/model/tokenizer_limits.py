@@ -51,6 +51,7 @@ REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "
 # over those alone that the class says it reads; files of models have them with the paths of whoever saved them, so that
 # they are left out, with what sentencepiece is to be given, where nobody means them.
 NAMING = re.compile(r"(\w*_)?(files?|filename|paths?|dirs?|directory|folders?|spm|option)|sp_model_kwargs")
+TOLD = re.compile(r"template$|schema$")  # settings that tell what a text looks like, by names of their own
 NAME_OR_PATH = "name_or_path"  # which transformers puts its own in the place of
 # Of special_tokens_map.json, which is put over those paths.
 LEADING = re.compile("|".join(REACHING) + r"|\w*(file|spm|vocab|merges|kwargs|path|local|revision)\w*|token")
@@ -99,10 +100,10 @@ def _names_file(key: str) -> bool:
 
 
 def _naming_within(settings: dict[str, Any]) -> list[str]:
-    """Return the keys that name a file in what settings hold, other than in tokens, whose keys are names of their own:
-    a class of transformers gives such mappings on to other packages."""
+    """Return the keys that name a file in what settings hold, other than in tokens and schemas, whose keys are names
+    of their own: a class of transformers gives such mappings on to other packages."""
     found: list[str] = []
-    waiting = [value for key, value in settings.items() if not NAMED.search(key)]
+    waiting = [value for key, value in settings.items() if not (NAMED.search(key) or TOLD.search(key))]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):

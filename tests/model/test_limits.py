@@ -15,8 +15,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
 from wanda_core.errors import ModelError
-from wanda_core.model import limits, stored_tensors
-from wanda_core.model.limits import check_count, check_file_sizes, check_shards, few_parameters
+from wanda_core.model import experts, limits, loading, stored_tensors, watched
+from wanda_core.model.limits import check_count, check_experts, check_file_sizes, check_shards, few_parameters
 from wanda_core.model.loading import load_model
 
 NINES = 10**4299 - 1  # nearly as many digits as Python reads, and more once they are added up
@@ -342,3 +342,38 @@ def test_tables_of_chunks_are_counted_before_the_first_text(settings, refused):
     with pytest.raises(ModelError, match=r"makes tables of 0\.3 GB beside its weights"):
         check_count("owner/model", model, 4, 0)
     check_count("owner/model", model, 4, 10**8)
+
+
+class OfExperts(torch.nn.Module):
+    """A module that holds so many experts' matrices of one number."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.down_proj = torch.nn.Parameter(torch.empty(count, 1, 1, device="meta"))
+
+
+@pytest.mark.parametrize(("count", "numbers", "refused"), [(20_000, 0, 0), (20_001, 0, 1), (300_000, 3 * 10**8, 0)])
+def test_matrices_of_experts_are_counted_before_one_is_made(monkeypatch, count, numbers, refused):
+    monkeypatch.setattr(experts.ExpertMatrix, "__init__", lambda *_: pytest.fail("one was made"))
+    model = torch.nn.ModuleDict({"experts": OfExperts(count)})
+    if not refused:
+        check_experts("owner/model", model, numbers)
+        return
+    with pytest.raises(ModelError, match="makes 20,001 matrices of experts, and of files with 0 numbers 20,000 are"):
+        check_experts("owner/model", model, numbers)
+
+
+@pytest.mark.parametrize("wide", [64, 1])
+def test_experts_that_the_files_do_not_hold_are_refused_before_one_is_made(folder, refusal, monkeypatch, wide):
+    monkeypatch.setattr(experts.ExpertMatrix, "__init__", lambda *_: pytest.fail("one was made"))
+    many = {"num_local_experts": 20_000, "num_experts_per_tok": 2, "num_hidden_layers": 2, "intermediate_size": 1}
+    sizes = {"hidden_size": 2 * wide, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 2}
+    configure(folder, model_type="mixtral", architectures=["MixtralForCausalLM"], **many, **sizes)
+    assert "makes 80,000 matrices of experts" in refusal(folder)
+
+
+def test_a_clock_runs_while_the_parts_of_a_model_are_gone_through(folder, refusal, monkeypatch):
+    monkeypatch.setattr(watched, "SECONDS", 0.3)
+    monkeypatch.setattr(watched, "SECONDS_OF_ONE", 0.0)
+    monkeypatch.setattr(loading, "check_not_empty", lambda *_: [None for _ in iter(int, 1)])
+    assert "take more than 0 s to build" in refusal(folder)

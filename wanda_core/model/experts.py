@@ -82,18 +82,29 @@ def disown(module: nn.Module) -> None:
     _OWN_PARAMETERS.pop(module, None)
 
 
+def _fused_parameters(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """List the 3-D parameters of a module, each of which holds a matrix of all experts."""
+    if EXPERT in f"{name}.{type(module).__name__}".lower() and not isinstance(module, _CONVOLUTIONS):
+        for own_name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() == 3:
+                yield own_name, parameter
+
+
+def count(model: nn.Module) -> int:
+    """Count a model's expert matrices, without making one."""
+    return sum(len(value) for name, module in model.named_modules() for _, value in _fused_parameters(name, module))
+
+
 def fused(name: str, module: nn.Module) -> dict[str, list[ExpertMatrix]]:
     """Return the expert matrices that a module holds in 3-D parameters, by parameter; the same ones every time.
 
     name: of the module inside its block.
     """
     if module not in _EXPERT_MATRICES:
-        of_experts = EXPERT in f"{name}.{type(module).__name__}".lower()
         transposed = bool(getattr(module, "is_transposed", False))
         by_parameter = {
             own_name: [ExpertMatrix(module, own_name, index, transposed) for index in range(len(parameter))]
-            for own_name, parameter in module.named_parameters(recurse=False)
-            if of_experts and parameter.dim() == 3 and not isinstance(module, _CONVOLUTIONS)
+            for own_name, parameter in _fused_parameters(name, module)
         }
         if not by_parameter:
             return {}

@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import open_ordinary
+from wanda_core.model import experts
 from wanda_core.model.config_keys import check_keys
 from wanda_core.model.first_text import CHUNK, bytes_of_first_text
 from wanda_core.model.stored_tensors import INDEX, WEIGHTS, shards_in
@@ -101,6 +102,9 @@ MORE_BUFFERS, MORE_TABLES = 2**26, 2**28
 MOST_PARAMETERS = 20_000  # each takes a tenth of a millisecond to make, and 4 kB; 1,554 are met among the defaults
 # A model has no more numbers than its files; twice as many where one matrix is embeddings and head.
 SHARE_OF_NUMBERS, MORE_NUMBERS = 2, 10**6
+# Matrices of experts that lie in one tensor, each of which takes 2 kB, for so many numbers in the files, and some
+# beside; one of 100,000 numbers is small among those that are met.
+NUMBERS_OF_EXPERT, MORE_EXPERTS = 1_000, 20_000
 
 
 def check_file_sizes(name: str, sizes: Mapping[str, int]) -> None:
@@ -344,4 +348,16 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "
             "the files that belong together"
+        )
+
+
+def check_experts(name: str, model: "nn.Module", there: int) -> None:
+    """Raise ModelError for a model whose configuration makes far more experts than its files can hold. there: numbers
+    in these."""
+    matrices, most = experts.count(model), there // NUMBERS_OF_EXPERT + MORE_EXPERTS
+    if matrices > most:
+        raise ModelError(
+            f"{shortened_path(name)} has a config.json that makes {matrices:,} matrices of experts, and of files with "
+            f"{there:,} numbers {most:,} are read at most; repair it, such as its number of experts, or choose another "
+            "model"
         )

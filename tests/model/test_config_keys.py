@@ -3,18 +3,33 @@
 import ast
 import io
 import json
+import socket
+import threading
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from configured import configure
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import get_session
 from safe.hostile import CODE
-from transformers import CONFIG_MAPPING, AutoModel, Gemma3Config, GitVisionConfig, GPT2Config, LlamaConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModel,
+    Gemma3Config,
+    GitVisionConfig,
+    GPT2Config,
+    LlamaConfig,
+)
 from transformers import dynamic_module_utils as theirs
+from transformers.utils import cached_file
 
 import wanda_core
 from wanda_core.errors import ModelError
 from wanda_core.model.config_keys import check_keys, check_made, forget_files, parts_of
-from wanda_core.model.foreign_code import no_foreign_code
+from wanda_core.model.folder import checked_config
+from wanda_core.model.foreign_code import WAYS_OUT, no_foreign_code
+from wanda_core.model.hub import httpx
 from wanda_core.model.loading import load_model, skeleton
 
 NO_SETTING = "in its config.json, which is no setting of a model and would change how the others, or which files, are"
@@ -76,6 +91,57 @@ def test_it_ends_with_the_last_who_asked_for_it():
     assert (theirs.get_class_in_module, theirs.TIME_OUT_REMOTE_CODE) == before
 
 
+NAMES_ANOTHER = "the model's settings name another model, whose files would be fetched unchecked"
+
+
+@pytest.mark.parametrize("kind", ["rf_detr", "pp_ocrv6_small_det"])
+def test_another_model_that_a_configuration_names_is_not_asked_for(folder, monkeypatch, kind):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    configure(folder, model_type=kind, backbone="resnet50", use_timm_backbone=False)
+    with pytest.raises(ModelError, match=NAMES_ANOTHER):
+        checked_config(folder, "owner/model")
+
+
+def reaches(call):
+    """Tell whether a call is made: it fails, of another cause than ours."""
+    try:
+        call()
+    except ModelError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: HfApi(endpoint="http://127.0.0.1:9").repo_exists("owner/other"),
+        lambda: HfApi(endpoint="http://127.0.0.1:9").hf_hub_download("owner/other", "config.json"),
+        lambda: cached_file("owner/other", "config.json", local_files_only=True),
+        lambda: get_session().get("http://127.0.0.1:9/"),
+        lambda: urlopen("http://127.0.0.1:9/", timeout=5),
+        lambda: httpx.Client().get("http://127.0.0.1:9/"),
+    ],
+)
+def test_nothing_is_fetched_while_files_are_read_but_by_others(monkeypatch, call):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    before, elsewhere = [getattr(*way) for way in WAYS_OUT], []
+    with no_foreign_code():
+        assert not reaches(call)
+        others = threading.Thread(target=lambda: elsewhere.append(reaches(lambda: socket.getaddrinfo("127.0.0.1", 9))))
+        others.start()
+        others.join()
+    assert elsewhere == [True]
+    assert [getattr(*way) for way in WAYS_OUT] == before
+
+
+def test_a_backbone_of_another_kind_is_a_setting(folder):
+    for value in ("resnet50", None, {"model_type": "resnet"}, 5):
+        configure(folder, backbone=value)
+        assert checked_config(folder, "owner/model").backbone == value
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -89,6 +155,8 @@ def test_it_ends_with_the_last_who_asked_for_it():
         {"configuration_files": ["config.x.json"]},
         {"transformers_weights": "other.safetensors"},
         {"text_config": {"transformers_weights": "adapter_model.bin"}},
+        {"model_type": "rf_detr", "backbone": "owner/other", "use_timm_backbone": False},
+        {"vision_config": {"backbone": "hf-hub:owner/other"}},
         {"sub_configs_defaults": {"text_config": 1}},
         {"extra_files": ["/other.safetensors"]},
         {"_auto_class": "AutoModel"},

@@ -18,6 +18,7 @@ NAMES = "attribute_map"  # which name of a setting stands for which other one
 OF_THE_CLASS = (NAMES, "sub_configs", "sub_configs_defaults", "extra_files", "extra_config_files", "_auto_class")
 CALLED = (FunctionType, classmethod, staticmethod, property, cached_property)
 OTHER_CONFIG, OTHER_WEIGHTS = "configuration_files", "transformers_weights"
+BACKBONE = "backbone"  # whose text is the name of another repository, or, without a slash, of one of timm's
 CODE = "auto_map"  # where a model's own Python is named
 
 
@@ -58,6 +59,7 @@ HARMLESS: dict[str, Callable[[dict[str, Any]], bool]] = {
     NAMES: _of_its_class,
     OTHER_CONFIG: _leads_to_itself,
     OTHER_WEIGHTS: lambda part: part[OTHER_WEIGHTS] in (None, ONE_FILE, INDEX),
+    BACKBONE: lambda part: not (isinstance(part[BACKBONE], str) and "/" in part[BACKBONE]),
 }
 
 

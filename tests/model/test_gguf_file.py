@@ -304,3 +304,28 @@ def test_what_a_file_says_of_itself_is_counted(file, tiny_llama):
     tokens = len(tiny_llama.tokenizer)
     merges = len(json.loads(tiny_llama.tokenizer.backend_tokenizer.to_str())["model"]["merges"])
     assert header.entries == 2 * tokens + merges
+
+
+def without(header, name):
+    del header.shapes[name]
+
+
+def with_more(header, name):
+    header.shapes[name][0] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(without, "lacks 1 of its weights, model.norm.weight among"), (with_more, "holds model.norm.weight in the shape")],
+)
+def test_what_a_file_lacks_is_told_before_any_other_tensor_is_made(file, cache, monkeypatch, change, said):
+    theirs = gguf_file.read_header
+
+    def reads(path):
+        header = theirs(path)
+        change(header, "output_norm.weight")
+        return header
+
+    monkeypatch.setattr(gguf_file, "read_header", reads)
+    monkeypatch.setattr(gguf_file, "convert", lambda *_: pytest.fail("tensors were made"))
+    assert said in refusal(file)

@@ -7,6 +7,7 @@ changes, so that everything else, `--low-memory` among it, has a folder to read.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -184,7 +185,34 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     check_count(name, model, header.numbers, size)
+    with watched(name, header.tensors):
+        _check_held(model, header, name)
     return cast("PreTrainedConfig", config)
+
+
+def _check_held(model: Any, header: Header, name: str) -> None:
+    """Raise ModelError where a file lacks a weight of the model, or holds it with more or fewer numbers: transformers
+    tells it once it has made all others. model: without memory."""
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    from wanda_core.model.stored_tensors import check_complete, check_shapes
+
+    of_kind: Any = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)
+    processor = of_kind(config=model.config.to_dict())
+    sources: dict[str, list[str]] = {}  # what a weight may be called in the file, experts' without what it ends in
+    for own, weight in get_gguf_hf_weights_map(model, processor).items():
+        sources.setdefault(weight, []).append(own)
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    missing, others = [], []
+    for weight, value in model.named_parameters():
+        held = [own for own in sources.get(weight, []) if own in header.shapes or f"{own}.weight" in header.shapes]
+        if weight in sources and not held and weight not in tied:
+            missing.append(weight)
+        stored = header.shapes.get(held[0], []) if held and len(sources[weight]) == 1 else []
+        if stored and math.prod(stored) != value.numel():
+            others.append((weight, stored[::-1], tuple(value.shape)))
+    check_shapes(name, others)
+    check_complete(name, missing)
 
 
 def convert(

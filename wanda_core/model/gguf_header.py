@@ -3,6 +3,7 @@
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
+import math
 import mmap
 import os
 import struct
@@ -46,9 +47,10 @@ class Header:
     """What a file says of itself.
 
     architecture: its name; fields: its whole numbers, by name; entries: of all its lists; lists: of each, by name;
-    tensors: how many it has; numbers: of all of them; rows: of its embeddings; kinds: the types of tensors with more
-    than one dimension; kept: where all that is no list of the vocabulary's stands, from a byte to another, at last the
-    tensors' names and places; ends: at which byte the head does; order: of bytes, as `struct` has it.
+    tensors: how many it has; shapes: of each, by name, its last dimension first; numbers: of all of them; rows: of its
+    embeddings; kinds: the types of tensors with more than one dimension; kept: where all that is no list of the
+    vocabulary's stands, from a byte to another, at last the tensors' names and places; ends: at which byte the head
+    does; order: of bytes, as `struct` has it.
     """
 
     architecture: str = ""
@@ -60,6 +62,7 @@ class Header:
     ends: int = 0
     order: str = "<"
     tensors: int = 0
+    shapes: dict[str, list[int]] = field(default_factory=dict)
     numbers: int = 0
     kinds: set[int] = field(default_factory=set)
 
@@ -153,10 +156,8 @@ class _Head:
         """Count a tensor's numbers, which must be able to lie in the file."""
         name, dimensions = self.name(), self.number("I")
         self.at_most(dimensions, MOST_DIMENSIONS, "dimensions of a tensor")
-        numbers, last = 1, 0
-        for _ in range(dimensions):
-            last = self.number("Q")
-            numbers *= last
+        shape = [self.number("Q") for _ in range(dimensions)]
+        numbers, last = math.prod(shape), shape[-1] if shape else 0
         kind, offset = self.number("I"), self.number("Q")
         if numbers > NUMBERS_IN_BYTE * self.size or offset > self.size:
             raise HeaderError(
@@ -164,6 +165,7 @@ class _Head:
             )
         if numbers < 1:
             raise HeaderError("it names a tensor of no numbers")
+        self.found.shapes[name] = shape
         self.found.numbers += numbers
         if name == EMBEDDINGS:
             self.found.rows = last

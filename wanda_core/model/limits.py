@@ -343,18 +343,17 @@ def check_count(name: str, model: "nn.Module", there: int, nbytes: int) -> None:
             f"{shortened_path(name)} has a config.json that makes tables of {tables / 1e9:,.1f} GB beside its weights; "
             "repair it, such as its number of positions, or choose another model"
         )
-    check_weights(name, model, there)
-
-
-def check_weights(name: str, model: "nn.Module", there: int) -> None:
-    """Raise ModelError for a model whose configuration makes far more numbers than its files hold, or experts. there:
-    numbers in its files."""
     made = sum(parameter.numel() for parameter in model.parameters())
     if made > SHARE_OF_NUMBERS * there + MORE_NUMBERS:
         raise ModelError(
             f"{shortened_path(name)} has a config.json that makes {made:,} weights, and its files hold {there:,}; give "
             "the files that belong together"
         )
+
+
+def check_experts(name: str, model: "nn.Module", there: int) -> None:
+    """Raise ModelError for a model whose configuration makes far more experts than its files can hold. there: numbers
+    in these."""
     matrices, most = experts.count(model), there // NUMBERS_OF_EXPERT + MORE_EXPERTS
     if matrices > most:
         raise ModelError(

@@ -29,7 +29,7 @@ from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.limits import check_count, check_weights, few_parameters
+from wanda_core.model.limits import check_count, check_experts, few_parameters
 from wanda_core.model.linears import check_not_empty, decoder_blocks
 from wanda_core.model.names import normal_name
 from wanda_core.model.stored_names import check_places
@@ -263,7 +263,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **o
             f"{first_line(error)}; choose one that is"
         ) from error
     with watched(name, stored):  # for all that goes through its parts, of which there may be many
-        check_weights(name, model, numbers)
+        check_experts(name, model, numbers)
         _check_prunable(model, name)
     return cast(nn.Module, model)
 

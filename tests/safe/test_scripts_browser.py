@@ -9,7 +9,9 @@ from engine_room import server, serving, without_other_models
 from ui.leaf_browser import opened, writer
 from ui.runs import SHORT, hostile
 
-from wanda_core.progress import finish
+from wanda_core.outliers import interventions
+from wanda_core.outliers import sentence as sentences
+from wanda_core.progress import Progress, finish
 from wanda_ui.engine import look as looks
 from wanda_ui.engine.loaded import Loaded
 
@@ -30,8 +32,11 @@ MORE = (
     f"<input autofocus onfocus={RUNS}>",
     f"<style onload={RUNS}>",
 )
-PAYLOADS = [*MORE, *(text for text in SHORT if "\0" not in text)][:36]
-FAMILY = "<img src=x onerror=window.canary=1>"
+# A label of Gradio's whose key is HTML: its page makes JSON of it, and puts it there as it is.
+LABEL = f'__i18n__{{"key":"\\u003cimg src=x onerror={RUNS}\\u003e"}}'
+MARKED = (LABEL, f"behind words {LABEL}", f"{LABEL} {LABEL}")
+PAYLOADS = [*MARKED, *MORE, *(text for text in SHORT if "\0" not in text)][:39]
+FAMILY = f"<img src=x onerror={RUNS}>"
 # What stands in the page as a part of it and not as words.
 NAMES = ("onerror", "onbegin", "ontoggle", "onfocus", "onload", "onmouseover", "srcdoc", "href")
 STRANGE = (
@@ -49,9 +54,15 @@ def hostile_page(tiny_llama, tmp_path_factory):
         for number, grown in enumerate(generate(lm, prompt, **settings)):
             yield replace(grown, text="".join(PAYLOADS), pieces=tuple(PAYLOADS[: number + 1]))
 
+    def line(lm, prompt, length):
+        yield Progress("line", 0, 1, "tokens")
+        return " ".join(MARKED)
+
     generate = looks.generate
     with without_other_models() as patch:
         patch.setattr(looks, "generate", said)
+        patch.setattr(interventions, "greedy_steps", line)
+        patch.setattr(sentences, "token_texts", lambda lm, tokens: tuple(LABEL for _ in tokens))
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         named = replace(tiny_llama, name=FAMILY)
         state = server(tiny_llama)
@@ -78,6 +89,17 @@ def ran(page) -> list:
     """What a script left, and what looks like one."""
     canary = page.evaluate("() => window.canary ?? null")
     return [*([canary] if canary is not None else []), *page.said, *page.evaluate(STRANGE)]
+
+
+def test_no_text_in_a_table_of_the_lab_is_run(visitor):
+    visitor.click("#nav-outliers")
+    visitor.locator("#lab > div button[role=tab]:visible").nth(4).click()
+    visitor.fill("#ablation-channels textarea, #ablation-channels input", "3")
+    visitor.click("#ablation-run")
+    visitor.wait_for_selector("#ablation-table tbody tr")
+    assert ran(visitor) == []
+    cell = visitor.locator("#ablation-table tbody tr").first.locator("td").last
+    assert cell.inner_text().replace("\u2060", "") == " ".join(MARKED)
 
 
 def test_no_text_is_run_in_any_tab(visitor, figures):

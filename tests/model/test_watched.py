@@ -1,5 +1,6 @@
 """What takes too long is ended in its own thread, in one sentence, wherever it is struck, and so is its clock."""
 
+import contextlib
 import json
 import random
 import sys
@@ -11,6 +12,7 @@ import pytest
 from wanda_core.errors import ModelError
 from wanda_core.model import watched
 from wanda_core.model.any_fault import any_fault_worded
+from wanda_core.model.watched import ended_after
 
 
 def loops():
@@ -81,3 +83,21 @@ def test_what_comes_where_nobody_catches_it_is_worded_too():
     with pytest.raises(ModelError, match="too long"), any_fault_worded("owner/model"):
         loops()
     assert "wanda-watch" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("most", [60.0, 0.0])
+def test_nothing_of_a_clock_is_looked_for_once_it_is_left(most):
+    """Python would not get beyond the first line of what a debugger follows."""
+
+    def follow():
+        sys.settrace(lambda *_: None)
+        str.upper("a")
+        (lambda: None)()
+        sys.settrace(None)
+
+    with contextlib.suppress(ModelError), ended_after(most, "too long"):
+        time.sleep(0.02)
+    following = threading.Thread(target=follow, daemon=True)
+    following.start()
+    following.join(10)
+    assert not following.is_alive()

@@ -75,11 +75,18 @@ class _Watch(AbstractContextManager[None]):
             raise ModelError(self.refusal) from None
 
     def leave(self) -> None:
-        """End the watcher, and take back what it has raised that has not come yet."""
+        """End the watcher, and wait for what it has raised that has not come yet."""
         self._left.put(None)
         while not self._ended:
             time.sleep(SECONDS_TO_LEAVE)
-        self._raise(None)
+        if not self._late:
+            return
+        try:
+            self._raise()  # the same again in its place; taken back, it would have Python look for it at every step
+            while True:
+                time.sleep(SECONDS_TO_LEAVE)
+        except self._enough:
+            pass
 
     def _watch(self) -> None:
         wait = self._most
@@ -91,7 +98,7 @@ class _Watch(AbstractContextManager[None]):
                     wait = AGAIN  # somebody may catch it, or it comes where nothing can be raised
                 if not self._is_at_its_edge():
                     self._late = True
-                    self._raise(self._enough)
+                    self._raise()
         finally:
             self._ended = True
 
@@ -105,10 +112,9 @@ class _Watch(AbstractContextManager[None]):
             frame = frame.f_back
         return False
 
-    def _raise(self, what: type[Enough] | None) -> None:
-        """Have the thread raise it, or nothing of what it would have raised."""
-        given = ctypes.py_object() if what is None else ctypes.py_object(what)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), given)
+    def _raise(self) -> None:
+        """Have the thread raise it, in place of what it was about to."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(self._enough))
 
 
 _EDGES = (_Watch.__enter__.__code__, _Watch.__exit__.__code__)

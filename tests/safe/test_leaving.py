@@ -21,7 +21,21 @@ from wanda_ui.app_state import AppState
 
 LINE = "Cancel and leave"
 LEAVES = {True: 100, False: 10}
-BLOCKS = {True: (3, 12, 20, 26, 28, 29), False: (3, 7)}  # that are measured when somebody leaves
+# Long steps of the built-in model: what is asked, the stage, and the blocks that are done when somebody leaves.
+BEST = {"method": "best", "order": "default", "allocation": "uniform", "samples": 32, "seq_len": 256}
+WITHIN = [
+    (
+        {"allocation": "measured", "order": "one-shot", "samples": 4, "seq_len": 128},
+        "sensitivity",
+        {True: (3, 12, 20, 26, 28, 29), False: (3,)},
+    ),
+    (BEST, "pruning", {True: (0, 1), False: (0,)}),
+    (
+        {"method": "sparsegpt", "order": "faithful", "samples": 128, "seq_len": 128},
+        "profile",
+        {True: (1, 2), False: (1,)},
+    ),
+]
 MOST_SECONDS = 2.0
 MOST_GROWTH = 1.0  # MB a time
 WAYS = ("cancel", "close", "drop")
@@ -149,22 +163,22 @@ def test_who_leaves_at_any_step_leaves_nothing_and_others_are_served_soon(held, 
 
 @pytest.mark.builtin
 def test_who_leaves_within_a_long_step_of_the_built_in_model_is_not_waited_for(builtin_lm, figures, whole):
-    """Nothing is held, so that what is left of the step that runs is in the figure; the longest are of this kind."""
-    recipe = {"allocation": "measured", "order": "one-shot", "samples": 4, "seq_len": 128}
+    """Nothing is held, so that what is left of the step that runs is in the figure."""
+    places = [(recipe, stage, block) for recipe, stage, blocks in WITHIN for block in blocks[whole]]
     with without_other_models():
         state = server(builtin_lm)
         finish(state.open_steps("builtin"))
         with serving(state) as (page, address), closing(Raw(address)) as raw:
             numbers, waited = events(page), []
-            for number, block in enumerate(BLOCKS[whole]):
+            for number, (recipe, stage, block) in enumerate(places):
                 session, given = f"within{number}", data_of("look", 1)
                 given["recipes"] = [column(1, **recipe)]
                 assert raw.join(session, numbers["look"], [], event_data=given).status == 200
                 with closing(raw.connection()) as tab:
                     tab.request("GET", f"/gradio_api/queue/data?session_hash={session}")
                     assert tab.getresponse().readline()
-                    wait_for(state, "sensitivity", block)
-                    time.sleep(0.05)
+                    wait_for(state, stage, block)
+                    time.sleep(0.2)  # so that it is far from its end
                     begun = time.monotonic()
                     leave(WAYS[number % len(WAYS)], raw, tab, session, numbers["cancel_look"])
                     assert state.engine.settle(60)

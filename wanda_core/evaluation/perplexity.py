@@ -150,12 +150,8 @@ def agreement_steps(
         )
     divergence, same = 0.0, 0
     for index, window in enumerate(ids):
-        at = Progress("agreement", index, len(ids), "windows")
-        yield at
-        p = _logits(dense, window[None].to(dense.device))
-        yield at  # who gives up waits for one model's pass alone
-        q = _logits(lm, window[None].to(lm.device))
-        yield at
+        yield Progress("agreement", index, len(ids), "windows")
+        p, q = (_logits(model, window[None].to(model.device)) for model in (dense, lm))
         if p.shape != q.shape:
             raise InputError(
                 f"{dense.title} predicts {p.shape[-1]} tokens and {lm.title} {q.shape[-1]}, so they cannot be "

@@ -2,8 +2,8 @@
 
 A cookie of random characters tells browsers apart. It names nobody, and goes when the browser is closed. In another
 site's frame, as a Space is shown, it is one that browsers keep apart for that site (Partitioned). Who keeps none, such
-as a program, has what was begun without one. Tabs that are opened at once,
-before the browser has a cookie, are given one each under names of their own, so that none takes another's place.
+as a program, has what was begun without one. Tabs that are opened at once, before the browser has a cookie, are given
+one each under names of their own, so that none takes another's place.
 
 Another page of the same host, at another port or under a name beside it, may lay cookies of this name too, whose values
 it knows. So a session is of all cookies that it was begun with, and with TLS one of them has a prefix (`__Host-`) that
@@ -115,9 +115,7 @@ def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send
         return send
     prefix, kept = OF_HOST * with_tls, "SameSite=Lax" + "; Secure" * with_tls
     if with_tls and headers.get(b"sec-fetch-dest") in FRAMES:
-        kept = (
-            "SameSite=None; Secure; Partitioned"  # of the site around the frame alone, which sends it from nowhere else
-        )
+        kept = "SameSite=None; Secure; Partitioned"  # sent from within a frame of the same site alone
     named = f"{prefix}{COOKIE}_{secrets.token_hex(4)}={secrets.token_urlsafe(24)}"
     cookie = f"{named}; Path=/; HttpOnly; {kept}".encode()
 

@@ -104,6 +104,7 @@ def test_no_text_in_a_table_of_the_lab_is_run(visitor):
 
 def test_no_text_is_run_in_any_tab(visitor, figures):
     page, found, filled = visitor, [], 0
+    page.click("#nav-compare")
     page.click("#own-prompts summary")
     page.fill("#wl-own", "\n".join(PAYLOADS))
     page.click("#own-run")

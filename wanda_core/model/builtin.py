@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wanda_core.errors import ModelError
-from wanda_core.model.gguf_file import UNPACKED, cache_root, check_room, convert, install, is_whole, making
+from wanda_core.machine.temporary import sweep
+from wanda_core.model.gguf_file import BRINGING, UNPACKED, cache_root, check_room, convert, install, is_whole, making
 from wanda_core.model.names import BUILTIN
 from wanda_core.model.waiting import POLL
 from wanda_core.progress import Progress
@@ -48,6 +49,7 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
     with _lock:
         folder = cache_root() / f"smollm2-135m-instruct-v{FORMAT}"
         state = {"sha256": GGUF_SHA256}
+        sweep(BRINGING, folder.parent)  # also where it is whole: a kill may have come just then
         if is_whole(folder, state):
             return folder
         try:

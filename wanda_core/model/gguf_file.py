@@ -22,7 +22,7 @@ import platformdirs
 from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import path_of
-from wanda_core.machine.temporary import temporary_folder
+from wanda_core.machine.temporary import sweep, temporary_folder
 from wanda_core.model.gguf_header import Header, HeaderError, light_head, read_header
 from wanda_core.progress import Progress
 
@@ -64,6 +64,7 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
     status = file.stat()
     state = {"file": str(file), "size": str(status.st_size), "changed": str(status.st_mtime_ns)}
     folder = cache_root() / f"gguf-v{FORMAT}-{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}"
+    sweep(BRINGING, folder.parent)  # also where nothing is made any more: a kill may have come once it was whole
     if is_whole(folder, state):
         return folder
     report(Progress("checking", 0, 1, "parts", file.name))

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from safe.figures import ALL
 
+from wanda_core.machine.process import bound_arenas, keep_freed_memory
+
 HERE = Path(__file__).parent
 
 
@@ -23,8 +25,10 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def frozen():
-    """What is imported by now is looked at by no collection of garbage any more, as in a server that has started."""
+def settled():
+    """The process is as a server that has started: two arenas of memory, and no looks through what is imported."""
+    keep_freed_memory()
+    bound_arenas()
     gc.collect()
     gc.freeze()
     yield
@@ -33,7 +37,7 @@ def frozen():
 
 @pytest.fixture(scope="session")
 def whole() -> bool:
-    """Whether the whole of each attack is made, which takes an hour, or its short form."""
+    """Whether the whole of each attack is made, or its short form."""
     return os.environ.get("WANDA_SAFE") == "whole"
 
 

@@ -76,9 +76,11 @@ def main() -> None:
 def _tell(name: str, local: bool, writing: int) -> None:
     """Load a model in a copy of the process, and write what became of it."""
     from wanda_core.errors import WandaError
-    from wanda_core.model import chat_template
+    from wanda_core.model import chat_template, tokenizer_reading
     from wanda_core.model.loading import load_model
 
+    read, ask = [0], tokenizer_reading._worker.ask
+    tokenizer_reading._worker.ask = lambda *given: noted(ask(*given), read)
     signal.alarm(SECONDS)
     before, begun, waited = _megabytes("VmRSS"), time.monotonic(), _waited()
     kind, ours, said = "", False, "served"
@@ -88,9 +90,17 @@ def _tell(name: str, local: bool, writing: int) -> None:
         kind, ours, said = type(error).__name__, isinstance(error, WandaError), str(error)[:500]
     seconds = time.monotonic() - begun - (_waited() - waited)
     told = {"kind": kind, "ours": ours, "said": said, "seconds": seconds}
-    told["megabytes"] = max(0.0, _megabytes("VmHWM") - before) + _of_templates(chat_template._worker._process)
-    chat_template._worker.close()
+    told["megabytes"] = max(0.0, _megabytes("VmHWM") - before) + max(read) / 1e6
+    told["megabytes"] += _of_templates(chat_template._worker._process)
+    for worker in (chat_template._worker, tokenizer_reading._worker):
+        worker.close()
     os.write(writing, (json.dumps({"name": name} | told) + "\n").encode())
+
+
+def noted(answer: dict, read: list[int]) -> dict:
+    """Keep how many bytes a tokenizer's file took to be read."""
+    read.append(answer["bytes"] or 0)
+    return answer
 
 
 def _of_templates(process: "subprocess.Popen[str] | None") -> float:

@@ -22,6 +22,7 @@ from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
 from wanda_core.model.tokenizer_python import is_of_python
+from wanda_core.model.tokenizer_reading import check_reading
 from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
 from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import ended_after, watched
@@ -113,6 +114,7 @@ def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedToke
     """Let transformers read a tokenizer, once its files have been looked at. Raises whatever its readers do."""
     added = check_rules(folder, name)
     left_out = check_settings(folder, name, config, added)
+    check_reading(folder, name)
     with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, config=config, trust_remote_code=False, **left_out

@@ -1,0 +1,166 @@
+"""A tokenizer.json is read by another process first, which has bounds."""
+
+import os
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from wanda_core.errors import ModelError
+from wanda_core.machine.helper import Helper, NotStartedError
+from wanda_core.model import tokenizer_reading
+from wanda_core.model.loading import load_model
+from wanda_core.model.tokenizer_reading import check_reading
+from wanda_core.progress import GivenUpError, end_when
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the process reads it itself, without bounds")
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="no bound on addresses is kept")
+WORKER = "wanda_core.model.tokenizer_worker"
+
+
+@pytest.fixture
+def read_by(monkeypatch, tmp_path):
+    """Have files read by a program of a test's own, in the place of tokenizers. -> what takes its lines"""
+    given, workers = tmp_path / "given", []
+    given.mkdir()
+    (given / "tokenizer.json").write_text("{}")
+
+    def begin(lines: str):
+        module = f"own{len(list(tmp_path.glob('own*.py')))}"
+        body = "\n".join(f"    {line}" for line in lines.splitlines())
+        (tmp_path / f"{module}.py").write_text(
+            f"import os, signal, time\nfrom wanda_core.model import tokenizer_worker as worker\n"
+            f"def read(file):\n{body}\nworker.read = read\nmain = worker.main\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        workers.append(Helper(module))
+        monkeypatch.setattr(tokenizer_reading, "_worker", workers[-1])
+        return given
+
+    yield begin
+    for worker in workers:
+        worker.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("while True: pass", "takes more than 2 s to be read"),
+        ("bytes(10 ** 7); x = b'x' * 10 ** 8", "takes more than 60 MB to be read, or breaks what reads it"),
+        ("os.abort()", "or breaks what reads it"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "or breaks what reads it"),
+    ],
+    ids=["loop", "memory", "abort", "segfault"],
+)
+def test_a_file_that_harms_what_reads_it_is_refused_and_harms_nothing_else(read_by, lines, said):
+    folder, begun = read_by(lines), time.monotonic()
+    with pytest.raises(ModelError, match=rf"^the tokenizer of 'owner/model' .*{said}; take the tokenizer of the"):
+        check_reading(folder, "owner/model")
+    assert time.monotonic() - begun < 10
+    process = tokenizer_reading._worker._process
+    with pytest.raises(ModelError):
+        check_reading(folder, "owner/model")
+    assert tokenizer_reading._worker._process is process, "the next needs no other process"
+    assert not psutil.Process(process.pid).children()
+
+
+@ON_LINUX
+def test_memory_is_refused_before_it_is_taken(read_by):
+    folder = read_by("x = [b'x' * 10 ** 7 for _ in range(500)]; os.abort()")
+    answers, ask = [], tokenizer_reading._worker.ask
+    tokenizer_reading._worker.ask = lambda *given: answers.append(ask(*given)) or answers[-1]
+    with pytest.raises(ModelError, match="60 MB"):
+        check_reading(folder, "owner/model")
+    assert 60e6 < answers[0]["bytes"] < 250e6
+
+
+def test_what_waits_for_ever_is_ended_too(read_by, monkeypatch):
+    monkeypatch.setattr(tokenizer_reading, "WAITS", 0.2)
+    with pytest.raises(ModelError, match="takes more than 2 s"):
+        check_reading(read_by("time.sleep(100)"), "owner/model")
+    assert tokenizer_reading._worker._process is None
+
+
+def test_who_leaves_does_not_wait_for_it(read_by):
+    folder, begun = read_by("time.sleep(3)"), time.monotonic()
+    thread_said = []
+
+    def job():
+        end_when(lambda: time.monotonic() > begun + 0.5)
+        try:
+            check_reading(folder, "owner/model")
+        except GivenUpError:
+            thread_said.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join(20)
+    assert thread_said
+    assert thread_said[0] < 2.5
+
+
+def test_what_its_reader_only_says_is_said_where_it_is_read(read_by):
+    check_reading(read_by("raise ValueError"), "owner/model")
+    check_reading(read_by("raise MemoryError"), "owner/model")
+
+
+def test_a_folder_without_the_file_needs_no_process(monkeypatch, tmp_path):
+    monkeypatch.setattr(tokenizer_reading, "_worker", None)
+    check_reading(tmp_path, "owner/model")
+
+
+def test_a_process_that_does_not_start_is_said(read_by, monkeypatch):
+    folder = read_by("pass")
+    monkeypatch.setattr(tokenizer_reading._worker, "ask", lambda *_: (_ for _ in ()).throw(NotStartedError()))
+    with pytest.raises(ModelError, match="'owner/model' was not read, because the process that reads it first does"):
+        check_reading(folder, "owner/model")
+
+
+def test_a_model_s_own_is_read_by_it_first(folder, monkeypatch):
+    asked = []
+
+    def ask(request, seconds):
+        asked.append(request)
+        return {"ended": "memory", "bytes": 1}
+
+    monkeypatch.setattr(tokenizer_reading._worker, "ask", ask)
+    with pytest.raises(ModelError, match="breaks what reads it"):
+        load_model(str(folder), device="cpu")
+    size = (folder / "tokenizer.json").stat().st_size
+    assert asked == [
+        {"file": str(folder / "tokenizer.json"), "seconds": 2, "memory": 60 * 10**6 + 20 * size},
+    ]
+
+
+def test_the_answer_is_of_the_file_alone_however_large_this_process_is(folder):
+    taken = bytearray(300 * 10**6)
+    taken[::4096] = b"x" * len(taken[::4096])
+    tokenizer_reading._worker.close()
+    request = {"file": str(folder / "tokenizer.json"), "seconds": 2, "memory": 10**8}
+    answer = tokenizer_reading._worker.ask(request, 60)
+    assert answer["ended"] == ""
+    assert answer["bytes"] < 60e6
+
+
+def test_bounds_grow_with_the_file(tmp_path, monkeypatch):
+    (tmp_path / "tokenizer.json").write_bytes(b" " * 33_400_000)  # as long as one of 262,144 words
+    asked = []
+    monkeypatch.setattr(
+        tokenizer_reading._worker, "ask", lambda *given: asked.append(given) or {"ended": "", "bytes": 364 * 10**6}
+    )
+    check_reading(tmp_path, "owner/model")
+    assert (asked[0][0]["seconds"], asked[0][0]["memory"]) == (8, 728 * 10**6)
+
+
+def test_lines_are_answered_until_there_are_none(folder):
+    worker = Helper(WORKER)
+    try:
+        asked = {"file": str(folder / "tokenizer.json"), "seconds": 2, "memory": 10**8}
+        assert [worker.ask(asked, 60)["ended"] for _ in range(3)] == ["", "", ""]
+        process, worker._process = worker._process, None
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    finally:
+        worker.close()

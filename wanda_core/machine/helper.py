@@ -1,0 +1,113 @@
+"""A process of its own for what a stranger's files have done: it can be ended, and what kills it kills nothing else."""
+
+import atexit
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from typing import Any
+
+START_SECONDS = 30.0  # of the process, on a machine that is busy
+# With the paths of this process, wherever its packages lie.
+START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {module} as worker; worker.main()"
+# Of this process's environment it gets what Python needs to start and to tell the time: no token, no proxy's address.
+NEEDED = re.compile(
+    r"PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|TE?MP|TMPDIR|TZ|LANG|LC_\w+|(LD|DYLD)_\w+|PYTHON\w+",
+    re.IGNORECASE,
+)
+
+
+class HelperError(Exception):
+    """A request that was not answered."""
+
+
+class LateError(HelperError):
+    """No answer in time."""
+
+
+class EndedError(HelperError):
+    """The process ended over it."""
+
+
+class NotStartedError(HelperError):
+    """The process does not start here."""
+
+
+class Helper:
+    """A process that answers requests, one after the other, a line of JSON each; one over which it does not answer ends
+    it, and the next starts it anew.
+
+    module: its program, whose `main` answers an empty line with a line and every other with JSON, until there are none.
+    settings: of its environment, beside what Python needs
+    """
+
+    def __init__(self, module: str, settings: dict[str, str] | None = None) -> None:
+        self._module, self._settings = module, settings or {}
+        self.forget()
+        atexit.register(self.close)
+        if hasattr(os, "register_at_fork"):  # a copy of this process may not write into the same pipe
+            os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Know of no process."""
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the answer to a request. Raises HelperError where there is none within so many seconds."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            line, late = self._asked(json.dumps(request, default=str), seconds)
+            if line.endswith("\n"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+            self._end()
+        raise LateError if late else EndedError
+
+    def _start(self) -> None:
+        self._end()
+        command = [sys.executable, "-c", START.format(module=self._module), json.dumps(sys.path)]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        needed = {name: value for name, value in os.environ.items() if NEEDED.fullmatch(name)}
+        self._process = subprocess.Popen(command, text=True, encoding="utf-8", env=needed | self._settings, **pipes)
+        line, _ = self._asked("", START_SECONDS)
+        if not line.endswith("\n"):
+            self._end()
+            raise NotStartedError
+
+    def _asked(self, request: str, seconds: float) -> tuple[str, bool]:
+        """Return the line that answers a request, whole only where it ends as a line does, and whether it was late."""
+        process, late = self._process, threading.Event()
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.name, timer.daemon = "helper", True
+        timer.start()
+        try:
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+            return process.stdout.readline(), late.is_set()
+        except OSError:  # it has gone
+            return "", late.is_set()
+        finally:
+            timer.cancel()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()

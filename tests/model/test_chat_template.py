@@ -2,6 +2,7 @@
 
 import copy
 import time
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from wanda_core.errors import ModelError
 from wanda_core.model import chat_template
 from wanda_core.model.chat_template import EndlessTemplateError, TemplateError, check_template, in_template
+from wanda_core.progress import GivenUpError, end_when
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -107,6 +109,20 @@ def test_a_template_makes_so_many_letters_of_its_own_and_of_each_of_the_messages
         else:
             with pytest.raises(EndlessTemplateError, match="it makes 100,441 letters, and at most 100,440 are read"):
                 in_template(own, [{"content": "12345"}])
+
+
+def test_who_leaves_waits_for_no_template_and_nobody_else_does(with_template):
+    assert in_template(with_template("{{ messages | length }}"), CHAT) == "4"
+    begun = time.monotonic()
+
+    def leave():
+        end_when(lambda: time.monotonic() > begun + 0.3)
+        in_template(with_template(LOOP), CHAT)
+
+    with pytest.raises(GivenUpError):
+        copy_context().run(leave)
+    assert in_template(with_template("{{ messages | length }}"), CHAT) == "4"
+    assert time.monotonic() - begun < 2
 
 
 def test_a_process_that_was_ended_from_outside_is_started_anew(with_template):

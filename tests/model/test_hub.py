@@ -14,9 +14,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import GatedError, InputError, ModelError
+from wanda_core.machine.waiting import POLL, NoAnswerError, call_apart
 from wanda_core.model import hub
 from wanda_core.model.loading import load_located, load_model, locate
-from wanda_core.model.waiting import POLL, NoAnswerError, call_apart
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
 

@@ -236,6 +236,43 @@ def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder,
     assert "up to 8e+02 times as long, and 100 are allowed" in load(folder)
 
 
+# What serde reads past, and Python does not read.
+DEEP = 2000
+UNREAD = {"digits": "1" * 5000, "depth": "[" * DEEP + "]" * DEEP}
+
+
+@pytest.mark.parametrize("how", UNREAD)
+def test_what_python_does_not_read_is_not_read_by_others(folder, how):
+    configure(folder, "tokenizer.json", truncation={"max_length": 99, "strategy": "LongestFirst", "stride": 0, "x": 0})
+    path = folder / "tokenizer.json"
+    content = path.read_text()
+    load_model(str(folder), device="cpu", dtype=torch.float32)
+    path.write_text(content.replace('"x": 0', f'"x": {UNREAD[how]}'))
+    assert 'x": ' in content
+    assert "could not be loaded: tokenizer.json: " in load(folder)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
+@pytest.mark.parametrize("content", ["[]", "{", '{"a": ' + "1" * 5000 + "}"], ids=["a list", "half", "digits"])
+def test_settings_that_cannot_be_checked_are_not_read(folder, file, content):
+    (folder / file).write_text(content)
+    assert f"could not be loaded: {file}" in load(folder)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"normalizer": [{"String": "a"}, "b" * 200]},
+        {"normalizer": {"type": "Sequence", "normalizers": [[{"String": "a"}, "b" * 200]]}},
+        {"pre_tokenizer": ["Split", {"Regex": "a"}, "Isolated", False]},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [["Split", {"Regex": "a"}, "Isolated", False]]}},
+    ],
+)
+def test_rules_without_names_are_not_read(folder, rules):
+    configure(folder, "tokenizer.json", **rules)
+    assert "it has rules whose values have no names" in load(folder)
+
+
 PANICS = {
     "a regular expression that fits nothing": replaces({"Regex": "^"}, "x"),
     "pieces of no length": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},

@@ -121,7 +121,7 @@ def test_a_process_that_does_not_start_is_said(read_by, monkeypatch):
 def test_a_model_s_own_is_read_by_it_first(folder, monkeypatch):
     asked = []
 
-    def ask(request, seconds):
+    def ask(request, seconds, tell):
         asked.append(request)
         return {"ended": "memory", "bytes": 1}
 
@@ -139,7 +139,7 @@ def test_the_answer_is_of_the_file_alone_however_large_this_process_is(folder):
     taken[::4096] = b"x" * len(taken[::4096])
     tokenizer_reading._worker.close()
     request = {"file": str(folder / "tokenizer.json"), "seconds": 2, "memory": 10**8}
-    answer = tokenizer_reading._worker.ask(request, 60)
+    answer = tokenizer_reading._worker.ask(request, 60, lambda: None)
     assert answer["ended"] == ""
     assert answer["bytes"] < 60e6
 
@@ -158,7 +158,7 @@ def test_lines_are_answered_until_there_are_none(folder):
     worker = Helper(WORKER)
     try:
         asked = {"file": str(folder / "tokenizer.json"), "seconds": 2, "memory": 10**8}
-        assert [worker.ask(asked, 60)["ended"] for _ in range(3)] == ["", "", ""]
+        assert [worker.ask(asked, 60, lambda: None)["ended"] for _ in range(3)] == ["", "", ""]
         process, worker._process = worker._process, None
         process.communicate(timeout=20)
         assert process.returncode == 0

@@ -158,23 +158,17 @@ def test_a_path_is_read_as_the_command_line_reads_it(tiny_llama, tmp_path, text)
 def test_a_long_document_is_turned_into_tokens_once_however_many_windows_it_gives(tiny_llama, monkeypatch, text):
     from wanda_core.text import windows
 
-    asked = []
-    tokens_of = windows.tokens_of
-
-    def counted(lm, document):
-        asked.append(document)
-        return tokens_of(lm, document)
-
-    monkeypatch.setattr(windows, "tokens_of", counted)
+    asked, words = [], windows._Cut.words
+    monkeypatch.setattr(windows._Cut, "words", lambda cut, index: (asked.append(index), words(cut, index))[1])
     drawn = windows.draw_from_documents(tiny_llama, [text], samples=16, seq_len=8)
-    assert asked == [text]
+    assert asked == [0]
     assert drawn.ids.shape == (16, 8)
 
 
 def test_a_text_of_many_documents_is_read_step_by_step_and_each_once(tiny_llama, monkeypatch):
     """So that whoever holds the engine can be told to stop, and nothing is read twice."""
-    read, tokens_of = [], windows.tokens_of
-    monkeypatch.setattr(windows, "tokens_of", lambda lm, document: (read.append(document), tokens_of(lm, document))[1])
+    read, words = [], windows._Cut.words
+    monkeypatch.setattr(windows._Cut, "words", lambda cut, index: (read.append(index), words(cut, index))[1])
     documents = [f"document number {n}" for n in range(50)]
     steps = windows.calibrate_steps(tiny_llama, documents, samples=2, seq_len=64)
     for _ in range(10):
@@ -184,14 +178,34 @@ def test_a_text_of_many_documents_is_read_step_by_step_and_each_once(tiny_llama,
     read.clear()
     drawn = calibrate(tiny_llama, documents, samples=2, seq_len=64)
     assert drawn.packed
-    assert sorted(read) == sorted(documents)
+    assert sorted(read) == list(range(50))
 
 
-def test_a_template_that_takes_long_for_every_chat_is_ended_with_the_text(tiny_llama, monkeypatch):
-    monkeypatch.setattr(windows, "tokens_of", lambda lm, document: time.sleep(0.05) or [1, 2, 3])
+@pytest.mark.parametrize("end", [True, False])
+def test_a_template_that_takes_long_for_every_chat_is_ended_with_the_text(tiny_llama, monkeypatch, end):
+    monkeypatch.setattr(windows, "in_words", lambda lm, document: time.sleep(0.05) or "abc")
+    tiny_llama = with_tokenizer(tiny_llama, **({"eos_token": "<end>"} if end else {}))
     chats = [[{"role": "user", "content": "hello"}]] * 100
     begun = time.monotonic()
     with pytest.raises(InputError, match="took too long for the 100 chats of the text; give fewer"):
         finish(windows.calibrate_steps(tiny_llama, chats, samples=2, seq_len=64, patience=0.2))
     assert time.monotonic() - begun < 3
     assert finish(windows.calibrate_steps(tiny_llama, ["a"] * 100, samples=2, seq_len=64, patience=0.2)).packed
+
+
+def test_chats_are_joined_step_by_step_where_no_end_token_stands_between_them(tiny_llama, monkeypatch):
+    tiny_llama = with_tokenizer(tiny_llama)
+    monkeypatch.setattr(windows, "in_words", lambda lm, chat: f"<{chat[0]['content']}>")
+    chats = [[{"role": "user", "content": f"number {n}"}] for n in range(50)]
+    steps = windows.calibrate_steps(tiny_llama, chats, samples=2, seq_len=64)
+    said = []
+    while True:
+        try:
+            said.append(next(steps).done)
+        except StopIteration as stop:
+            drawn = stop.value
+            break
+    assert said == [*range(50), *range(50)]
+    joined = tiny_llama.encode("\n\n".join(f"<number {n}>" for n in range(50)), special=False)
+    assert drawn.packed
+    assert drawn.n_tokens == len(joined)

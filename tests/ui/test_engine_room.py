@@ -111,8 +111,8 @@ def test_a_variant_larger_than_the_budget_is_refused_before_anything_runs(own_ll
 
 
 def test_a_job_that_reads_many_documents_is_left_between_two_of_them(state, own_llama, monkeypatch):
-    read, tokens_of = [], windows.tokens_of
-    monkeypatch.setattr(windows, "tokens_of", lambda lm, document: (read.append(document), tokens_of(lm, document))[1])
+    read, words = [], windows._Cut.words
+    monkeypatch.setattr(windows._Cut, "words", lambda cut, index: (read.append(index), words(cut, index))[1])
     text = state.texts.put([f"chat number {number}" for number in range(20_000)])
     steps = state.prune_steps(own_llama.name, Recipe(PruneSpec(), replace(READING, text=text)))
     assert next(step for step in steps if step.stage == "reading")

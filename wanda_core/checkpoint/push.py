@@ -22,9 +22,9 @@ from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.paths import bare, path_of
 from wanda_core.machine.temporary import temporary_folder
+from wanda_core.machine.waiting import steps_apart
 from wanda_core.model.hub import TOKENS, UNAUTHORIZED, UNREACHABLE, checked_token
 from wanda_core.model.names import HUB, HUB_ID
-from wanda_core.model.waiting import steps_apart
 from wanda_core.progress import Progress, Steps
 
 HOW_TO_LOG_IN = f"make one with write access at {TOKENS} and log in with `hf auth login`, or set HF_TOKEN"

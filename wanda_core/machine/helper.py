@@ -7,7 +7,10 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
+
+from wanda_core.machine.waiting import call_apart
 
 START_SECONDS = 30.0  # of the process, on a machine that is busy
 # With the paths of this process, wherever its packages lie.
@@ -52,19 +55,42 @@ class Helper:
 
     def forget(self) -> None:
         """Know of no process."""
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Return the answer to a request. Raises HelperError where there is none within so many seconds."""
+    def ask(self, request: dict[str, Any], seconds: float, tell: Callable[[], object]) -> dict[str, Any]:
+        """Return the answer to a request. Raises HelperError where there is none within so many seconds.
+
+        tell: called now and then meanwhile; an exception from it ends the wait, and the process where it is at work on
+        this, so that nobody waits for what nobody wants.
+        """
+        line, left, at_work = json.dumps(request, default=str), threading.Event(), threading.Event()
+        try:
+            return call_apart(lambda: self._answer(line, seconds, left, at_work), tell)
+        except BaseException:
+            left.set()
+            with self._turn:  # else another's might have begun meanwhile
+                if at_work.is_set() and self._process is not None:
+                    self._process.kill()
+            raise
+
+    def _answer(self, line: str, seconds: float, left: threading.Event, at_work: threading.Event) -> dict[str, Any]:
+        """Return the answer to a line, once others have theirs. left: set where nobody waits for it any more."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-            line, late = self._asked(json.dumps(request, default=str), seconds)
-            if line.endswith("\n"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-            self._end()
+            at_work.set()
+            try:
+                if not left.is_set() and (self._process is None or self._process.poll() is not None):
+                    self._start()
+                if left.is_set():
+                    raise EndedError
+                said, late = self._asked(line, seconds)
+                if said.endswith("\n"):
+                    answer: dict[str, Any] = json.loads(said)
+                    return answer
+                self._end()
+            finally:
+                with self._turn:
+                    at_work.clear()
         raise LateError if late else EndedError
 
     def _start(self) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from wanda_core.errors import ModelError
 from wanda_core.machine.temporary import sweep
+from wanda_core.machine.waiting import POLL
 from wanda_core.model.gguf_file import BRINGING, UNPACKED, cache_root, check_room, convert, install, is_whole, making
 from wanda_core.model.names import BUILTIN
-from wanda_core.model.waiting import POLL
 from wanda_core.progress import Progress
 
 NAME = BUILTIN

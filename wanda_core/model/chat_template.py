@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
+from wanda_core.progress import still_wanted
 
 MOST_SECONDS = 3.0  # of a template at work; a tenth of a second is much
 # Letters that a template makes, beside some for each letter of the messages; 10,000 are met, of instructions.
@@ -42,6 +43,7 @@ def in_template(
 
     answer_follows: whether the beginning of an answer is added. Raises TemplateError for a template that fails.
     """
+    still_wanted()  # many chats are put into words one after the other
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:  # one without templates
         options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": answer_follows}
         try:
@@ -66,7 +68,7 @@ def in_template(
 def _answered(request: dict[str, Any]) -> dict[str, str]:
     """Return the answer of the process that renders."""
     try:
-        return _worker.ask(request, MOST_SECONDS)
+        return _worker.ask(request, MOST_SECONDS, still_wanted)
     except LateError:
         raise EndlessTemplateError(f"it does not end within {MOST_SECONDS:g} s") from None
     except EndedError:

@@ -25,11 +25,11 @@ from wanda_core.errors import GatedError, InputError, ModelError, WandaError, fi
 from wanda_core.machine import atomic_file
 from wanda_core.machine.json_file import MOST_BYTES
 from wanda_core.machine.ordinary_file import read_ordinary
+from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.hub_files import lacking_files, shards_told, wanted_files
 from wanda_core.model.limits import check_file_sizes
 from wanda_core.model.names import DEFAULT_REVISION, hub_id_and_revision
 from wanda_core.model.stored_tensors import INDEX
-from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.progress import Progress
 
 try:  # huggingface_hub sends its requests by httpx2 from its version 2 on, by httpx before

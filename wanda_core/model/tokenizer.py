@@ -17,6 +17,7 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
 from wanda_core.machine.ordinary_file import open_ordinary
+from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
@@ -24,7 +25,6 @@ from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_s
 from wanda_core.model.tokenizer_python import is_of_python
 from wanda_core.model.tokenizer_reading import check_reading
 from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
-from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.model.watched import ended_after, watched
 from wanda_core.progress import GivenUpError, still_wanted
 
@@ -38,7 +38,10 @@ VOCABULARIES = (
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
-MOST_LEFT = 3  # calls that nobody waits for and that have time left
+# Calls that nobody waits for and that have time left, beside which one is made: for a text as long as a prompt may be,
+# and for a longer one.
+PROMPT, MOST_LEFT, MOST_LEFT_OF_LONG = 20_000, 32, 3
+LOOK = 0.05  # seconds between looks at whether one of them has ended
 TO_END = 0.5  # seconds more until a call that is ended has ended
 SECONDS_OF_MB = 0.5  # for each megabyte of its vocabulary, which takes a fifth of that
 # The packages that transformers reads a form with, and the module of each.
@@ -190,12 +193,13 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
 def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
     """Make a call that may never end, in a thread of its own. What Python does is ended there; what nobody can end is
     left to itself after a while, and nothing more is asked until it has ended. Nor is it waited for where nobody wants
-    what it makes any more: then more is asked beside it, but for MOST_LEFT such calls."""
+    what it makes any more: then more is asked beside it, or once there are fewer such calls."""
     limit = PATIENCE + PATIENCE_OF_ONE * length
     refusal = (
         f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
         "tokenizer of the model it was made from"
     )
+    _wait_for_those_left(known, MOST_LEFT if length <= PROMPT else MOST_LEFT_OF_LONG, refusal)
     ended, until = Event(), time.monotonic() + limit
 
     def apart() -> T:
@@ -205,9 +209,6 @@ def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
         finally:
             ended.set()
 
-    known.left = {left: end for left, end in known.left.items() if not left.is_set()}
-    if len(known.left) >= MOST_LEFT or any(end < time.monotonic() for end in known.left.values()):
-        raise ModelError(refusal)
     try:
         return call_apart(apart, still_wanted, limit + TO_END * known.python)
     except NoAnswerError:
@@ -216,6 +217,19 @@ def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
     except GivenUpError:
         known.left[ended] = until
         raise
+
+
+def _wait_for_those_left(known: Known, most: int, refusal: str) -> None:
+    """Wait until fewer calls than so many are left to themselves. Raises ModelError with the refusal where one takes
+    longer than it may."""
+    while True:
+        known.left = {left: end for left, end in known.left.items() if not left.is_set()}
+        if any(end < time.monotonic() for end in known.left.values()):
+            raise ModelError(refusal)
+        if len(known.left) < most:
+            return
+        still_wanted()
+        time.sleep(LOOK)
 
 
 def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from wanda_core.errors import ModelError, shortened, shortened_path
+from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.tokenizer_growth import chosen_growth, parts_of
 from wanda_core.model.tokenizer_vocabulary import MOST_ADDED, NAMED
-from wanda_core.model.waiting import NoAnswerError, call_apart
 from wanda_core.progress import still_wanted
 
 # Letters that they become, times the rules that each goes through, of which 20 million take a second; 65,536 tokens of

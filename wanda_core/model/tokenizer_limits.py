@@ -40,6 +40,7 @@ MOST_WORK = 1000  # rules, times how long the text becomes that each of them goe
 MOST_PATTERN, MOST_PATTERNS, CALL = 4000, 8000, r"\g"
 # Letters of a map of characters, as sentencepiece has it, in base64; 650,000 are met.
 CHARSMAP, MOST_CHARSMAP = "precompiled_charsmap", 3 * 10**6
+LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # of a sequence, its rules
 LONGEST_CLASS = 200  # letters of a class's name, which transformers takes apart, ending after ending; 40 are met
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, TEKKEN = "added_tokens.json", "tekken.json"
@@ -115,12 +116,17 @@ def _naming_within(settings: dict[str, Any]) -> list[str]:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    """Read a file of settings; what is wrong with it is said by what reads it next."""
+    """Read a file of settings or rules, {} where there is none. Raises OSError and ValueError for one that is not read
+    here, which others might read, and so see what nobody has checked."""
+    if not path.exists():
+        return {}
     try:
         read = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(read, dict):
+        raise ValueError(f"{path.name} holds no names with values")
+    return read
 
 
 def _check_number(key: str, value: object, most: float, name: str) -> None:
@@ -140,6 +146,7 @@ def check_rules(folder: Path, name: str) -> set[str]:
     rules = _mapping(folder / "tokenizer.json")
     check_vocabulary(rules, name)
     parts, model = {part: rules.get(part) for part in RULES}, rules.get("model")
+    _check_named(parts)
     if isinstance(model, dict):
         parts["model"] = {key: value for key, value in model.items() if key not in ("vocab", "merges")}
     _check_parts(parts, name)
@@ -152,6 +159,14 @@ def check_rules(folder: Path, name: str) -> set[str]:
     beside = list(words_of(list(_mapping(folder / ADDED))))
     check_normalized(rules, [_mapping(folder / SETTINGS), _mapping(folder / SPECIAL)], beside, name)
     return set(words_of(rules.get("added_tokens")))
+
+
+def _check_named(parts: dict[str, Any]) -> None:
+    """Raise ValueError for rules whose values are without their names, which tokenizers reads by their order."""
+    lists = [part[key] for part in parts_of(parts) for key in LISTS if isinstance(part.get(key), list)]
+    listed = [rule for rules in lists for rule in rules]
+    if any(isinstance(rule, list) for rule in [*parts.values(), *listed]):
+        raise ValueError("it has rules whose values have no names")
 
 
 def _check_parts(rules: dict[str, Any], name: str) -> float:

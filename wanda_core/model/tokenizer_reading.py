@@ -9,7 +9,6 @@ from pathlib import Path
 
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
-from wanda_core.model.waiting import call_apart
 from wanda_core.progress import still_wanted
 
 FILE = "tokenizer.json"
@@ -36,7 +35,7 @@ def check_reading(folder: Path, name: str) -> None:
     asked = {"file": str(file), "seconds": seconds, "memory": memory}
     of = shortened_path(name)
     try:
-        answer = call_apart(lambda: _worker.ask(asked, WAITS * seconds), still_wanted)
+        answer = _worker.ask(asked, WAITS * seconds, still_wanted)
     except NotStartedError:
         raise ModelError(
             f"the tokenizer of {of} was not read, because the process that reads it first does not start here; allow "

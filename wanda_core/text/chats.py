@@ -103,11 +103,6 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def tokens_of(lm: "LanguageModel", document: Document) -> list[int]:
-    """Cut a document into tokens, with the special tokens that the tokenizer, or the chat template, puts there."""
-    return lm.encode(document) if isinstance(document, str) else lm.encode(in_words(lm, document), special=False)
-
-
 def joined_tokens(lm: "LanguageModel", given: str | Sequence[Document]) -> list[int]:
     """Cut a text into tokens, or documents joined by blank lines. Chats bring their own special tokens."""
     documents = [given] if isinstance(given, str) else checked_documents(given)

@@ -17,7 +17,7 @@ from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN, MAX_SAMPLES, MAX
 from wanda_core.errors import SHOWN, InputError
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps, finish
-from wanda_core.text.chats import Document, checked_documents, joined_tokens, tokens_of
+from wanda_core.text.chats import Document, checked_documents, in_words
 from wanda_core.text.corpora import calibration_text, name_of
 from wanda_core.text.files import read_text
 
@@ -98,23 +98,31 @@ class _Cut:
         self.known: dict[int, list[int]] = {}
         self.room = MOST_KEPT
 
-    def tokens(self, index: int) -> list[int]:
-        """Tokens of one document. Raises InputError as `tokens_of` does, and when patience has run out."""
-        if index in self.known:
-            return self.known[index]
+    def words(self, index: int) -> str:
+        """Text of one document. Raises InputError as `in_words` does, and when patience has run out."""
+        document = self.documents[index]
+        if isinstance(document, str):
+            return document
         begun = time.monotonic()
-        tokens = tokens_of(self.lm, self.documents[index])
-        if not isinstance(self.documents[index], str):
-            self.left -= time.monotonic() - begun
+        words = in_words(self.lm, document)
+        self.left -= time.monotonic() - begun
         if self.left < 0:
             raise InputError(
                 f"the chat template of {self.lm.title} took too long for the {len(self.documents):,} chats of the "
                 "text; give fewer, or name a column of text (--column)"
             )
-        if len(tokens) <= self.room:
+        return words
+
+    def tokens(self, index: int) -> list[int]:
+        """Tokens of one document, with the special tokens that the tokenizer, or the chat template, puts there. Raises
+        InputError as `words`."""
+        if index not in self.known:
+            tokens = self.lm.encode(self.words(index), special=isinstance(self.documents[index], str))
+            if len(tokens) > self.room:
+                return tokens
             self.room -= len(tokens)
             self.known[index] = tokens
-        return tokens
+        return self.known[index]
 
 
 def draw_from_documents(
@@ -241,7 +249,11 @@ def _packed_tokens(cut: _Cut) -> Steps[list[int]]:
     end = cut.lm.tokenizer.eos_token_id
     filled = [n for n, document in enumerate(cut.documents) if not isinstance(document, str) or document.strip()]
     if end is None:
-        return joined_tokens(cut.lm, [cut.documents[n] for n in filled])
+        words = []
+        for number, index in enumerate(filled):
+            yield Progress("reading", number, len(filled), "parts")
+            words.append(cut.words(index))
+        return cut.lm.encode("\n\n".join(words), special=all(isinstance(cut.documents[n], str) for n in filled))
     tokens: list[int] = []
     for number, index in enumerate(filled):
         yield Progress("reading", number, len(filled), "parts")

@@ -1,0 +1,90 @@
+"""A process that answers requests: those who leave cost nobody else anything, and one that ends is started anew."""
+
+import threading
+import time
+
+import pytest
+
+from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
+from wanda_core.progress import GivenUpError
+
+PROGRAM = """
+import json, os, sys, time
+
+def main():
+    for line in sys.stdin:
+        asked = json.loads(line) if line.strip() else {}
+        time.sleep(asked.get("sleep", 0))
+        if asked.get("die"):
+            os._exit(1)
+        print(json.dumps({"said": asked.get("say"), "pid": os.getpid()}), flush=True)
+"""
+
+
+def nobody_leaves():
+    pass
+
+
+@pytest.fixture
+def helper(tmp_path, monkeypatch):
+    (tmp_path / "own_helper.py").write_text(PROGRAM)
+    monkeypatch.syspath_prepend(tmp_path)
+    one = Helper("own_helper")
+    yield one
+    one.close()
+
+
+def leaves_after(seconds):
+    begun = time.monotonic()
+
+    def tell():
+        if time.monotonic() > begun + seconds:
+            raise GivenUpError
+
+    return tell
+
+
+def test_requests_are_answered_by_one_process(helper):
+    first, second = (helper.ask({"say": word}, 20, nobody_leaves) for word in ("a", "b\n"))
+    assert (first["said"], second["said"]) == ("a", "b\n")
+    assert first["pid"] == second["pid"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "seconds", "error"), [({"die": True}, 20, EndedError), ({"sleep": 20}, 0.2, LateError)]
+)
+def test_one_that_is_not_answered_ends_it_and_the_next_is(helper, request_, seconds, error):
+    with pytest.raises(error):
+        helper.ask(request_, seconds, nobody_leaves)
+    assert helper.ask({"say": "a"}, 20, nobody_leaves)["said"] == "a"
+
+
+def test_who_leaves_is_not_waited_for(helper):
+    helper.ask({}, 20, nobody_leaves)
+    begun = time.monotonic()
+    with pytest.raises(GivenUpError):
+        helper.ask({"sleep": 20}, 60, leaves_after(0.3))
+    assert helper.ask({"say": "a"}, 20, nobody_leaves)["said"] == "a"
+    assert time.monotonic() - begun < 5
+
+
+def test_those_who_leave_before_it_is_their_turn_end_nothing_of_anothers(helper):
+    process, answers = helper.ask({}, 20, nobody_leaves)["pid"], []
+    asking = threading.Thread(
+        target=lambda: answers.append(helper.ask({"sleep": 1, "say": "mine"}, 20, nobody_leaves)), daemon=True
+    )
+    asking.start()
+    time.sleep(0.2)
+    for _ in range(3):
+        with pytest.raises(GivenUpError):
+            helper.ask({"sleep": 20}, 60, leaves_after(0.1))
+    asking.join(20)
+    assert answers == [{"said": "mine", "pid": process}]
+    begun = time.monotonic()
+    assert helper.ask({}, 20, nobody_leaves)["pid"] == process, "what nobody waits for is not begun"
+    assert time.monotonic() - begun < 5
+
+
+def test_one_that_does_not_start_is_said():
+    with pytest.raises(NotStartedError):
+        Helper("no_such_module_anywhere").ask({}, 5, nobody_leaves)

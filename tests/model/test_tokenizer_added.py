@@ -88,3 +88,22 @@ def test_regular_expressions_that_take_long_for_them_are_left(tmp_path, where, m
 def test_as_many_as_are_met_are_normalized(tmp_path):
     write(tmp_path, [f"<|reserved_special_{number:06}|>" for number in range(5_000)], [SPACES, replace(" ", "\u2581")])
     check_rules(tmp_path, "a model")
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_their_numbers_have_a_bound(tmp_path, file):
+    """Of a file of tiktoken, transformers makes a token of each number up to the largest."""
+
+    def check(*numbers):
+        (tmp_path / file).write_text(json.dumps({"added_tokens_decoder": dict.fromkeys(numbers, "a")}))
+        check_rules(tmp_path, "a model")
+
+    check("901628", "0", "-1", "no number", "9" * 5000)
+    with pytest.raises(ModelError, match=r"has an added token of number '1_000_001' in its settings, and at most 1,00"):
+        check("0", "1_000_001")
+    (tmp_path / "tokenizer.model").write_bytes(b"YQ== 0\nYg== 1\n")
+    check("20002")
+    with pytest.raises(ModelError, match="has an added token of number '20003' in its settings, and at most 20,002 is"):
+        check("20003")
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x05\n\x03<s>\n\x06\n\x04</s>")  # of sentencepiece
+    check("901628")

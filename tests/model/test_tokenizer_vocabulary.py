@@ -1,6 +1,7 @@
 """How much the words of a stranger's tokenizer may cost, in whichever file they stand."""
 
 import base64
+import itertools
 import json
 import time
 from contextlib import nullcontext
@@ -96,6 +97,31 @@ def test_words_of_other_files_have_them_too(tmp_path):
         check_rules(tmp_path, "a model")
     for damaged in (b"", bytes(10**7), b"\x0a", b"\x0a\xff\xff", b"\x0b\x0b", b"\xff" * 40):
         (tmp_path / "tokenizer.model").write_bytes(damaged)
+        check_rules(tmp_path, "a model")
+
+
+CUT = [bytes(word) for length in range(1, 14) for word in itertools.product(b"ab", repeat=length)]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (
+            "tekken.json",
+            json.dumps({"vocab": [{"token_bytes": base64.b64encode(word).decode()} for word in CUT]}).encode(),
+        ),
+        ("a.tiktoken", b"".join(base64.b64encode(word) + b" 1\n" for word in CUT)),
+        ("tokenizer.model", b"\n" + b"".join(b" !%b\t+1 \r" % base64.b64encode(word) for word in CUT)),
+        ("tokenizer.model", b"".join(field(1, field(1, word)) for word in CUT)),
+    ],
+    ids=["tekken", "tiktoken", "tiktoken, as it lets pass", "sentencepiece"],
+)
+def test_words_of_other_files_are_not_cut_more_often_than_any(tmp_path, file, content):
+    """transformers makes a merge of each place where both halves are words."""
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(
+        ModelError, match=r"has 16,382 tokens that can be cut in two others at more than 101,910 places"
+    ):
         check_rules(tmp_path, "a model")
 
 

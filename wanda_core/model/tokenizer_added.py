@@ -22,9 +22,26 @@ from wanda_core.progress import still_wanted
 MOST_NORMALIZED = 2 * 10**7
 # Seconds for regular expressions to go through them, and more for each, of which 10,000 take a tenth of a second.
 PATIENCE, PATIENCE_OF_ONE, AT_ONCE = 2.0, 5e-5, 20
+# The number of such a token, of which 901,628 is met. Behind the words of a file of tiktoken transformers makes a token
+# of each number up to the largest, of which a thousand are met.
+NUMBERED, MOST_NUMBERED, MOST_BEHIND = "added_tokens_decoder", 10**6, 20_000
 REMEDY = "take the tokenizer of the model it was made from"
 # Knows no letter, so that nothing is done but to normalize.
 NOTHING = {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "a"}
+
+
+def check_numbered(settings: list[dict[str, Any]], words: int | None, name: str) -> None:
+    """Raise ModelError for settings that give added tokens larger numbers than any have. words: of a file of tiktoken,
+    None where there is none."""
+    most = MOST_NUMBERED if words is None else words + MOST_BEHIND
+    for numbered in [one.get(NUMBERED) for one in settings]:
+        for key in numbered if isinstance(numbered, dict) else ():
+            with contextlib.suppress(ValueError):  # which what reads it next says
+                if int(key) > most:
+                    raise ModelError(
+                        f"the tokenizer of {shortened_path(name)} has an added token of number {shortened(key)} in its "
+                        f"settings, and at most {most:,} is read; {REMEDY}"
+                    )
 
 
 def check_normalized(rules: dict[str, Any], settings: list[dict[str, Any]], beside: list[str], name: str) -> None:
@@ -56,22 +73,26 @@ def _check_time(normalizer: dict[str, Any], tokens: list[str], name: str) -> Non
     limit = PATIENCE + PATIENCE_OF_ONE * min(len(tokens), MOST_ADDED)
     end = time.monotonic() + limit
 
-    def normalize_all() -> None:
+    def in_time() -> bool:
         try:
             alone = Tokenizer.from_str(json.dumps({"version": "1.0", "normalizer": normalizer, "model": NOTHING}))
         except Exception:  # what reads the file next says what is wrong with it
-            return
+            return True
         for start in range(0, len(tokens), AT_ONCE):
-            if time.monotonic() < end:  # nobody waits any more
-                alone.encode_batch(tokens[start : start + AT_ONCE])
+            if time.monotonic() > end:
+                return False
+            alone.encode_batch(tokens[start : start + AT_ONCE])
+        return True
 
     try:
-        call_apart(normalize_all, still_wanted, limit)
+        ended = call_apart(in_time, still_wanted, limit)
     except NoAnswerError:
+        ended = False
+    if not ended:
         raise ModelError(
             f"the tokenizer of {shortened_path(name)} has regular expressions in its normalizer that take more than "
             f"{limit:.0f} s for its {len(tokens):,} added tokens; {REMEDY}"
-        ) from None
+        )
 
 
 def _normalized(entries: object) -> Iterator[str]:

@@ -12,7 +12,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from wanda_core.errors import ModelError, shortened, shortened_path
 from wanda_core.machine.json_file import read_json
-from wanda_core.model.tokenizer_added import check_left, check_normalized
+from wanda_core.model.tokenizer_added import NUMBERED, check_left, check_normalized, check_numbered
 from wanda_core.model.tokenizer_growth import RULES, chosen_growth, parts_of, rules_of, whole_growth
 from wanda_core.model.tokenizer_python import growth_of_maps
 from wanda_core.model.tokenizer_vocabulary import (
@@ -44,7 +44,6 @@ LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # of a seque
 LONGEST_CLASS = 200  # letters of a class's name, which transformers takes apart, ending after ending; 40 are met
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, TEKKEN = "added_tokens.json", "tekken.json"
-DECODER = "added_tokens_decoder"  # of settings: tokens by their numbers, which are looked up
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
 REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
@@ -83,7 +82,7 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: It
         _check_number(key, value, MOST_WORD if key == WORD else most, name)
     added = {*named_tokens(settings), *named_tokens(special), *_mapping(folder / ADDED)}
     check_added(added, name)
-    listed = {token for given in (settings, special) for token in named_tokens(given, but=DECODER)}
+    listed = {token for given in (settings, special) for token in named_tokens(given, but=NUMBERED)}
     check_compared(len(listed), len(added.union(beside)), name)
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
     left = {key: None for key, value in settings.items() if value and _names_file(key)}
@@ -150,14 +149,16 @@ def check_rules(folder: Path, name: str) -> set[str]:
     if isinstance(model, dict):
         parts["model"] = {key: value for key, value in model.items() if key not in ("vocab", "merges")}
     _check_parts(parts, name)
-    check_other_vocabularies(folder, name)
+    words = check_other_vocabularies(folder, name)
     config = _mapping(folder / TEKKEN).get("config")
     for key, value in config.items() if isinstance(config, dict) else ():
         _check_number(key, value, MOST_OF.get(key, MOST_NUMBER), name)
         if isinstance(value, str):
             _check_patterns([value], name)
     beside = list(words_of(list(_mapping(folder / ADDED))))
-    check_normalized(rules, [_mapping(folder / SETTINGS), _mapping(folder / SPECIAL)], beside, name)
+    settings = [_mapping(folder / SETTINGS), _mapping(folder / SPECIAL)]
+    check_numbered(settings, words, name)
+    check_normalized(rules, settings, beside, name)
     return set(words_of(rules.get("added_tokens")))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import read_ordinary
+from wanda_core.model.tokenizer_cuts import check_cuts
 
 MOST_PIECE = 10_000  # letters of a token; 128 are met, in runs of spaces
 # Of a piece of a Unigram model, which tries at each letter of a text all pieces that begin there, in one call that
@@ -32,10 +33,12 @@ MOST_ADDED_PIECE, MOST_ADDED, MOST_ADDED_BEGINNINGS, BEGINNINGS_OF_ONE = 1000, 1
 # which 50 million take a second. A thousand beside 65,536 are met, or a few thousand that are listed alone.
 MOST_COMPARED = 10**8
 NAMED = re.compile(r"tokens?(_decoder)?$")  # settings that hold such tokens
-TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")  # how a file of tiktoken begins; others are protobuf
+# How a file of tiktoken begins, with whatever space it lets pass; others are protobuf.
+TIKTOKEN = re.compile(rb"[\r\n]*[^\S\r\n]*\S+[^\S\r\n]+[+-]?\d[\d_]*[^\S\r\n]*[\r\n]")
 MODELS = ("*.model", "*.spm", "*.tiktoken")
 WORD_FIELD, FAR = 10, 128  # the byte before a piece's word and its length, and lengths that take another byte
 VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
+MOST_TEKKEN_CUTS = 700_000  # of a tekken.json: twice what its 150,000 words have
 MOST_FILE = 2**25  # bytes of a file of these; a larger one is refused by its size
 # Fields and lines that are looked at in all these files of a folder, each of which takes up to a microsecond, and 150
 # bytes where it holds a word; 262,144 are met, and what stands behind the word of a piece counts for none.
@@ -126,9 +129,12 @@ def named_tokens(settings: dict[str, Any], but: str = "") -> Iterator[str]:
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def check_other_vocabularies(folder: Path, name: str) -> None:
+def check_other_vocabularies(folder: Path, name: str) -> int | None:
     """Raise ModelError as `check_vocabulary` does for the other files that hold words: of tekken, of tiktoken and of
-    sentencepiece. What is wrong with one otherwise is said by what reads it next."""
+    sentencepiece. What is wrong with one otherwise is said by what reads it next.
+
+    -> how many words the smallest of tiktoken has, None where there is none
+    """
     try:
         read = read_json(folder / "tekken.json")
     except (OSError, ValueError):
@@ -136,9 +142,11 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
     tekken = read if isinstance(read, dict) else {}
     entries, special = tekken.get("vocab"), tekken.get("special_tokens")
     listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    check_tokens(_decoded(entry.get("token_bytes") for entry in listed), name, None)
+    words = set(_decoded(entry.get("token_bytes") for entry in listed))
+    check_tokens(words, name, None)
+    check_cuts(words, name, MOST_TEKKEN_CUTS)
     check_added(named_tokens({"tokens": special}), name)
-    looked = _Looked(name)
+    looked, least = _Looked(name), None
     for path in sorted(folder.iterdir()):
         if any(fnmatchcase(path.name, pattern) for pattern in MODELS):
             try:
@@ -147,9 +155,14 @@ def check_other_vocabularies(folder: Path, name: str) -> None:
                 continue
             if TIKTOKEN.match(content):
                 looked.at(content.count(b"\n") + content.count(b"\r"))  # both end a line
-                check_tokens(_decoded(line.split(b" ", 1)[0] for line in content.splitlines()), name, None)
+                words = set(_decoded(word for line in content.splitlines() for word in line.split(None, 1)[:1]))
+                check_tokens(words, name, None)
+                least = len(words) if least is None else min(least, len(words))
             else:
-                check_tokens(_pieces(content, looked), name, MOST_BEGINNINGS)
+                words = set(_pieces(content, looked))
+                check_tokens(words, name, MOST_BEGINNINGS)
+            check_cuts(words, name)
+    return least
 
 
 @dataclass

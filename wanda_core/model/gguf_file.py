@@ -262,6 +262,7 @@ def convert(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from wanda_core.model.foreign_code import no_foreign_code
+    from wanda_core.model.gguf_words import check_words
     from wanda_core.model.stored_tensors import check_complete, check_shapes
     from wanda_core.model.tokenizer import load_tokenizer
     from wanda_core.model.watched import watched
@@ -271,6 +272,7 @@ def convert(
     alone = _alone(gguf, folder.parent / ALONE)
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     reading = header.entries * SECONDS_OF_ENTRY
+    check_words(gguf, header, name)
     with no_foreign_code(), watched(name, more=reading):
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     tokenizer.save_pretrained(folder)

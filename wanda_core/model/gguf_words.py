@@ -11,14 +11,13 @@ from wanda_core.model.tokenizer_vocabulary import (
     MOST_BEGINNINGS,
     MOST_UNIGRAM_PIECE,
     check_added,
-    check_compared,
     check_longest,
     check_tokens,
 )
 
 NUMBERS = {**WHOLE, 6: "f", 7: "?", 12: "d"}  # as `struct` has them
 UNIGRAM = "t5"  # the one kind of tokenizer that is made a Unigram model, of those that transformers reads
-CONTROL, USER_DEFINED = 3, 4  # types of tokens that are added, so that they are looked for in every text
+ADDED = (3, 4)  # types of tokens, control and of users, that are added, so that they are looked for in every text
 
 
 def check_words(gguf: Path, header: Header, name: str) -> None:
@@ -29,12 +28,8 @@ def check_words(gguf: Path, header: Header, name: str) -> None:
         check_longest(max((len(word.decode(errors="replace")) for word in words), default=0), name, MOST_UNIGRAM_PIECE)
     check_tokens(words, name, MOST_BEGINNINGS if unigram else None)
     types = _types(gguf, header)
-    control, own = (
-        {word.decode(errors="replace") for word, its in zip(words, types, strict=False) if its == kind}
-        for kind in (CONTROL, USER_DEFINED)
-    )
-    check_added(control | own, name)
-    check_compared(len(control), len(control | own), name)
+    added = (word.decode(errors="replace") for word, its in zip(words, types, strict=False) if its in ADDED)
+    check_added(added, name)
     if not unigram and not header.lists.get(f"{VOCABULARY}merges"):
         check_cuts(words, name)
 

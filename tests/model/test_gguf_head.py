@@ -3,10 +3,12 @@
 import struct
 from contextlib import nullcontext
 
+import gguf
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from model.test_gguf_file import write
 
+from wanda_core.model.gguf_file import described
 from wanda_core.model.gguf_header import BLOCKS, HeaderError, read_header
 
 
@@ -31,7 +33,7 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
         read_header(tmp_path / "bad.gguf")
 
 
-def gguf(*lists, name="list", rows=0):
+def of_lists(*lists, name="list", rows=0):
     """A GGUF file of lists of strings, and of embeddings of so many rows, if any."""
     text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
     fields = b"".join(
@@ -51,7 +53,7 @@ def gguf(*lists, name="list", rows=0):
     ],
 )
 def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
-    (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
+    (tmp_path / "bad.gguf").write_bytes(of_lists(*lists))
     with pytest.raises(HeaderError, match=said):
         read_header(tmp_path / "bad.gguf")
 
@@ -69,13 +71,13 @@ def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
     ],
 )
 def test_lists_of_a_gguf_file_are_as_long_as_its_vocabulary(tmp_path, name, entries, rows, said):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a"] * entries, name=name, rows=rows))
+    (tmp_path / "a.gguf").write_bytes(of_lists([b"a"] * entries, name=name, rows=rows))
     with pytest.raises(HeaderError, match=said) if said else nullcontext():
         assert read_header(tmp_path / "a.gguf").lists == {name: entries}
 
 
 def test_the_tokens_of_a_gguf_file_have_a_length_together(tmp_path):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 420] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
+    (tmp_path / "a.gguf").write_bytes(of_lists([b"a" * 420] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
     with pytest.raises(HeaderError, match="8,400,000 bytes of tokens, and at most 8,000,000 are read"):
         read_header(tmp_path / "a.gguf")
 
@@ -153,3 +155,11 @@ def test_each_tensor_of_a_gguf_file_has_a_place_of_its_own(tmp_path, tensors, al
 def test_the_size_of_every_type_that_is_dequantised_is_known():
     kinds = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, *quants._type_traits}
     assert {kind: GGML_QUANT_SIZES[kind] for kind in kinds} == BLOCKS
+
+
+def test_a_table_of_all_names_is_not_made_for_each_part_of_a_model(tiny_llama, tmp_path, monkeypatch):
+    """It takes a hundredth of a second for thirty blocks, which have four hundred parts."""
+    file, theirs, made = write(tmp_path / "tiny.gguf", tiny_llama), gguf.get_tensor_name_map, []
+    monkeypatch.setattr("gguf.get_tensor_name_map", lambda *given: made.append(given) or theirs(*given))
+    described(file, tmp_path, read_header(file), "tiny.gguf")
+    assert len(made) == 3  # the model's, and that of its two parts

@@ -194,6 +194,18 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     return cast("PreTrainedConfig", config)
 
 
+class _Named:
+    """A model as `get_gguf_hf_weights_map` looks at it, without the parts of its parts: for each of hundreds it would
+    make a table of the names in all blocks, and find none. depth: how many levels of parts it shows."""
+
+    def __init__(self, part: Any, depth: int) -> None:
+        self.config, self.state_dict = getattr(part, "config", None), part.state_dict
+        self._part, self._depth = part, depth
+
+    def named_children(self) -> "list[tuple[str, _Named]]":
+        return [(name, _Named(part, self._depth - 1)) for name, part in self._part.named_children() if self._depth]
+
+
 def _check_held(model: Any, header: Header, name: str) -> None:
     """Raise ModelError where a file lacks a weight of the model, or holds it with more or fewer numbers: transformers
     tells it once it has made all others. model: without memory."""
@@ -203,7 +215,7 @@ def _check_held(model: Any, header: Header, name: str) -> None:
 
     of_kind: Any = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)
     processor = of_kind(config=model.config.to_dict())
-    known = get_gguf_hf_weights_map(model, processor)
+    known = get_gguf_hf_weights_map(_Named(model, 1), processor)
     sources: dict[str, list[str]] = {}  # what a weight may be called in the file, experts' without what it ends in
     for own, weight in known.items():
         sources.setdefault(weight, []).append(own)

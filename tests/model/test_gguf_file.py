@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -316,7 +317,10 @@ def with_more(header, name):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(without, "lacks 1 of its weights, model.norm.weight among"), (with_more, "holds model.norm.weight in the shape")],
+    [
+        (without, "lacks 1 of its weights, model.norm.weight among"),
+        (with_more, "holds model.norm.weight in the shape"),
+    ],
 )
 def test_what_a_file_lacks_is_told_before_any_other_tensor_is_made(file, cache, monkeypatch, change, said):
     theirs = gguf_file.read_header
@@ -329,3 +333,50 @@ def test_what_a_file_lacks_is_told_before_any_other_tensor_is_made(file, cache, 
     monkeypatch.setattr(gguf_file, "read_header", reads)
     monkeypatch.setattr(gguf_file, "convert", lambda *_: pytest.fail("tensors were made"))
     assert said in refusal(file)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(100, None), (1_000_000, "64,000,000 numbers that its model has no place")])
+def test_tensors_without_a_place_in_the_model_are_fewer_than_others(
+    cache, tiny_llama, tmp_path, monkeypatch, rows, said
+):
+    """Real files hold a few, such as what turns positions or predicts further tokens; all are made."""
+    ended = GGUFWriter.write_header_to_file
+
+    def with_more(writer):
+        more = np.zeros((rows, 64), dtype=np.float16)
+        writer.add_tensor("rope_freqs.weight", more[:100] if said is None else more)
+        ended(writer)
+
+    monkeypatch.setattr(GGUFWriter, "write_header_to_file", with_more)
+    file = write(tmp_path / "tiny.gguf", tiny_llama)
+    if said is None:
+        load_model(str(file), device="cpu")
+    else:
+        monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("made"))
+        assert said in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("adds", "values", "said"),
+    [
+        ("add_tokenizer_model", ["nope"], "Cannot build a tokenizer from a GGUF file stating tokenizer 'nope'"),
+        ("add_token_types", [[3] * 320], "knows no word, only "),
+    ],
+)
+def test_a_tokenizer_that_is_refused_is_so_before_any_tensor_is_made(
+    cache, tiny_llama, tmp_path, monkeypatch, adds, values, said
+):
+    said_first = getattr(GGUFWriter, adds)
+    ended = GGUFWriter.write_header_to_file
+    monkeypatch.setattr(GGUFWriter, adds, lambda *_: None)
+    monkeypatch.setattr(GGUFWriter, "write_header_to_file", lambda writer: (said_first(writer, *values), ended(writer)))
+    file = write(tmp_path / "tiny.gguf", tiny_llama)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("made"))
+    assert said in refusal(file)
+
+
+def test_a_type_that_is_not_dequantised_is_told_before_any_tensor_is_made(file, cache, monkeypatch):
+    theirs = gguf_file.read_header
+    monkeypatch.setattr(gguf_file, "read_header", lambda path: replace(theirs(path), unread={15}))
+    monkeypatch.setattr(gguf_file, "convert", lambda *_: pytest.fail("tensors were made"))
+    assert "it has tensors of ggml's type 15, which is not dequantised; give the model's folder" in refusal(file)

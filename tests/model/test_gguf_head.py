@@ -3,10 +3,13 @@
 import struct
 from contextlib import nullcontext
 
+import gguf
 import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from model.test_gguf_file import write
 
-from wanda_core.model.gguf_header import HeaderError, read_header
+from wanda_core.model.gguf_file import described
+from wanda_core.model.gguf_header import BLOCKS, HeaderError, read_header
 
 
 def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
@@ -30,7 +33,7 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
         read_header(tmp_path / "bad.gguf")
 
 
-def gguf(*lists, name="list", rows=0):
+def of_lists(*lists, name="list", rows=0):
     """A GGUF file of lists of strings, and of embeddings of so many rows, if any."""
     text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
     fields = b"".join(
@@ -38,7 +41,7 @@ def gguf(*lists, name="list", rows=0):
         for strings in lists
     )
     tensor = text(b"token_embd.weight") + struct.pack("<IQQIQ", 2, 2, rows, 0, 0) if rows else b""
-    return b"GGUF" + struct.pack("<IQQ", 3, rows > 0, len(lists)) + fields + tensor + bytes(8 * rows)
+    return b"GGUF" + struct.pack("<IQQ", 3, rows > 0, len(lists)) + fields + tensor + bytes(31 + 8 * rows)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def gguf(*lists, name="list", rows=0):
     ],
 )
 def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
-    (tmp_path / "bad.gguf").write_bytes(gguf(*lists))
+    (tmp_path / "bad.gguf").write_bytes(of_lists(*lists))
     with pytest.raises(HeaderError, match=said):
         read_header(tmp_path / "bad.gguf")
 
@@ -68,13 +71,13 @@ def test_the_strings_of_a_gguf_file_have_bounds(tmp_path, lists, said):
     ],
 )
 def test_lists_of_a_gguf_file_are_as_long_as_its_vocabulary(tmp_path, name, entries, rows, said):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a"] * entries, name=name, rows=rows))
+    (tmp_path / "a.gguf").write_bytes(of_lists([b"a"] * entries, name=name, rows=rows))
     with pytest.raises(HeaderError, match=said) if said else nullcontext():
         assert read_header(tmp_path / "a.gguf").lists == {name: entries}
 
 
 def test_the_tokens_of_a_gguf_file_have_a_length_together(tmp_path):
-    (tmp_path / "a.gguf").write_bytes(gguf([b"a" * 420] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
+    (tmp_path / "a.gguf").write_bytes(of_lists([b"a" * 420] * 20_000, name="tokenizer.ggml.tokens", rows=20_000))
     with pytest.raises(HeaderError, match="8,400,000 bytes of tokens, and at most 8,000,000 are read"):
         read_header(tmp_path / "a.gguf")
 
@@ -111,9 +114,52 @@ def test_texts_outside_of_lists_have_a_length(tmp_path, fields, said):
     ],
 )
 def test_a_gguf_file_has_as_many_tensors_as_its_size_allows(tmp_path, count, size, length, said):
-    tensor = struct.pack("<Q", length) + b"a" * length + struct.pack("<IQIQ", 1, 1, 0, 0)
+    name = struct.pack("<Q", length) + b"a" * length
     with (tmp_path / "a.gguf").open("wb") as file:
-        file.write(b"GGUF" + struct.pack("<IQQ", 3, count, 0) + tensor * count)
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, count, 0))
+        file.write(b"".join(name + struct.pack("<IQIQ", 1, 1, 0, 4 * number) for number in range(count)))
         file.truncate(max(size, file.tell()))
     with pytest.raises(HeaderError, match=said) if said else nullcontext():
         assert read_header(tmp_path / "a.gguf").tensors == count
+
+
+def of_tensors(*tensors, alignment=None):
+    """A GGUF file of tensors of one dimension, each of so many numbers of a type at a byte of 1,024."""
+    field = struct.pack("<Q", 17) + b"general.alignment" + struct.pack("<II", 4, alignment or 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), alignment is not None) + field * (alignment is not None)
+    for number, (numbers, kind, at) in enumerate(tensors):
+        head += struct.pack("<Q", 1) + b"%d" % number + struct.pack("<IQIQ", 1, numbers, kind, at)
+    return head + bytes(-len(head) % (alignment or 32) + 1024)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "alignment", "said"),
+    [
+        ([(128, 0, 512), (128, 0, 0)], None, None),
+        ([(128, 0, 512), (128, 0, 0)], 512, None),
+        ([(128, 0, 0), (128, 0, 508)], None, "its tensors '0' and '1' lie over each other"),
+        ([(128, 0, 508), (128, 0, 0)], None, "its tensors '1' and '0' lie over each other"),
+        ([(256, 19, 0), (256, 19, 49)], None, "lie over each other"),  # fifty bytes each
+        ([(256, 19, 0), (256, 19, 50)], None, None),
+        ([(257, 0, 0)], None, "its tensor '0' ends 4 bytes after the file"),
+        ([(256, 0, 4)], 64, "its tensor '0' ends 4 bytes after the file"),
+        ([(3, 77, 0), (128, 0, 0)], None, None),  # of a type that is not known
+    ],
+)
+def test_each_tensor_of_a_gguf_file_has_a_place_of_its_own(tmp_path, tensors, alignment, said):
+    (tmp_path / "a.gguf").write_bytes(of_tensors(*tensors, alignment=alignment))
+    with pytest.raises(HeaderError, match=said) if said else nullcontext():
+        assert read_header(tmp_path / "a.gguf").unread == {kind for _, kind, _ in tensors if kind == 77}
+
+
+def test_the_size_of_every_type_that_is_dequantised_is_known():
+    kinds = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, *quants._type_traits}
+    assert {kind: GGML_QUANT_SIZES[kind] for kind in kinds} == BLOCKS
+
+
+def test_a_table_of_all_names_is_not_made_for_each_part_of_a_model(tiny_llama, tmp_path, monkeypatch):
+    """It takes a hundredth of a second for thirty blocks, which have four hundred parts."""
+    file, theirs, made = write(tmp_path / "tiny.gguf", tiny_llama), gguf.get_tensor_name_map, []
+    monkeypatch.setattr("gguf.get_tensor_name_map", lambda *given: made.append(given) or theirs(*given))
+    described(file, tmp_path, read_header(file), "tiny.gguf")
+    assert len(made) == 3  # the model's, and that of its two parts

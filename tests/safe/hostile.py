@@ -284,64 +284,6 @@ def template_that_makes_much_of_little(folder, canary):
     (folder / "chat_template.jinja").write_text("{{ 'a' * 200000 }}{{ messages[0].content }}")
 
 
-def gguf(*fields: bytes, tensors: int = 0, of_fields: int | None = None) -> bytes:
-    return b"GGUF" + struct.pack("<IQQ", 3, tensors, len(fields) if of_fields is None else of_fields) + b"".join(fields)
-
-
-def text(value: str) -> bytes:
-    return struct.pack("<Q", len(value)) + value.encode()
-
-
-def one_file(folder, content, size=None):
-    file = folder / "model.gguf"
-    file.write_bytes(content)
-    if size:
-        os.truncate(file, size)
-    return file
-
-
-@maker
-def gguf_that_lies_about_a_list(folder, canary):
-    return one_file(folder, gguf(text("a") + struct.pack("<IIQ", 9, 0, 2**60)))
-
-
-@maker
-def gguf_with_a_long_list(folder, canary):
-    return one_file(folder, gguf(text("a") + struct.pack("<IIQ", 9, 0, 10**8)), 2 * 10**8)
-
-
-@maker
-def gguf_that_lies_about_a_tensor(folder, canary):
-    architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    tensor = text("token_embd.weight") + struct.pack("<IQQIQ", 2, 2**33, 2**33, 0, 0)
-    return one_file(folder, gguf(architecture, tensor, tensors=1, of_fields=1), 10**4)
-
-
-def gguf_of_sizes(*more: bytes, **sizes: int) -> bytes:
-    def number(name, value):
-        return text(f"llama.{name}") + struct.pack("<II", 4, value)
-
-    names = {"block_count": 4, "embedding_length": 64, "feed_forward_length": 96, "context_length": 256}
-    names |= {"attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320} | sizes
-    architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    return gguf(architecture, *(number(*pair) for pair in names.items()), *more)
-
-
-@maker
-def gguf_with_a_million_blocks(folder, canary):
-    return one_file(folder, gguf_of_sizes(block_count=9_999), 10**4)
-
-
-@maker
-def gguf_without_weights(folder, canary):
-    return one_file(folder, gguf_of_sizes(embedding_length=4096, feed_forward_length=16_384, vocab_size=64_000))
-
-
-@maker
-def gguf_with_a_list_of_nothing(folder, canary):
-    return one_file(folder, gguf_of_sizes(text("a") + struct.pack("<IIQ", 9, 0, 10**6) + bytes(10**6)))
-
-
 @maker
 def tokenizer_that_reads_another_file(folder, canary):
     (folder / "tokenizer.json").unlink()

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +42,7 @@ WRITTEN = re.compile(
 )
 FORMAT = 1  # of what is made of a file; raise it when that changes
 KEPT = {1: "float16", 30: "bfloat16"}  # ggml's types of matrices that are kept; all others become float32
+TURNED = ("gpt2",)  # architectures some of whose matrices lie the other way round
 # Seconds that transformers may take for each entry of a list, each of its several readings 15 µs, and for each number.
 SECONDS_OF_ENTRY, SECONDS_OF_NUMBER = 5e-4, 1e-6
 
@@ -171,6 +172,8 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     from wanda_core.model.watched import watched
 
     check_numbers_of(_numbers(header), name, "head")
+    if header.unread:
+        raise ValueError(f"it has tensors of ggml's type {min(header.unread)}, which is not dequantised")
     light, place = light_head(gguf, header), folder / LIGHT
     place.mkdir()
     size = gguf.stat().st_size
@@ -191,6 +194,18 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     return cast("PreTrainedConfig", config)
 
 
+class _Named:
+    """A model as `get_gguf_hf_weights_map` looks at it, without the parts of its parts: for each of hundreds it would
+    make a table of the names in all blocks, and find none. depth: how many levels of parts it shows."""
+
+    def __init__(self, part: Any, depth: int) -> None:
+        self.config, self.state_dict = getattr(part, "config", None), part.state_dict
+        self._part, self._depth = part, depth
+
+    def named_children(self) -> "list[tuple[str, _Named]]":
+        return [(name, _Named(part, self._depth - 1)) for name, part in self._part.named_children() if self._depth]
+
+
 def _check_held(model: Any, header: Header, name: str) -> None:
     """Raise ModelError where a file lacks a weight of the model, or holds it with more or fewer numbers: transformers
     tells it once it has made all others. model: without memory."""
@@ -200,20 +215,47 @@ def _check_held(model: Any, header: Header, name: str) -> None:
 
     of_kind: Any = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)
     processor = of_kind(config=model.config.to_dict())
+    known = get_gguf_hf_weights_map(_Named(model, 1), processor)
     sources: dict[str, list[str]] = {}  # what a weight may be called in the file, experts' without what it ends in
-    for own, weight in get_gguf_hf_weights_map(model, processor).items():
+    for own, weight in known.items():
         sources.setdefault(weight, []).append(own)
     tied = getattr(model, "all_tied_weights_keys", None) or {}
+    computed = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_missing", None) or ()]
     missing, others = [], []
-    for weight, value in model.named_parameters():
-        held = [own for own in sources.get(weight, []) if own in header.shapes or f"{own}.weight" in header.shapes]
-        if weight in sources and not held and weight not in tied:
+    for weight, value in model.state_dict().items():
+        own = sources.get(weight, [])
+        held = [shape for each in own if (shape := header.shapes.get(each) or header.shapes.get(f"{each}.weight"))]
+        if not held and weight not in tied and not any(pattern.search(weight) for pattern in computed):
             missing.append(weight)
-        stored = header.shapes.get(held[0], []) if held and len(sources[weight]) == 1 else []
-        if stored and math.prod(stored) != value.numel():
-            others.append((weight, stored[::-1], tuple(value.shape)))
+        for stored in held:
+            # Of several, such as experts' gates and what is put beside them, each is a part as large as the others.
+            fits = len(own) > 1 or _same(stored[::-1], value.shape, header.architecture in TURNED)
+            if not fits or math.prod(stored) * len(own) != value.numel():
+                others.append((weight, stored[::-1], tuple(value.shape)))
     check_shapes(name, others)
     check_complete(name, missing)
+    _check_placed(header, known, name)
+
+
+def _same(stored: Sequence[int], asked: Sequence[int], turned: bool) -> bool:
+    """Tell whether two shapes are the same, or turned, but for dimensions of one, which transformers puts in."""
+    plain, its = ([size for size in shape if size != 1] for shape in (stored, asked))
+    return plain == its or (turned and plain[::-1] == its)
+
+
+def _check_placed(header: Header, known: Collection[str], name: str) -> None:
+    """Raise ModelError where a file holds more numbers that the model has no place for than others: transformers makes
+    them all. known: what the model's weights are called in a file, experts' without what it ends in."""
+    left = sum(
+        math.prod(shape)
+        for own, shape in header.shapes.items()
+        if own not in known and own.removesuffix(".weight") not in known
+    )
+    if left > header.numbers // 2:
+        raise ModelError(
+            f"{shortened_path(name)} holds {left:,} numbers that its model has no place for, of {header.numbers:,}; "
+            "give the file of the model alone"
+        )
 
 
 def convert(
@@ -224,7 +266,7 @@ def convert(
     header: Header | None = None,
     config: "PreTrainedConfig | None" = None,
 ) -> None:
-    """Dequantise to a type and save as an ordinary checkpoint.
+    """Dequantise to a type and save as an ordinary checkpoint, its tokenizer first, which may be refused.
 
     title: the name that its configuration gets; header: the file's, and config, what `described` returned, where they
     have been read. Raises ModelError as that does, and where its tensors are not all of the model's.
@@ -232,7 +274,9 @@ def convert(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from wanda_core.model.foreign_code import no_foreign_code
+    from wanda_core.model.gguf_words import check_words
     from wanda_core.model.stored_tensors import check_complete, check_shapes
+    from wanda_core.model.tokenizer import load_tokenizer
     from wanda_core.model.watched import watched
 
     header, name = header or read_header(gguf), str(gguf)
@@ -240,6 +284,11 @@ def convert(
     alone = _alone(gguf, folder.parent / ALONE)
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     reading = header.entries * SECONDS_OF_ENTRY
+    check_words(gguf, header, name)
+    with no_foreign_code(), watched(name, more=reading):
+        tokenizer = AutoTokenizer.from_pretrained(alone, **source)
+    tokenizer.save_pretrained(folder)
+    load_tokenizer(folder, name, known)
     with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):
         read: Any = AutoModelForCausalLM.from_pretrained(
             alone, config=known, dtype=dtype, output_loading_info=True, **source
@@ -247,14 +296,11 @@ def convert(
     model, found = read
     check_shapes(name, found["mismatched_keys"])
     check_complete(name, found["missing_keys"])
-    with no_foreign_code(), watched(name, more=reading):
-        tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
     del model.config.quantization_config
     vars(model).update(hf_quantizer=None, is_quantized=False)
     model.config._name_or_path = title
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _alone(gguf: Path, folder: Path) -> Path:

@@ -36,6 +36,14 @@ COUNTED = ("gpt2", "starcoder2")  # architectures whose size of vocabulary trans
 MOST_CUTS = 10**9
 MOST_STRINGS = 1_000_000  # of the lists; 262,144 tokens with 514,906 merges are met
 NUMBERS_IN_BYTE = 6  # at most; the smallest type that is met has one and a half bits
+ALIGNMENT = 32  # bytes, where a file tells none
+# The types of tensors that gguf dequantises: how many numbers are in a block, and the bytes of one.
+BLOCKS = {
+    **{0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84)},
+    **{11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66), 17: (256, 74), 18: (256, 98)},
+    **{19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136), 29: (256, 56), 30: (1, 2)},
+    **{34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36)},
+}
 
 
 class HeaderError(Exception):
@@ -46,17 +54,21 @@ class HeaderError(Exception):
 class Header:
     """What a file says of itself.
 
-    architecture: its name; fields: its whole numbers, by name; entries: of all its lists; lists: of each, by name;
-    tensors: how many it has; shapes: of each, by name, its last dimension first; numbers: of all of them; rows: of its
-    embeddings; kinds: the types of tensors with more than one dimension; kept: where all that is no list of the
-    vocabulary's stands, from a byte to another, at last the tensors' names and places; ends: at which byte the head
-    does; order: of bytes, as `struct` has it.
+    architecture: its name; tokenizer: the name of its tokenizer's kind; fields: its whole numbers, by name; entries: of
+    all its lists; lists: of each, by name; begins: of the last of each
+    name, its type, entries and first byte; tensors: how
+    many it has; shapes: of each, by name, its last dimension first; numbers: of all of them; rows: of its embeddings;
+    kinds: the types of tensors with more than one dimension; unread: types that are not dequantised; kept: where all
+    that is no list of the vocabulary's stands, from a byte to another, at last the tensors' names and places; ends: at
+    which byte the head does; order: of bytes, as `struct` has it.
     """
 
     architecture: str = ""
+    tokenizer: str = ""
     fields: dict[str, int] = field(default_factory=dict)
     entries: int = 0
     lists: dict[str, int] = field(default_factory=dict)
+    begins: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     rows: int = 0
     kept: list[tuple[int, int]] = field(default_factory=list)
     ends: int = 0
@@ -65,6 +77,7 @@ class Header:
     shapes: dict[str, list[int]] = field(default_factory=dict)
     numbers: int = 0
     kinds: set[int] = field(default_factory=set)
+    unread: set[int] = field(default_factory=set)
 
 
 def read_header(file: Path) -> Header:
@@ -108,6 +121,7 @@ class _Head:
         self.content, self.size, self.at = content, size, 0
         self.strings, self.squares, self.texts = 0, 0, 0
         self.order = "<"
+        self.places: list[tuple[int, int, str]] = []  # of tensors: their first bytes, the bytes after them, their names
         self.found = Header()
 
     def read(self) -> Header:
@@ -127,6 +141,8 @@ class _Head:
                 found.fields[name] = self.number(WHOLE[kind])
             elif kind == STRING and name == "general.architecture":
                 found.architecture = self.name()
+            elif kind == STRING and name == f"{VOCABULARY}model":
+                found.tokenizer = self.name()
             else:
                 self.skip_value(kind, name)
             if not (kind == ARRAY and name.startswith(VOCABULARY)):
@@ -137,7 +153,21 @@ class _Head:
         found.kept.append((begin, self.at))
         found.tensors, found.ends, found.order = tensors, self.at, self.order
         self.check_lists()
+        self.check_places()
         return found
+
+    def check_places(self) -> None:
+        """Raise HeaderError for tensors that lie over each other, of which a small file could have any number, or reach
+        beyond its end."""
+        alignment = self.found.fields.get("general.alignment", 0)
+        alignment = alignment if alignment > 0 else ALIGNMENT
+        room, last, before = self.size - -(-self.at // alignment) * alignment, 0, ""
+        for begin, end, name in sorted(self.places):
+            if begin < last:
+                raise HeaderError(f"its tensors {before!r} and {name!r} lie over each other")
+            if end > room:
+                raise HeaderError(f"its tensor {name!r} ends {end - room:,} bytes after the file")
+            last, before = end, name
 
     def check_lists(self) -> None:
         """Raise HeaderError for lists that are longer than the file's embeddings let a vocabulary be."""
@@ -167,6 +197,11 @@ class _Head:
             raise HeaderError("it names a tensor of no numbers")
         self.found.shapes[name] = shape
         self.found.numbers += numbers
+        if kind in BLOCKS:
+            of_block, its_bytes = BLOCKS[kind]
+            self.places.append((offset, offset + -(-numbers // of_block) * its_bytes, name))
+        else:
+            self.found.unread.add(kind)
         if name == EMBEDDINGS:
             self.found.rows = last
         if dimensions > 1:
@@ -183,6 +218,7 @@ class _Head:
             of, length = self.number("I"), self.number("Q")
             self.found.entries += length
             self.found.lists[name] = self.found.lists.get(name, 0) + length
+            self.found.begins[name] = of, length, self.at
             self.at_most(self.found.entries, MOST_ENTRIES, "entries of lists")
             if of == STRING:
                 self.strings += length

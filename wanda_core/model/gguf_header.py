@@ -55,12 +55,11 @@ class Header:
     """What a file says of itself.
 
     architecture: its name; tokenizer: the name of its tokenizer's kind; fields: its whole numbers, by name; entries: of
-    all its lists; lists: of each, by name; begins: of the last of each
-    name, its type, entries and first byte; tensors: how
-    many it has; shapes: of each, by name, its last dimension first; numbers: of all of them; rows: of its embeddings;
-    kinds: the types of tensors with more than one dimension; unread: types that are not dequantised; kept: where all
-    that is no list of the vocabulary's stands, from a byte to another, at last the tensors' names and places; ends: at
-    which byte the head does; order: of bytes, as `struct` has it.
+    all its lists; lists: of each, by name; begins: of the last of each name, its type, entries and first byte; tensors:
+    how many it has; shapes: of each, by name, its last dimension first; numbers: of all of them; rows: of its
+    embeddings; kinds: the types of tensors with more than one dimension; unread: types that are not dequantised; kept:
+    where all that is no list of the vocabulary's stands, from a byte to another, at last the tensors' names and places;
+    ends: at which byte the head does; order: of bytes, as `struct` has it.
     """
 
     architecture: str = ""

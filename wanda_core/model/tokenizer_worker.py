@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 STATM = Path("/proc/self/statm")  # of Linux: the pages of this process's addresses
-MORE_SPACE = 100 * 2**20  # bytes of addresses, beside those that are used
+MORE_SPACE = 30 * 2**20  # bytes of addresses, beside those that are used; 15 million are met
 
 
 def read(file: str) -> None:

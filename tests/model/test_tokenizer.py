@@ -174,24 +174,30 @@ def test_who_leaves_is_not_waited_for_and_others_are_served_meanwhile(tiny_llama
 
     monkeypatch.setattr(tokenizer, "check_letters", waits)
 
-    def leave():
+    def leave(text):
+        begun.clear()
         end_when(begun.is_set)
-        tokenizer.token_ids(read, "a", special=False)
+        tokenizer.token_ids(read, text, special=False)
 
-    for _ in range(tokenizer.MOST_LEFT_OF_LONG):
+    monkeypatch.setattr(tokenizer, "MOST_LETTERS_LEFT", 4000)
+    for _ in range(3):
         with pytest.raises(GivenUpError):
-            copy_context().run(leave)
+            copy_context().run(leave, "a" * 1000)
     calls = list(tokenizer.known_of(read).left)
     monkeypatch.setattr(tokenizer, "check_letters", lambda *_: None)
-    assert tokenizer.token_ids(read, "a", special=False) == read("a", add_special_tokens=False)["input_ids"]
+    for text in ("a", "ab" * 500):
+        assert tokenizer.token_ids(read, text, special=False) == read(text, add_special_tokens=False)["input_ids"]
 
     def ask(until):
         end_when(lambda: time.monotonic() > until)
-        tokenizer.token_ids(read, "a b" * tokenizer.PROMPT, special=False)
+        tokenizer.token_ids(read, "a" * 1001, special=False)
 
     with pytest.raises(GivenUpError):
         copy_context().run(ask, time.monotonic() + 0.3)
     assert len(tokenizer.known_of(read).left) == len(calls), "it waits for those, and is itself not begun"
+    monkeypatch.setattr(tokenizer, "MOST_LEFT", 3)
+    with pytest.raises(GivenUpError):
+        copy_context().run(ask, time.monotonic() + 0.3)
     over.set()
     assert all(call.wait(60) for call in calls)
     assert tokenizer.text_of(read, [5]) == read.decode([5])

@@ -38,9 +38,9 @@ VOCABULARIES = (
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
-# Calls that nobody waits for and that have time left, beside which one is made: for a text as long as a prompt may be,
-# and for a longer one.
-PROMPT, MOST_LEFT, MOST_LEFT_OF_LONG = 20_000, 32, 3
+# Calls that nobody waits for and that have time left, beside which one is made, and the letters of those and of its own
+# text: three texts as long as any may be, and all prompts.
+MOST_LEFT, MOST_LETTERS_LEFT = 32, 7 * 10**6
 LOOK = 0.05  # seconds between looks at whether one of them has ended
 TO_END = 0.5  # seconds more until a call that is ended has ended
 SECONDS_OF_MB = 0.5  # for each megabyte of its vocabulary, which takes a fifth of that
@@ -56,13 +56,13 @@ class Known:
     """What is known of a tokenizer in use. patterns: whether it brings regular expressions of its own, which may take
     any time; decodes: whether its decoder does; python: whether it is written in Python, whose loops may, too, and can
     be ended; growth: how many times as long its rules may make a text; left: the calls that were left to themselves,
-    each set once it has ended, and until when it may take."""
+    each set once it has ended, until when it may take and the letters of its text."""
 
     patterns: bool
     decodes: bool
     python: bool
     growth: float = 1.0
-    left: dict[Event, float] = field(default_factory=dict)
+    left: dict[Event, tuple[float, int]] = field(default_factory=dict)
 
 
 _known: WeakKeyDictionary[PreTrainedTokenizerBase, Known] = WeakKeyDictionary()
@@ -199,7 +199,7 @@ def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
         f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
         "tokenizer of the model it was made from"
     )
-    _wait_for_those_left(known, MOST_LEFT if length <= PROMPT else MOST_LEFT_OF_LONG, refusal)
+    _wait_for_those_left(known, length, refusal)
     ended, until = Event(), time.monotonic() + limit
 
     def apart() -> T:
@@ -212,21 +212,22 @@ def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
     try:
         return call_apart(apart, still_wanted, limit + TO_END * known.python)
     except NoAnswerError:
-        known.left[ended] = until
+        known.left[ended] = until, length
         raise ModelError(refusal) from None
     except GivenUpError:
-        known.left[ended] = until
+        known.left[ended] = until, length
         raise
 
 
-def _wait_for_those_left(known: Known, most: int, refusal: str) -> None:
-    """Wait until fewer calls than so many are left to themselves. Raises ModelError with the refusal where one takes
-    longer than it may."""
+def _wait_for_those_left(known: Known, length: int, refusal: str) -> None:
+    """Wait until calls that are left to themselves are few enough for one more. Raises ModelError with the refusal
+    where one takes longer than it may."""
     while True:
-        known.left = {left: end for left, end in known.left.items() if not left.is_set()}
-        if any(end < time.monotonic() for end in known.left.values()):
+        known.left = {left: of for left, of in known.left.items() if not left.is_set()}
+        if any(until < time.monotonic() for until, _ in known.left.values()):
             raise ModelError(refusal)
-        if len(known.left) < most:
+        letters = sum(letters for _, letters in known.left.values())
+        if not known.left or (len(known.left) < MOST_LEFT and letters + length <= MOST_LETTERS_LEFT):
             return
         still_wanted()
         time.sleep(LOOK)

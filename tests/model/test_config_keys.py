@@ -150,6 +150,8 @@ def test_a_backbone_of_another_kind_is_a_setting(folder):
         {"part": [{"attribute_map": {"hidden_size": "n_embd"}}]},
         {"model_type": "gpt2", "attribute_map": {}},
         {"configuration_files": ["config.5.0.0.json"]},
+        {"fusion_config": {"patch_embeddings": True}},
+        {"vision_config": {"fusion_config": {"patch_embeddings": True}}},
         {"configuration_files": ["config.json", "config.4.0.0.json"]},
         {"configuration_files": {"config.x.json": 1}},
         {"configuration_files": ["config.x.json"]},

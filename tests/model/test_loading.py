@@ -1,6 +1,7 @@
 """Loading a model from a folder, and every refusal in one readable sentence."""
 
 import os
+import shutil
 import threading
 import time
 from itertools import count
@@ -272,3 +273,13 @@ def test_the_memory_limit_only_ever_lowers_what_is_free(monkeypatch):
     assert free_memory(cpu) < 10**18
     monkeypatch.delenv("WANDA_MEMORY_LIMIT")
     assert free_memory(cpu) > 0
+
+
+def test_a_model_of_another_format_leaves_torch_s_own_as_it_is_meanwhile(saved, tmp_path, monkeypatch):
+    """Other threads make tensors in it, which would be of a stranger's format as long as the model is looked at."""
+    folder = shutil.copytree(saved, tmp_path / "model")
+    configure(folder, dtype="bfloat16")
+    formats, set_format = [], torch.set_default_dtype
+    monkeypatch.setattr(torch, "set_default_dtype", lambda kind: (formats.append(kind), set_format(kind))[1])
+    load_model(str(folder), device="cpu", dtype=torch.float32)
+    assert set(formats) <= {torch.float32}

@@ -19,6 +19,7 @@ OF_THE_CLASS = (NAMES, "sub_configs", "sub_configs_defaults", "extra_files", "ex
 CALLED = (FunctionType, classmethod, staticmethod, property, cached_property)
 OTHER_CONFIG, OTHER_WEIGHTS = "configuration_files", "transformers_weights"
 BACKBONE = "backbone"  # whose text is the name of another repository, or, without a slash, of one of timm's
+FUSION = "fusion_config"  # parts to be joined, by which transformers changes classes of its own for all later models
 CODE = "auto_map"  # where a model's own Python is named
 
 
@@ -59,6 +60,7 @@ HARMLESS: dict[str, Callable[[dict[str, Any]], bool]] = {
     NAMES: _of_its_class,
     OTHER_CONFIG: _leads_to_itself,
     OTHER_WEIGHTS: lambda part: part[OTHER_WEIGHTS] in (None, ONE_FILE, INDEX),
+    FUSION: lambda part: not part[FUSION],
     BACKBONE: lambda part: not (isinstance(part[BACKBONE], str) and "/" in part[BACKBONE]),
 }
 

@@ -187,7 +187,7 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     few = few_parameters(name, header.tensors, header.numbers)
     MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # imports its module, which is not to be timed
     with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     check_count(name, model, header.numbers, size)
     with watched(name, header.tensors):
         _check_held(model, header, name)

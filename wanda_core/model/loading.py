@@ -226,8 +226,8 @@ def _check_fits(
     tensors: Mapping[str, StoredTensor],
 ) -> None:
     """Raise ModelError for a model that cannot be built, does not fit in memory, or whose files do not hold it."""
-    with torch.device("meta"):
-        model = skeleton(config, name, len(tensors), size_of(tensors)[0])
+    with torch.device("meta"):  # in that format: else torch's default one is the file's meanwhile, for all threads
+        model = skeleton(config, name, len(tensors), size_of(tensors)[0], dtype=dtype)
     weights = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     check_memory(weights + sum(buffer.nbytes for buffer in model.buffers()), name, devices)
     check_made_of(name, model, tensors)

@@ -85,10 +85,15 @@ def test_what_waits_for_ever_is_ended_too(read_by, monkeypatch):
 
 def test_who_leaves_does_not_wait_for_it(read_by):
     folder, begun = read_by("time.sleep(3)"), time.monotonic()
-    thread_said = []
+    thread_said, copies = [], []
 
     def job():
-        end_when(lambda: time.monotonic() > begun + 0.5)
+        def left():
+            worker = tokenizer_reading._worker._process
+            copies.extend([] if worker is None else psutil.Process(worker.pid).children())
+            return time.monotonic() > begun + 0.5
+
+        end_when(left)
         try:
             check_reading(folder, "owner/model")
         except GivenUpError:
@@ -99,6 +104,10 @@ def test_who_leaves_does_not_wait_for_it(read_by):
     thread.join(20)
     assert thread_said
     assert thread_said[0] < 2.5
+    assert copies
+    if sys.platform == "linux":
+        _, alive = psutil.wait_procs(set(copies), timeout=1)  # one that nobody waited for stays a name
+        assert all(copy.status() == psutil.STATUS_ZOMBIE for copy in alive), "what it read goes on by itself"
 
 
 def test_what_its_reader_only_says_is_said_where_it_is_read(read_by):

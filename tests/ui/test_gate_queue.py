@@ -204,6 +204,11 @@ def test_who_does_not_listen_is_told_so_wherever_an_answer_would_be_added(page):
         page._queue._boxes["me"].heard -= LISTENING + 1
         assert page._queue.unread("one", "other").key == "unread"
         assert page._queue.unread("two", "other") is None
+        for box in page._queue._boxes.values():
+            box.heard -= FORGOTTEN
+        page._queue._boxes._looked -= LOOKED_AFTER
+        page._queue.event_ids_to_events.clear()
+        assert await asked(page, "one", session="later") is None, "what nobody will hear any more refuses nobody"
 
     asyncio.run(ask())
 

@@ -6,6 +6,7 @@ of JSON: `{"ended": …, "bytes": …}`. Each file is read by a copy of the proc
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 STATM = Path("/proc/self/statm")  # of Linux: the pages of this process's addresses
+DEATH_SIGNAL = 1  # of Linux's prctl: what a process is sent when the one that made it ends
 MORE_SPACE = 30 * 2**20  # bytes of addresses, beside those that are used; 15 million are met
 
 
@@ -53,6 +55,8 @@ def _bound(seconds: int, memory: int) -> None:
     import resource
 
     signal.alarm(4 * seconds)  # of the clock, for what waits for ever
+    with contextlib.suppress(AttributeError, OSError):  # no Linux
+        ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
     limits = {resource.RLIMIT_CORE: (0, 0), resource.RLIMIT_CPU: (seconds, seconds + 1)}  # at the first it hears why
     if STATM.exists():
         taken = int(STATM.read_text().split()[0]) * resource.getpagesize()

@@ -57,10 +57,10 @@ class LastingQueue(Queue):
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Take an event into the queue, as Gradio does, unless who asks has a share of it already."""
         asker: Asker = request.scope.get(ASKER) or Asker()
+        self._boxes.sweep()  # what nobody will hear any more refuses nobody
         asker.refused = self.unread(asker.who, body.session_hash) or self._refusal(asker.who, body.fn_index)
         if asker.refused is not None:
             return False, asker.refused.key, "queue_full"
-        self._boxes.sweep()
         coming = (asker.who, str(self.blocks.fns[body.fn_index].concurrency_id))
         self._coming[coming] += 1
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import gradio as gr
@@ -209,6 +210,23 @@ def test_who_does_not_listen_is_told_so_wherever_an_answer_would_be_added(page):
         page._queue._boxes._looked -= LOOKED_AFTER
         page._queue.event_ids_to_events.clear()
         assert await asked(page, "one", session="later") is None, "what nobody will hear any more refuses nobody"
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_an_event_that_nobody_ever_listens_for_is_ended(page, monkeypatch, listens):
+    monkeypatch.setattr(module, "LISTENING", 0.2)
+
+    async def ask():
+        assert await asked(page, "one", session="mine") is None
+        [name] = page._queue.event_ids_to_events
+        for _ in range(5):
+            if listens:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(page._queue._boxes["mine"].get(), 0.05)
+            await asyncio.sleep(0.08)
+        assert page._queue.has_event(name, "mine") == listens
 
     asyncio.run(ask())
 

@@ -12,7 +12,7 @@ from gradio.server_messages import EstimationMessage
 
 from wanda_ui.faults import note
 from wanda_ui.gate.refusal import RefusedError
-from wanda_ui.gate.sessions import Mailbox, Mailboxes, Sessions
+from wanda_ui.gate.sessions import LISTENING, Mailbox, Mailboxes, Sessions
 from wanda_ui.jobs import ENGINE
 from wanda_ui.settings import Settings
 
@@ -53,6 +53,7 @@ class LastingQueue(Queue):
         self._coming: Counter[tuple[str, str]] = Counter()  # events of whom, of which kind, on their way in
         self._served: OrderedDict[str, int] = OrderedDict()
         self._turn = 0
+        self._ending: set[asyncio.Future[None]] = set()  # so that none is let go before it is done
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Take an event into the queue, as Gradio does, unless who asks has a share of it already."""
@@ -66,10 +67,21 @@ class LastingQueue(Queue):
         try:
             if body.session_hash not in self._boxes:
                 self._boxes[body.session_hash] = Mailbox(asker.who)
-            return await super().push(body, request, username)
+            answer = await super().push(body, request, username)
+            if answer[0]:
+                asyncio.get_running_loop().call_later(LISTENING, self._end_unheard, str(answer[1]))
+            return answer
         finally:
             self._coming[coming] -= 1
             self._coming += Counter()  # without those of whom nothing comes
+
+    def _end_unheard(self, name: str) -> None:
+        """End an event that nobody listens for: who asked lost the line before it could be told that they have gone."""
+        event = self.event_ids_to_events.get(name)
+        box = self._boxes.get(event.session_hash) if event is not None else None
+        if box is not None and box.unheard(LISTENING):
+            self._ending.add(ending := asyncio.ensure_future(self.clean_events(event_id=name)))
+            ending.add_done_callback(self._ending.discard)
 
     def unread(self, who: str, session: str) -> RefusedError | None:
         """Say why nothing is taken that a session of one who asks gets an answer for, where too many wait there."""

@@ -15,7 +15,7 @@ from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPIN
 from wanda_core.errors import InputError, ModelError
 from wanda_core.low_memory.model_on_disk import open_model
 from wanda_core.low_memory.prune import prune_to_folder
-from wanda_core.model import gguf_file
+from wanda_core.model import gguf_file, tokenizer_reading
 from wanda_core.model.gguf_header import COUNTED, light_head, read_header
 from wanda_core.model.loading import load_model
 from wanda_core.model.names import normal_name
@@ -262,7 +262,7 @@ def test_no_word_of_its_vocabulary_is_read_for_what_is_refused(tiny_llama, cache
     )
     said = GGUFWriter.add_embedding_length
     monkeypatch.setattr(GGUFWriter, "add_embedding_length", lambda writer, width: said(writer, 64 * width))
-    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(tokenizer_reading, "make_of_gguf", lambda *_: pytest.fail("read"))
     assert "weights, and its files hold" in refusal(write(tmp_path / "wide.gguf", tiny_llama))
     assert "GGUF file that transformers does not read" in refusal(
         write(tmp_path / "odd.gguf", tiny_llama, architecture="starwars")

@@ -9,6 +9,7 @@ from gguf import GGUFWriter
 from model.test_gguf_file import write
 
 from wanda_core.errors import ModelError
+from wanda_core.model import tokenizer_reading
 from wanda_core.model.gguf_header import read_header
 from wanda_core.model.gguf_words import check_words
 from wanda_core.model.loading import load_model
@@ -73,6 +74,6 @@ def test_they_are_looked_at_before_a_tokenizer_is_made(tiny_llama, tmp_path, mon
     longer = lambda writer, words: added(writer, [*words[:-1], "a" * 10_001])  # noqa: E731
     monkeypatch.setattr(GGUFWriter, "add_token_list", longer)
     file = write(tmp_path / "tiny.gguf", tiny_llama)
-    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: pytest.fail("made"))
+    monkeypatch.setattr(tokenizer_reading, "make_of_gguf", lambda *_: pytest.fail("made"))
     with pytest.raises(ModelError, match="has a token of 10,001 letters"):
         load_model(str(file), device="cpu")

@@ -4,13 +4,14 @@ One process imports everything and loads a good model; each model that is tried 
 crash is a result and what is measured is the model alone. `run` is called by tests; the rest is the process itself.
 """
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +80,10 @@ def _tell(name: str, local: bool, writing: int) -> None:
     from wanda_core.model import chat_template, tokenizer_reading
     from wanda_core.model.loading import load_model
 
-    read, ask = [0], tokenizer_reading._worker.ask
-    tokenizer_reading._worker.ask = lambda *given: noted(ask(*given), read)
+    read, started = [0], [0.0]
+    readers = tokenizer_reading._worker, tokenizer_reading._maker
+    for reader in readers:
+        reader.ask = functools.partial(_noting, reader.start, reader.ask, read, started)
     signal.alarm(SECONDS)
     before, begun, waited = _megabytes("VmRSS"), time.monotonic(), _waited()
     kind, ours, said = "", False, "served"
@@ -88,17 +91,22 @@ def _tell(name: str, local: bool, writing: int) -> None:
         load_model(name, device="cpu", local_folders=local)
     except BaseException as error:
         kind, ours, said = type(error).__name__, isinstance(error, WandaError), str(error)[:500]
-    seconds = time.monotonic() - begun - (_waited() - waited)
+    seconds = time.monotonic() - begun - (_waited() - waited) - sum(started)
     told = {"kind": kind, "ours": ours, "said": said, "seconds": seconds}
     told["megabytes"] = max(0.0, _megabytes("VmHWM") - before) + max(read) / 1e6
     told["megabytes"] += _of_templates(chat_template._worker._process)
-    for worker in (chat_template._worker, tokenizer_reading._worker):
+    for worker in (chat_template._worker, *readers):
         worker.close()
     os.write(writing, (json.dumps({"name": name} | told) + "\n").encode())
 
 
-def noted(answer: dict, read: list[int]) -> dict:
-    """Keep how many bytes a tokenizer's file took to be read."""
+def _noting(start: Callable, ask: Callable, read: list[int], started: list[float], *given: object) -> dict:
+    """Ask, and keep how many bytes a tokenizer took to be made, and how long the process took to start, which it does
+    once for all models, but here for each copy."""
+    begun = time.monotonic()
+    start()
+    started.append(time.monotonic() - begun)
+    answer = ask(*given)
     read.append(answer["bytes"] or 0)
     return answer
 

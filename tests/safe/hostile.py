@@ -335,3 +335,12 @@ def billion_labels(folder, canary):
 @maker
 def billion_in_a_list(folder, canary):
     configure(folder, model_type="gpt_neo", attention_types=[[["global"], 10**9]], num_layers=10**9)
+
+
+@maker
+def tokenizer_of_words_called_by_another_name(folder, canary):
+    """A Unigram model's list, which is no BPE model that could be read, and is made a tree all the same."""
+    words = [[word, -1.0] for word in ["<pad>", "</s>", "<unk>", *(f"{n:05}" + "a" * 125 for n in range(11_000))]]
+    rules = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "unk_id": 2, "vocab": words}}
+    (folder / "tokenizer.json").write_text(json.dumps(rules))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer"}))

@@ -75,10 +75,10 @@ def gguf_of_tensors_over_each_other(folder, canary):
     return one_file(folder, gguf(architecture, *tensors, tensors=50, of_fields=1), 4_100_000)
 
 
-def gguf_of_words(folder, kind, words):
+def gguf_of_words(folder, kind, words, architecture="llama"):
     """A whole small model with such a vocabulary, without merges."""
     file, width = folder / "model.gguf", 8
-    writer = GGUFWriter(file, "llama")
+    writer = GGUFWriter(file, architecture)
     for add, value in (
         *((writer.add_context_length, 256), (writer.add_embedding_length, width), (writer.add_block_count, 1)),
         *((writer.add_feed_forward_length, width), (writer.add_head_count, 2), (writer.add_head_count_kv, 2)),
@@ -92,7 +92,12 @@ def gguf_of_words(folder, kind, words):
         add(value)
     matrices = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
     shapes = {f"blk.0.{name}.weight": (width, width) for name in matrices}
-    shapes |= {f"{name}.weight": (width,) for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm")}
+    norms = ["blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"]
+    if architecture == "gemma2":
+        norms += ["blk.0.post_attention_norm", "blk.0.post_ffw_norm"]
+        writer.add_key_length(width // 2)
+        writer.add_value_length(width // 2)
+    shapes |= {f"{name}.weight": (width,) for name in norms}
     for name, shape in {"token_embd.weight": (len(words), width), **shapes}.items():
         writer.add_tensor(name, np.ones(shape, np.float32))
     writer.write_header_to_file()
@@ -113,3 +118,11 @@ def gguf_of_words_cut_everywhere(folder, canary):
     """Merges would be made of them, one for each of their 700,000 cuts."""
     letters = (itertools.product("ab", repeat=length) for length in range(1, 16))
     return gguf_of_words(folder, "llama", ["".join(word) for word in itertools.chain(*letters)])
+
+
+@maker
+def gguf_of_words_that_are_respelled(folder, canary):
+    """Each is a run of tabs with a blank at its end, of which as many signs for blanks are made: they can be cut
+    anywhere only then."""
+    blanks = ["\t" * length + " " for length in range(840)]
+    return gguf_of_words(folder, "llama", ["<unk>", "<s>", "</s>", "<pad>", *blanks, *"abcdefghij"], "gemma2")

@@ -1,6 +1,7 @@
 """A process of its own for what a stranger's files have done: it can be ended, and what kills it kills nothing else."""
 
 import atexit
+import contextlib
 import json
 import os
 import re
@@ -92,6 +93,12 @@ class Helper:
                 with self._turn:
                     at_work.clear()
         raise LateError if late else EndedError
+
+    def start(self) -> None:
+        """Start the process, so that nobody waits for it. What is asked of it starts it otherwise."""
+        with self._lock, contextlib.suppress(NotStartedError):  # as whoever asks is told
+            if self._process is None or self._process.poll() is not None:
+                self._start()
 
     def _start(self) -> None:
         self._end()

@@ -271,12 +271,13 @@ def convert(
     title: the name that its configuration gets; header: the file's, and config, what `described` returned, where they
     have been read. Raises ModelError as that does, and where its tensors are not all of the model's.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from wanda_core.model.foreign_code import no_foreign_code
     from wanda_core.model.gguf_words import check_words
     from wanda_core.model.stored_tensors import check_complete, check_shapes
     from wanda_core.model.tokenizer import load_tokenizer
+    from wanda_core.model.tokenizer_reading import make_of_gguf
     from wanda_core.model.watched import watched
 
     header, name = header or read_header(gguf), str(gguf)
@@ -285,9 +286,7 @@ def convert(
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     reading = header.entries * SECONDS_OF_ENTRY
     check_words(gguf, header, name)
-    with no_foreign_code(), watched(name, more=reading):
-        tokenizer = AutoTokenizer.from_pretrained(alone, **source)
-    tokenizer.save_pretrained(folder)
+    make_of_gguf(alone / gguf.name, folder, name, header.entries)
     load_tokenizer(folder, name, known)
     with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):
         read: Any = AutoModelForCausalLM.from_pretrained(

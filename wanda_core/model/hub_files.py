@@ -13,7 +13,7 @@ from pathlib import Path
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.model.limits import MB, check_file_sizes, check_shards, largest_size
 from wanda_core.model.stored_tensors import INDEX, ONE_FILE, WEIGHTS, shards_in, shards_of
-from wanda_core.model.tokenizer import has_vocabulary
+from wanda_core.model.tokenizer_reading import has_vocabulary
 
 CONFIG = "config.json"
 # Of the top folder, in small letters: configurations, tokenizers, templates, processors, terms of use.

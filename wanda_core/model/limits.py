@@ -23,7 +23,7 @@ from wanda_core.model import experts
 from wanda_core.model.config_keys import check_keys
 from wanda_core.model.first_text import CHUNK, bytes_of_first_text
 from wanda_core.model.stored_tensors import INDEX, WEIGHTS, shards_in
-from wanda_core.model.tokenizer import VOCABULARIES
+from wanda_core.model.tokenizer_reading import is_vocabulary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,7 +172,7 @@ def _check_letters(what: str, nbytes: int, most: int, name: str) -> None:
 
 def largest_size(file: str) -> int | None:
     """Return how many bytes a file of this name may have, None for one that is not read whole."""
-    if not READ.fullmatch(file) and not any(fnmatchcase(file, pattern) for pattern in VOCABULARIES):
+    if not READ.fullmatch(file) and not is_vocabulary(file):
         return None
     template = "chat_template" if file.endswith(TEMPLATE) else file
     return next(most for start, most in LARGEST.items() if template.startswith(start)) * MB

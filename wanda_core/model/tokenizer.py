@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar, cast
@@ -23,18 +22,13 @@ from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
 from wanda_core.model.tokenizer_python import is_of_python
-from wanda_core.model.tokenizer_reading import check_reading
+from wanda_core.model.tokenizer_reading import check_reading, has_vocabulary
 from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
 from wanda_core.model.watched import ended_after, watched
 from wanda_core.progress import GivenUpError, still_wanted
 
 T = TypeVar("T")
 
-# Files that hold a vocabulary, of any kind of tokenizer.
-VOCABULARIES = (
-    *("tokenizer.json", "tekken.json", "vocab.*", "merges.txt", "byte_maps.json", "dict.txt", "bpe.codes"),
-    *("*.model", "*.spm", "*.tiktoken"),
-)
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
@@ -43,7 +37,6 @@ FEW = 100  # tokens, of which a text is made in no time where no regular express
 MOST_LEFT, MOST_LETTERS_LEFT = 32, 7 * 10**6
 LOOK = 0.05  # seconds between looks at whether one of them has ended
 TO_END = 0.5  # seconds more until a call that is ended has ended
-SECONDS_OF_MB = 0.5  # for each megabyte of its vocabulary, which takes a fifth of that
 # The packages that transformers reads a form with, and the module of each.
 READERS = {
     "sentencepiece": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
@@ -66,11 +59,6 @@ class Known:
 
 
 _known: WeakKeyDictionary[PreTrainedTokenizerBase, Known] = WeakKeyDictionary()
-
-
-def has_vocabulary(folder: Path) -> bool:
-    """Tell whether a folder holds a file with a tokenizer's vocabulary."""
-    return any(any(fnmatchcase(path.name, name) for name in VOCABULARIES) for path in folder.iterdir() if path.exists())
 
 
 def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
@@ -117,8 +105,8 @@ def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedToke
     """Let transformers read a tokenizer, once its files have been looked at. Raises whatever its readers do."""
     added = check_rules(folder, name)
     left_out = check_settings(folder, name, config, added)
-    check_reading(folder, name)
-    with no_foreign_code(), watched(name, more=SECONDS_OF_MB * _megabytes(folder)):
+    seconds = check_reading(folder, name, config, left_out)
+    with no_foreign_code(), watched(name, more=seconds):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, config=config, trust_remote_code=False, **left_out
         )
@@ -134,13 +122,6 @@ def _keep_every_merge(tokenizer: PreTrainedTokenizerBase) -> None:
     model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if getattr(model, "dropout", None) is not None:
         model.dropout = None
-
-
-def _megabytes(folder: Path) -> float:
-    """Return how large the largest file of a tokenizer's vocabulary is: of several, one is read, or small ones are.
-    Settings are read in no time, or would take any."""
-    files = [path for path in folder.iterdir() if any(fnmatchcase(path.name, name) for name in VOCABULARIES)]
-    return max((path.stat().st_size for path in files if path.exists()), default=0) / 1e6
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:

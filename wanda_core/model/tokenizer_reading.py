@@ -1,51 +1,121 @@
-"""Reading a stranger's tokenizer.json in a process of its own before it is read here.
+"""Making a stranger's tokenizer in a process of its own before it is made here.
 
-The package that reads it is no Python: nothing ends it, it keeps Python's lock meanwhile, and where memory is not to be
-had it ends the process. What is known of such files is refused before; this is for what nobody has thought of.
+The package that reads a tokenizer.json is no Python: nothing ends it, it keeps Python's lock meanwhile, and where
+memory is not to be had it ends the process. And transformers turns many kinds of files into others, in ways that take
+any time and any memory. What is known of such files is refused before; this is for what nobody has thought of.
 """
 
+import base64
 import math
+import pickle
 import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.models.auto import tokenization_auto as auto
 
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
+from wanda_core.machine.json_file import read_json
 from wanda_core.progress import still_wanted
 
-FILE = "tokenizer.json"
-# Of a processor, and more for each megabyte of the file: five times what those of the largest vocabularies take.
-SECONDS, SECONDS_OF_MB = 1.0, 0.2
-# Bytes, and more for each of the file's: gemma3's 33 MB take 385 MB, gpt-oss's 28 MB 328 MB, llama2's 1.8 MB 34 MB. A
-# Unigram model, whose vocabulary is a list, has a tree beside: 262,144 pieces in all the languages of the world take
-# 265 MB, of a file of 8.7 MB.
-MEMORY, TIMES_MEMORY = 60 * 10**6, 12
-UNIGRAM_MEMORY, TIMES_UNIGRAM = 200 * 10**6, 20  # beside that, whichever is less
+FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
+HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
+PLAIN = (None, "TokenizersBackend", "PreTrainedTokenizerFast")  # classes that take a tokenizer.json as it is
+SECONDS, MEMORY = 2.0, 30 * 10**6  # of a processor, and bytes, for a small file
+# Of files that hold a vocabulary: more seconds for each megabyte but blanks, and bytes for each byte: more than the
+# largest take: gemma3's tokenizer.json of 14 MB 3 s and 324 MB, gpt-oss's of 12 MB 263 MB, llama3's of 6 MB 160 MB
+# where its class makes it anew, a tekken.json of 9 MB with its words 8 s and 235 MB, a tiktoken file of 2.2 MB with
+# these 5 s and 233 MB, one of sentencepiece of 5.2 MB with gemma's 4 s and 309 MB, for the merges that are looked for.
+COSTS = {
+    **{TEKKEN: (2.0, 32)},
+    **dict.fromkeys(("*.model", "*.spm", "*.tiktoken"), (6.0, 130)),
+    **dict.fromkeys((FILE, "vocab.*", "merges.txt", "byte_maps.json", "dict.txt", "bpe.codes"), (1.0, 34)),
+}
+# A Unigram model of a tokenizer.json, whose vocabulary is a list, has a tree beside: 260,000 pieces in all the
+# languages of the world take 376 MB, of a file of 6 MB.
+UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 36  # beside that, whichever is less
 UNIGRAM = re.compile(rb'"vocab"\s*:\s*\[')
+# For each entry of a GGUF file's lists: gemma's 786,000 take 24 s and 685 MB, gpt-oss's 846,000 25 s and 989 MB.
+SECONDS_OF_ENTRY, MEMORY_OF_GGUF, BYTES_OF_ENTRY = 1e-4, 60 * 10**6, 1600
 PART = 2**20  # bytes that are looked at together
-WAITS = 8.0  # seconds of the clock for each of those, on a machine that is busy
+WAITS = 8.0  # seconds of the clock for each of a processor's, on a machine that is busy
 
-# One thread, and one arena of memory, so that it takes the addresses it needs.
-_worker = Helper(
-    "wanda_core.model.tokenizer_worker",
-    {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
-)
+# One thread, and one arena of memory, so that they take the addresses they need.
+ALONE = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+_worker = Helper("wanda_core.model.tokenizer_worker", ALONE)
+_maker = Helper("wanda_core.model.tokenizer_maker", ALONE | {"HF_HUB_OFFLINE": "1"})
 
 
-def check_reading(folder: Path, name: str) -> None:
-    """Raise ModelError for a tokenizer.json that takes far more time or memory to be read than any does, or ends the
-    process that reads it. name: of the model."""
-    file = folder / FILE
-    if not file.is_file():
-        return
-    size = file.stat().st_size
-    seconds = math.ceil(SECONDS + SECONDS_OF_MB * size / 1e6)
-    memory = MEMORY + TIMES_MEMORY * size
-    if _unigram(file):
-        memory += min(UNIGRAM_MEMORY, TIMES_UNIGRAM * size)
-    asked = {"file": str(file), "seconds": seconds, "memory": memory}
-    of = shortened_path(name)
+def prepare() -> None:
+    """Start the process that makes tokenizers, which takes seconds, before there is anything for it to do."""
+    _maker.start()
+
+
+def check_reading(folder: Path, name: str, config: PreTrainedConfig, given: Mapping[str, None] | None = None) -> float:
+    """Raise ModelError for a tokenizer that takes far more time or memory to be made than any does, or ends the process
+    that makes it; ValueError for one that is not made. name: of the model; config: the model's; given:
+    arguments with which it is to be made.
+
+    -> seconds of a processor that it may take to be made here
+    """
+    files = [path for path in folder.iterdir() if path.is_file() and is_vocabulary(path.name)]
+    costs = {path.name: _costs(path) for path in files}
+    both = [cost for name, cost in costs.items() if name.startswith(HALVES)]
+    most = [*costs.values(), (sum(seconds for seconds, _ in both), sum(memory for _, memory in both))]
+    # Of several, one is read, or small ones are.
+    seconds, memory = math.ceil(SECONDS + max(cost[0] for cost in most)), MEMORY + max(cost[1] for cost in most)
+    if _is_taken_as_it_is(folder, config):
+        _have_made(_worker, {"file": str(folder / FILE)}, name, seconds, memory)
+    elif files:
+        _have_made(_maker, _request(folder, config, given or {}), name, seconds, memory)
+    return seconds
+
+
+def make_of_gguf(gguf: Path, folder: Path, name: str, entries: int) -> None:
+    """Make the tokenizer of a GGUF file, alone in its folder, and save it to another. name: of the model; entries: how
+    many its lists have. Raises ModelError as `check_reading`, and ValueError where transformers does not make it.
+    """
+    request = _request(gguf.parent, None, {"gguf_file": gguf.name}, folder)
+    seconds = math.ceil(SECONDS + SECONDS_OF_ENTRY * entries)
+    _have_made(_maker, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
+
+
+def is_vocabulary(name: str) -> bool:
+    """Tell whether a file of this name holds a tokenizer's vocabulary."""
+    return any(fnmatchcase(name, known) for known in COSTS)
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Tell whether a folder holds a file with a tokenizer's vocabulary."""
+    return any(is_vocabulary(path.name) for path in folder.iterdir() if path.exists())
+
+
+def _is_taken_as_it_is(folder: Path, config: PreTrainedConfig) -> bool:
+    """Tell whether transformers has a tokenizer.json read and does nothing else, of its classes for others."""
+    if not (folder / FILE).is_file() or (folder / TEKKEN).exists():
+        return False
+    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+    named = settings.get("tokenizer_class") or getattr(config, "tokenizer_class", None)
+    known = {config.model_type, getattr(config, "model_name", None)} & auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+    return (named if named and not known else auto.TOKENIZER_MAPPING_NAMES.get(config.model_type)) in PLAIN
+
+
+def _request(
+    folder: Path, config: PreTrainedConfig | None, given: Mapping[str, Any], saved: Path | None = None
+) -> dict[str, Any]:
+    own = None if config is None else base64.b64encode(pickle.dumps(config)).decode()
+    return {"folder": str(folder), "config": own, "given": dict(given), "saved": saved and str(saved)}
+
+
+def _have_made(helper: Helper, request: dict[str, Any], name: str, seconds: int, memory: int) -> None:
+    """Have a tokenizer made within bounds. Raises ModelError where they are not enough, ValueError where it fails."""
+    of, bounds = shortened_path(name), {"seconds": seconds, "memory": memory}
     try:
-        answer = _worker.ask(asked, WAITS * seconds, still_wanted)
+        answer = helper.ask(request | bounds, WAITS * seconds, still_wanted)
     except NotStartedError:
         raise ModelError(
             f"the tokenizer of {of} was not read, because the process that reads it first does not start here; allow "
@@ -65,14 +135,29 @@ def check_reading(folder: Path, name: str) -> None:
             f"the tokenizer of {of} takes more than {memory / 1e6:,.0f} MB to be read, or breaks what reads it; take "
             "the tokenizer of the model it was made from"
         )
+    if answer["said"]:
+        raise ValueError(answer["said"])
+
+
+def _parts(file: Path) -> Iterable[bytes]:
+    with file.open("rb") as opened:
+        while part := opened.read(PART):
+            yield part
+
+
+def _costs(file: Path) -> tuple[float, int]:
+    """Return how many seconds and bytes more a tokenizer may take for one of its files."""
+    letters = sum(len(part.translate(None, b" \t\r\n")) for part in _parts(file))  # of blanks nothing is made
+    seconds, times = next(cost for known, cost in COSTS.items() if fnmatchcase(file.name, known))
+    more = min(UNIGRAM_MEMORY, TIMES_UNIGRAM * letters) if file.name == FILE and _unigram(file) else 0
+    return seconds * letters / 1e6, times * letters + more
 
 
 def _unigram(file: Path) -> bool:
     """Tell whether a tokenizer.json has a Unigram model, by a look at its bytes."""
     before = b""
-    with file.open("rb") as opened:
-        while part := opened.read(PART):
-            if UNIGRAM.search(before + part):
-                return True
-            before = part[-100:]
+    for part in _parts(file):
+        if UNIGRAM.search(before + part):
+            return True
+        before = part[-100:]
     return False

@@ -1,0 +1,146 @@
+"""A tokenizer that transformers makes of other files is made by another process first, which has bounds."""
+
+import json
+import os
+
+import pytest
+import torch
+from model.test_gguf_file import write
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+from wanda_core.errors import ModelError
+from wanda_core.model import tokenizer_maker, tokenizer_reading
+from wanda_core.model.loading import load_model
+from wanda_core.model.tokenizer import load_tokenizer
+from wanda_core.model.tokenizer_reading import _is_taken_as_it_is, check_reading, make_of_gguf
+
+BOUNDED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the process makes it itself, without bounds")
+
+
+@pytest.fixture
+def rebuilt(folder):
+    """A model whose tokenizer.json transformers takes apart and makes another of."""
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What either process is asked."""
+    asked = {}
+    for name in ("_worker", "_maker"):
+        helper = getattr(tokenizer_reading, name)
+        ask = helper.ask
+        monkeypatch.setattr(
+            helper, "ask", lambda *given, ask=ask, name=name: asked.setdefault(name, given[0]) and ask(*given)
+        )
+    return asked
+
+
+def test_one_that_is_made_of_its_parts_is_made_there_first(rebuilt, asked):
+    tokenizer = load_tokenizer(rebuilt, "owner/model", AutoConfig.from_pretrained(rebuilt))
+    assert type(tokenizer).__name__ == "GPT2Tokenizer"
+    assert list(asked) == ["_maker"]
+    assert asked["_maker"]["folder"] == str(rebuilt)
+
+
+def test_one_that_is_read_as_it_is_needs_the_small_process_alone(folder, asked):
+    load_tokenizer(folder, "owner/model", AutoConfig.from_pretrained(folder))
+    assert list(asked) == ["_worker"]
+
+
+@BOUNDED
+def test_one_that_takes_too_much_is_refused(rebuilt, monkeypatch):
+    monkeypatch.setattr(tokenizer_reading, "MEMORY", -tokenizer_reading.MEMORY)
+    with pytest.raises(ModelError, match=r"^the tokenizer of '.*' takes more than .* MB to be read"):
+        load_model(str(rebuilt), device="cpu")
+
+
+def test_what_transformers_says_there_is_said_here(rebuilt):
+    (rebuilt / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": "b"}, "merges": []}}')
+    with pytest.raises(ModelError, match=r"could not be loaded: .*; copy its files anew"):
+        load_model(str(rebuilt), device="cpu")
+
+
+def test_settings_that_would_open_files_are_left_out_there_too(rebuilt, asked):
+    (rebuilt / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "GPT2Tokenizer", "vocab_file": "/dev/zero"})
+    )
+    load_tokenizer(rebuilt, "owner/model", AutoConfig.from_pretrained(rebuilt))
+    assert asked["_maker"]["given"] == {"vocab_file": None}
+
+
+def test_a_gguf_file_s_is_made_there_alone(tiny_llama, tmp_path, monkeypatch, asked):
+    monkeypatch.setenv("WANDA_CACHE", str(tmp_path / "cache"))
+    file = write(tmp_path / "tiny.gguf", tiny_llama)
+    monkeypatch.setattr(
+        "transformers.integrations.gguf.convert_gguf_tokenizer", lambda *_, **__: pytest.fail("made here")
+    )
+    lm = load_model(str(file), device="cpu")
+    assert lm.tokenizer.get_vocab().items() >= tiny_llama.tokenizer.get_vocab().items()
+    assert asked["_maker"]["given"] == {"gguf_file": "tiny.gguf"}
+
+
+@BOUNDED
+def test_a_gguf_file_may_take_more_for_each_entry(tmp_path, monkeypatch):
+    asked = []
+    answer = {"ended": "memory", "bytes": 1, "said": ""}
+    monkeypatch.setattr(tokenizer_reading._maker, "ask", lambda *given: asked.append(given[0]) or answer)
+    with pytest.raises(ModelError, match=r"'a.gguf' takes more than 1,415 MB to be read"):
+        make_of_gguf(tmp_path / "a.gguf", tmp_path / "made", "a.gguf", 846_768)
+    assert (asked[0]["seconds"], asked[0]["saved"]) == (87, str(tmp_path / "made"))
+
+
+@pytest.mark.parametrize(
+    ("file", "seconds", "memory"),
+    [
+        ("tekken.json", 2 * 5, 32 * 5),
+        ("tokenizer.model", 6 * 5, 130 * 5),
+        ("vocab.model", 6 * 5, 130 * 5),
+        ("vocab.json", 5, 34 * 5),
+    ],
+)
+def test_each_kind_of_file_has_its_bounds(tmp_path, monkeypatch, file, seconds, memory):
+    (tmp_path / file).write_bytes(b"x y\n\t\r" * 2_500_000)
+    asked = []
+    answer = {"ended": "", "bytes": 1, "said": ""}
+    monkeypatch.setattr(tokenizer_reading._maker, "ask", lambda *given: asked.append(given[0]) or answer)
+    assert check_reading(tmp_path, "owner/model", PreTrainedConfig()) == 2 + seconds
+    assert asked[0]["memory"] == (30 + memory) * 10**6
+
+
+def test_halves_of_one_vocabulary_count_together(tmp_path, monkeypatch):
+    for name in ("vocab.json", "merges.txt", "other.json", "dict.txt"):
+        (tmp_path / name).write_bytes(b"x" * 10**6)
+    answer = {"ended": "", "bytes": 1, "said": ""}
+    monkeypatch.setattr(tokenizer_reading._maker, "ask", lambda *_: answer)
+    assert check_reading(tmp_path, "owner/model", PreTrainedConfig()) == 4
+
+
+KINDS = ("llama", "gpt2", "mistral", "qwen2", "t5", "bloom", "opt", "phi3", "gemma2", "mamba", "deepseek_v3")
+CLASSES = (None, "PreTrainedTokenizerFast", "TokenizersBackend", "LlamaTokenizerFast", "GPT2Tokenizer", "NoSuchClass")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whichever_is_said_to_be_read_as_it_is_is_so(folder, kind, monkeypatch):
+    """The classes that transformers chooses, for all that a model may say of itself."""
+    plain = set()
+    for named in CLASSES:
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": named} if named else {}))
+        config = AutoConfig.for_model(kind)
+        if _is_taken_as_it_is(folder, config):
+            plain.add(named)
+            assert type(AutoTokenizer.from_pretrained(folder, config=config)) is TokenizersBackend
+        (folder / "tekken.json").touch()
+        assert not _is_taken_as_it_is(folder, config)
+        (folder / "tekken.json").unlink()
+    assert kind != "mamba" or "PreTrainedTokenizerFast" in plain
+
+
+def test_the_program_makes_and_saves_what_transformers_makes(rebuilt, tmp_path):
+    default = torch.get_default_dtype()
+    tokenizer_maker.make(str(rebuilt), None, {}, str(tmp_path / "saved"))
+    made, here = AutoTokenizer.from_pretrained(tmp_path / "saved"), AutoTokenizer.from_pretrained(rebuilt)
+    assert made("the sky is blue").input_ids == here("the sky is blue").input_ids
+    assert torch.get_default_dtype() is default

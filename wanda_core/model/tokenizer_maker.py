@@ -1,0 +1,49 @@
+"""The program that makes a tokenizer before the app does, in a process of its own: transformers turns the files of many
+kinds of tokenizers into another, which may take any time and any memory.
+
+It is started by `tokenizer_reading.py`, reads a request a line and answers each by one line of JSON, as `in_copy` has
+it: each tokenizer is made by a copy of the process, which has bounds of its own.
+"""
+
+import base64
+import json
+import pickle
+import sys
+from typing import Any
+
+import gguf  # noqa: F401  # what a copy would import otherwise, each anew
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, convert_slow_tokenizer, modeling_utils  # noqa: F401
+from transformers.integrations import gguf as their_gguf  # noqa: F401
+
+from wanda_core.machine.bounded_copy import in_copy
+from wanda_core.model.foreign_code import no_foreign_code
+
+
+def make(folder: str, config: str | None, given: dict[str, Any], saved: str | None) -> None:
+    """Make a tokenizer as transformers does. Raises whatever it does.
+
+    config: the model's, pickled by this very app, in base64; given: further arguments; saved: the folder that it is
+    written to, None for nowhere
+    """
+    if config is not None:
+        given = given | {"config": pickle.loads(base64.b64decode(config))}
+    with no_foreign_code():
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **given)
+        if saved is not None:
+            tokenizer.save_pretrained(saved)
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    for line in sys.stdin:
+        said = "{}"
+        if line.strip():
+            asked = json.loads(line)
+            bounds = asked.pop("seconds"), asked.pop("memory")
+            said = json.dumps(in_copy(lambda: make(**asked), *bounds))  # noqa: B023
+        sys.stdout.write(said + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

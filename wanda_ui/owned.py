@@ -18,6 +18,8 @@ class Owned:
     def __init__(self, most: int) -> None:
         self.most = most
         self._of: OrderedDict[Visitors, OrderedDict[str, None]] = OrderedDict()
+        # A thing's owners by one of their cookies: strangers who brought the same are not looked through.
+        self._owners: dict[tuple[str, str], dict[Visitors, None]] = {}
         self._lock = threading.Lock()
 
     def add(self, thing: str, owner: Visitors) -> None:
@@ -25,14 +27,17 @@ class Owned:
         with self._lock:
             self._use(thing, owner)
             while len(self._of[owner]) > self.most:
-                self._of[owner].popitem(last=False)
+                self._forget(next(iter(self._of[owner])), owner)
             while len(self._of) > MOST_OWNERS:
-                self._of.popitem(last=False)
+                oldest = next(iter(self._of))
+                for forgotten in list(self._of[oldest]):
+                    self._forget(forgotten, oldest)
 
     def has(self, thing: str, visitors: Visitors) -> bool:
         """Whether a thing is of these visitors, which counts as used now."""
         with self._lock:
-            owner = next((owner for owner, things in self._of.items() if thing in things and owner <= visitors), None)
+            owners = (owner for cookie in visitors for owner in self._owners.get((thing, cookie), ()))
+            owner = next((owner for owner in owners if owner <= visitors), None)
             if owner is not None:
                 self._use(thing, owner)
             return owner is not None
@@ -42,3 +47,13 @@ class Owned:
         self._of.move_to_end(owner)
         things[thing] = None
         things.move_to_end(thing)
+        self._owners.setdefault((thing, min(owner)), {})[owner] = None
+
+    def _forget(self, thing: str, owner: Visitors) -> None:
+        del self._of[owner][thing]
+        if not self._of[owner]:
+            del self._of[owner]
+        place = thing, min(owner)
+        del self._owners[place][owner]
+        if not self._owners[place]:
+            del self._owners[place]

@@ -120,9 +120,14 @@
       if (["eval", "windows", "seq_len"].some((name) => own[name] !== given[name]) || Boolean(own.bos) !== Boolean(given.bos))
         return W.say("view.run.other_text", { windows: own.windows, tokens: own.seq_len, others: given.windows, lengths: given.seq_len });
       const before = this.runs.get(given.name)?.[0];
-      if (before && before.made.revision !== given.revision) return W.say("view.run.other_state", { model: given.model });
+      if (before && before.made.revision !== given.revision) return W.say("view.run.other_state", { model: this.called(given.name) });
       keep(this, run);
       return null;
+    }
+
+    /** What the model of a run is called that somebody brings: by what opens it, for the title in such a file may be any. */
+    called(model) {
+      return this.isStored(model) ? this.replay.made.model : model;
     }
 
     isStored(model) {

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 
 from wanda_core.errors import InputError
-from wanda_ui.gate import body
+from wanda_ui.gate import body, rules
 from wanda_ui.gate.arrivals import arrival_of, next_arrival
 from wanda_ui.gate.guarded import GuardedPage
 from wanda_ui.gate.middleware import Gate
@@ -188,6 +188,21 @@ def test_nothing_looks_for_a_file_before_the_values_and_the_rate_are_in_order(sm
     visitors = Visitors()
     with pytest.raises(RefusedError, match="file_gone"):
         visitors.check_files({"path": long}, {})
+    assert looked == []
+
+
+def test_a_file_is_looked_for_once_however_often_an_event_names_it_and_few_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    mine, looked, real, visitors = str(tmp_path / "mine.txt"), [], os.path.realpath, Visitors()
+    visitors.uploaded(mine, {})
+    monkeypatch.setattr(os.path, "realpath", lambda path: looked.append(path) or real(path))
+    rules.check_event_data([[{"path": mine}]] * 600)
+    assert visitors.check_files([[{"path": mine}]] * 600, {}) == {real(mine)}
+    assert looked.count(mine) == 2  # whether it is an upload, and whose
+    assert len(looked) == 3
+    looked.clear()
+    with pytest.raises(RefusedError, match="files"):
+        rules.check_event_data([{"path": f"{mine}{number}"} for number in range(rules.MOST_FILES + 1)])
     assert looked == []
 
 

@@ -37,13 +37,27 @@ def page():
     return page_of(Settings(events_each=4, jobs_waiting=6))
 
 
-async def asked(page, who, event=PLAIN, session="me"):
+async def asked(page, who, event=PLAIN, session="me", files=()):
     """Ask for an event. -> the key of the words it is refused with, None where it waits"""
-    asker = Asker(who)
+    asker = Asker(who, frozenset(files))
     body = SimpleNamespace(fn_index=event, session_hash=session, event_id=None, data=["text"], event_data=None)
     taken, _, state = await page._queue.push(body, SimpleNamespace(scope={ASKER: asker}), None)
     assert taken == (state == "success") == (asker.refused is None)
     return asker.refused and asker.refused.key
+
+
+def test_files_of_events_are_known_until_these_have_ended_and_nobody_looks_into_their_values(page):
+    async def ask():
+        for who, files in (("one", ["/a"]), ("other", ["/a", "/b"]), ("third", [])):
+            assert await asked(page, who, files=files) is None
+        events = page._queue.event_ids_to_events
+        for event in events.values():
+            event.data = None
+        assert page._queue.files() == {"/a", "/b"}
+        await page._queue.remove_from_queue(list(events)[1])
+        assert page._queue.files() == {"/a"}
+
+    asyncio.run(ask())
 
 
 def test_nobody_has_more_than_a_share_of_the_places(page):

@@ -96,11 +96,24 @@ def test_a_run_is_brought_back_and_its_lines_stand_on_the_curve(view, tmp_path):
 
 def test_a_run_may_be_dropped_anywhere_and_one_of_another_model_says_so(view):
     drop(view, "run.json", json.dumps({**RUN, "made": {**RUN["made"], "model": "Other-1B", "name": "org/other"}}))
-    said(view, "Run of Other-1B")
+    said(view, "Run of org/other from")
     assert view.page.inner_text(".wl-col-0 .wl-col-name").startswith("Wanda")
+    assert view.page.inner_text("#take-other") == "Look at org/other"
     view.page.click("#take-other")
     assert view.calls("open")[-1]["model"] == "org/other"
     assert view.page.url.startswith("https://lab.test/")  # the browser did not open the file itself
+
+
+def test_a_run_is_called_by_the_model_that_it_opens_whatever_title_it_brings(view):
+    made = {**RUN["made"], "model": MODEL, "name": "stranger/any-model"}
+    drop(view, "run.json", json.dumps({**RUN, "made": made}))
+    said(view, "Run of stranger/any-model from")
+    assert view.page.inner_text("#take-other") == "Look at stranger/any-model"
+    assert "Run of stranger/any-model" in view.page.inner_text("#status")
+    drop(view, "run.json", json.dumps({**RUN, "made": {**made, "revision": "other"}}))
+    said(view, "another state of stranger/any-model than")
+    drop(view, "run.json", json.dumps({**RUN, "made": {**RUN["made"], "model": "stranger/any-model"}}))
+    said(view, f"Run of {MODEL} from")
 
 
 WRONG = {

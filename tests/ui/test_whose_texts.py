@@ -169,3 +169,33 @@ def test_what_is_remembered_of_owners_has_bounds_and_what_is_used_stays(monkeypa
         owned.add("x", frozenset({f"other {number}"}))
     assert owned.has("d", one)
     assert [owned.has("x", frozenset({f"other {number}"})) for number in range(5)] == [False] * 3 + [True] * 2
+
+
+def test_strangers_who_brought_the_same_are_not_looked_through():
+    class Owner(frozenset):
+        compared = 0
+
+        def __le__(self, other):
+            Owner.compared += 1
+            return super().__le__(other)
+
+    owned, me = Owned(2), frozenset({"me", "later"})
+    for number in range(500):
+        owned.add("x", Owner({f"cookie {number}", "of every one"}))
+    owned.add("x", Owner({"me"}))
+    assert owned.has("x", me)
+    assert Owner.compared == 1
+    assert not owned.has("x", frozenset({"stranger"}))
+    assert not owned.has("y", me)
+    assert Owner.compared == 1
+
+
+def test_of_what_is_forgotten_nothing_stays(monkeypatch):
+    monkeypatch.setattr(module, "MOST_OWNERS", 3)
+    owned = Owned(2)
+    for number in range(40):
+        owned.add(f"thing {number % 7}", frozenset({f"owner {number % 5}", "more"}))
+    kept = {(thing, owner) for owner, things in owned._of.items() for thing in things}
+    assert len(kept) <= 6
+    assert {(thing, owner) for (thing, _), owners in owned._owners.items() for owner in owners} == kept
+    assert all(owned._owners.values())

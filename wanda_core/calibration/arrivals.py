@@ -57,7 +57,7 @@ class Arrivals:
             )
         moments = self._meter.measure(linear, inputs, dense_inputs)
         if drifts is not None:
-            zeros = [torch.zeros(1, count, device=linear.weight.device) for count in linear.shape]
+            zeros = [torch.zeros(1, count, dtype=torch.float32, device=linear.weight.device) for count in linear.shape]
             moments = replace(moments, drift=_products(drifts or zeros[:1], inputs or zeros[1:]))
         self.norms[linear.name] = checked_norms(moments.norms, linear).norms.cpu()
         self._visit(linear, moments)
@@ -82,7 +82,7 @@ class InputMeter:
     sequences: int
     gram: bool
     inputs: list[Tensor] = field(default_factory=list)
-    moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0))))
+    moments: Moments = field(default_factory=lambda: Moments(InputNorms(torch.zeros(0, dtype=torch.float32))))
 
     def measure(self, linear: Linear, inputs: list[Tensor], dense_inputs: list[Tensor] | None) -> Moments:
         """Return the moments of all processes' inputs. inputs: of this process, [] where only others have some."""
@@ -90,7 +90,7 @@ class InputMeter:
         if distributed.least(int(same)):
             return self.moments
         self.inputs = inputs
-        zeros = torch.zeros(1, linear.shape[1], device=linear.weight.device)
+        zeros = torch.zeros(1, linear.shape[1], dtype=torch.float32, device=linear.weight.device)
         # Sequence by sequence, then in float64: one float32 sum over all tokens would depend on how they are shared.
         per_sequence = torch.cat([column_squares(x, _sequences(x)) for x in inputs] or [zeros])  # (B, C_in)
         squares = distributed.total(per_sequence.sum(dim=0, dtype=accumulator_dtype(zeros.device))) / self.sequences

@@ -98,7 +98,7 @@ def _einsum_norms(columns: Tensor) -> Tensor:
 def _einsum_gives_the_same_bits() -> bool:
     generator = torch.Generator().manual_seed(0)
     sizes = ((1, 257, 33), (3, 64, 576), (2, 500, 8))
-    samples = [torch.randn(size, generator=generator, device="cpu") for size in sizes]
+    samples = [torch.randn(size, generator=generator, dtype=torch.float32, device="cpu") for size in sizes]
     return all(torch.equal(_einsum_norms(x), torch.linalg.vector_norm(x, dim=1)) for x in samples)
 
 
@@ -128,7 +128,7 @@ def checked_norms(norms: InputNorms | None, linear: Linear) -> InputNorms:
     any other linear without inputs, and for values that are not finite.
     """
     if norms is None and linear.routed:
-        return InputNorms(torch.zeros(linear.shape[1], device=linear.weight.device))
+        return InputNorms(torch.zeros(linear.shape[1], dtype=torch.float32, device=linear.weight.device))
     if norms is None:
         raise ModelError(
             f"{linear.name} never received an input, so it cannot be scored; its block calls it in a way "

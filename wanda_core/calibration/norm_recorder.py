@@ -95,7 +95,7 @@ class NormRecorder:
             return self
         for linear in self.linears:
             device, columns = linear.weight.device, linear.shape[1]
-            own = self.stats.get(linear.name, InputNorms(torch.zeros(columns, device=device)))
+            own = self.stats.get(linear.name, InputNorms(torch.zeros(columns, dtype=torch.float32, device=device)))
             sums = torch.cat([own.squares.double() * own.n, own.squares.new_tensor([own.n, own.tokens]).double()])
             n, tokens = distributed.total(sums)[-2:].tolist()
             if not n:

@@ -16,4 +16,4 @@ def divergence_along(dense: Tensor, other: Tensor) -> Tensor:
     for start in range(0, len(dense), CHUNK):
         p, q = (logits[start : start + CHUNK].float().log_softmax(-1) for logits in (dense, other))
         parts.append(kl_div(q, p, log_target=True, reduction="none").sum(-1).clamp_min(0).cpu())
-    return torch.cat(parts) if parts else torch.zeros(0)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float32)

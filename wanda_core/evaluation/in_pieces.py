@@ -40,5 +40,5 @@ def logits_in_pieces(lm: LanguageModel, ids: Tensor) -> Iterator[Tensor]:
         yield model(ids, use_cache=False).logits[0]
         return
     for first, last in pieces:
-        places = torch.arange(first, last, device=ids.device)[None]
+        places = torch.arange(first, last, dtype=torch.int64, device=ids.device)[None]
         yield model(ids[:, first:last], position_ids=places, past_key_values=cache, use_cache=True).logits[0]

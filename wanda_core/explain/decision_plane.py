@@ -92,7 +92,7 @@ def decision_plane(linear: MaskedLinear, bins: int = BINS) -> DecisionPlane:
         (cut_of(linear, choices[0]), cut_of(linear, choices[1])),
         float((gone[0] != gone[1]).float().mean()),
         Kept(len(loud), *(_kept(mask, loud) for mask in gone)),
-        Kept(loudest, *(_kept(mask, torch.tensor([loudest])) for mask in gone)),
+        Kept(loudest, *(_kept(mask, torch.tensor([loudest], dtype=torch.int64)) for mask in gone)),
     )
 
 
@@ -127,7 +127,7 @@ def _edges(logs: Tensor, bins: int) -> Tensor:
     low, high = (float(finite[int(LEFT_BELOW * len(finite))]), float(finite[-1])) if len(finite) else (0.0, 0.0)
     if high - low < 1e-3:  # all alike: give them a cell in the middle
         low, high = low - 0.5, high + 0.5
-    return torch.linspace(low, high, bins + 1)
+    return torch.linspace(low, high, bins + 1, dtype=torch.float32)
 
 
 def _bin(logs: Tensor, edges: Tensor) -> Tensor:

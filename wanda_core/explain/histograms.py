@@ -74,7 +74,12 @@ def score_grid(linears: list[Linear], norms: Mapping[str, Tensor] | None) -> Gri
     share = torch.stack(
         [_counts(row, edges) / linear.weight.numel() for row, linear in zip(logs, linears, strict=True)]
     )
-    median = torch.stack([row.median().cpu() if len(row) else torch.tensor(float("nan"), device="cpu") for row in logs])
+    median = torch.stack(
+        [
+            row.median().cpu() if len(row) else torch.tensor(float("nan"), dtype=torch.float32, device="cpu")
+            for row in logs
+        ]
+    )
     return Grid(share, edges, median, tuple(x.block for x in linears))
 
 
@@ -97,11 +102,11 @@ def _edges(logs: Iterable[Tensor]) -> Tensor:
     rows = [_sampled(row).sort().values.cpu() for row in logs]
     rows = [row for row in rows if len(row)]
     if not rows:
-        return torch.linspace(-0.5, 0.5, BINS + 1)
+        return torch.linspace(-0.5, 0.5, BINS + 1, dtype=torch.float32)
     low, high = min(_at(row, LOWEST) for row in rows), max(_at(row, HIGHEST) for row in rows)
     if high - low < 1e-3:  # all alike: give them a bin in the middle
         low, high = low - 0.5, high + 0.5
-    return torch.linspace(low, high, BINS + 1)
+    return torch.linspace(low, high, BINS + 1, dtype=torch.float32)
 
 
 def _sampled(row: Tensor) -> Tensor:

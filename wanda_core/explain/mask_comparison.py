@@ -214,14 +214,14 @@ def model_protection_steps(
 
 def _means(rows: list[list[float]]) -> Tensor:
     """NaN for a block without a value. -> (B,)."""
-    return torch.tensor([sum(row) / len(row) if row else float("nan") for row in rows])
+    return torch.tensor([sum(row) / len(row) if row else float("nan") for row in rows], dtype=torch.float32)
 
 
 def _bins(X_norm: Tensor, *shares: Tensor) -> ColumnBins:
     """All (C_in,)."""
     order = X_norm.argsort(stable=True)
     bins = min(NORM_BINS, len(order))
-    starts = torch.arange(bins + 1) * len(order) // bins
+    starts = torch.arange(bins + 1, dtype=torch.int64) * len(order) // bins
     sizes = starts.diff().tolist()
     means = [torch.stack([run.mean() for run in values[order].split(sizes)]) for values in (X_norm, *shares)]
     return ColumnBins(starts, *means)

@@ -107,7 +107,7 @@ class MaskedLinear:
     def loudness(self) -> Tensor:
         """Place of every column in `order`, (C_in,) int64."""
         places = torch.empty_like(self.order)
-        places[self.order] = torch.arange(len(self.order))
+        places[self.order] = torch.arange(len(self.order), dtype=torch.int64)
         return places
 
     @cached_property

@@ -47,21 +47,21 @@ def tile(linear: MaskedLinear, level: int, across: int, down: int, sorted_by_nor
     if top >= rows or left >= columns:
         raise InputError(f"tile {across}, {down} lies outside of {rows} × {columns} weights; choose one inside")
     part = slice(left, min(left + side, columns))
-    chosen = linear.order[part] if sorted_by_norm else torch.arange(part.start, part.stop)
+    chosen = linear.order[part] if sorted_by_norm else torch.arange(part.start, part.stop, dtype=torch.int64)
     chosen = chosen.to(linear.W.device)
     cut = slice(top, min(top + side, rows))
     size = _means(linear.W[cut].index_select(1, chosen).abs().float(), level)
     size = _on_scale(size, *linear.sizes)
     kept = [255 * _means((~choice.removed[cut].index_select(1, chosen)).float(), level) for choice in linear.choices]
     shape = (0, *size.shape)
-    stacked = torch.stack(kept).round() if kept else torch.zeros(shape)
+    stacked = torch.stack(kept).round() if kept else torch.zeros(shape, dtype=torch.float32)
     return Tile(size.round().to(torch.uint8).cpu(), stacked.to(torch.uint8).cpu())
 
 
 def _on_scale(size: Tensor, low: float, high: float) -> Tensor:
     """Put sizes on a logarithmic scale from 0 to 255. low, high: sizes at its ends."""
     low = max(low, 1e-30)
-    return 255 * ((size.clamp_min(low) / low).log() / torch.tensor(high / low).log()).clamp(0, 1)
+    return 255 * ((size.clamp_min(low) / low).log() / torch.tensor(high / low, dtype=torch.float32).log()).clamp(0, 1)
 
 
 def _means(values: Tensor, level: int) -> Tensor:

@@ -101,11 +101,13 @@ class TwoWeights:
 
 def two_weights(w1: float, w2: float, x1: float, x2: float) -> TwoWeights:
     """Which of two weights magnitude and Wanda would cut, and what each choice costs."""
-    W = torch.tensor([[float(w1), float(w2)]])
-    X = torch.tensor([[float(x1), float(x2)]])
+    W = torch.tensor([[float(w1), float(w2)]], dtype=torch.float32)
+    X = torch.tensor([[float(x1), float(x2)]], dtype=torch.float32)
     choices = {metric: choose(W, X, metric) for metric in METRICS}
     picks = {m: None if _alike(*c.S[0].tolist()) else int(c.cut[0, 1]) for m, c in choices.items()}
-    first, second = (float(output_errors(W, without(W, torch.tensor([gone])), X)[0]) for gone in ONE_GONE)
+    first, second = (
+        float(output_errors(W, without(W, torch.tensor([gone], dtype=torch.bool)), X)[0]) for gone in ONE_GONE
+    )
     return TwoWeights(float((X @ W.T).item()), (first, second), picks["magnitude"], picks["wanda"])
 
 
@@ -125,7 +127,8 @@ def example_matrix() -> Tensor:
             [-1.2, 0.8, 0.3, -0.6, 1.0, -0.5],
             [0.6, -1.0, -0.3, 0.9, 0.5, 1.3],
             [0.08, 0.11, 0.04, -0.06, -0.12, 0.09],
-        ]
+        ],
+        dtype=torch.float32,
     )
 
 

@@ -101,7 +101,7 @@ def sum_of(value: int) -> int:
 def _reduced(value: int, how: dist.ReduceOp.RedOpType) -> int:
     if _group.size == 1:
         return value
-    shared = torch.tensor(value, device=_group.device)
+    shared = torch.tensor(value, dtype=torch.int64, device=_group.device)
     with _exchanging():
         dist.all_reduce(shared, how)
         return int(shared)

@@ -28,16 +28,16 @@ def arranged(scores: Tensor, n: int, m: int, rounds: int = ROUNDS) -> Tensor:
     groups = columns // m
     every_so_many = max(1, len(scores) * groups**2 // MOST_SUMS)
     some = scores[::every_so_many]
-    as_it_is = torch.arange(columns)
+    as_it_is = torch.arange(columns, dtype=torch.int64)
     if groups < 2:
         return as_it_is
     order = scores.sum(dim=0).argsort(descending=True, stable=True).reshape(m, groups).t().contiguous()  # (G, M)
-    every = torch.arange(groups)
+    every = torch.arange(groups, dtype=torch.int64)
     drawn = torch.Generator().manual_seed(0)
     for _ in range(rounds):
         place = torch.randint(m, (groups,), generator=drawn)
         offered = order[every, place]
-        others = order[torch.arange(m) != place[:, None]].reshape(groups, m - 1)
+        others = order[torch.arange(m, dtype=torch.int64) != place[:, None]].reshape(groups, m - 1)
         for first, second in _exchanges(_keeping(some, others, offered, n)):
             order[first, place[first]], order[second, place[second]] = offered[second], offered[first]
     found = order.flatten()

@@ -36,7 +36,7 @@ def size(W: Tensor) -> Tensor:
 
 def drawn(W: Tensor, seed: int) -> Tensor:
     """Draw a column's score evenly from [0, 1), the same on every device. seed: 0 to 2⁶³ - 1. -> (C_in,) float32."""
-    return torch.rand(W.shape[1], generator=torch.Generator().manual_seed(seed)).to(W.device)
+    return torch.rand(W.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float32).to(W.device)
 
 
 # By score: (W, ‖X‖, Var X, a seed of the matrix's own) -> (C_in,). The first two need inputs.

@@ -38,7 +38,7 @@ def random(W: Tensor, seed: int) -> Tensor:
     W (C_out, C_in) -> (C_out, C_in) float32.
     """
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(W.shape, generator=generator).to(W.device)
+    return torch.rand(W.shape, generator=generator, dtype=torch.float32).to(W.device)
 
 
 def dead_columns_by_magnitude(scores: Tensor, W: Tensor, X_norm: Tensor) -> Tensor:

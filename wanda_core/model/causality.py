@@ -121,7 +121,11 @@ def _pairs(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[Tensor]:
     pairs = []
     for _ in range(TRIES):
         text = draw.choices(ordinary, k=length - 1)
-        pairs.append(torch.tensor([[*text, last] for last in draw.sample(ordinary, 2)], device=embeddings.device))
+        pairs.append(
+            torch.tensor(
+                [[*text, last] for last in draw.sample(ordinary, 2)], dtype=torch.int64, device=embeddings.device
+            )
+        )
     return pairs
 
 

@@ -142,7 +142,7 @@ def _median(x: Tensor) -> Tensor:
 
 
 def _column_norms(hidden: list[Tensor]) -> Tensor:
-    running = InputNorms(torch.zeros(hidden[0].shape[-1], device=hidden[0].device))
+    running = InputNorms(torch.zeros(hidden[0].shape[-1], dtype=torch.float32, device=hidden[0].device))
     for sample in hidden:
         running.add(column_squares(sample, len(sample)))
     return running.norms

@@ -84,7 +84,7 @@ def outlier_features(
     _check_share("layer_share", layer_share)
     _check_share("position_share", position_share)
     passes = counts.over > 0  # (R, D)
-    rows = torch.tensor(counts.blocks)
+    rows = torch.tensor(counts.blocks, dtype=torch.int64)
     in_block = torch.stack([passes[rows == block].any(dim=0) for block in sorted(set(counts.blocks))])  # (B', D)
     layers = in_block.sum(dim=0).double() / counts.n_blocks
     total = counts.over.sum(dim=0)
@@ -117,7 +117,7 @@ def feature_of(counts: FeatureCounts, kind: str, column: int) -> Feature | None:
     if kind not in counts.kinds or column >= counts.over.shape[1]:
         return None
     total = counts.over[:, column].sum()
-    rows = torch.tensor(counts.blocks)
+    rows = torch.tensor(counts.blocks, dtype=torch.int64)
     passed = {int(block) for block in rows[counts.over[:, column] > 0]}
     layers, positions = len(passed) / counts.n_blocks, int(total) / (len(rows) * counts.positions)
     positive = float(counts.positive[:, column].sum()) / max(1, int(total))

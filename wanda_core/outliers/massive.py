@@ -35,7 +35,7 @@ def massive(hidden: Tensor, magnitude: float = MASSIVE_MAGNITUDE, ratio: float =
     _check(magnitude, ratio)
     medians, found = top_and_median(hidden)[1].tolist(), []
     for block, (states, median) in enumerate(zip(hidden, medians, strict=True)):  # not all at once: all may pass
-        mask = is_massive(states.abs(), torch.tensor(median), magnitude, ratio)
+        mask = is_massive(states.abs(), torch.tensor(median, dtype=torch.float64), magnitude, ratio)
         places, values = torch.nonzero(mask), states[mask]  # (K, 2), (K,)
         order = values.abs().argsort(descending=True, stable=True)[:MOST_LISTED]
         for (token, channel), value in zip(places[order].tolist(), values[order].tolist(), strict=True):

@@ -63,7 +63,7 @@ def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
         with eager_attention(lm.model), attention_weights(block, _looks_back(seen, len(tokens))):
             (x,) = blocks.carry([calls[index].run(block, x)])
         hidden.append(x[0].float().cpu())
-        looks.append(torch.cat(seen) if seen else torch.empty(0))
+        looks.append(torch.cat(seen) if seen else torch.empty(0, dtype=torch.float32))
     yield Progress("sentence", len(blocks), len(blocks), "blocks")
     states = torch.stack(hidden)
     if not bool(torch.isfinite(states).all()):
@@ -97,7 +97,7 @@ def attention_to_first(lm: LanguageModel, text: str, change: Change = nullcontex
         raise InputError(
             f"{lm.title} hands on no attention weights for this text; choose another model or a longer text"
         )
-    return _rows([torch.cat(seen) if seen else torch.empty(0) for seen in looks])
+    return _rows([torch.cat(seen) if seen else torch.empty(0, dtype=torch.float32) for seen in looks])
 
 
 def sentence_tokens(lm: LanguageModel, text: str) -> list[int]:
@@ -167,4 +167,6 @@ def _looks_back(seen: list[Tensor], length: int) -> Callable[[Tensor], None]:
 def _rows(looks: list[Tensor]) -> Tensor:
     """Blocks may have other numbers of heads: NaN where there is none. -> (B, H)."""
     heads = max(len(look) for look in looks)
-    return torch.stack([torch.cat([look, torch.full((heads - len(look),), math.nan)]) for look in looks])
+    return torch.stack(
+        [torch.cat([look, torch.full((heads - len(look),), math.nan, dtype=torch.float32)]) for look in looks]
+    )

@@ -34,7 +34,7 @@ def sink_report(sentence: Sentence) -> Sinks:
         raise InputError(f"{sentence.why_no_attention} Choose another model or a longer text")
     per_block = sentence.to_first.nanmean(dim=1)
     largest = sentence.hidden[:, 0].abs().amax(dim=1)  # (B,)
-    entering = torch.cat([torch.full((1,), float("nan")), largest[:-1]])
+    entering = torch.cat([torch.full((1,), float("nan"), dtype=torch.float32), largest[:-1]])
     known = torch.isfinite(per_block) & torch.isfinite(entering) & (entering > 0)
     return Sinks(
         sentence.to_first, per_block, entering, _pearson(entering[known].double().log10(), per_block[known].double())

@@ -159,8 +159,8 @@ def _places_in_heads(group: Group, within: Sequence[Tensor], made_by: str) -> Pl
     size = len(within[0])
     heads = group.own.size // (group.units * size)  # that share their values
     orders = torch.stack(list(within))
-    starts = torch.arange(0, group.own.size, size).reshape(group.units, heads, 1)
-    rows = (torch.arange(group.units)[:, None] * size + orders).flatten()
+    starts = torch.arange(0, group.own.size, size, dtype=torch.int64).reshape(group.units, heads, 1)
+    rows = (torch.arange(group.units, dtype=torch.int64)[:, None] * size + orders).flatten()
     makers = {cut: rows for cut in group.others if _place(cut, group) == made_by}
     return {group.own: (starts + orders[:, None, :]).flatten(), **makers}
 
@@ -180,7 +180,7 @@ def _moved(lm: LanguageModel, places: Sequence[Places]) -> LanguageModel:
 def _same(lm: LanguageModel, found: LanguageModel) -> bool:
     """Whether two models predict the same of a few tokens, up to the order of sums."""
     rows = len(cast(Any, lm.model).get_input_embeddings().weight)
-    ids = torch.arange(min(PROBE, lm.longest or PROBE))[None].to(lm.device) % rows
+    ids = torch.arange(min(PROBE, lm.longest or PROBE), dtype=torch.int64)[None].to(lm.device) % rows
     tolerance = TOLERANCE if lm.dtype in (torch.float32, torch.float64) else HALF_TOLERANCE
     logits, other = (each.model(input_ids=ids, use_cache=False).logits.float() for each in (lm, found))
     alike = (logits - other).abs().amax(dim=-1) <= tolerance * logits.abs().max()

@@ -72,9 +72,9 @@ class PackedParameter:
         if place.is_contiguous():
             held = self.kept[start // 8 : -(-(start + count) // 8)]
             return unpacked_bits(held, (start % 8 + count,))[start % 8 :].reshape(place.shape)
-        positions = torch.tensor(start)
+        positions = torch.tensor(start, dtype=torch.int64)
         for size, step in zip(place.shape, place.stride(), strict=True):
-            positions = positions[..., None] + torch.arange(size) * step
+            positions = positions[..., None] + torch.arange(size, dtype=torch.int64) * step
         bits = self.kept[positions >> 3] >> (7 - (positions & 7)).to(torch.uint8)
         return (bits & 1).bool()
 

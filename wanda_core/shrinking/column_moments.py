@@ -41,18 +41,20 @@ class ColumnMoments:
     @property
     def norms(self) -> Tensor:
         """‖X_j‖₂, (C,) float32."""
-        return torch.zeros(self.columns) if self.squares is None else self.squares.sqrt().float()
+        return torch.zeros(self.columns, dtype=torch.float32) if self.squares is None else self.squares.sqrt().float()
 
     @property
     def mean(self) -> Tensor:
         """Mean of each column, (C,) float32."""
-        return torch.zeros(self.columns) if self.sums is None else (self.sums / self.tokens).float()
+        return (
+            torch.zeros(self.columns, dtype=torch.float32) if self.sums is None else (self.sums / self.tokens).float()
+        )
 
     @property
     def variance(self) -> Tensor:
         """Variance of each column over the tokens, (C,) float32."""
         if self.squares is None or self.sums is None:
-            return torch.zeros(self.columns)
+            return torch.zeros(self.columns, dtype=torch.float32)
         spread = self.squares - self.sums.square() / self.tokens
         return (spread.clamp_min(0) / max(self.tokens - 1, 1)).float()
 

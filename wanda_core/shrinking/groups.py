@@ -61,7 +61,7 @@ Layout = Callable[[Tensor, int, int, int], Tensor]
 def side_by_side(keep: Tensor, units: int, size: int, columns: int = 0) -> Tensor:
     """Find the rows that stay where all rows of a unit lie together, as gpt-oss has gate and up."""
     parts = size // units
-    return (keep[:, None] * parts + torch.arange(parts)).flatten()
+    return (keep[:, None] * parts + torch.arange(parts, dtype=torch.int64)).flatten()
 
 
 def one_after_the_other(keep: Tensor, units: int, size: int, columns: int = 0) -> Tensor:

@@ -127,7 +127,13 @@ def _without_blocks(lm: LanguageModel, spec: ShrinkSpec, plan: _Plan, calibratio
         left = yield from without_blocks(lm, depth - spec.kept_blocks(depth, lm.title), calibration.ids.to(lm.device))
     experts.run_alike(left.model, lm.model)
     removed = (len(left.influences), len(left.influences) + len(left.kept))
-    return _Made(left.model, left.settings, removed, {"blocks": torch.tensor(left.kept)}, tuple(left.influences))
+    return _Made(
+        left.model,
+        left.settings,
+        removed,
+        {"blocks": torch.tensor(left.kept, dtype=torch.int64)},
+        tuple(left.influences),
+    )
 
 
 def _source_of(calibration: Calibration) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import Request, named_in
 from wanda_ui.gate.turns import Turns, to_its_end, while_here
 from wanda_ui.gate.uploads import FORM_BYTES, Uploads, folder_of, received
-from wanda_ui.gate.visitors import Visitors, real_paths, with_cookie
+from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
 from wanda_ui.problems import names_only, problem_words
@@ -186,10 +186,10 @@ class Gate:
         rules.check_values(asked.inputs, event["data"], current, page.settings)
         self._take(request, 1 if asked.concurrency_id == ENGINE["concurrency_id"] else LIGHT)
         # Last: it looks at the disk, for each file that is named. Until here they are few, and their paths are short.
-        self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
+        files = self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.arrived()
-        asker = scope[queue.ASKER] = queue.Asker(request.who(session))
+        asker = scope[queue.ASKER] = queue.Asker(request.who(session), files)
 
         def refuse(status: int) -> tuple[int, str] | None:
             if status != 503:
@@ -289,9 +289,7 @@ class Gate:
         page, whose, name = request.page, request.who(), request.query.get("upload_id")
         with self._uploads.coming(whose if page.settings.public else "", name, request.visitors):
             async with received(request, boundary, name) as came:
-                path, went = await self._uploads.keep(
-                    came, folder_of(request), whose, most, lambda: real_paths(page._queue.values())
-                )
+                path, went = await self._uploads.keep(came, folder_of(request), whose, most, page._queue.files)
         self._visitors.uploaded(path, request.headers)
         page.upload_file_set.difference_update(went)
         page.upload_file_set.add(os.path.realpath(path))  # Gradio removes it after an hour

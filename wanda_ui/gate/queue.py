@@ -27,9 +27,11 @@ PAUSE = 0.2  # seconds before a loop that failed goes on
 
 @dataclass
 class Asker:
-    """Who asks for an event. who: by what shares are counted; refused: why it was not taken into the queue."""
+    """Who asks for an event. who: by what shares are counted; files: real paths of those that the event names; refused:
+    why it was not taken into the queue."""
 
     who: str = ""
+    files: frozenset[str] = frozenset()
     refused: RefusedError | None = None
 
 
@@ -136,13 +138,9 @@ class LastingQueue(Queue):
         """Pass on the progress of events; another loop of the queue."""
         await self._lasting(super().start_progress_updates)
 
-    def values(self) -> list[Any]:
-        """List what the events that wait or run were given."""
-        return [
-            [event.data.data, event.data.event_data]
-            for event in list(self.event_ids_to_events.values())
-            if event.data is not None
-        ]
+    def files(self) -> set[str]:
+        """Return the real paths of files that the events which wait or run were given."""
+        return {path for event in self.event_ids_to_events.values() for path in _asker(event).files}
 
     def _busy(self) -> set[str]:
         """Return the sessions that have an event which waits or runs."""
@@ -189,7 +187,12 @@ class LastingQueue(Queue):
             self.event_ids_to_events.pop(event._id, None)
 
 
+def _asker(event: Event) -> Asker:
+    """Return who asked for an event."""
+    asker: Asker | None = event.request.scope.get(ASKER)
+    return asker or Asker()
+
+
 def _who(event: Event) -> str:
     """Return by what an event's share is counted."""
-    asker: Asker | None = event.request.scope.get(ASKER)
-    return asker.who if asker is not None else ""
+    return _asker(event).who

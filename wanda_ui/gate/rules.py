@@ -6,7 +6,7 @@ A control of a class that has no rule cannot be an input: the page is not built.
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ MOST_HTML = 200_000  # characters; the page sends back what it was sent itself: 
 MOST_NAME = 500  # characters of a typed choice: a Hugging Face id has 96 at most, a folder seldom more than this
 MOST_TOLD = 100_000  # characters, as JSON, of what is told about an event: fifty prompts, or a prompt with its answer
 MOST_FILE_NAME = 1_000  # characters of a path, a file's name or its kind
+MOST_FILES = 20  # that one event names, each of which is looked for on the disk; the page names one
 UPLOAD_PARTS = 2  # of an upload's path below the folder of uploads: its digest and its name
 LARGEST = 2**53  # of a number without bounds of its own; beyond it a browser's numbers have gaps
 FILE_KEYS = {"path", "url", "size", "orig_name", "mime_type", "is_stream", "meta"}
@@ -217,17 +218,32 @@ def check_event_data(value: object) -> None:
     if len(text) > MOST_TOLD or not well_formed(text):
         raise RefusedError(400, "event_data", most=MOST_TOLD)
     _check_told("event_data", value)
+    files = files_named(value)
+    if len(files) > MOST_FILES:
+        raise RefusedError(400, "files", given=len(files), most=MOST_FILES)
+    for path in files:
+        _among_uploads("event_data", path, get_upload_folder())
 
 
 def _check_told(name: str, value: object) -> None:
-    """Check the numbers and files within an event's data, which is nested no deeper than a body may be."""
+    """Check the numbers within an event's data, which is nested no deeper than a body may be."""
     if is_number(value):
         check_number(name, value, -LARGEST, LARGEST, whole=False)
     elif isinstance(value, (dict, list)):
-        if isinstance(value, dict) and isinstance(value.get("path"), str):
-            _among_uploads(name, value["path"], get_upload_folder())
         for inner in value.values() if isinstance(value, dict) else value:
             _check_told(name, inner)
+
+
+def files_named(told: object) -> set[str]:
+    """Return the different paths that an event names, however deep they stand; it has been checked to be small."""
+    return set(_paths(told))
+
+
+def _paths(told: object) -> Iterator[str]:
+    if isinstance(told, dict) and isinstance(told.get("path"), str):
+        yield told["path"]
+    for inner in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+        yield from _paths(inner)
 
 
 RULES: dict[type, Rule] = {

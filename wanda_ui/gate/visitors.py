@@ -15,12 +15,12 @@ import os
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from wanda_ui.gate.origin import scheme_seen
 from wanda_ui.gate.refusal import RefusedError
-from wanda_ui.gate.rules import MOST_FILE_NAME
+from wanda_ui.gate.rules import MOST_FILE_NAME, files_named
 from wanda_ui.owned import NOBODY, Owned
 
 COOKIE = "wanda_visitor"  # the beginning of its name
@@ -74,16 +74,29 @@ class Visitors:
         self._files.add(os.path.realpath(path), visitors_of(headers))
 
     def has_uploaded(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether this visitor uploaded that file. path: without NUL."""
-        if len(path) > MOST_FILE_NAME:  # no upload is called so, and looking for its parts takes their square
-            return False
-        return self._files.has(os.path.realpath(path), visitors_of(headers))
+        """Whether this visitor uploaded that file."""
+        return self._uploaded(path, visitors_of(headers)) is not None
 
-    def check_files(self, told: object, headers: Mapping[bytes, bytes]) -> None:
-        """Raise RefusedError for a file of another visitor's, or of nobody's, wherever an event names one."""
-        for path in _paths(told):
-            if not self.has_uploaded(path, headers):
+    def check_files(self, told: object, headers: Mapping[bytes, bytes]) -> frozenset[str]:
+        """Check the files that an event names, however often: each is this visitor's upload. -> their real paths
+
+        Raises RefusedError for a file of another visitor's, or of nobody's.
+        """
+        visitors = visitors_of(headers)
+        found = set()
+        for path in files_named(told):
+            real = self._uploaded(path, visitors)
+            if real is None:
                 raise RefusedError(400, "file_gone", control="path")
+            found.add(real)
+        return frozenset(found)
+
+    def _uploaded(self, path: str, visitors: frozenset[str]) -> str | None:
+        """Return the real path of a file that these visitors uploaded, None for any other."""
+        if len(path) > MOST_FILE_NAME or "\0" in path:  # no upload is called so; looking for parts takes their square
+            return None
+        real = os.path.realpath(path)
+        return real if self._files.has(real, visitors) else None
 
 
 def visitors_of(headers: Mapping[bytes, bytes]) -> frozenset[str]:
@@ -125,18 +138,3 @@ def with_cookie(send: Send, headers: Mapping[bytes, bytes], scheme: str) -> Send
         await send(message)
 
     return changed
-
-
-def real_paths(value: object) -> set[str]:
-    """Return the real paths of files that events name."""
-    return {os.path.realpath(path) for path in _paths(value)}
-
-
-def _paths(value: object) -> Iterator[str]:
-    """Go through the paths that an event names, however deep they stand; it has been checked to be small."""
-    if isinstance(value, dict):
-        path = value.get("path")
-        if isinstance(path, str) and "\0" not in path:
-            yield path
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _paths(inner)

@@ -109,7 +109,7 @@ def draw_lines(analysis: Analysis, channels: list[StandOut], say: Say) -> Drawin
 def draw_stored(say: Say) -> Drawing:
     """Draw the magnitudes per block of the stored run."""
     stream, model = replay()["stream"], replay()["made"]["model"]
-    largest, median = torch.tensor(stream["largest"]), torch.tensor(stream["median"])
+    largest, median = (torch.tensor(stream[name], dtype=torch.float32) for name in ("largest", "median"))
     values = {
         "channel": stream["channel"],
         "block": stream["block"],

@@ -177,7 +177,7 @@ def sinks_steps(lm: LanguageModel, text: str) -> Steps[Json]:
         "tokens": list(sentence.tokens),
         "shares": _maybe(report.per_block),
         "sizes": [None if value != value else significant(value) for value in report.entering.tolist()],
-        "even": rounded(float((1 / torch.arange(2, len(sentence.tokens) + 1)).mean())),
+        "even": rounded(float((1 / torch.arange(2, len(sentence.tokens) + 1, dtype=torch.float32)).mean())),
         "block": block,
         "heads": _maybe(report.to_first[block]),
         "channel": channel,

@@ -62,7 +62,7 @@ def norm_heatmap(norms: Tensor, say: Say) -> go.Figure:
     columns = [ratio[:, first]]
     names = [str(channel) for channel in first.tolist()]
     if len(rest):
-        columns.append(torch.quantile(ratio[:, rest], torch.tensor(BANDS), dim=1).T)
+        columns.append(torch.quantile(ratio[:, rest], torch.tensor(BANDS, dtype=ratio.dtype), dim=1).T)
         names += [say("outliers.stream.rest", share=band) for band in BANDS]
     z = torch.log10(torch.cat(columns, dim=1).clamp_min(1e-3))
     block, channel = say("outliers.axis.block"), say("outliers.axis.channel")

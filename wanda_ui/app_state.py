@@ -11,8 +11,7 @@ from typing import Any, TypeVar, cast
 from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
 from wanda_core.explain.mask_agreement import MaskAgreement
-from wanda_core.model import builtin
-from wanda_core.model.chat_template import end_worker
+from wanda_core.model import builtin, chat_template, tokenizer_apart
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
 from wanda_core.model.tokenizer_reading import prepare
@@ -381,7 +380,8 @@ class AppState:
             idle = [other for other, loaded in self.models.items() if not loaded.claims and other != name]
             for other in idle[: max(0, len(self.models) - MAX_MODELS)]:
                 del self.models[other]
-                end_worker()
+                chat_template.end_worker()
+                tokenizer_apart.end_worker()
         return self.models[name]
 
     def _used(self, name: str) -> None:

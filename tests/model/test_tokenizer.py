@@ -179,7 +179,7 @@ def test_who_leaves_is_not_waited_for_and_others_are_served_meanwhile(tiny_llama
         end_when(begun.is_set)
         tokenizer.token_ids(read, text, special=False)
 
-    monkeypatch.setattr(tokenizer, "MOST_LETTERS_LEFT", 4000)
+    monkeypatch.setattr(tokenizer, "LONG", 1000)
     for _ in range(3):
         with pytest.raises(GivenUpError):
             copy_context().run(leave, "a" * 1000)

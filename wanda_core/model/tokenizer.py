@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar, cast
@@ -15,10 +16,12 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
+from wanda_core.machine.helper import HelperError
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
+from wanda_core.model.tokenizer_apart import cut_apart, is_plain
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
 from wanda_core.model.tokenizer_python import is_of_python
@@ -32,9 +35,10 @@ T = TypeVar("T")
 TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read and to write when it is loaded
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
-# Calls that nobody waits for and that have time left, beside which one is made, and the letters of those and of its own
-# text: three texts as long as any may be, and all prompts.
-MOST_LEFT, MOST_LETTERS_LEFT = 32, 7 * 10**6
+# Letters, beyond which a text is cut into tokens in a process of its own, which ends with whoever asked: so many take a
+# tenth of a second. What no process does waits, for a text as long, until no call is left to itself.
+LONG = 100_000
+MOST_LEFT = 32  # calls that nobody waits for and that have time left, beside which one is made
 LOOK = 0.05  # seconds between looks at whether one of them has ended
 TO_END = 0.5  # seconds more until a call that is ended has ended
 # The packages that transformers reads a form with, and the module of each.
@@ -48,14 +52,17 @@ READERS = {
 class Known:
     """What is known of a tokenizer in use. patterns: whether it brings regular expressions of its own, which may take
     any time; decodes: whether its decoder does; python: whether it is written in Python, whose loops may, too, and can
-    be ended; growth: how many times as long its rules may make a text; left: the calls that were left to themselves,
-    each set once it has ended, until when it may take and the letters of its text."""
+    be ended; plain: whether a process may cut texts in its place; number: its own; growth: how many times as long its
+    rules may make a text; left: the calls that were left to themselves, each set once it has ended, and until when it
+    may take."""
 
     patterns: bool
     decodes: bool
     python: bool
+    plain: bool
+    number: int = field(default_factory=count().__next__)
     growth: float = 1.0
-    left: dict[Event, tuple[float, int]] = field(default_factory=dict)
+    left: dict[Event, float] = field(default_factory=dict)
 
 
 _known: WeakKeyDictionary[PreTrainedTokenizerBase, Known] = WeakKeyDictionary()
@@ -129,14 +136,31 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> l
 
     Raises ModelError where a stranger's tokenizer fails, takes much longer than any does, or makes far too much of it.
     """
+    known = known_of(tokenizer)
+
+    def check() -> None:
+        check_letters(tokenizer, text, known.growth)
 
     def read() -> list[int]:
-        check_letters(tokenizer, text, known_of(tokenizer).growth)
+        check()
         tokens = cast(list[int], tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
-        if known_of(tokenizer).python:  # which has no rules that could be counted before
+        if known.python:  # which has no rules that could be counted before
             check_tokens_made(len(tokens), text)
         return tokens
 
+    def read_apart() -> list[int] | None:
+        limit, refusal = _limit(len(text))
+        try:
+            return cut_apart(tokenizer, known.number, text, special, limit)
+        except HelperError:
+            raise ModelError(refusal) from None
+
+    if known.plain and len(text) > LONG:
+        _asked(tokenizer, check, len(text))
+        tokens = _asked(tokenizer, read_apart, len(text), apart=False)
+        if tokens is not None:
+            return tokens
+        known.plain = False  # nor is it the next time
     return _asked(tokenizer, read, len(text))
 
 
@@ -175,11 +199,7 @@ def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
     """Make a call that may never end, in a thread of its own. What Python does is ended there; what nobody can end is
     left to itself after a while, and nothing more is asked until it has ended. Nor is it waited for where nobody wants
     what it makes any more: then more is asked beside it, or once there are fewer such calls."""
-    limit = PATIENCE + PATIENCE_OF_ONE * length
-    refusal = (
-        f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
-        "tokenizer of the model it was made from"
-    )
+    limit, refusal = _limit(length)
     _wait_for_those_left(known, length, refusal)
     ended, until = Event(), time.monotonic() + limit
 
@@ -193,22 +213,30 @@ def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
     try:
         return call_apart(apart, still_wanted, limit + TO_END * known.python)
     except NoAnswerError:
-        known.left[ended] = until, length
+        known.left[ended] = until
         raise ModelError(refusal) from None
     except GivenUpError:
-        known.left[ended] = until, length
+        known.left[ended] = until
         raise
+
+
+def _limit(length: int) -> tuple[float, str]:
+    """Return how many seconds a call may take, and what is said of one that takes longer."""
+    limit = PATIENCE + PATIENCE_OF_ONE * length
+    return limit, (
+        f"the model's tokenizer takes more than {limit:.0f} s for one text; give another one, or take the "
+        "tokenizer of the model it was made from"
+    )
 
 
 def _wait_for_those_left(known: Known, length: int, refusal: str) -> None:
     """Wait until calls that are left to themselves are few enough for one more. Raises ModelError with the refusal
     where one takes longer than it may."""
     while True:
-        known.left = {left: of for left, of in known.left.items() if not left.is_set()}
-        if any(until < time.monotonic() for until, _ in known.left.values()):
+        known.left = {left: until for left, until in known.left.items() if not left.is_set()}
+        if any(until < time.monotonic() for until in known.left.values()):
             raise ModelError(refusal)
-        letters = sum(letters for _, letters in known.left.values())
-        if not known.left or (len(known.left) < MOST_LEFT and letters + length <= MOST_LETTERS_LEFT):
+        if not known.left or (len(known.left) < MOST_LEFT and length <= LONG):
             return
         still_wanted()
         time.sleep(LOOK)
@@ -220,7 +248,7 @@ def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:
         inner = getattr(tokenizer, "backend_tokenizer", None)
         parts = [getattr(inner, name, None) for name in ("normalizer", "pre_tokenizer", "decoder")]
         patterns = [part is not None and b'"Regex"' in part.__getstate__() for part in parts]
-        _known[tokenizer] = Known(any(patterns), patterns[-1], is_of_python(tokenizer))
+        _known[tokenizer] = Known(any(patterns), patterns[-1], is_of_python(tokenizer), is_plain(tokenizer))
     return _known[tokenizer]
 
 

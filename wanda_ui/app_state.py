@@ -14,7 +14,6 @@ from wanda_core.explain.mask_agreement import MaskAgreement
 from wanda_core.model import builtin, chat_template, tokenizer_apart
 from wanda_core.model.loading import Located, load_located, locate
 from wanda_core.model.names import normal_name
-from wanda_core.model.tokenizer_reading import prepare
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.packed import PackedVariant, needed_bytes
 from wanda_core.pruning.prune import needs_text
@@ -79,13 +78,11 @@ class AppState:
         self._run = run
 
     def start(self) -> None:
-        """Begin to load the built-in model, and what a stranger's waits for, without waiting for it."""
+        """Begin to load the built-in model, without waiting for it."""
 
         def load() -> None:
             with suppress(WandaError):  # every visitor is told by an event of their own
                 finish(self.model_steps(builtin.NAME))
-            if self.settings.public:
-                prepare()
 
         threading.Thread(target=load, name="start", daemon=True).start()
 

@@ -8,6 +8,7 @@ to `page.json` of every language. `tab_context.py` says what a tab is given, and
 import gc
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, WandaError, first_line, shortened
 from wanda_core.machine import temporary
 from wanda_core.machine.process import bound_arenas, keep_freed_memory
-from wanda_core.model import builtin
+from wanda_core.model import builtin, tokenizer_reading
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
 from wanda_ui.away import pushing
@@ -50,6 +51,7 @@ from wanda_ui.tools import api
 from wanda_ui.tools.assistants import Assistants, check_installed
 from wanda_ui.view_files import FAVICON
 
+SOON = 10.0  # seconds after the start, when the built-in model has been read
 # From left to right, by the name that labels and other tabs have for it.
 TABS: dict[str, Callable[[TabContext], Tab]] = {
     "compare": compare_tab.build,
@@ -228,4 +230,8 @@ def _serve(settings: Settings, host: str | None, port: int | None, lan: bool) ->
         page.joined = network.class_of(host, page.server_port, network.new_code(), network.own_addresses())
         announce(page.joined, str(page.local_url))
     state.start()
+    if settings.public:
+        later = threading.Timer(SOON, tokenizer_reading.prepare)
+        later.daemon = True
+        later.start()
     page.block_thread()

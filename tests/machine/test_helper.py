@@ -1,8 +1,11 @@
 """A process that answers requests: those who leave cost nobody else anything, and one that ends is started anew."""
 
+import subprocess
+import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
@@ -88,3 +91,25 @@ def test_those_who_leave_before_it_is_their_turn_end_nothing_of_anothers(helper)
 def test_one_that_does_not_start_is_said():
     with pytest.raises(NotStartedError):
         Helper("no_such_module_anywhere").ask({}, 5, nobody_leaves)
+
+
+def test_the_end_of_this_process_waits_for_nothing(tmp_path):
+    (tmp_path / "own_helper.py").write_text(PROGRAM)
+    program = (
+        "import sys, threading, time\nfrom wanda_core.machine.helper import Helper\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\none = Helper('own_helper')\none.start()\n"
+        "threading.Thread(target=lambda: one.ask({'sleep': 60}, 90, lambda: None), daemon=True).start()\n"
+        "time.sleep(0.3)\nprint(one._process.pid, flush=True)\n"
+    )
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - begun < 20, "it would wait for 60 s"
+    with pytest.raises(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(5)
+
+
+def test_one_that_is_started_before_answers_at_once(helper):
+    helper.start()
+    process = helper._process
+    helper.start()
+    assert helper.ask({"say": "a"}, 20, nobody_leaves)["pid"] == process.pid

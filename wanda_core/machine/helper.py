@@ -50,7 +50,7 @@ class Helper:
     def __init__(self, module: str, settings: dict[str, str] | None = None) -> None:
         self._module, self._settings = module, settings or {}
         self.forget()
-        atexit.register(self.close)
+        atexit.register(self._leave)
         if hasattr(os, "register_at_fork"):  # a copy of this process may not write into the same pipe
             os.register_at_fork(after_in_child=self.forget)
 
@@ -141,6 +141,12 @@ class Helper:
             process.communicate()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, once it has done what it is at work on."""
         with self._lock:
             self._end()
+
+    def _leave(self) -> None:
+        """End the process with this one, whatever it is at work on."""
+        if (process := self._process) is not None:
+            process.kill()
+        self.close()

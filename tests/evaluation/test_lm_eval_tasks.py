@@ -75,7 +75,11 @@ def test_the_command_prints_a_table_or_json(dense, own):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tasks", "hellaswagg"], "task 'hellaswagg' is not one of lm-eval's; did you mean hellaswag"),
+        pytest.param(
+            ["--tasks", "hellaswagg"],
+            "task 'hellaswagg' is not one of lm-eval's; did you mean hellaswag",
+            marks=pytest.mark.long,  # it reads all of lm-eval's own tasks
+        ),
         (["--tasks", "colours,"], "a task without a name was asked for"),
         (["--tasks", "colours", "--limit", "0"], "limit 0 is not a whole number"),
         (["--tasks", "colours", "--batch-size", "0"], "batch_size 0 is not a whole number"),

@@ -44,8 +44,12 @@ SECONDS_OF_ENTRY, MEMORY_OF_GGUF, BYTES_OF_ENTRY = 1e-4, 60 * 10**6, 1600
 PART = 2**20  # bytes that are looked at together
 WAITS = 8.0  # seconds of the clock for each of a processor's, on a machine that is busy
 
-# One thread, and one arena of memory, so that they take the addresses they need.
-ALONE = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+# One thread, and one arena of memory, so that they take the addresses they need; and macOS lets their copies do what it
+# would otherwise end them for.
+ALONE = {
+    **{"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"},
+    **{"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+}
 _worker = Helper("wanda_core.model.tokenizer_worker", ALONE)
 _maker = Helper("wanda_core.model.tokenizer_maker", ALONE | {"HF_HUB_OFFLINE": "1"})
 

@@ -92,30 +92,67 @@ def test_a_gguf_file_may_take_more_for_each_entry(tmp_path, monkeypatch):
     assert (asked[0]["seconds"], asked[0]["saved"]) == (87, str(tmp_path / "made"))
 
 
-@pytest.mark.parametrize(
-    ("file", "seconds", "memory"),
-    [
-        ("tekken.json", 2 * 5, 32 * 5),
-        ("tokenizer.model", 6 * 5, 130 * 5),
-        ("vocab.model", 6 * 5, 130 * 5),
-        ("vocab.json", 5, 34 * 5),
-    ],
-)
-def test_each_kind_of_file_has_its_bounds(tmp_path, monkeypatch, file, seconds, memory):
-    (tmp_path / file).write_bytes(b"x y\n\t\r" * 2_500_000)
-    asked = []
-    answer = {"ended": "", "bytes": 1, "said": ""}
+@pytest.fixture
+def bounds(tmp_path, monkeypatch):
+    """Write files of some megabytes. -> the seconds and millions of bytes that their tokenizer may take more"""
+    answer, asked = {"ended": "", "bytes": 1, "said": ""}, []
     monkeypatch.setattr(tokenizer_reading._maker, "ask", lambda *given: asked.append(given[0]) or answer)
-    assert check_reading(tmp_path, "owner/model", PreTrainedConfig()) == 2 + seconds
-    assert asked[0]["memory"] == (30 + memory) * 10**6
+
+    def write(kind: str | None, **megabytes: float):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+        for name, size in megabytes.items():
+            (tmp_path / name.replace("_", ".")).write_bytes(b"x y\n\t\r" * int(size * 500_000))
+        more = check_reading(tmp_path, "owner/model", PreTrainedConfig())
+        assert asked[0]["seconds"] == 2 + more
+        return more, asked[0]["memory"] / 1e6 - 30
+
+    return write
 
 
-def test_halves_of_one_vocabulary_count_together(tmp_path, monkeypatch):
-    for name in ("vocab.json", "merges.txt", "other.json", "dict.txt"):
-        (tmp_path / name).write_bytes(b"x" * 10**6)
-    answer = {"ended": "", "bytes": 1, "said": ""}
-    monkeypatch.setattr(tokenizer_reading._maker, "ask", lambda *_: answer)
-    assert check_reading(tmp_path, "owner/model", PreTrainedConfig()) == 4
+def test_each_kind_of_file_has_its_bounds(bounds):
+    assert bounds(None, tekken_json=5) == (2 * 5, 32 * 5)
+
+
+def test_a_file_in_a_form_of_which_merges_are_made_has_more(bounds):
+    assert bounds("LlamaTokenizer", tokenizer_model=5) == (6 * 5, 130 * 5)
+
+
+def test_halves_of_one_vocabulary_count_together(bounds):
+    assert bounds("GPT2Tokenizer", vocab_json=1, merges_txt=2, dict_txt=9) == (3, 34 * 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [("GPT2Tokenizer", {"vocab_json": 1}), ("LlamaTokenizer", {"tokenizer_json": 1}), ("BertTokenizer", {})],
+)
+def test_a_file_that_nobody_reads_raises_no_bound(bounds, kind, read):
+    assert bounds(kind, **read, x_spm=9, other_model=9, dict_txt=9) == (len(read), 34 * len(read))
+
+
+def test_no_file_however_large_lets_it_take_any_time(bounds):
+    assert bounds("LlamaTokenizer", tokenizer_model=12) == (60, 1500)
+
+
+def test_a_name_that_is_nearly_a_vocabulary_s_is_taken_for_none_here(folder, asked):
+    """transformers finds it by a pattern, and opens it."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model.").write_text("{}")
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        load_model(str(folder), device="cpu")
+    (folder / "dict.txt").write_text("a 1")
+    with pytest.raises(ModelError, match="could not be loaded"):
+        load_model(str(folder), device="cpu")
+    assert list(asked) == ["_maker"]
+
+
+@BOUNDED
+def test_a_gguf_file_s_weights_do_not_count(tiny_llama, tmp_path, monkeypatch, asked):
+    """They would be mapped into the memory that the process may take."""
+    monkeypatch.setenv("WANDA_CACHE", str(tmp_path / "cache"))
+    file = write(tmp_path / "tiny.gguf", tiny_llama)
+    with file.open("r+b") as opened:
+        opened.truncate(2 * 10**9)
+    assert load_model(str(file), device="cpu").title == "tiny.gguf"
 
 
 KINDS = ("llama", "gpt2", "mistral", "qwen2", "t5", "bloom", "opt", "phi3", "gemma2", "mamba", "deepseek_v3")

@@ -121,11 +121,6 @@ def test_what_its_reader_says_is_said(read_by, lines, said):
         check_reading(read_by(lines), "owner/model", PLAIN)
 
 
-def test_a_folder_without_the_file_needs_no_process(monkeypatch, tmp_path):
-    monkeypatch.setattr(tokenizer_reading, "_worker", None)
-    check_reading(tmp_path, "owner/model", PLAIN)
-
-
 def test_a_process_that_does_not_start_is_said(read_by, monkeypatch):
     folder = read_by("pass")
     monkeypatch.setattr(tokenizer_reading._worker, "ask", lambda *_: (_ for _ in ()).throw(NotStartedError()))

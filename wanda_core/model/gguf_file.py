@@ -23,7 +23,7 @@ from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.temporary import sweep, temporary_folder
-from wanda_core.model.gguf_header import Header, HeaderError, light_head, read_header
+from wanda_core.model.gguf_header import Header, HeaderError, head_without_tensors, light_head, read_header
 from wanda_core.progress import Progress
 
 if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # checking a target for a checkpoint must not wait for torch
 BRINGING = ".wanda-bringing-"  # how temporary folders' names begin
 # Names of folders inside: what a package holds, the file's head and the file by themselves, and the checkpoint in the
 # making.
-UNPACKED, LIGHT, ALONE, FRESH = "package", "light", "alone", "model"
+UNPACKED, LIGHT, ALONE, WORDS, FRESH = "package", "light", "alone", "words", "model"
 RECORD = "complete.json"
 # What is written into the folder of the model.
 WRITTEN = re.compile(
@@ -286,7 +286,11 @@ def convert(
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     reading = header.entries * SECONDS_OF_ENTRY
     check_words(gguf, header, name)
-    make_of_gguf(alone / gguf.name, folder, name, header.entries)
+    words = folder.parent / WORDS / gguf.name  # without the tensors, which would be mapped into memory with them
+    words.parent.mkdir()
+    words.write_bytes(head_without_tensors(gguf, header))
+    make_of_gguf(words, folder, name, header.entries)
+    words.unlink()
     load_tokenizer(folder, name, known)
     with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):
         read: Any = AutoModelForCausalLM.from_pretrained(

@@ -113,6 +113,14 @@ def light_head(file: Path, header: Header) -> bytes:
     return b"".join([start, counts, *pieces[:-1], *fields, pieces[-1]])
 
 
+def head_without_tensors(file: Path, header: Header) -> bytes:
+    """Return a file's head as that of one without tensors, which has the whole of its vocabulary."""
+    tensors, _ = header.kept[-1]
+    with open_ordinary(file) as opened:
+        head = opened.read(tensors)
+    return head[:8] + struct.pack(f"{header.order}Q", 0) + head[16:]
+
+
 class _Head:
     """A place in the file that moves on with what is read."""
 

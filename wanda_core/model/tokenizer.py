@@ -25,7 +25,7 @@ from wanda_core.model.tokenizer_apart import cut_apart, is_plain
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
 from wanda_core.model.tokenizer_python import is_of_python
-from wanda_core.model.tokenizer_reading import check_reading, has_vocabulary
+from wanda_core.model.tokenizer_reading import check_reading, has_vocabulary, needs_files
 from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
 from wanda_core.model.watched import ended_after, watched
 from wanda_core.progress import GivenUpError, still_wanted
@@ -110,6 +110,8 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
 
 def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """Let transformers read a tokenizer, once its files have been looked at. Raises whatever its readers do."""
+    if not has_vocabulary(folder) and needs_files(folder, config):
+        raise ModelError(cast(str, _why_none(folder, name)))
     added = check_rules(folder, name)
     left_out = check_settings(folder, name, config, added)
     seconds = check_reading(folder, name, config, left_out)
@@ -119,8 +121,6 @@ def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedToke
         )
     if not isinstance(tokenizer.model_max_length, (int, float)):
         tokenizer.model_max_length = VERY_LARGE_INTEGER  # as where none is given
-    if not has_vocabulary(folder) and tokenizer.vocab_files_names:  # one that cuts a text into bytes needs no file
-        raise ModelError(cast(str, _why_none(folder, name)))
     return tokenizer
 
 

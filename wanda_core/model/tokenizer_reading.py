@@ -14,8 +14,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto import tokenization_auto as auto
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
@@ -24,6 +25,7 @@ from wanda_core.progress import still_wanted
 
 FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
+WITHOUT = (TEKKEN, "tokenizer.model", "tiktoken.model")  # that transformers looks for where there is no tokenizer.json
 PLAIN = (None, "TokenizersBackend", "PreTrainedTokenizerFast")  # classes that take a tokenizer.json as it is
 SECONDS, MEMORY = 2.0, 30 * 10**6  # of a processor, and bytes, for a small file
 # Of files that hold a vocabulary: more seconds for each megabyte but blanks, and bytes for each byte: more than the
@@ -41,6 +43,7 @@ UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 36  # beside that, whichever is les
 UNIGRAM = re.compile(rb'"vocab"\s*:\s*\[')
 # For each entry of a GGUF file's lists: gemma's 786,000 take 24 s and 685 MB, gpt-oss's 846,000 25 s and 989 MB.
 SECONDS_OF_ENTRY, MEMORY_OF_GGUF, BYTES_OF_ENTRY = 1e-4, 60 * 10**6, 1600
+MOST_SECONDS, MOST_MEMORY = 60.0, 15 * 10**8  # more, of any file
 PART = 2**20  # bytes that are looked at together
 WAITS = 8.0  # seconds of the clock for each of a processor's, on a machine that is busy
 
@@ -64,19 +67,19 @@ def check_reading(folder: Path, name: str, config: PreTrainedConfig, given: Mapp
     that makes it; ValueError for one that is not made. name: of the model; config: the model's; given:
     arguments with which it is to be made.
 
-    -> seconds of a processor that it may take to be made here
+    -> seconds more of a processor that it may take to be made here than one of small files
     """
-    files = [path for path in folder.iterdir() if path.is_file() and is_vocabulary(path.name)]
-    costs = {path.name: _costs(path) for path in files}
+    costs = {path.name: _costs(path) for path in map(folder.joinpath, _files_read(folder, config)) if path.is_file()}
     both = [cost for name, cost in costs.items() if name.startswith(HALVES)]
     most = [*costs.values(), (sum(seconds for seconds, _ in both), sum(memory for _, memory in both))]
     # Of several, one is read, or small ones are.
-    seconds, memory = math.ceil(SECONDS + max(cost[0] for cost in most)), MEMORY + max(cost[1] for cost in most)
+    more, bytes_ = min(max(cost[0] for cost in most), MOST_SECONDS), min(max(cost[1] for cost in most), MOST_MEMORY)
+    seconds, memory = math.ceil(SECONDS + more), MEMORY + bytes_
     if _is_taken_as_it_is(folder, config):
         _have_made(_worker, {"file": str(folder / FILE)}, name, seconds, memory)
-    elif files:
+    else:
         _have_made(_maker, _request(folder, config, given or {}), name, seconds, memory)
-    return seconds
+    return more
 
 
 def make_of_gguf(gguf: Path, folder: Path, name: str, entries: int) -> None:
@@ -98,14 +101,39 @@ def has_vocabulary(folder: Path) -> bool:
     return any(is_vocabulary(path.name) for path in folder.iterdir() if path.exists())
 
 
-def _is_taken_as_it_is(folder: Path, config: PreTrainedConfig) -> bool:
-    """Tell whether transformers has a tokenizer.json read and does nothing else, of its classes for others."""
-    if not (folder / FILE).is_file() or (folder / TEKKEN).exists():
-        return False
+def needs_files(folder: Path, config: PreTrainedConfig) -> bool:
+    """Tell whether a folder's tokenizer is of a class that has its vocabulary in files, as all but those of bytes."""
+    return bool(_class_of(folder, config).vocab_files_names)
+
+
+def _named(folder: Path, config: PreTrainedConfig) -> Any:
+    """Return what a model calls its tokenizer's class; where it names none, or one that transformers knows to be wrong,
+    that of its kind."""
     settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
     named = settings.get("tokenizer_class") or getattr(config, "tokenizer_class", None)
-    known = {config.model_type, getattr(config, "model_name", None)} & auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
-    return (named if named and not known else auto.TOKENIZER_MAPPING_NAMES.get(config.model_type)) in PLAIN
+    wrong = {config.model_type, getattr(config, "model_name", None)} & auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+    return named if named and not wrong else auto.TOKENIZER_MAPPING_NAMES.get(config.model_type)
+
+
+def _class_of(folder: Path, config: PreTrainedConfig) -> type[PreTrainedTokenizerBase]:
+    """Return a tokenizer's class by its name; where transformers has none of it, it takes its one for all."""
+    named = _named(folder, config)
+    found = auto.tokenizer_class_from_name(named) if isinstance(named, str) else None
+    return found if isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase) else TokenizersBackend
+
+
+def _files_read(folder: Path, config: PreTrainedConfig) -> set[str]:
+    """Return names of the files that a tokenizer may be made of, whether or not they are there."""
+    kind = _class_of(folder, config)
+    if (folder / FILE).is_file() and issubclass(kind, TokenizersBackend):
+        return {FILE, TEKKEN}
+    kinds = kind, TokenizersBackend
+    return {*WITHOUT, *(name for kind in kinds for name in kind.vocab_files_names.values() if is_vocabulary(name))}
+
+
+def _is_taken_as_it_is(folder: Path, config: PreTrainedConfig) -> bool:
+    """Tell whether transformers has a tokenizer.json read and does nothing else, of its classes for others."""
+    return (folder / FILE).is_file() and not (folder / TEKKEN).exists() and _named(folder, config) in PLAIN
 
 
 def _request(

@@ -11,7 +11,7 @@ from typing import Any
 
 STATM = Path("/proc/self/statm")  # of Linux: the pages of this process, of addresses, in memory, and those of files
 DEATH_SIGNAL = 1  # of Linux's prctl: what a process is sent when the one that made it ends
-MORE_SPACE = 30 * 2**20  # bytes of addresses, beside those that are used; 15 million are met
+MORE_SPACE = 20 * 2**20  # bytes of addresses, beside those that are used; 15 million are met
 MOST_SAID = 1000  # bytes of a fault's words, which a pipe holds
 NO_MEMORY = 3  # with which a copy ends where Python says that there is none left
 

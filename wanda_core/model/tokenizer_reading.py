@@ -39,7 +39,7 @@ COSTS = {
 }
 # A Unigram model of a tokenizer.json, whose vocabulary is a list, has a tree beside: 260,000 pieces in all the
 # languages of the world take 376 MB, of a file of 6 MB.
-UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 36  # beside that, whichever is less
+UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 32  # beside that, whichever is less
 UNIGRAM = re.compile(rb'"vocab"\s*:\s*\[')
 # For each entry of a GGUF file's lists: gemma's 786,000 take 24 s and 685 MB, gpt-oss's 846,000 25 s and 989 MB.
 SECONDS_OF_ENTRY, MEMORY_OF_GGUF, BYTES_OF_ENTRY = 1e-4, 60 * 10**6, 1600

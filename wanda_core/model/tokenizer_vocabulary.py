@@ -39,7 +39,7 @@ MODELS = ("*.model", "*.spm", "*.tiktoken")
 WORD_FIELD, FAR = 10, 128  # the byte before a piece's word and its length, and lengths that take another byte
 VARINT, FIXED_64, MEASURED, FIXED_32 = 0, 1, 2, 5  # how protobuf writes a field
 MOST_TEKKEN_CUTS = 700_000  # of a tekken.json: twice what its 150,000 words have
-MOST_FILE = 2**25  # bytes of a file of these; a larger one is refused by its size
+MOST_FILE = 24 * 10**6  # bytes of a file of these; a larger one is refused by its size
 # Fields and lines that are looked at in all these files of a folder, each of which takes up to a microsecond, and 150
 # bytes where it holds a word; 262,144 are met, and what stands behind the word of a piece counts for none.
 MOST_FIELDS = 600_000

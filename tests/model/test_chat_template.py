@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wanda_core.errors import ModelError
-from wanda_core.model import chat_template
+from wanda_core.model import chat_template, template_worker
 from wanda_core.model.chat_template import EndlessTemplateError, TemplateError, check_template, in_template
 from wanda_core.progress import GivenUpError, end_when
 
@@ -98,6 +98,10 @@ def test_a_template_that_goes_too_far_is_ended_and_the_next_one_is_served(with_t
         in_template(with_template(template), CHAT)
     assert in_template(with_template("{{ messages | length }}"), CHAT) == "4"
     assert time.monotonic() - begun < 60
+
+
+def test_the_process_ends_by_itself_after_whoever_ends_it_would_have():
+    assert chat_template.MOST_SECONDS < template_worker.MOST_ALONE < 2 * chat_template.MOST_SECONDS
 
 
 def test_a_template_makes_so_many_letters_of_its_own_and_of_each_of_the_messages(with_template):

@@ -2,6 +2,9 @@
 
 import json
 import os
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from wanda_core.model import tokenizer_maker, tokenizer_reading
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer import load_tokenizer
 from wanda_core.model.tokenizer_reading import _is_taken_as_it_is, check_reading, make_of_gguf
+from wanda_core.progress import GivenUpError
 
 BOUNDED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the process makes it itself, without bounds")
 
@@ -181,3 +185,27 @@ def test_the_program_makes_and_saves_what_transformers_makes(rebuilt, tmp_path):
     made, here = AutoTokenizer.from_pretrained(tmp_path / "saved"), AutoTokenizer.from_pretrained(rebuilt)
     assert made("the sky is blue").input_ids == here("the sky is blue").input_ids
     assert torch.get_default_dtype() is default
+
+
+def leave(*_):
+    raise GivenUpError
+
+
+def test_who_leaves_has_it_started_anew_for_the_next_and_waits_for_no_start(rebuilt, monkeypatch):
+    may_start, started = threading.Event(), threading.Event()
+    fake = SimpleNamespace(ask=leave, start=lambda: may_start.wait(5) and started.set())
+    monkeypatch.setattr(tokenizer_reading, "_maker", fake)
+    with pytest.raises(GivenUpError):
+        check_reading(rebuilt, "owner/model", AutoConfig.from_pretrained(rebuilt))
+    assert not started.is_set()
+    may_start.set()
+    assert started.wait(5)
+
+
+def test_the_small_process_is_not_started_before_it_is_needed(folder, monkeypatch):
+    started = []
+    monkeypatch.setattr(tokenizer_reading, "_worker", SimpleNamespace(ask=leave, start=lambda: started.append(1)))
+    with pytest.raises(GivenUpError):
+        check_reading(folder, "owner/model", AutoConfig.from_pretrained(folder))
+    time.sleep(0.1)
+    assert not started

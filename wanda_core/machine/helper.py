@@ -9,18 +9,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from wanda_core.machine.waiting import call_apart
 
 START_SECONDS = 30.0  # of the process, on a machine that is busy
+ROOT = str(Path(__file__).resolve().parents[2])  # where this very package lies
 # With the paths of this process, wherever its packages lie.
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {module} as worker; worker.main()"
-# Of this process's environment it gets what Python needs to start and to tell the time: no token, no proxy's address.
+# Of this process's environment it gets what Python needs to start and to tell the time: no token, no proxy's address,
+# and no other paths than these.
 NEEDED = re.compile(
-    r"PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|TE?MP|TMPDIR|TZ|LANG|LC_\w+|(LD|DYLD)_\w+|PYTHON\w+",
+    r"PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|TE?MP|TMPDIR|TZ|LANG|LC_\w+|(LD|DYLD)_\w+|PYTHON(?!PATH$)\w+",
     re.IGNORECASE,
 )
+
+
+def paths() -> list[str]:
+    """Return where this process's modules are looked for, but the current folder, which may be a stranger's model: no
+    more than it would be by this process, whose own were imported before it came there.
+    """
+    absolute = [os.path.abspath(path) for path in sys.path if os.path.normpath(path or ".") != "."]
+    return absolute if ROOT in map(os.path.realpath, absolute) else [ROOT, *absolute]
 
 
 class HelperError(Exception):
@@ -102,7 +113,8 @@ class Helper:
 
     def _start(self) -> None:
         self._end()
-        command = [sys.executable, "-c", START.format(module=self._module), json.dumps(sys.path)]
+        # -P: Python would look for what it begins with, as for json, in the current folder first.
+        command = [sys.executable, "-P", "-c", START.format(module=self._module), json.dumps(paths())]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         needed = {name: value for name, value in os.environ.items() if NEEDED.fullmatch(name)}
         self._process = subprocess.Popen(command, text=True, encoding="utf-8", env=needed | self._settings, **pipes)

@@ -125,7 +125,7 @@ def _installer(work: Path) -> tuple[str, list[str]]:
     """
     download = ["download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(work)]
     if importlib.util.find_spec("pip") is not None:
-        return "pip", [sys.executable, "-m", "pip", *download]
+        return "pip", [sys.executable, "-P", "-m", "pip", *download]  # -P: of no pip.py in the current folder
     bundled = _bundled_pip()
     if bundled is not None:
         return "pip", [sys.executable, str(bundled / "pip"), *download]

@@ -27,7 +27,7 @@ class EndlessTemplateError(TemplateError):
     """A template that takes too long or too much, or reaches for what the sandbox does not give."""
 
 
-_worker = Helper("wanda_core.model.template_worker")
+_worker = Helper("wanda_core.model.template_worker", {"MALLOC_ARENA_MAX": "1"})  # another would take addresses
 
 
 def end_worker() -> None:

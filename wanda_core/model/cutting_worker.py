@@ -6,14 +6,11 @@ JSON. It keeps the tokenizer that it was given last.
 
 import contextlib
 import ctypes
-import json
-import os
-import sys
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
 from tokenizers import Tokenizer
+
+from wanda_core.machine.answering import answer_lines
 
 _kept: dict[int, Any] = {}
 
@@ -61,24 +58,9 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _listen(lines: "SimpleQueue[str]") -> None:
-    """Take requests until the input ends, as it does with whoever asks, also while a text is being cut."""
-    for line in sys.stdin:
-        lines.put(line)
-        del line
-    os._exit(0)
-
-
 def main() -> None:
     """Answer requests until the input ends."""
-    lines: SimpleQueue[str] = SimpleQueue()
-    Thread(target=_listen, args=(lines,), daemon=True).start()
-    while line := lines.get():
-        said = json.dumps(answer(**json.loads(line))) if line.strip() else "{}"
-        sys.stdout.write(said + "\n")
-        sys.stdout.flush()
-        del line, said
-        _give_back()
+    answer_lines(answer, _give_back)
 
 
 if __name__ == "__main__":

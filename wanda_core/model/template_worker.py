@@ -8,7 +8,7 @@ the two to the same texts. Beyond the sandbox it has a bound on its memory; that
 import contextlib
 import datetime
 import json
-import sys
+import signal
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,10 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from wanda_core.machine.answering import asked_lines, say
+
 MOST_MEMORY = 160 * 2**20  # bytes of address space, of which Python itself takes a quarter
+MOST_ALONE = 5.0  # seconds at work after which it ends by itself; its parent, where there still is one, ends it before
 MOST_ERROR = 2000  # characters of what a template says when it fails
 MOST_TEXT = 4 * 10**6  # characters of what a template makes; a prompt has 20,000 at most
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the usual one
@@ -118,10 +121,18 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
 
 
+def _end_after(seconds: float) -> None:
+    """Have this process end after so many seconds, 0 for never: by the system, as no thread of Python's is heard while
+    one works out a large number."""
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def main() -> None:
     """Answer requests until the input ends."""
     _limit_memory()
-    for line in sys.stdin:
+    for line in asked_lines():
+        _end_after(MOST_ALONE)
         try:
             answer = {"text": render(**json.loads(line)) if line.strip() else ""}
         except BaseException as error:
@@ -132,8 +143,8 @@ def main() -> None:
             said = json.dumps(answer)
         except MemoryError:
             said = json.dumps({"error": "it makes too long a text", "kind": "memory"})
-        sys.stdout.write(said + "\n")
-        sys.stdout.flush()
+        _end_after(0)
+        say(said)
 
 
 if __name__ == "__main__":

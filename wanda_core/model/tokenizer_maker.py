@@ -6,15 +6,14 @@ it: each tokenizer is made by a copy of the process, which has bounds of its own
 """
 
 import base64
-import json
 import pickle
-import sys
 from typing import Any
 
 import gguf  # noqa: F401  # what a copy would import otherwise, each anew
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, convert_slow_tokenizer, modeling_utils  # noqa: F401
 from transformers.integrations import gguf as their_gguf  # noqa: F401
 
+from wanda_core.machine.answering import answer_lines
 from wanda_core.machine.bounded_copy import in_copy
 from wanda_core.model.foreign_code import no_foreign_code
 
@@ -33,16 +32,14 @@ def make(folder: str, config: str | None, given: dict[str, Any], saved: str | No
             tokenizer.save_pretrained(saved)
 
 
+def answer(seconds: int, memory: int, **asked: Any) -> dict[str, Any]:
+    """Make a tokenizer in a copy. asked: as `make` takes it."""
+    return in_copy(lambda: make(**asked), seconds, memory)
+
+
 def main() -> None:
     """Answer requests until the input ends."""
-    for line in sys.stdin:
-        said = "{}"
-        if line.strip():
-            asked = json.loads(line)
-            bounds = asked.pop("seconds"), asked.pop("memory")
-            said = json.dumps(in_copy(lambda: make(**asked), *bounds))  # noqa: B023
-        sys.stdout.write(said + "\n")
-        sys.stdout.flush()
+    answer_lines(answer)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
 from wanda_core.machine.json_file import read_json
-from wanda_core.progress import still_wanted
+from wanda_core.progress import GivenUpError, still_wanted
 
 FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
@@ -153,6 +154,10 @@ def _have_made(helper: Helper, request: dict[str, Any], name: str, seconds: int,
             f"the tokenizer of {of} was not read, because the process that reads it first does not start here; allow "
             "that"
         ) from None
+    except GivenUpError:
+        if helper is _maker:  # whoever leaves ends it: the next one is not to wait until it has started
+            Thread(target=helper.start, name="maker", daemon=True).start()
+        raise
     except LateError:
         answer = {"ended": "time", "bytes": None}
     except EndedError:

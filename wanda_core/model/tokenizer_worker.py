@@ -5,11 +5,11 @@ It is started by `tokenizer_reading.py`, imports tokenizers alone, reads a reque
 of JSON, as `in_copy` has it: each file is read by a copy of the process, which has bounds of its own.
 """
 
-import json
-import sys
+from typing import Any
 
 from tokenizers import Tokenizer
 
+from wanda_core.machine.answering import answer_lines
 from wanda_core.machine.bounded_copy import in_copy
 
 
@@ -18,15 +18,14 @@ def read(file: str) -> None:
     Tokenizer.from_file(file)
 
 
+def answer(file: str, seconds: int, memory: int) -> dict[str, Any]:
+    """Read a file in a copy."""
+    return in_copy(lambda: read(file), seconds, memory)
+
+
 def main() -> None:
     """Answer requests until the input ends."""
-    for line in sys.stdin:
-        said = "{}"
-        if line.strip():
-            asked = json.loads(line)
-            said = json.dumps(in_copy(lambda: read(asked["file"]), asked["seconds"], asked["memory"]))  # noqa: B023
-        sys.stdout.write(said + "\n")
-        sys.stdout.flush()
+    answer_lines(answer)
 
 
 if __name__ == "__main__":

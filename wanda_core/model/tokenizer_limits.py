@@ -246,3 +246,14 @@ def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
     rules = rules_of(getattr(tokenizer, "backend_tokenizer", None))
     check_left(tokenizer, name)
     return whole_growth(tokenizer, _check_parts(rules, name))
+
+
+def check_told(tokenizer: PreTrainedTokenizerBase, folder: Path, name: str) -> None:
+    """Raise ModelError for a special token that is called as an argument in which transformers puts the path of a file,
+    and so is that path, which a chat template could print."""
+    for key, token in tokenizer.special_tokens_map.items():
+        if any(str(place) in str(token) for place in (folder, folder.resolve())):
+            raise ModelError(
+                f"{shortened_path(name)} has a special token called {shortened(key)}, in whose place its tokenizer "
+                "puts a path; call it otherwise"
+            )

@@ -16,6 +16,7 @@ from wanda_core.errors import (
     first_line,
     shortened,
     shortened_path,
+    without_cache,
 )
 from wanda_core.recipe import PruneSpec
 
@@ -109,3 +110,24 @@ def test_a_sentence_that_can_be_printed_stays_as_it_is(said):
     kept = str(ModelError(said))
     assert kept.isprintable()
     assert kept == said or not said.isprintable()
+
+
+HASH = "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            f"the file at '/home/me too/hub/models--x--json/snapshots/{HASH}/config.json' is",
+            "the file at 'x/json/config.json' is",
+        ),
+        (f"No file /home/me/models--gpt2/blobs/{HASH}: gone", "No file gpt2: gone"),
+        (f"C:\\me\\models--a--b-1.5\\snapshots\\{HASH}\\x", "a/b-1.5\\x"),
+        ("/r/models--a--b/refs/main and '/r/models--c--d'", "a/b and 'c/d'"),
+        ("it calls models--a--b a model, and models-- none", None),
+        ("models--" * 10_000, None),
+    ],
+)
+def test_a_model_of_the_hub_has_its_name_in_the_place_of_its_folder(said, told):
+    assert without_cache(said) == (said if told is None else told)

@@ -8,6 +8,9 @@ MOST_SAID = 100_000  # characters of another library's error that are looked at
 SHOWN_OF_A_PATH = 160  # whose end tells the most
 NO_MEMORY = ("can't allocate memory", "not enough memory", "alloc_cpu")  # of torch, by system
 MOST_OF_SENTENCE = 1_500  # characters of a whole message; the longest of ours has half of that
+# How a model's folder is called in the hub's cache, what of it stands before its files, and how a path begins.
+CACHED, OF_THE_CACHE = "models--", re.compile(r"([\w.\-]+)(?:[\\/]+(?:snapshots|blobs|refs)(?:[\\/]+[\w.\-]+)?)?")
+ABSOLUTE = re.compile(r"(?:[A-Za-z]:)?[\\/]|~")
 
 _REPR = Repr()  # looks at the first few parts of a container only
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4 * SHOWN_OF_A_PATH
@@ -72,13 +75,28 @@ def cut(text: str, most: int) -> str:
 def first_line(error: BaseException, secret: str | None = None) -> str:
     """Return the first line of another library's error, cut to 300 characters, to be quoted within a sentence.
 
-    A line that ends in a colon is continued by the next. secret: what is not repeated, whoever else repeats it.
+    A line that ends in a colon is continued by the next. A model of the hub has its name there, not its folder. secret:
+    what is not repeated, whoever else repeats it.
     """
     said = str(error)[:MOST_SAID]
-    said = said.replace(secret, "…") if secret else said
+    said = without_cache(said.replace(secret, "…") if secret else said)
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
     end = next((number for number, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
     return plain(" ".join(lines[: end + 1]).rstrip(".:, ")[:300])
+
+
+def without_cache(said: str) -> str:
+    """Return a text in which a model of the hub has its name in the place of the folder that holds it: whoever reads it
+    need not know where this machine keeps its files."""
+    told, *others = said.split(CACHED)
+    for other in others:
+        begins = ABSOLUTE.search(told, max(map(told.rfind, "'\"\n")) + 1)
+        model = OF_THE_CACHE.match(other)
+        if begins and model:
+            told = told[: begins.start()] + model[1].replace("--", "/") + other[model.end() :]
+        else:
+            told += CACHED + other
+    return told
 
 
 def shortened(value: object, most: int = SHOWN) -> str:

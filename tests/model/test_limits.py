@@ -162,7 +162,10 @@ def test_every_file_of_a_vocabulary_that_transformers_reads_has_one():
     [
         ("config.json", '{"a":[' + "[]," * 100_001 + "1]}", "100,003", "100,000"),
         ("generation_config.json", '{"a":[' + "1," * 100_001 + "1]}", "100,001", "100,000"),
-        ("tokenizer_config.json", "[" * 150_001, "150,001", "150,000"),
+        ("tokenizer_config.json", "[" * 100_001, "100,001", "100,000"),
+        ("tokenizer_config.json", '"a":1,' * 100_001, "100,001", "100,000"),
+        ("special_tokens_map.json", '"special":1,' * 100_001, "100,001", "100,000"),
+        ("added_tokens.json", '"a":1,' * 150_001, "150,001", "150,000"),
         ("tokenizer.json", "[" * 1_000_001, "1,000,001", "1,000,000"),
         ("tokenizer.json", "," * 4_000_001, "4,000,001", "4,000,000"),
         ("model.safetensors.index.json", '{"weight_map": [' + "{}," * 1_000, "1,002", "1,000"),
@@ -177,6 +180,14 @@ def test_a_file_has_so_many_lists_and_entries_at_most(folder, refusal, file, con
     """A list takes two bytes in the file and seventy in memory."""
     (folder / file).write_bytes(content.encode())
     assert f"has a '{file}' of {given} entries or lists, and at most {most} of such a file are read" in refusal(folder)
+
+
+def test_settings_may_describe_as_many_added_tokens_as_are_met(tmp_path):
+    bare = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word", "special"), False)
+    tokens = {str(number): {"content": f"<|s_{number}|>", **bare} for number in range(65_536)}
+    configure(tmp_path, "tokenizer_config.json", added_tokens_decoder=tokens)
+    configure(tmp_path, "added_tokens.json", **{f"<|s_{number}|>": number for number in range(100_000)})
+    limits.check_files(tmp_path, "a model")
 
 
 def test_as_many_as_vocabularies_have_are_read(tmp_path):

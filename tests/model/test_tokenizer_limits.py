@@ -97,6 +97,21 @@ def test_names_of_tokens_and_of_processors_lead_nowhere(folder):
 
 
 @pytest.mark.parametrize(
+    ("file", "key", "called"),
+    [
+        ("tokenizer_config.json", "extra_special_tokens", "vocab_file"),
+        ("tokenizer_config.json", "model_specific_special_tokens", "vocab_file"),
+        ("special_tokens_map.json", "extra_special_tokens", "vocab_file"),
+    ],
+)
+def test_no_token_is_a_path_that_a_chat_template_could_print(folder, file, key, called):
+    configure(folder, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    configure(folder, file, **{key: {called: "<v>"}})
+    (folder / "tokenizer.model").write_bytes(b"\x01")
+    assert f"has a special token called '{called}', in whose place its tokenizer puts a path" in load(folder)
+
+
+@pytest.mark.parametrize(
     "kind", ["RagTokenizer", "AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", ["x"], "x" + "Fast" * 2000]
 )
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])

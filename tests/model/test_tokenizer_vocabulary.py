@@ -199,6 +199,48 @@ def test_special_tokens_that_are_compared_each_with_each_have_a_bound(folder, fi
 def test_special_tokens_as_they_are_met_are_compared():
     check_compared(1_024, 70_000, "a model")
     check_compared(7_000, 7_000, "a model")
+    check_compared(8, 65_536, "a model", missing=8, described=65_536)
+    check_compared(202, 202, "a model", missing=202, described=404)
+
+
+DESCRIBED = {str(1000 + number): {"content": f"<a{number}>", "special": True} for number in range(4_000)}
+BESIDE = {"extra_special_tokens": [f"<e{number}>" for number in range(4_000)]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        BESIDE,
+        {"additional_special_tokens": ["<e>"] * 4_000},
+        {"extra_special_tokens": [*range(4_000)]},
+        {"extra_special_tokens": [{"content": "<a0>"}] * 4_000},
+        {"tokenizer_class": "T5Tokenizer", "extra_ids": 1_000},
+    ],
+)
+def test_to_compare_with_a_token_that_settings_describe_takes_longer(folder, fields):
+    configure(folder, "tokenizer_config.json", added_tokens_decoder=DESCRIBED, **fields)
+    begun = time.process_time()
+    with pytest.raises(
+        ModelError, match=r"tokens in its settings that are none of the .* it adds, and at most \d+ are"
+    ):
+        load_model(str(folder), device="cpu")
+    assert time.process_time() - begun < 2
+
+
+def test_tokens_that_other_files_add_are_compared_alike(folder):
+    configure(folder, "added_tokens.json", **{f"<a{number}>": 1000 + number for number in range(4_000)})
+    configure(folder, "special_tokens_map.json", **BESIDE)
+    with pytest.raises(
+        ModelError, match=r"has 4,... special tokens in its settings that are none of the 4,... it adds"
+    ):
+        load_model(str(folder), device="cpu")
+
+
+def test_tokens_that_are_listed_and_described_are_read(folder):
+    listed = [token["content"] for token in DESCRIBED.values()][:1_600]
+    numbered = dict(list(DESCRIBED.items())[:1_600])
+    configure(folder, "tokenizer_config.json", added_tokens_decoder=numbered, additional_special_tokens=listed)
+    assert load_model(str(folder), device="cpu").tokenizer("a")["input_ids"]
 
 
 @pytest.mark.parametrize("letters", [500, 501])

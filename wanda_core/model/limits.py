@@ -53,18 +53,22 @@ READ = re.compile(
 )
 # Lists, and entries of all, that a file of JSON may have, by the pattern of its name that fits first; a file of lines
 # has entries alone. Each list takes 70 bytes in memory, each entry 200. What is met at most: a tokenizer.json with
-# 262,144 tokens and 514,906 pairs, a tokenizer_config.json with 65,536 added tokens of six entries.
+# 262,144 tokens and 514,906 pairs, a tokenizer_config.json with 65,536 added tokens of six entries, which say the same
+# of each and are not counted (TOKEN): settings are read and copied several times, by whoever loads them.
 MOST_PARTS = {
     "tokenizer.json": (10**6, 4 * 10**6),
     "tekken.json": (10**6, 4 * 10**6),
-    "tokenizer_config.json": (150_000, 800_000),
-    "special_tokens_map.json": (150_000, 800_000),
+    "tokenizer_config.json": (100_000, 100_000),
+    "special_tokens_map.json": (100_000, 100_000),
+    "added_tokens.json": (1_000, 150_000),
     "*config.json": (100_000, 100_000),
     "*.index.json": (1_000, 250_000),
     "*.json": (100_000, 10**6),
     "*.txt": (math.inf, 10**6),
     "*": (math.inf, 2 * 10**6),  # one of sentencepiece has two such bytes and more for each of 262,144 tokens
 }
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+TOKEN = re.compile(rb'"content"\s*:|"(?:lstrip|rstrip|normalized|single_word|special)"\s*:\s*(?:true|false)')
 TEMPLATE = ".jinja"  # how a template's name ends
 BYTES = (".model", ".spm", ".tiktoken", ".tokenizer")  # how names of files end that are not read as text
 # What UTF-8 writes behind a letter's first byte, and all bytes below the first of a letter that Python holds in two
@@ -141,6 +145,8 @@ def _check_parts(path: Path, name: str) -> int:
         while block := opened.read(MB):
             lists += block.count(b"[") + block.count(b"{")
             entries += block.count(between)
+            if path.name in SETTINGS:
+                entries -= sum(1 for _ in TOKEN.finditer(block))
             if between == b"\n":  # a line may end with the other alone
                 entries += block.count(b"\r") - block.count(b"\r\n")
             letters += len(block.translate(None, BEHIND))

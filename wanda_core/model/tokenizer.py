@@ -23,7 +23,7 @@ from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_apart import cut_apart, is_plain
 from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
-from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings
+from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings, check_told
 from wanda_core.model.tokenizer_python import is_of_python
 from wanda_core.model.tokenizer_reading import check_reading, has_vocabulary, needs_files
 from wanda_core.model.tokenizer_vocabulary import MOST_UNIGRAM_PIECE, TIKTOKEN, check_longest
@@ -91,6 +91,7 @@ def load_tokenizer(folder: Path, name: str, config: PreTrainedConfig) -> PreTrai
             )
         # What is asked of it later without these words is asked here first.
         _ = tokenizer.all_special_ids, tokenizer.bos_token_id, tokenizer.eos_token_id
+        check_told(tokenizer, folder, name)
         known_of(tokenizer).growth = check_loaded(tokenizer, name)
         _keep_every_merge(tokenizer)
         text_of(tokenizer, token_ids(tokenizer, TRIED, special=True))

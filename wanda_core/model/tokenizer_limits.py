@@ -21,6 +21,7 @@ from wanda_core.model.tokenizer_vocabulary import (
     check_compared,
     check_other_vocabularies,
     check_vocabulary,
+    listed_tokens,
     named_tokens,
     words_of,
 )
@@ -82,8 +83,7 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: It
         _check_number(key, value, MOST_WORD if key == WORD else most, name)
     added = {*named_tokens(settings), *named_tokens(special), *_mapping(folder / ADDED)}
     check_added(added, name)
-    listed = {token for given in (settings, special) for token in named_tokens(given, but=NUMBERED)}
-    check_compared(len(listed), len(added.union(beside)), name)
+    _check_compared(settings, special, added, {*beside, *_mapping(folder / ADDED)}, name)
     leading = [key for key in REACHING if settings.get(key)] + [key for key in special if LEADING.fullmatch(key)]
     left = {key: None for key, value in settings.items() if value and _names_file(key)}
     leading += _naming_within({key: value for key, value in settings.items() if key not in left})
@@ -93,6 +93,22 @@ def check_settings(folder: Path, name: str, config: PreTrainedConfig, beside: It
             f"files outside its folder; take it out, or {REMEDY}"
         )
     return left
+
+
+def _check_compared(
+    settings: dict[str, Any], special: dict[str, Any], added: set[str], files: set[str], name: str
+) -> None:
+    """Raise ModelError for special tokens that take long to be compared. added: all tokens of the settings; files:
+    those that other files add, which are all that are added where the settings describe none."""
+    numbered = settings.get(NUMBERED)
+    known = files if numbered is None else set(words_of(list(numbered.values()) if isinstance(numbered, dict) else []))
+    given = (settings, special) if numbered is None else (settings,)
+    listed = [token for one in (settings, special) for token in named_tokens(one, but=NUMBERED)]
+    tokens = [token for one in given for token in listed_tokens(one, but=NUMBERED)]
+    made = sum(max(0, settings[key]) for key in MOST_OF if isinstance(settings.get(key), int))  # by the class itself
+    missing = sum(token not in known for token in tokens) + made
+    described = max(len(known), len(numbered) if isinstance(numbered, dict) else 0) + tokens.count(None)
+    check_compared(len(listed), len(added | files), name, missing, described)
 
 
 def _names_file(key: str) -> bool:
@@ -230,3 +246,14 @@ def check_loaded(tokenizer: PreTrainedTokenizerBase, name: str) -> float:
     rules = rules_of(getattr(tokenizer, "backend_tokenizer", None))
     check_left(tokenizer, name)
     return whole_growth(tokenizer, _check_parts(rules, name))
+
+
+def check_told(tokenizer: PreTrainedTokenizerBase, folder: Path, name: str) -> None:
+    """Raise ModelError for a special token that is called as an argument in which transformers puts the path of a file,
+    and so is that path, which a chat template could print."""
+    for key, token in tokenizer.special_tokens_map.items():
+        if any(str(place) in str(token) for place in (folder, folder.resolve())):
+            raise ModelError(
+                f"{shortened_path(name)} has a special token called {shortened(key)}, in whose place its tokenizer "
+                "puts a path; call it otherwise"
+            )

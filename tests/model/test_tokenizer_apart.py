@@ -203,7 +203,7 @@ def test_one_that_ends_the_process_is_a_sentence(every_text_is_long, slow):
     ends = threading.Timer(0.2, every_text_is_long._process.kill)
     ends.start()
     with pytest.raises(
-        ModelError, match="takes more than 5 s for one text; give another one, or take the tokenizer of"
+        ModelError, match=r"^cutting a text of .* letters into tokens takes more memory than there is, or"
     ):
         token_ids(slow, ENDLESS, special=False)
 

@@ -241,6 +241,10 @@ def test_an_event_that_nobody_ever_listens_for_is_ended(page, monkeypatch, liste
                     await asyncio.wait_for(page._queue._boxes["mine"].get(), 0.05)
             await asyncio.sleep(0.08)
         assert page._queue.has_event(name, "mine") == listens
+        if not listens:  # whoever comes later hears its end
+            said = [page._queue._boxes["mine"].get_nowait() for _ in range(page._queue._boxes["mine"].qsize())]
+            assert (said[-1].msg, said[-1].success, said[-1].event_id) == ("process_completed", False, name)
+            assert said[-1].output == {"error": ""}, "the gate puts the words there"
 
     asyncio.run(ask())
 

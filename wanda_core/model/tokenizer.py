@@ -16,7 +16,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
-from wanda_core.machine.helper import HelperError
+from wanda_core.machine.helper import EndedError, HelperError
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.chat_template import check_template
@@ -153,6 +153,11 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> l
         limit, refusal = _limit(len(text))
         try:
             return cut_apart(tokenizer, known.number, text, special, limit)
+        except EndedError:
+            raise ModelError(
+                f"cutting a text of {len(text):,} letters into tokens takes more memory than there is, or was ended "
+                "from outside; ask again, or give a shorter text"
+            ) from None
         except HelperError:
             raise ModelError(refusal) from None
 

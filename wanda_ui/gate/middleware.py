@@ -189,7 +189,7 @@ class Gate:
         files = self._visitors.check_files([event.get("event_data"), event["data"]], request.headers)
         self._visitors.begin_session(session, request.headers, partial(_is_open, page))
         scope = request.arrived()
-        asker = scope[queue.ASKER] = queue.Asker(request.who(session), files)
+        asker = scope[queue.ASKER] = queue.Asker(request.who(session), files, request.say("gate.unheard"))
 
         def refuse(status: int) -> tuple[int, str] | None:
             if status != 503:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradio.queueing import Event, Queue
-from gradio.server_messages import EstimationMessage
+from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
 
 from wanda_ui.faults import note
 from wanda_ui.gate.refusal import RefusedError
@@ -27,11 +27,12 @@ PAUSE = 0.2  # seconds before a loop that failed goes on
 
 @dataclass
 class Asker:
-    """Who asks for an event. who: by what shares are counted; files: real paths of those that the event names; refused:
-    why it was not taken into the queue."""
+    """Who asks for an event. who: by what shares are counted; files: real paths of those that the event names; unheard:
+    what is said where nobody listened for it in time; refused: why it was not taken into the queue."""
 
     who: str = ""
     files: frozenset[str] = frozenset()
+    unheard: str = ""
     refused: RefusedError | None = None
 
 
@@ -81,7 +82,10 @@ class LastingQueue(Queue):
         """End an event that nobody listens for: who asked lost the line before it could be told that they have gone."""
         event = self.event_ids_to_events.get(name)
         box = self._boxes.get(event.session_hash) if event is not None else None
-        if box is not None and box.unheard(LISTENING):
+        if event is not None and box is not None and box.unheard(LISTENING):
+            # Whoever comes later than that would otherwise wait for its end for ever.
+            late = ProcessCompletedMessage(output={"error": _asker(event).unheard}, success=False)
+            self.send_message(event, late)
             self._ending.add(ending := asyncio.ensure_future(self.clean_events(event_id=name)))
             ending.add_done_callback(self._ending.discard)
 

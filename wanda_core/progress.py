@@ -100,10 +100,14 @@ def end_when(given_up: Callable[[], bool]) -> None:
     _given_up.set(given_up)
 
 
+def unwanted() -> Callable[[], bool]:
+    """Return what tells, in any thread, whether nobody waits any more for the job of this context."""
+    return _given_up.get() or bool
+
+
 def still_wanted() -> None:
     """Raise GivenUpError where nobody waits any more for the job of this context; called within long steps."""
-    given_up = _given_up.get()
-    if given_up is not None and given_up():
+    if unwanted()():
         raise GivenUpError
 
 

@@ -13,6 +13,7 @@ from wanda_core.errors import ModelError
 from wanda_core.model import watched
 from wanda_core.model.any_fault import any_fault_worded
 from wanda_core.model.watched import ended_after
+from wanda_core.progress import GivenUpError, end_when
 
 
 def loops():
@@ -32,6 +33,30 @@ def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
     time.sleep(0.3)  # a thread that has left is not disturbed
     with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
         time.sleep(0.5)  # one call, after which it comes
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_nobody_waits_for_any_more_is_ended_as_soon(before):
+    gone, said = threading.Event(), []
+
+    def job():
+        end_when(gone.is_set)
+        begun = time.monotonic()
+        try:
+            with watched.watched("owner/model"):
+                loops()
+        except GivenUpError:
+            said.append(time.monotonic() - begun)
+
+    if before:
+        gone.set()
+    thread = threading.Thread(target=job)
+    thread.start()
+    time.sleep(0.3)
+    gone.set()
+    thread.join(20)
+    assert said
+    assert said[0] < 0.3 * (not before) + 1.5
 
 
 def test_an_error_of_what_is_watched_stays_what_it_is(monkeypatch):

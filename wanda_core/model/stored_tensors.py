@@ -20,6 +20,7 @@ from wanda_core.errors import ModelError, first_line, shortened, shortened_path
 from wanda_core.machine.json_file import MOST_BYTES as MOST_JSON
 from wanda_core.machine.json_file import parsed, read_json
 from wanda_core.machine.ordinary_file import open_ordinary, read_ordinary
+from wanda_core.progress import still_wanted
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHTS = ".safetensors"  # how the names of files of weights end; transformers takes any other for a pickle
@@ -360,6 +361,7 @@ def held_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def check_finite(name: str, weights: Iterable[tuple[str, Tensor]]) -> None:
     """Raise ModelError naming the first weight that holds NaN or an infinity: whatever it touches would be NaN too."""
     for weight, value in weights:
+        still_wanted()
         if value.is_meta or not value.is_floating_point():
             continue
         # A sum is several times cheaper than a look at each; it alone may overflow.

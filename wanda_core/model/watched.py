@@ -1,5 +1,5 @@
 """An end to what a stranger's configuration has transformers do: some of its models make tables in loops of Python, so
-many rounds as the configuration asks for."""
+many rounds as the configuration asks for; and to what nobody waits for any more."""
 
 import ctypes
 import sys
@@ -10,15 +10,17 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from wanda_core.errors import ModelError, shortened_path
+from wanda_core.progress import GivenUpError, unwanted
 
 SECONDS = 4.0  # for what takes a tenth of one
+LOOK = 0.1  # seconds between looks at whether anybody waits
 AGAIN = 0.5  # seconds until it is raised once more
 SECONDS_OF_ONE = 0.005  # more for each stored tensor, whose place in the model takes a millisecond to make
 SECONDS_TO_LEAVE = 1e-4  # between two looks at whether the watcher has ended
 
 
 class Enough(BaseException):
-    """Raised in the thread that has taken too long; no `except Exception` on its way stops it.
+    """Raised in the thread that has taken too long or that nobody waits for; no `except Exception` on its way stops it.
 
     watch: whose it is; each has a class of its own, for what is raised in another thread is a class.
     """
@@ -27,7 +29,8 @@ class Enough(BaseException):
 
 
 def watched(name: str, stored: int = 0, more: float = 0.0) -> AbstractContextManager[None]:
-    """Context manager: raise ModelError in this thread when what is done within it takes too long.
+    """Context manager: raise ModelError in this thread when what is done within it takes too long, and GivenUpError
+    when nobody waits for it any more.
 
     name: of the model, for the message; stored: how many tensors its files hold; more: seconds, for what else
     takes long. It ends what Python does; a single call into C it waits for.
@@ -55,12 +58,12 @@ class _Watch(AbstractContextManager[None]):
 
     def __init__(self, most: float, refusal: str) -> None:
         self.refusal = refusal
-        self._most, self._late, self._ended = most, False, False
+        self._most, self._late, self._given_up, self._ended = most, False, False, False
         self._left: SimpleQueue[None] = SimpleQueue()
         self._enough: type[Enough] = type("Enough", (Enough,), {"watch": self})
 
     def __enter__(self) -> None:
-        self._thread = threading.get_ident()
+        self._thread, self._unwanted = threading.get_ident(), unwanted()
         threading.Thread(target=self._watch, name="wanda-watch", daemon=True).start()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -72,7 +75,7 @@ class _Watch(AbstractContextManager[None]):
         except self._enough:
             self.leave()
         if self._late and (error is None or isinstance(error, self._enough)):
-            raise ModelError(self.refusal) from None
+            raise GivenUpError if self._given_up else ModelError(self.refusal) from None
 
     def leave(self) -> None:
         """End the watcher, and wait for what it has raised that has not come yet."""
@@ -89,15 +92,20 @@ class _Watch(AbstractContextManager[None]):
             pass
 
     def _watch(self) -> None:
-        wait = self._most
+        until = time.monotonic() + self._most
         try:
             while True:
+                left = until - time.monotonic()
+                # Again, for somebody may catch it, or it comes where nothing can be raised.
+                wait = AGAIN if self._late or left <= 0 else min(LOOK, left)
                 try:
                     return self._left.get(timeout=wait)
                 except Empty:
-                    wait = AGAIN  # somebody may catch it, or it comes where nothing can be raised
+                    given_up = self._given_up or (not self._late and self._unwanted())
+                    if not (given_up or self._late) and time.monotonic() < until:
+                        continue
                 if not self._is_at_its_edge():
-                    self._late = True
+                    self._late, self._given_up = True, given_up
                     self._raise()
         finally:
             self._ended = True

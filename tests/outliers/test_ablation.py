@@ -103,6 +103,7 @@ def test_nothing_is_blamed_in_a_model_without_outliers(tiny_llama, text):
     assert verdict(report.untouched, report.chosen.perplexity, [d.perplexity for d in report.random]) == "harmless"
 
 
+@pytest.mark.long  # forty seconds
 @pytest.mark.builtin
 def test_the_massive_activation_acts_like_a_constant_zero_destroys_and_its_mean_is_harmless(builtin_lm):
     evaluation = read_text(BUILTIN_EVALUATION)

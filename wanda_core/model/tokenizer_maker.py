@@ -5,12 +5,18 @@ It is started by `tokenizer_reading.py`, reads a request a line and answers each
 it: each tokenizer is made by a copy of the process, which has bounds of its own.
 """
 
-import base64
-import pickle
 from typing import Any
 
 import gguf  # noqa: F401  # what a copy would import otherwise, each anew
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, convert_slow_tokenizer, modeling_utils  # noqa: F401
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    convert_slow_tokenizer,  # noqa: F401
+    modeling_utils,  # noqa: F401
+)
 from transformers.integrations import gguf as their_gguf  # noqa: F401
 
 from wanda_core.machine.answering import answer_lines
@@ -18,14 +24,18 @@ from wanda_core.machine.bounded_copy import in_copy
 from wanda_core.model.foreign_code import no_foreign_code
 
 
-def make(folder: str, config: str | None, given: dict[str, Any], saved: str | None) -> None:
+def make(folder: str, config: dict[str, str] | None, given: dict[str, Any], saved: str | None) -> None:
     """Make a tokenizer as transformers does. Raises whatever it does.
 
-    config: the model's, pickled by this very app, in base64; given: further arguments; saved: the folder that it is
-    written to, None for nowhere
+    config: of the model's, what it is made for; given: further arguments; saved: the folder that it is written to, None
+    for nowhere
     """
     if config is not None:
-        given = given | {"config": pickle.loads(base64.b64decode(config))}
+        kind = config.get("model_type", "")
+        own = AutoConfig.for_model(kind) if kind in CONFIG_MAPPING else PreTrainedConfig()
+        for name, value in config.items():
+            setattr(own, name, value)
+        given = given | {"config": own}
     with no_foreign_code():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **given)
         if saved is not None:

@@ -5,9 +5,7 @@ memory is not to be had it ends the process. And transformers turns many kinds o
 any time and any memory. What is known of such files is refused before; this is for what nobody has thought of.
 """
 
-import base64
 import math
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -27,6 +25,7 @@ from wanda_core.progress import GivenUpError, still_wanted
 FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
 WITHOUT = (TEKKEN, "tokenizer.model", "tiktoken.model")  # that transformers looks for where there is no tokenizer.json
+TOLD = ("model_type", "tokenizer_class", "model_name", "_name_or_path")
 PLAIN = (None, "TokenizersBackend", "PreTrainedTokenizerFast")  # classes that take a tokenizer.json as it is
 SECONDS, MEMORY = 2.0, 30 * 10**6  # of a processor, and bytes, for a small file
 # Of files that hold a vocabulary: more seconds for each megabyte but blanks, and bytes for each byte: more than the
@@ -140,7 +139,9 @@ def _is_taken_as_it_is(folder: Path, config: PreTrainedConfig) -> bool:
 def _request(
     folder: Path, config: PreTrainedConfig | None, given: Mapping[str, Any], saved: Path | None = None
 ) -> dict[str, Any]:
-    own = None if config is None else base64.b64encode(pickle.dumps(config)).decode()
+    own = None
+    if config is not None:  # of it, what transformers looks at for its tokenizer
+        own = {name: value for name in TOLD if isinstance(value := getattr(config, name, None), str)}
     return {"folder": str(folder), "config": own, "given": dict(given), "saved": saved and str(saved)}
 
 

@@ -1,6 +1,7 @@
 """Where a class finds the page: addresses, the picture, what `--lan` opens and says, and the page `/class`."""
 
 import re
+import threading
 from dataclasses import dataclass
 from html import unescape
 from socket import AF_INET, AF_INET6
@@ -92,6 +93,9 @@ def started(monkeypatch):
 
     made.launch = lambda **given: made.__dict__.update(given=given)
     made.block_thread = stop
+    made.prepared = threading.Event()  # set once the process that makes tokenizers was started
+    monkeypatch.setattr(whole_page, "SOON", 0.0)
+    monkeypatch.setattr(whole_page.tokenizer_reading, "prepare", made.prepared.set)
     monkeypatch.setattr(whole_page, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(whole_page, "bound_arenas", lambda: None)
     monkeypatch.setattr(whole_page, "prepared", lambda settings: SimpleNamespace(settings=settings, start=lambda: None))
@@ -114,7 +118,9 @@ def test_only_on_this_wish_others_may_come_and_then_within_public_limits(started
     assert made.given["server_name"] is None  # Gradio's own: this machine alone
     assert made.joined is None
     assert not made.settings.public
+    assert not made.prepared.wait(0.2)
     made = started(lan=True)
+    assert made.prepared.wait(10), "strangers' models do not wait for its start"
     assert made.given["server_name"] == EVERYWHERE
     assert made.settings.public
     assert made.settings.jobs_a_minute > 0

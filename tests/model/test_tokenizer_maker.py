@@ -16,7 +16,7 @@ from wanda_core.errors import ModelError
 from wanda_core.model import tokenizer_maker, tokenizer_reading
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer import load_tokenizer
-from wanda_core.model.tokenizer_reading import _is_taken_as_it_is, check_reading, make_of_gguf
+from wanda_core.model.tokenizer_reading import _is_taken_as_it_is, _request, check_reading, make_of_gguf
 from wanda_core.progress import GivenUpError
 
 BOUNDED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the process makes it itself, without bounds")
@@ -209,3 +209,15 @@ def test_the_small_process_is_not_started_before_it_is_needed(folder, monkeypatc
         check_reading(folder, "owner/model", AutoConfig.from_pretrained(folder))
     time.sleep(0.1)
     assert not started
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2", "mamba"])
+def test_it_chooses_the_class_by_the_model_s_configuration(folder, tmp_path, kind):
+    """Of which it is told names alone."""
+    (folder / "tokenizer_config.json").unlink(missing_ok=True)
+    config = AutoConfig.for_model(kind)
+    told = _request(folder, config, {}, tmp_path / "there")
+    tokenizer_maker.make(**told)
+    AutoTokenizer.from_pretrained(folder, config=config).save_pretrained(tmp_path / "here")
+    here, there = ((tmp_path / place / "tokenizer_config.json").read_text() for place in ("here", "there"))
+    assert there == here

@@ -27,8 +27,8 @@ from wanda_core.model.foreign_code import no_foreign_code
 def make(folder: str, config: dict[str, str] | None, given: dict[str, Any], saved: str | None) -> None:
     """Make a tokenizer as transformers does. Raises whatever it does.
 
-    config: of the model's, what it is made for; given: further arguments; saved: the folder that it is written to, None
-    for nowhere
+    config: of the model's configuration what its tokenizer's class is chosen by, None where it says so itself; given:
+    further arguments of transformers; saved: the folder that it is written to, None for nowhere
     """
     if config is not None:
         kind = config.get("model_type", "")

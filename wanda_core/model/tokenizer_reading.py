@@ -25,7 +25,7 @@ from wanda_core.progress import GivenUpError, still_wanted
 FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
 WITHOUT = (TEKKEN, "tokenizer.model", "tiktoken.model")  # that transformers looks for where there is no tokenizer.json
-TOLD = ("model_type", "tokenizer_class", "model_name", "_name_or_path")
+CHOSEN_BY = ("model_type", "tokenizer_class", "model_name", "_name_or_path")  # of a configuration, a tokenizer's class
 PLAIN = (None, "TokenizersBackend", "PreTrainedTokenizerFast")  # classes that take a tokenizer.json as it is
 SECONDS, MEMORY = 2.0, 30 * 10**6  # of a processor, and bytes, for a small file
 # Of files that hold a vocabulary: more seconds for each megabyte but blanks, and bytes for each byte: more than the
@@ -64,8 +64,8 @@ def prepare() -> None:
 
 def check_reading(folder: Path, name: str, config: PreTrainedConfig, given: Mapping[str, None] | None = None) -> float:
     """Raise ModelError for a tokenizer that takes far more time or memory to be made than any does, or ends the process
-    that makes it; ValueError for one that is not made. name: of the model; config: the model's; given:
-    arguments with which it is to be made.
+    that makes it; ValueError for one that is not made. name: of the model; config: the model's; given: arguments with
+    which it is to be made.
 
     -> seconds more of a processor that it may take to be made here than one of small files
     """
@@ -140,8 +140,8 @@ def _request(
     folder: Path, config: PreTrainedConfig | None, given: Mapping[str, Any], saved: Path | None = None
 ) -> dict[str, Any]:
     own = None
-    if config is not None:  # of it, what transformers looks at for its tokenizer
-        own = {name: value for name in TOLD if isinstance(value := getattr(config, name, None), str)}
+    if config is not None:
+        own = {name: value for name in CHOSEN_BY if isinstance(value := getattr(config, name, None), str)}
     return {"folder": str(folder), "config": own, "given": dict(given), "saved": saved and str(saved)}
 
 

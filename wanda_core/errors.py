@@ -5,6 +5,7 @@ from reprlib import Repr
 
 SHOWN = 80  # characters of a value that a message shows
 MOST_SAID = 100_000  # characters of another library's error that are looked at
+LONGEST_QUOTED = 5_000  # of these, of a line, in which folders are named anew; a path has 4,096 at most
 SHOWN_OF_A_PATH = 160  # whose end tells the most
 NO_MEMORY = ("can't allocate memory", "not enough memory", "alloc_cpu")  # of torch, by system
 MOST_OF_SENTENCE = 1_500  # characters of a whole message; the longest of ours has half of that
@@ -79,10 +80,11 @@ def first_line(error: BaseException, secret: str | None = None) -> str:
     what is not repeated, whoever else repeats it.
     """
     said = str(error)[:MOST_SAID]
-    said = without_cache(said.replace(secret, "…") if secret else said)
+    said = said.replace(secret, "…") if secret else said
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
     end = next((number for number, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
-    return plain(" ".join(lines[: end + 1]).rstrip(".:, ")[:300])
+    told = without_cache("\n".join(lines[: end + 1])[:LONGEST_QUOTED])
+    return plain(told.replace("\n", " ").rstrip(".:, ")[:300])
 
 
 def without_cache(said: str) -> str:

@@ -126,6 +126,7 @@ def test_no_figure_alone_leads_to_the_answer(drawn):
             assert (f["size"][0] > f["size"][1]) != (f["gain"][0] > f["gain"][1])
 
 
+@pytest.mark.long
 @pytest.mark.builtin
 def test_the_built_in_model_has_every_answer(builtin_lm, builtin_analysis):
     """A massive activation is asked for with and without one, and neither of two columns is always the louder."""

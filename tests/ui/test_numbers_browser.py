@@ -183,7 +183,7 @@ def test_tabs_and_linears_answer_within_a_second(visitor, address, state):
 
 
 @pytest.mark.usefixtures("few_windows")
-@pytest.mark.parametrize("changes", [15, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("changes", [10, pytest.param(50, marks=pytest.mark.long)])
 def test_the_browsers_memory_stays_flat_over_many_changes(visitor, address, changes):
     visitor.goto(address)
     ready(visitor)
@@ -206,7 +206,7 @@ def test_the_browsers_memory_stays_flat_over_many_changes(visitor, address, chan
                 visitor.click(".wl-col-2 .wl-remove")
         settled(visitor)
 
-    change(10)
+    change(6)
     early = used()
     change(changes)
     told(f"heap after {changes} more changes, of before", used() / early, 1.1)

@@ -1,5 +1,6 @@
 """Which files of a hub's model are downloaded, and when the cache serves instead."""
 
+import json
 import shutil
 import sys
 
@@ -95,6 +96,17 @@ def test_what_nothing_reads_is_fetched_while_it_is_little():
     assert weights == ["model.safetensors"]
     many = {f"notes-{number}.txt": 1 for number in range(600)}
     assert len(wanted_files("a model", read | many, lambda: None)[0]) == len(read) - 1 + 500
+    long = {f"{'n' * 250}.json": 1, f"{'n' * 251}.json": 1, f"{'é' * 126}.json": 1}  # of 255, 256 and 257 bytes
+    beside, _ = wanted_files("a model", read | long, lambda: None)
+    assert {*beside} == {"config.json", "tokenizer.json", f"{'n' * 250}.json"}
+
+
+def test_what_the_hubs_library_would_compare_for_minutes_is_refused():
+    index = json.dumps({"weight_map": {f"w{number}": f"s{number}.safetensors" for number in range(1_000)}})
+    files = {INDEX: 10**5, "config.json": 1000} | {f"s{number}.safetensors": 9 for number in range(1_000)}
+    assert len(wanted_files("a model", files, lambda: index)[1]) == 1_000
+    with pytest.raises(ModelError, match="has 1,000 files of weights among 4,002 files, more than can be looked for"):
+        wanted_files("a model", files | {f"docs/{number}": 1 for number in range(3_000)}, lambda: index)
 
 
 @pytest.mark.parametrize(

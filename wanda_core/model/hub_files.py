@@ -23,6 +23,10 @@ BESIDE_WEIGHTS = (
 )
 MOST_OTHERS, MOST_NUMBER = 64 * MB, 500  # bytes of those that nothing reads, terms of use among them, and how many
 TEMPLATES = "additional_chat_templates/*.jinja"
+LONGEST_NAME = 255  # bytes of a file's name, which disks take
+# Times that the hub's library compares one of a repository's files with one that is wanted, each most of a microsecond;
+# two hundred shards among some thousand files are met.
+MOST_COMPARED = 4 * 10**6
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
 
@@ -49,6 +53,11 @@ def wanted_files(
                 f"{shortened_path(name)} has an index of its weights, {INDEX}, that {what}; choose another revision or "
                 "another model"
             )
+        if len(shards) * len(files) > MOST_COMPARED:
+            raise ModelError(
+                f"{shortened_path(name)} has {len(shards):,} files of weights among {len(files):,} files, more than "
+                "can be looked for; choose another model"
+            )
         return beside, shards
     if "adapter_config.json" in files:  # refused as what it is, once that file is here
         return beside, []
@@ -61,8 +70,11 @@ def _beside_weights(name: str, files: Mapping[str, int]) -> list[str]:
     beside = [
         file
         for file in files
-        if fnmatchcase(file, TEMPLATES)
-        or ("/" not in file and any(fnmatchcase(file.lower(), pattern) for pattern in BESIDE_WEIGHTS))
+        if all(len(part.encode(errors="replace")) <= LONGEST_NAME for part in file.split("/"))
+        and (
+            fnmatchcase(file, TEMPLATES)
+            or ("/" not in file and any(fnmatchcase(file.lower(), pattern) for pattern in BESIDE_WEIGHTS))
+        )
     ]
     check_file_sizes(name, {file: files[file] for file in beside})
     others = sorted((file for file in beside if largest_size(file) is None), key=lambda file: files[file])

@@ -266,8 +266,9 @@ def test_tensors_without_a_number_allow_no_larger_model(folder, refusal):
 @pytest.mark.parametrize(
     ("tensor", "said"),
     [
-        ("evil\n\x1b[2J\x07 second", r"names a tensor 'evil\n\x1b[2J\x07 second', and names of at most 500 letters"),
-        ("e" * 10**6, f"names a tensor '{'e' * 51}…{'e' * 25}', and names of at most 500 letters that can be printed"),
+        ("evil\n\x1b[2J\x07 second", r"names a tensor 'evil\n\x1b[2J\x07 second', and names of at most 160 letters"),
+        ("e" * 10**6, f"names a tensor '{'e' * 51}…{'e' * 25}', and names of at most 160 letters that can be printed"),
+        (".experts" * 10 + "." * 11, "and names of at most 160 letters that can be printed, 20 of them dots, are read"),
     ],
 )
 def test_names_of_tensors_have_bounds(folder, refusal, tensor, said):

@@ -41,7 +41,7 @@ MOST_BYTES = 4  # of a weight in any checkpoint that is met
 LONGEST_HEADER, LONGEST_HEADERS = 16 * 10**6, 64 * 10**6
 MOST_TENSORS = 100_000  # of all files; 73,000 are met, of 512 experts
 # Of a tensor: letters of its name, 100 are met, and dimensions, 5 are met.
-LONGEST_NAME, MOST_DIMENSIONS = 500, 8
+LONGEST_NAME, MOST_DOTS, MOST_DIMENSIONS = 160, 20, 8  # converters look through a name again and again, dot by dot
 MOST_LETTERS = 8 * 10**6  # of all names, each of which is looked through for many patterns; 5 million are met
 # Entries and numbers in a list of tensors, told by their commas: of each tensor, and of what else its maker wrote.
 COMMAS_OF_ONE, MORE_COMMAS = 4 + MOST_DIMENSIONS, 10_000
@@ -163,10 +163,11 @@ def _check_names(tensors: Mapping[str, StoredTensor], name: str) -> None:
             "are read; give an undamaged checkpoint or choose another model"
         )
     for tensor, stored in tensors.items():
-        if len(tensor) > LONGEST_NAME or not tensor.isprintable():
+        if len(tensor) > LONGEST_NAME or tensor.count(".") > MOST_DOTS or not tensor.isprintable():
             raise ModelError(
                 f"{shortened_path(name)} names a tensor {shortened(tensor)}, and names of at most {LONGEST_NAME} "
-                "letters that can be printed are read; give an undamaged checkpoint or choose another model"
+                f"letters that can be printed, {MOST_DOTS} of them dots, are read; give an undamaged checkpoint or "
+                "choose another model"
             )
         if len(stored.shape) > MOST_DIMENSIONS:
             raise ModelError(

@@ -1,6 +1,7 @@
 """What takes too long is ended in its own thread, in one sentence, wherever it is struck, and so is its clock."""
 
 import contextlib
+import io
 import json
 import random
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 
 import pytest
+from tqdm import tqdm
 
 from wanda_core.errors import ModelError
 from wanda_core.model import watched
@@ -26,6 +28,7 @@ def loops():
 
 def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
     monkeypatch.setattr(watched, "SECONDS", 0.2)
+    monkeypatch.setattr(watched, "WAITS", 2)
     with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
         loops()
     with watched.watched("owner/model"):
@@ -33,6 +36,36 @@ def test_what_takes_too_long_is_ended_in_its_thread(monkeypatch):
     time.sleep(0.3)  # a thread that has left is not disturbed
     with pytest.raises(ModelError, match="take more than 0 s to build"), watched.watched("owner/model"):
         time.sleep(0.5)  # one call, after which it comes
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="nobody can know what a thread has taken")
+def test_on_a_busy_machine_it_is_not_ended_sooner():
+    with watched.ended_after(0.2, "too long"):
+        time.sleep(0.5)  # as a thread that waits for a core
+    with pytest.raises(ModelError, match="too long"), watched.ended_after(0.2, "too long"):
+        time.sleep(watched.WAITS * 0.2 + 0.1)  # for ever
+
+
+def test_a_bar_of_progress_is_not_left_with_its_lock_taken():
+    """tqdm takes it, writes, and lets go of it without a `finally`."""
+
+    class Slow(io.StringIO):
+        def write(self, text):
+            time.sleep(0.002)
+            return super().write(text)
+
+    def bars():
+        while True:
+            for _ in tqdm(range(20), file=Slow(), mininterval=0, miniters=1):
+                time.sleep(0.001)  # reads a tensor
+
+    for number in range(20):
+        with pytest.raises(ModelError, match="too long"), ended_after(0.001 + 0.0005 * number, "too long"):
+            bars()
+    other = threading.Thread(target=lambda: list(tqdm(range(2), file=io.StringIO())), daemon=True)
+    other.start()
+    other.join(10)
+    assert not other.is_alive()
 
 
 @pytest.mark.parametrize("before", [True, False])

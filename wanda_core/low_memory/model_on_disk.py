@@ -18,6 +18,7 @@ from wanda_core.low_memory.weight_loader import REST, WeightLoader
 from wanda_core.model.any_fault import any_fault_worded
 from wanda_core.model.block_calls import BlockCall
 from wanda_core.model.blocks import BlockWalk, Carried, Role
+from wanda_core.model.building import one_at_a_time
 from wanda_core.model.causality import check_first_block_causal
 from wanda_core.model.devices import check_memory
 from wanda_core.model.foreign_code import no_foreign_code
@@ -158,7 +159,7 @@ def _opened(located: Located) -> LanguageModelOnDisk:
     stored = len(tensors), size_of(tensors)[0]
     with torch.device("meta"):  # before its tables are made
         check_made_of(name, skeleton(located.config, name, *stored), tensors)
-    with init_empty_weights(include_buffers=False):
+    with one_at_a_time(), init_empty_weights(include_buffers=False):
         model: Any = skeleton(located.config, name, *stored, dtype=located.dtype)
     tokenizer = located.tokenizer()
     try:

@@ -96,14 +96,15 @@ class Helper:
                 if left.is_set():
                     raise EndedError
                 said, late = self._asked(line, seconds)
-                if said.endswith("\n"):
-                    answer: dict[str, Any] = json.loads(said)
-                    return answer
-                self._end()
+                if not said.endswith("\n"):
+                    self._end()
             finally:
-                with self._turn:
+                with self._turn:  # before a long answer is read, which whoever leaves meanwhile does not end
                     at_work.clear()
-        raise LateError if late else EndedError
+        if not said.endswith("\n"):
+            raise LateError if late else EndedError
+        answer: dict[str, Any] = json.loads(said)
+        return answer
 
     def start(self) -> None:
         """Start the process, so that nobody waits for it. What is asked of it starts it otherwise."""

@@ -167,6 +167,7 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
+    from wanda_core.model.building import one_at_a_time
     from wanda_core.model.foreign_code import no_foreign_code
     from wanda_core.model.limits import check_count, check_numbers_of, few_parameters
     from wanda_core.model.watched import watched
@@ -186,7 +187,7 @@ def described(gguf: Path, folder: Path, header: Header, name: str) -> "PreTraine
     check_numbers_of(config.to_dict(), name, "head")
     few = few_parameters(name, header.tensors, header.numbers)
     MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # imports its module, which is not to be timed
-    with no_foreign_code(), few, watched(name, header.tensors), torch.device("meta"):
+    with no_foreign_code(), one_at_a_time(), few, watched(name, header.tensors), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     check_count(name, model, header.numbers, size)
     with watched(name, header.tensors):
@@ -273,6 +274,7 @@ def convert(
     """
     from transformers import AutoModelForCausalLM
 
+    from wanda_core.model.building import one_at_a_time
     from wanda_core.model.foreign_code import no_foreign_code
     from wanda_core.model.gguf_words import check_words
     from wanda_core.model.stored_tensors import check_complete, check_shapes
@@ -292,7 +294,8 @@ def convert(
     make_of_gguf(words, folder, name, header.entries)
     words.unlink()
     load_tokenizer(folder, name, known)
-    with no_foreign_code(), watched(name, header.tensors, reading + header.numbers * SECONDS_OF_NUMBER):
+    more = reading + header.numbers * SECONDS_OF_NUMBER
+    with no_foreign_code(), one_at_a_time(), watched(name, header.tensors, more):
         read: Any = AutoModelForCausalLM.from_pretrained(
             alone, config=known, dtype=dtype, output_loading_info=True, **source
         )

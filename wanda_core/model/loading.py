@@ -17,6 +17,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreT
 from wanda_core.errors import SHOWN, ModelError, first_line, shortened_path
 from wanda_core.model import builtin, experts
 from wanda_core.model.any_fault import any_fault_worded
+from wanda_core.model.building import one_at_a_time
 from wanda_core.model.causality import check_causal, check_not_masked
 from wanda_core.model.devices import (
     AUTO,
@@ -159,6 +160,7 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     try:
         with (
             no_foreign_code(),
+            one_at_a_time(),
             _in_one_thread() if one_thread else contextlib.nullcontext(),
             watched(name, len(tensors), more),
         ):
@@ -237,7 +239,8 @@ def check_made_of(name: str, model: nn.Module, tensors: Mapping[str, StoredTenso
     """Raise ModelError for a model without memory that is not that of its files, as far as their names, number formats
     and sizes tell. tensors: in the files."""
     check_count(name, model, *size_of(tensors))
-    check_places(model, name, tensors)
+    with watched(name, len(tensors)):
+        check_places(model, name, tensors)
 
 
 def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **options: Any) -> nn.Module:
@@ -249,7 +252,7 @@ def skeleton(config: PreTrainedConfig, name: str, stored: int, numbers: int, **o
     """
     try:
         MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # imports its module, which is not to be timed
-        with no_foreign_code(), few_parameters(name, stored, numbers), watched(name, stored):
+        with no_foreign_code(), one_at_a_time(), few_parameters(name, stored, numbers), watched(name, stored):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except ModelError:
         raise

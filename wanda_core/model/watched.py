@@ -12,11 +12,13 @@ from types import TracebackType
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.progress import GivenUpError, unwanted
 
-SECONDS = 4.0  # for what takes a tenth of one
-LOOK = 0.1  # seconds between looks at whether anybody waits
+SECONDS = 4.0  # of a processor, for what takes a tenth of one
+WAITS = 4.0  # seconds of the clock for each of these, on a machine that is busy, or for what waits
+LOOK = 0.1  # seconds between looks at whether anybody waits, and at what it has taken
 AGAIN = 0.5  # seconds until it is raised once more
 SECONDS_OF_ONE = 0.005  # more for each stored tensor, whose place in the model takes a millisecond to make
 SECONDS_TO_LEAVE = 1e-4  # between two looks at whether the watcher has ended
+BARS = "tqdm.std"  # whose lock would stay taken for good
 
 
 class Enough(BaseException):
@@ -44,8 +46,8 @@ def watched(name: str, stored: int = 0, more: float = 0.0) -> AbstractContextMan
 
 
 def ended_after(most: float, refusal: str) -> AbstractContextManager[None]:
-    """Context manager: raise ModelError in this thread when what is done within it takes more than so many seconds, as
-    `watched`. refusal: what it says."""
+    """Context manager: raise ModelError in this thread when what is done within it takes more than so many seconds of
+    a processor in this thread, or four times as many of the clock. refusal: what it says."""
     return _Watch(most, refusal)
 
 
@@ -64,6 +66,7 @@ class _Watch(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         self._thread, self._unwanted = threading.get_ident(), unwanted()
+        self._until, self._at_last = self._taken() + self._most, time.monotonic() + WAITS * self._most
         threading.Thread(target=self._watch, name="wanda-watch", daemon=True).start()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -92,30 +95,41 @@ class _Watch(AbstractContextManager[None]):
             pass
 
     def _watch(self) -> None:
-        until = time.monotonic() + self._most
         try:
             while True:
-                left = until - time.monotonic()
                 # Again, for somebody may catch it, or it comes where nothing can be raised.
-                wait = AGAIN if self._late or left <= 0 else min(LOOK, left)
+                wait = AGAIN if self._late else min(LOOK, max(self._rest(), SECONDS_TO_LEAVE))
                 try:
                     return self._left.get(timeout=wait)
                 except Empty:
                     given_up = self._given_up or (not self._late and self._unwanted())
-                    if not (given_up or self._late) and time.monotonic() < until:
+                    if not (given_up or self._late) and self._rest() > 0:
                         continue
-                if not self._is_at_its_edge():
+                if not self._is_not_to_be_struck():
                     self._late, self._given_up = True, given_up
                     self._raise()
         finally:
             self._ended = True
 
-    def _is_at_its_edge(self) -> bool:
-        """Tell whether the thread is entering or leaving: there nobody would word what is raised, or end the watcher.
-        It stands still meanwhile, and goes on where it stands."""
+    def _rest(self) -> float:
+        """Return how many seconds are left, by what the thread has taken or by the clock."""
+        return min(self._until - self._taken(), self._at_last - time.monotonic())
+
+    def _taken(self) -> float:
+        """Return how many seconds of a processor the thread has taken, or what the clock says where nobody can know."""
+        try:
+            return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
+        except (AttributeError, OSError):  # of Linux
+            return time.monotonic()
+
+    def _is_not_to_be_struck(self) -> bool:
+        """Tell whether the thread is entering or leaving: there nobody would word what is raised, or end the watcher;
+        or within a bar of progress, which keeps its lock. It stands still meanwhile, and goes on where it stands."""
         frame = sys._current_frames().get(self._thread)
         while frame is not None:
             if frame.f_code in _EDGES and frame.f_locals.get("self") is self:
+                return True
+            if frame.f_globals.get("__name__") == BARS:
                 return True
             frame = frame.f_back
         return False

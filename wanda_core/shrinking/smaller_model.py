@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wanda_core.errors import ModelError, first_line, shortened
+from wanda_core.model.building import one_at_a_time
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.loading import skeleton
 
@@ -61,7 +62,7 @@ def empty_model(lm: LanguageModel, settings: Mapping[str, Any]) -> nn.Module:
     from accelerate import init_empty_weights  # pruning alone does without
 
     config = configured(lm, settings)
-    with init_empty_weights(include_buffers=False):
+    with one_at_a_time(), init_empty_weights(include_buffers=False):
         held = lm.model.state_dict()
         numbers = sum(value.numel() for value in held.values())
         model = skeleton(config, lm.name, len(held), numbers, dtype=lm.dtype)

@@ -1,0 +1,42 @@
+"""Building one model at a time.
+
+While transformers and accelerate build a model they put functions of their own in the place of torch's and of their
+classes', in all threads, and put back what they found. Of two that overlap the later would find the earlier's, and
+leave it there for good: models whose weights are tied would then lack them.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from wanda_core.progress import still_wanted
+
+LOOK = 0.1  # seconds between looks at whether anybody waits
+REPLACED: tuple[tuple[Any, str], ...] = (
+    *((PreTrainedModel, "tie_weights"), (torch, "linspace")),
+    *((nn.Module, "register_parameter"), (nn.Module, "register_buffer")),
+)
+
+_turn = threading.RLock()
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Context manager: within it no other thread builds a model, and after it all is in its place again, whatever ended
+    it. Enter it before a clock begins. Raises GivenUpError where nobody waits any more for this one's turn."""
+    while not _turn.acquire(timeout=LOOK):
+        still_wanted()
+    theirs = [(place, name, getattr(place, name)) for place, name in REPLACED]
+    default = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        for place, name, value in theirs:
+            setattr(place, name, value)
+        torch.set_default_dtype(default)
+        _turn.release()

@@ -14,7 +14,7 @@ from typing import Any
 
 from wanda_core.machine.waiting import call_apart
 
-START_SECONDS = 30.0  # of the process, on a machine that is busy
+START_SECONDS = 90.0  # of the process, whose imports take seconds of a processor, on a machine that is busy
 ROOT = str(Path(__file__).resolve().parents[2])  # where this very package lies
 # With the paths of this process, wherever its packages lie.
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {module} as worker; worker.main()"

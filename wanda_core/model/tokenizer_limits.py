@@ -45,6 +45,7 @@ LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # of a seque
 LONGEST_CLASS = 200  # letters of a class's name, which transformers takes apart, ending after ending; 40 are met
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, TEKKEN = "added_tokens.json", "tekken.json"
+EXTRA = "extra_special_tokens"  # which those of special_tokens_map.json are appended to, of settings without numbers
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
 REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
@@ -106,9 +107,12 @@ def _check_compared(
     listed = [token for one in (settings, special) for token in named_tokens(one, but=NUMBERED)]
     tokens = [token for one in given for token in listed_tokens(one, but=NUMBERED)]
     made = sum(max(0, settings[key]) for key in MOST_OF if isinstance(settings.get(key), int))  # by the class itself
-    missing = sum(token not in known for token in tokens) + made
-    described = max(len(known), len(numbered) if isinstance(numbered, dict) else 0) + tokens.count(None)
-    check_compared(len(listed), len(added | files), name, missing, described)
+    missing = [described for token, described in tokens if token not in known]
+    # Of these each is compared with all before it, known or not.
+    again = {EXTRA: special[EXTRA]} if numbered is None and any(missing) and EXTRA in special else {}
+    compared = len(missing) + made + sum(token in known for token, _ in listed_tokens(again, but=NUMBERED))
+    described = max(len(known), len(numbered) if isinstance(numbered, dict) else 0)
+    check_compared(len(listed), len(added | files), name, compared, described, sum(missing))
 
 
 def _names_file(key: str) -> bool:

@@ -68,14 +68,16 @@ def check_added(tokens: Iterable[str], name: str) -> None:
     check_tokens(added, name, MOST_ADDED_BEGINNINGS + BEGINNINGS_OF_ONE * len(added))
 
 
-def check_compared(listed: int, added: int, name: str, missing: int = 0, described: int = 0) -> None:
+def check_compared(listed: int, added: int, name: str, missing: int = 0, described: int = 0, among: int = 0) -> None:
     """Raise ModelError for so many special tokens that to compare each with each takes long. listed: in settings, each
     as often as it stands there; added: all together; missing: of those listed, not among the added; described: by more
-    than a text, so that it takes longer to compare with them."""
+    than a text, so that it takes longer to compare with them; among: how many of the missing are described so, each of
+    which is compared with those before it and with those behind."""
     most = int(MOST_COMPARED / max(added, 1))
     _at_most(listed, most, f"{{}} special tokens in its settings beside {added:,} added ones", name)
-    most = int(MOST_COMPARED / TIMES_DESCRIBED / max(described, 1))
-    _at_most(missing, most, f"{{}} special tokens in its settings that are none of the {described:,} it adds", name)
+    most = int(MOST_COMPARED / TIMES_DESCRIBED / max(described + 2 * among, 1))
+    what = f"{{}} special tokens in its settings that are none of the {described + among:,} it adds"
+    _at_most(missing, most, what, name)
 
 
 def check_tokens(tokens: Iterable[str | bytes], name: str, beginnings: int | None) -> None:
@@ -135,9 +137,10 @@ def named_tokens(settings: dict[str, Any], but: str = "") -> Iterator[str]:
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[str | None]:
+def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[tuple[str | None, bool]]:
     """Yield what transformers takes for special tokens in settings, by whichever key but one, as often as it stands
-    there: its text, or None for what is no text to it, and is compared with all others all the same."""
+    there: its text, or None for what is no text to it, and is compared with all others all the same; and whether it is
+    more than a text, with which others are compared for longer."""
     for key, value in settings.items():
         if not NAMED.search(key) or key == but:
             continue
@@ -146,7 +149,7 @@ def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[str | None]:
         for entry in [value] if described or not isinstance(value, (dict, list)) else within:
             text = entry.get("content") if isinstance(entry, dict) and (described or "__type" in entry) else entry
             if text is not None:
-                yield text if isinstance(text, str) else None
+                yield text if isinstance(text, str) else None, not isinstance(entry, str)
 
 
 def check_other_vocabularies(folder: Path, name: str) -> int | None:

@@ -13,6 +13,7 @@ from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.tokenizer_cuts import check_cuts
+from wanda_core.model.tokenizer_weight import Weight, weight_of_model, weight_of_pieces, weight_of_tekken
 
 MOST_PIECE = 10_000  # letters of a token; 128 are met, in runs of spaces
 # Of a piece of a Unigram model, which tries at each letter of a text all pieces that begin there, in one call that
@@ -50,14 +51,17 @@ REST = re.compile(rb"(\x15.{4})?(\x18[\x00-\x7f])?", re.DOTALL)  # of a piece: w
 COPY = "copy the tokenizer's files of the model it was made from"
 
 
-def check_vocabulary(rules: dict[str, Any], name: str) -> None:
-    """Raise ModelError for a tokenizer.json whose words would fill the memory. rules: its content."""
+def check_vocabulary(rules: dict[str, Any], name: str) -> Weight:
+    """Raise ModelError for a tokenizer.json whose words would fill the memory. rules: its content. -> what its words
+    weigh"""
     model = rules.get("model")
     given = model if isinstance(model, dict) else {}
     vocabulary = given.get("vocab")
     unigram = given.get("type") == "Unigram" or isinstance(vocabulary, list)
     check_tokens(words_of(vocabulary), name, MOST_BEGINNINGS if unigram else None)
-    check_added(words_of(rules.get("added_tokens")), name)
+    added = list(words_of(rules.get("added_tokens")))
+    check_added(added, name)
+    return weight_of_model(given, words_of(vocabulary), added)
 
 
 def check_added(tokens: Iterable[str], name: str) -> None:
@@ -152,11 +156,11 @@ def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[tuple[str | No
                 yield text if isinstance(text, str) else None, not isinstance(entry, str)
 
 
-def check_other_vocabularies(folder: Path, name: str) -> int | None:
+def check_other_vocabularies(folder: Path, name: str) -> tuple[int | None, dict[str, Weight]]:
     """Raise ModelError as `check_vocabulary` does for the other files that hold words: of tekken, of tiktoken and of
     sentencepiece. What is wrong with one otherwise is said by what reads it next.
 
-    -> how many words the smallest of tiktoken has, None where there is none
+    -> how many words the smallest of tiktoken has, None where there is none; and what each file's words weigh
     """
     try:
         read = read_json(folder / "tekken.json")
@@ -168,7 +172,9 @@ def check_other_vocabularies(folder: Path, name: str) -> int | None:
     words = set(_decoded(entry.get("token_bytes") for entry in listed))
     check_tokens(words, name, None)
     check_cuts(words, name, MOST_TEKKEN_CUTS)
-    check_added(named_tokens({"tokens": special}), name)
+    added = list(named_tokens({"tokens": special}))
+    check_added(added, name)
+    weights = {"tekken.json": weight_of_tekken(listed, added)}
     looked, least = _Looked(name), None
     for path in sorted(folder.iterdir()):
         if any(fnmatchcase(path.name, pattern) for pattern in MODELS):
@@ -181,11 +187,13 @@ def check_other_vocabularies(folder: Path, name: str) -> int | None:
                 words = set(_decoded(word for line in content.splitlines() for word in line.split(None, 1)[:1]))
                 check_tokens(words, name, None)
                 least = len(words) if least is None else min(least, len(words))
+                weights[path.name] = Weight(len(content))
             else:
                 words = set(_pieces(content, looked))
                 check_tokens(words, name, MOST_BEGINNINGS)
+                weights[path.name] = weight_of_pieces(words)
             check_cuts(words, name)
-    return least
+    return least, weights
 
 
 @dataclass

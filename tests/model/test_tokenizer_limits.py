@@ -246,7 +246,7 @@ def test_pieces_are_looked_for_in_words_of_some_length(folder, file):
 
 
 def test_rules_that_another_file_brings_are_counted_once_they_are_loaded(folder, monkeypatch):
-    monkeypatch.setattr(tokenizer, "check_rules", lambda *_: set())
+    monkeypatch.setattr(tokenizer, "check_rules", lambda *_: (set(), {}))
     configure(folder, "tokenizer.json", **growing("b" * 200, 0))
     assert "up to 8e+02 times as long, and 100 are allowed" in load(folder)
 

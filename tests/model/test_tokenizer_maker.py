@@ -1,6 +1,7 @@
 """A tokenizer that transformers makes of other files is made by another process first, which has bounds."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from wanda_core.model import tokenizer_maker, tokenizer_reading
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer import load_tokenizer
 from wanda_core.model.tokenizer_reading import _is_taken_as_it_is, _request, check_reading, make_of_gguf
+from wanda_core.model.tokenizer_weight import Weight
 from wanda_core.progress import GivenUpError
 
 BOUNDED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the process makes it itself, without bounds")
@@ -102,13 +104,14 @@ def bounds(tmp_path, monkeypatch):
     answer, asked = {"ended": "", "bytes": 1, "said": ""}, []
     monkeypatch.setattr(tokenizer_reading._maker, "ask", lambda *given: asked.append(given[0]) or answer)
 
-    def write(kind: str | None, **megabytes: float):
+    def write(kind: str | None, weighed: bool = True, **megabytes: float):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
         for name, size in megabytes.items():
             (tmp_path / name.replace("_", ".")).write_bytes(b"x y\n\t\r" * int(size * 500_000))
-        more = check_reading(tmp_path, "owner/model", PreTrainedConfig())
-        assert asked[0]["seconds"] == 2 + more
-        return more, asked[0]["memory"] / 1e6 - 30
+        words = {name.replace("_", "."): Weight(10**9, added=0) for name in megabytes if weighed}
+        more = check_reading(tmp_path, "owner/model", PreTrainedConfig(), {}, words)
+        assert asked[-1]["seconds"] == math.ceil(2 + more)
+        return more, asked[-1]["memory"] / 1e6 - 30
 
     return write
 
@@ -131,6 +134,24 @@ def test_halves_of_one_vocabulary_count_together(bounds):
 )
 def test_a_file_that_nobody_reads_raises_no_bound(bounds, kind, read):
     assert bounds(kind, **read, x_spm=9, other_model=9, dict_txt=9) == (len(read), 34 * len(read))
+
+
+def test_a_tokenizer_json_keeps_any_other_from_being_looked_for(bounds):
+    assert bounds("LlamaTokenizer", tokenizer_json=1, tekken_json=9, tokenizer_model=9) == (1, 34)
+    assert bounds("CTRLTokenizer", vocab_json=1) == (1, 34)
+    assert bounds("CTRLTokenizer", tokenizer_json=1, vocab_json=1, tekken_json=9, tokenizer_model=9) == (1, 34)
+
+
+def test_of_a_tokenizer_json_other_classes_take_what_it_adds(bounds):
+    assert bounds("CTRLTokenizer", tokenizer_json=5) == (0, 34 * 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [(None, "tekken_json"), ("LlamaTokenizer", "tokenizer_model"), ("GPT2Tokenizer", "vocab_json")],
+)
+def test_what_a_file_has_beside_its_words_raises_its_bounds_little(bounds, kind, file):
+    assert bounds(kind, weighed=False, **{file: 5}) == (1, 8)
 
 
 def test_no_file_however_large_lets_it_take_any_time(bounds):

@@ -201,6 +201,7 @@ def test_special_tokens_as_they_are_met_are_compared():
     check_compared(7_000, 7_000, "a model")
     check_compared(8, 65_536, "a model", missing=8, described=65_536)
     check_compared(202, 202, "a model", missing=202, described=404)
+    check_compared(112, 112, "a model", missing=112, described=12, among=12)
 
 
 DESCRIBED = {str(1000 + number): {"content": f"<a{number}>", "special": True} for number in range(4_000)}
@@ -225,6 +226,38 @@ def test_to_compare_with_a_token_that_settings_describe_takes_longer(folder, fie
     ):
         load_model(str(folder), device="cpu")
     assert time.process_time() - begun < 2
+
+
+TEXTS = [f"<e{number}>" for number in range(1_300)]
+AS_ADDED = [{"__type": "AddedToken", "content": f"<d{number}>"} for number in range(1_300)]
+BY_NAME = {f"{number}_token": token for number, token in enumerate(AS_ADDED)}
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("tokenizer_config.json", {"extra_special_tokens": AS_ADDED + TEXTS}),
+        ("tokenizer_config.json", {"additional_special_tokens": TEXTS + AS_ADDED}),
+        ("tokenizer_config.json", {"extra_special_tokens": TEXTS} | BY_NAME),
+        ("tokenizer_config.json", {"extra_special_tokens": AS_ADDED * 2}),
+        ("special_tokens_map.json", {"extra_special_tokens": TEXTS} | BY_NAME),
+    ],
+    ids=["before", "behind", "by name", "alone", "in another file"],
+)
+def test_tokens_that_are_described_within_lists_take_longer_too(folder, file, fields):
+    configure(folder, file, **fields)
+    begun = time.process_time()
+    with pytest.raises(ModelError, match=r"has 2,6\d\d special tokens in its settings that are none of the .* it adds"):
+        load_model(str(folder), device="cpu")
+    assert time.process_time() - begun < 2
+
+
+def test_a_known_token_is_compared_with_described_ones_as_often_as_another_file_names_it(folder):
+    known = json.loads((folder / "tokenizer.json").read_text())["added_tokens"][0]["content"]
+    described = [{"content": f"<d{number}>"} for number in range(200)]
+    configure(folder, "special_tokens_map.json", extra_special_tokens=[*described, *[known] * 6_000])
+    with pytest.raises(ModelError, match=r"has 6,2.. special tokens in its settings that are none of the .* it adds"):
+        load_model(str(folder), device="cpu")
 
 
 def test_tokens_that_other_files_add_are_compared_alike(folder):

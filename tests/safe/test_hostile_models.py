@@ -11,7 +11,7 @@ import pytest
 from engine_room import server, serving
 from model.test_gguf_file import write
 from raw_requests import Raw
-from safe import hostile_gguf  # noqa: F401 - adds its own
+from safe import hostile_decoys, hostile_gguf  # noqa: F401 - they add their own
 from safe.children import run
 from safe.hostile import MAKERS, WEIGHTS, make_all
 from view_events import ASK, WINDOW, column

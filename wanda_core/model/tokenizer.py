@@ -113,9 +113,9 @@ def _loaded(folder: Path, name: str, config: PreTrainedConfig) -> PreTrainedToke
     """Let transformers read a tokenizer, once its files have been looked at. Raises whatever its readers do."""
     if not has_vocabulary(folder) and needs_files(folder, config):
         raise ModelError(cast(str, _why_none(folder, name)))
-    added = check_rules(folder, name)
+    added, weights = check_rules(folder, name)
     left_out = check_settings(folder, name, config, added)
-    seconds = check_reading(folder, name, config, left_out)
+    seconds = check_reading(folder, name, config, left_out, weights)
     with no_foreign_code(), watched(name, more=seconds):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, config=config, trust_remote_code=False, **left_out

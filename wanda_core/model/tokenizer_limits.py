@@ -25,6 +25,7 @@ from wanda_core.model.tokenizer_vocabulary import (
     named_tokens,
     words_of,
 )
+from wanda_core.model.tokenizer_weight import Weight
 
 MOST_GROWTH = 100  # times as long as a text may become before it is cut into tokens; 33 is the most that is met
 MOST_NUMBER, MOST_OF = 10**6, {"extra_ids": 1000, "offset": 1000, "num_sentinel_tokens": 1000}
@@ -45,6 +46,7 @@ LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # of a seque
 LONGEST_CLASS = 200  # letters of a class's name, which transformers takes apart, ending after ending; 40 are met
 SETTINGS, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, TEKKEN = "added_tokens.json", "tekken.json"
+EXTRA = "extra_special_tokens"  # which those of special_tokens_map.json are appended to, of settings without numbers
 # Arguments of transformers' tokenizers by which one would read another file than those of its folder, whose paths
 # transformers puts in itself.
 REACHING = ("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "fast_tokenizer_files", "cache_dir")
@@ -106,9 +108,12 @@ def _check_compared(
     listed = [token for one in (settings, special) for token in named_tokens(one, but=NUMBERED)]
     tokens = [token for one in given for token in listed_tokens(one, but=NUMBERED)]
     made = sum(max(0, settings[key]) for key in MOST_OF if isinstance(settings.get(key), int))  # by the class itself
-    missing = sum(token not in known for token in tokens) + made
-    described = max(len(known), len(numbered) if isinstance(numbered, dict) else 0) + tokens.count(None)
-    check_compared(len(listed), len(added | files), name, missing, described)
+    missing = [described for token, described in tokens if token not in known]
+    # Of these each is compared with all before it, known or not.
+    again = {EXTRA: special[EXTRA]} if numbered is None and any(missing) and EXTRA in special else {}
+    compared = len(missing) + made + sum(token in known for token, _ in listed_tokens(again, but=NUMBERED))
+    described = max(len(known), len(numbered) if isinstance(numbered, dict) else 0)
+    check_compared(len(listed), len(added | files), name, compared, described, sum(missing))
 
 
 def _names_file(key: str) -> bool:
@@ -152,20 +157,20 @@ def _check_number(key: str, value: object, most: float, name: str) -> None:
         )
 
 
-def check_rules(folder: Path, name: str) -> set[str]:
+def check_rules(folder: Path, name: str) -> tuple[set[str], dict[str, Weight]]:
     """Raise ModelError for a tokenizer whose words or patterns fill the memory, or whose rules make a long text of a
     short one: twenty that put ten letters in the place of one end the process with the first prompt.
 
-    -> the tokens that its tokenizer.json adds
+    -> the tokens that its tokenizer.json adds, and what the words of its files weigh, by the files' names
     """
     rules = _mapping(folder / "tokenizer.json")
-    check_vocabulary(rules, name)
+    weight = check_vocabulary(rules, name)
     parts, model = {part: rules.get(part) for part in RULES}, rules.get("model")
     _check_named(parts)
     if isinstance(model, dict):
         parts["model"] = {key: value for key, value in model.items() if key not in ("vocab", "merges")}
     _check_parts(parts, name)
-    words = check_other_vocabularies(folder, name)
+    words, weights = check_other_vocabularies(folder, name)
     config = _mapping(folder / TEKKEN).get("config")
     for key, value in config.items() if isinstance(config, dict) else ():
         _check_number(key, value, MOST_OF.get(key, MOST_NUMBER), name)
@@ -175,7 +180,7 @@ def check_rules(folder: Path, name: str) -> set[str]:
     settings = [_mapping(folder / SETTINGS), _mapping(folder / SPECIAL)]
     check_numbered(settings, words, name)
     check_normalized(rules, settings, beside, name)
-    return set(words_of(rules.get("added_tokens")))
+    return set(words_of(rules.get("added_tokens"))), weights | {"tokenizer.json": weight}
 
 
 def _check_named(parts: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ any time and any memory. What is known of such files is refused before; this is 
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -16,16 +17,21 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto import tokenization_auto as auto
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
+from transformers.utils import is_mistral_common_available
 
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
 from wanda_core.machine.json_file import read_json
+from wanda_core.model.tokenizer_weight import Weight, weight_of_numbered
 from wanda_core.progress import GivenUpError, still_wanted
 
 FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
-WITHOUT = (TEKKEN, "tokenizer.model", "tiktoken.model")  # that transformers looks for where there is no tokenizer.json
+# What transformers looks for where no file is called tokenizer.json, or longer: it takes what is found first.
+WITHOUT = re.compile(r"tekken\.json|tokenizer\.model\.*|tiktoken\.model")
 CHOSEN_BY = ("model_type", "tokenizer_class", "model_name", "_name_or_path")  # of a configuration, a tokenizer's class
+FOR_ALL = ("TokenizersBackend", "PreTrainedTokenizerFast", "PythonBackend", "MistralCommonBackend")
+NUMBERED, LINES = ("vocab.json", "byte_maps.json"), (".txt", ".bpe", ".codes")
 PLAIN = (None, "TokenizersBackend", "PreTrainedTokenizerFast")  # classes that take a tokenizer.json as it is
 SECONDS, MEMORY = 2.0, 30 * 10**6  # of a processor, and bytes, for a small file
 # Of files that hold a vocabulary: more seconds for each megabyte but blanks, and bytes for each byte: more than the
@@ -37,10 +43,12 @@ COSTS = {
     **dict.fromkeys(("*.model", "*.spm", "*.tiktoken"), (6.0, 130)),
     **dict.fromkeys((FILE, "vocab.*", "merges.txt", "byte_maps.json", "dict.txt", "bpe.codes"), (1.0, 34)),
 }
+# What may stand beside the words of a file, whatever it is, such as a map of characters of 700,000 letters; and seconds
+# for each megabyte of it, and bytes for each byte.
+MOST_OTHER, COST_OF_OTHER = 10**6, (1.0, 8)
 # A Unigram model of a tokenizer.json, whose vocabulary is a list, has a tree beside: 260,000 pieces in all the
 # languages of the world take 376 MB, of a file of 6 MB.
 UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 32  # beside that, whichever is less
-UNIGRAM = re.compile(rb'"vocab"\s*:\s*\[')
 # For each entry of a GGUF file's lists: gemma's 786,000 take 24 s and 685 MB, gpt-oss's 846,000 25 s and 989 MB.
 SECONDS_OF_ENTRY, MEMORY_OF_GGUF, BYTES_OF_ENTRY = 1e-4, 60 * 10**6, 1600
 MOST_SECONDS, MOST_MEMORY = 60.0, 15 * 10**8  # more, of any file
@@ -62,14 +70,23 @@ def prepare() -> None:
     _maker.start()
 
 
-def check_reading(folder: Path, name: str, config: PreTrainedConfig, given: Mapping[str, None] | None = None) -> float:
+def check_reading(
+    folder: Path,
+    name: str,
+    config: PreTrainedConfig,
+    given: Mapping[str, None] | None = None,
+    weights: Mapping[str, Weight] | None = None,
+) -> float:
     """Raise ModelError for a tokenizer that takes far more time or memory to be made than any does, or ends the process
     that makes it; ValueError for one that is not made. name: of the model; config: the model's; given: arguments with
-    which it is to be made.
+    which it is to be made; weights: of files by their names, others of these forms having no words.
 
     -> seconds more of a processor that it may take to be made here than one of small files
     """
-    costs = {path.name: _costs(path) for path in map(folder.joinpath, _files_read(folder, config)) if path.is_file()}
+    known, kind = weights or {}, _class_of(folder, config)
+    read = [path for path in map(folder.joinpath, _files_read(folder, kind)) if path.is_file()]
+    in_rust = issubclass(kind, TokenizersBackend) or _may_be_for_all(config)
+    costs = {path.name: _costs(path, _weight(path, known), in_rust) for path in read}
     both = [cost for name, cost in costs.items() if name.startswith(HALVES)]
     most = [*costs.values(), (sum(seconds for seconds, _ in both), sum(memory for _, memory in both))]
     # Of several, one is read, or small ones are.
@@ -122,13 +139,29 @@ def _class_of(folder: Path, config: PreTrainedConfig) -> type[PreTrainedTokenize
     return found if isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase) else TokenizersBackend
 
 
-def _files_read(folder: Path, config: PreTrainedConfig) -> set[str]:
-    """Return names of the files that a tokenizer may be made of, whether or not they are there."""
-    kind = _class_of(folder, config)
-    if (folder / FILE).is_file() and issubclass(kind, TokenizersBackend):
-        return {FILE, TEKKEN}
-    kinds = kind, TokenizersBackend
-    return {*WITHOUT, *(name for kind in kinds for name in kind.vocab_files_names.values() if is_vocabulary(name))}
+def _files_read(folder: Path, kind: type[PreTrainedTokenizerBase]) -> set[str]:
+    """Return names of the files that a tokenizer of a class may be made of, whether or not they are there: as
+    transformers finds them, which may take its class for all in the place of any."""
+    listed = "\n".join(os.listdir(folder))
+    found = None if FILE in listed else WITHOUT.search(listed)
+    read = {TEKKEN} if is_mistral_common_available() else set()  # which reads that one first
+    for one in (kind, TokenizersBackend):
+        if (folder / FILE).is_file() and issubclass(one, TokenizersBackend):
+            read.add(FILE)
+            continue
+        names = {**one.vocab_files_names, "tokenizer_file": FILE}
+        if found:
+            names["spm_file" if "spm_file" in names else "vocab_file"] = found.group()
+        read.update(names.values())
+    return set(filter(is_vocabulary, read))
+
+
+def _may_be_for_all(config: PreTrainedConfig) -> bool:
+    """Tell whether transformers may take its class for all in the place of another that a model names."""
+    place = getattr(config, "_name_or_path", None)
+    where = place.lower() if isinstance(place, str) else ""
+    known = any(fnmatchcase(where, pattern) for pattern in auto.MODEL_IDS_TO_TOKENIZERS_BACKEND)
+    return known or auto.TOKENIZER_MAPPING_NAMES.get(config.model_type) in FOR_ALL
 
 
 def _is_taken_as_it_is(folder: Path, config: PreTrainedConfig) -> bool:
@@ -183,19 +216,26 @@ def _parts(file: Path) -> Iterable[bytes]:
             yield part
 
 
-def _costs(file: Path) -> tuple[float, int]:
-    """Return how many seconds and bytes more a tokenizer may take for one of its files."""
+def _weight(file: Path, known: Mapping[str, Weight]) -> Weight | None:
+    """Return what a file's words weigh, None for one of lines, of which all letters are words."""
+    if file.name in known:
+        return known[file.name]
+    if file.suffix in LINES:
+        return None
+    try:
+        return weight_of_numbered(read_json(file)) if file.name in NUMBERED else Weight()
+    except (OSError, ValueError):  # whoever reads it next says what is wrong with it
+        return Weight()
+
+
+def _costs(file: Path, weight: Weight | None, in_rust: bool) -> tuple[float, int]:
+    """Return how many seconds and bytes more a tokenizer may take for one of its files. in_rust: whether its class has
+    a tokenizer.json's words, of which others take those alone that are added."""
     letters = sum(len(part.translate(None, b" \t\r\n")) for part in _parts(file))  # of blanks nothing is made
     seconds, times = next(cost for known, cost in COSTS.items() if fnmatchcase(file.name, known))
-    more = min(UNIGRAM_MEMORY, TIMES_UNIGRAM * letters) if file.name == FILE and _unigram(file) else 0
-    return seconds * letters / 1e6, times * letters + more
-
-
-def _unigram(file: Path) -> bool:
-    """Tell whether a tokenizer.json has a Unigram model, by a look at its bytes."""
-    before = b""
-    for part in _parts(file):
-        if UNIGRAM.search(before + part):
-            return True
-        before = part[-100:]
-    return False
+    if weight is None:
+        return seconds * letters / 1e6, times * letters
+    words, other = min(letters, weight.words), min(max(0, letters - weight.words), MOST_OTHER)
+    made = words if in_rust or file.name != FILE else min(words, weight.added)
+    tree = min(UNIGRAM_MEMORY, TIMES_UNIGRAM * weight.pieces)
+    return (seconds * made + COST_OF_OTHER[0] * other) / 1e6, times * words + COST_OF_OTHER[1] * other + tree

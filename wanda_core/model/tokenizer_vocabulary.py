@@ -13,6 +13,7 @@ from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.model.tokenizer_cuts import check_cuts
+from wanda_core.model.tokenizer_weight import Weight, weight_of_model, weight_of_pieces, weight_of_tekken
 
 MOST_PIECE = 10_000  # letters of a token; 128 are met, in runs of spaces
 # Of a piece of a Unigram model, which tries at each letter of a text all pieces that begin there, in one call that
@@ -50,14 +51,17 @@ REST = re.compile(rb"(\x15.{4})?(\x18[\x00-\x7f])?", re.DOTALL)  # of a piece: w
 COPY = "copy the tokenizer's files of the model it was made from"
 
 
-def check_vocabulary(rules: dict[str, Any], name: str) -> None:
-    """Raise ModelError for a tokenizer.json whose words would fill the memory. rules: its content."""
+def check_vocabulary(rules: dict[str, Any], name: str) -> Weight:
+    """Raise ModelError for a tokenizer.json whose words would fill the memory. rules: its content. -> what its words
+    weigh"""
     model = rules.get("model")
     given = model if isinstance(model, dict) else {}
     vocabulary = given.get("vocab")
     unigram = given.get("type") == "Unigram" or isinstance(vocabulary, list)
     check_tokens(words_of(vocabulary), name, MOST_BEGINNINGS if unigram else None)
-    check_added(words_of(rules.get("added_tokens")), name)
+    added = list(words_of(rules.get("added_tokens")))
+    check_added(added, name)
+    return weight_of_model(given, words_of(vocabulary), added)
 
 
 def check_added(tokens: Iterable[str], name: str) -> None:
@@ -68,14 +72,16 @@ def check_added(tokens: Iterable[str], name: str) -> None:
     check_tokens(added, name, MOST_ADDED_BEGINNINGS + BEGINNINGS_OF_ONE * len(added))
 
 
-def check_compared(listed: int, added: int, name: str, missing: int = 0, described: int = 0) -> None:
+def check_compared(listed: int, added: int, name: str, missing: int = 0, described: int = 0, among: int = 0) -> None:
     """Raise ModelError for so many special tokens that to compare each with each takes long. listed: in settings, each
     as often as it stands there; added: all together; missing: of those listed, not among the added; described: by more
-    than a text, so that it takes longer to compare with them."""
+    than a text, so that it takes longer to compare with them; among: how many of the missing are described so, each of
+    which is compared with those before it and with those behind."""
     most = int(MOST_COMPARED / max(added, 1))
     _at_most(listed, most, f"{{}} special tokens in its settings beside {added:,} added ones", name)
-    most = int(MOST_COMPARED / TIMES_DESCRIBED / max(described, 1))
-    _at_most(missing, most, f"{{}} special tokens in its settings that are none of the {described:,} it adds", name)
+    most = int(MOST_COMPARED / TIMES_DESCRIBED / max(described + 2 * among, 1))
+    what = f"{{}} special tokens in its settings that are none of the {described + among:,} it adds"
+    _at_most(missing, most, what, name)
 
 
 def check_tokens(tokens: Iterable[str | bytes], name: str, beginnings: int | None) -> None:
@@ -135,9 +141,10 @@ def named_tokens(settings: dict[str, Any], but: str = "") -> Iterator[str]:
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[str | None]:
+def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[tuple[str | None, bool]]:
     """Yield what transformers takes for special tokens in settings, by whichever key but one, as often as it stands
-    there: its text, or None for what is no text to it, and is compared with all others all the same."""
+    there: its text, or None for what is no text to it, and is compared with all others all the same; and whether it is
+    more than a text, with which others are compared for longer."""
     for key, value in settings.items():
         if not NAMED.search(key) or key == but:
             continue
@@ -146,14 +153,14 @@ def listed_tokens(settings: dict[str, Any], but: str) -> Iterator[str | None]:
         for entry in [value] if described or not isinstance(value, (dict, list)) else within:
             text = entry.get("content") if isinstance(entry, dict) and (described or "__type" in entry) else entry
             if text is not None:
-                yield text if isinstance(text, str) else None
+                yield text if isinstance(text, str) else None, not isinstance(entry, str)
 
 
-def check_other_vocabularies(folder: Path, name: str) -> int | None:
+def check_other_vocabularies(folder: Path, name: str) -> tuple[int | None, dict[str, Weight]]:
     """Raise ModelError as `check_vocabulary` does for the other files that hold words: of tekken, of tiktoken and of
     sentencepiece. What is wrong with one otherwise is said by what reads it next.
 
-    -> how many words the smallest of tiktoken has, None where there is none
+    -> how many words the smallest of tiktoken has, None where there is none; and what each file's words weigh
     """
     try:
         read = read_json(folder / "tekken.json")
@@ -165,7 +172,9 @@ def check_other_vocabularies(folder: Path, name: str) -> int | None:
     words = set(_decoded(entry.get("token_bytes") for entry in listed))
     check_tokens(words, name, None)
     check_cuts(words, name, MOST_TEKKEN_CUTS)
-    check_added(named_tokens({"tokens": special}), name)
+    added = list(named_tokens({"tokens": special}))
+    check_added(added, name)
+    weights = {"tekken.json": weight_of_tekken(listed, added)}
     looked, least = _Looked(name), None
     for path in sorted(folder.iterdir()):
         if any(fnmatchcase(path.name, pattern) for pattern in MODELS):
@@ -178,11 +187,13 @@ def check_other_vocabularies(folder: Path, name: str) -> int | None:
                 words = set(_decoded(word for line in content.splitlines() for word in line.split(None, 1)[:1]))
                 check_tokens(words, name, None)
                 least = len(words) if least is None else min(least, len(words))
+                weights[path.name] = Weight(len(content))
             else:
                 words = set(_pieces(content, looked))
                 check_tokens(words, name, MOST_BEGINNINGS)
+                weights[path.name] = weight_of_pieces(words)
             check_cuts(words, name)
-    return least
+    return least, weights
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from fake_hub import MODEL, NEW, Info, hub_answers, refusal, response
@@ -105,7 +106,7 @@ def test_what_the_hubs_library_would_compare_for_minutes_is_refused():
     index = json.dumps({"weight_map": {f"w{number}": f"s{number}.safetensors" for number in range(1_000)}})
     files = {INDEX: 10**5, "config.json": 1000} | {f"s{number}.safetensors": 9 for number in range(1_000)}
     assert len(wanted_files("a model", files, lambda: index)[1]) == 1_000
-    with pytest.raises(ModelError, match="has 1,000 files of weights among 4,002 files, more than can be looked for"):
+    with pytest.raises(ModelError, match="has 1,002 files to be downloaded among 4,002, more than can be looked for"):
         wanted_files("a model", files | {f"docs/{number}": 1 for number in range(3_000)}, lambda: index)
 
 
@@ -156,7 +157,8 @@ def test_a_part_of_a_model_is_counted_and_the_model_not_blamed(there, in_shards,
     with pytest.raises(ModelError):
         load_model(MODEL, device="cpu")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    needed = len(in_shards) + 3  # config.json, the index, the tokenizer
+    # Three of a configuration, two of the tokenizer, and a template, besides.
+    needed = len(in_shards) + 6
     message = refusal(f"{MODEL}@{NEW}", ModelError)
     assert f"{needed - 1} of {needed} files of '{MODEL}@{NEW}' are on this machine" in message
     assert f"({in_shards[1]} and so on)" in message
@@ -167,7 +169,10 @@ def test_a_part_of_a_model_is_counted_and_the_model_not_blamed(there, in_shards,
 
 @pytest.mark.parametrize(
     ("gone", "count"),
-    [("model.safetensors", "2 of 3"), ("config.json", "2 of 3"), ("tokenizer.json", "2 of 3"), ("old.txt", None)],
+    [
+        *((file, "4 of 5") for file in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")),
+        ("old.txt", None),
+    ],
 )
 def test_what_loading_needs_is_counted_and_nothing_else(there, monkeypatch, gone, count):
     folder = load_model(f"{MODEL}@v1.0", device="cpu").folder
@@ -179,6 +184,28 @@ def test_what_loading_needs_is_counted_and_nothing_else(there, monkeypatch, gone
         message = refusal(f"{MODEL}@v1.0", ModelError)
         assert f"{count} files of '{MODEL}@v1.0' are on this machine and the Hugging Face hub cannot be" in message
         assert f"({gone} and so on)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (MODEL, "'owner/model' is not on this machine and"),
+        (f"{MODEL}@{NEW}", f"4 of 5 files of '{MODEL}@{NEW}' are on this machine and"),
+    ],
+)
+def test_a_tokenizer_without_its_settings_is_no_whole_model(there, name, said):
+    there.broken = "resolve/.*/tokenizer_config.json"
+    assert refusal(name, ModelError).startswith(said)
+    there.broken = None
+    assert load_model(name, device="cpu").revision == NEW
+
+
+def test_a_hub_that_lists_no_files_gives_no_part_for_the_whole(there, in_shards):
+    there.broken = "/tree/"
+    assert refusal(MODEL, ModelError).startswith("'owner/model' is not on this machine and")
+    assert not (Path(constants.HF_HUB_CACHE) / "models--owner--model" / "refs" / "main").exists()
+    there.broken = None
+    assert load_model(MODEL, device="cpu").revision == NEW
 
 
 # A hub that is out of order
@@ -275,12 +302,20 @@ def of(count, start=1, prefix="model"):
     [
         ([INDEX, *of(3)], of(3)),
         ([INDEX, *of(3), *of(9, 5), "consolidated.safetensors", *of(2, prefix="original/model")], of(3)),
-        ([INDEX, *of(3), *of(9)], []),  # two copies: the index tells which is meant
-        ([INDEX, *of(3, 2)], []),
-        ([INDEX, "a.safetensors"], []),
+        (
+            [INDEX, "model-1-of-2.safetensors", "model-2-of-2.safetensors"],
+            ["model-1-of-2.safetensors", "model-2-of-2.safetensors"],
+        ),
+        (
+            [INDEX, "w-00001-of-000002.safetensors", "w-00002-of-000002.safetensors"],
+            ["w-00001-of-000002.safetensors", "w-00002-of-000002.safetensors"],
+        ),
+        ([INDEX, *of(3), *of(9)], of(3)[:1]),  # two copies, of which the index tells which is meant: the smallest file
+        ([INDEX, *of(3, 2)], of(3, 2)[:1]),
+        ([INDEX, "a.safetensors", "b/c.safetensors"], ["a.safetensors"]),
         ([INDEX, ONE_FILE, *of(3)], []),
         (of(3), []),
     ],
 )
 def test_which_shards_are_meant_is_told_by_their_numbers_where_it_is(files, told):
-    assert shards_told(files) == told
+    assert shards_told({file: size for size, file in enumerate(files)}) == told

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-from huggingface_hub import HfApi, constants, get_token, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_cached_repo_tree,
+    get_token,
+    hf_hub_download,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -287,7 +296,11 @@ class _Transfer:
         with _in_one_sentence(self.name, self.token):
             wanted, bar = [escape(file) for file in files], _bar_of(self)
             at, token = self.commit, self.token
-            return Path(snapshot_download(self.hub_id, revision=at, allow_patterns=wanted, tqdm_class=bar, token=token))
+            given: dict[str, Any] = {"tqdm_class": bar, "token": token}
+            folder = Path(snapshot_download(self.hub_id, revision=at, allow_patterns=wanted, **given))
+        if all((folder / file).is_file() for file in files):
+            return folder
+        raise UnreachableError  # it takes what lies there for the whole where the hub gives no list of files
 
 
 _running: set[_Transfer] = set()
@@ -340,6 +353,15 @@ def _cached(hub_id: str, revision: str | None) -> Path:
     return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[], local_files_only=True))
 
 
+def _listed(hub_id: str, commit: str) -> dict[str, int] | None:
+    """Return the files of a model's commit and their sizes, as the hub's library noted them when it began to download
+    it, None where it did not."""
+    try:
+        return {file.path: file.size or 0 for file in get_cached_repo_tree(hub_id, revision=commit)}
+    except CachedRepoTreeNotFoundError:
+        return None
+
+
 def _from_cache(name: str, hub_id: str, revision: str | None, reason: Exception) -> Path:
     """Find a whole model in the hub's local cache, without network. reason: why the hub does not serve.
 
@@ -353,7 +375,7 @@ def _from_cache(name: str, hub_id: str, revision: str | None, reason: Exception)
             f"{shortened_path(name)} is not on this machine and the Hugging Face hub cannot be reached; "
             "check the network, or use 'builtin' or a local folder"
         ) from reason
-    lacking, needed = lacking_files(folder)
+    lacking, needed = lacking_files(folder, name, _listed(hub_id, folder.name))
     if lacking:
         why = f"the Hugging Face hub cannot be reached for the others ({lacking[0]} and so on)"
         raise said or ModelError(

@@ -28,6 +28,7 @@ LONGEST_NAME = 255  # bytes of a file's name, which disks take
 # two hundred shards among some thousand files are met.
 MOST_COMPARED = 4 * 10**6
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+NUMBERED = re.compile(r"(?P<stem>[^/]*?)\d{1,9}-of-(?P<of>\d{1,9})\.safetensors")  # others count otherwise
 
 
 def wanted_files(
@@ -41,7 +42,7 @@ def wanted_files(
     """
     beside = _beside_weights(name, files)
     if ONE_FILE in files:
-        return beside, [ONE_FILE]
+        return _looked_for(name, files, beside, [ONE_FILE])
     if INDEX in files:
         content = read_index()
         shards = _shards_by_name(files) if content is None else shards_of(content)
@@ -53,15 +54,23 @@ def wanted_files(
                 f"{shortened_path(name)} has an index of its weights, {INDEX}, that {what}; choose another revision or "
                 "another model"
             )
-        if len(shards) * len(files) > MOST_COMPARED:
-            raise ModelError(
-                f"{shortened_path(name)} has {len(shards):,} files of weights among {len(files):,} files, more than "
-                "can be looked for; choose another model"
-            )
-        return beside, shards
+        return _looked_for(name, files, beside, shards)
     if "adapter_config.json" in files:  # refused as what it is, once that file is here
-        return beside, []
+        return _looked_for(name, files, beside, [])
     raise ModelError(_why_no_weights(name, files))
+
+
+def _looked_for(
+    name: str, files: Collection[str], beside: list[str], weights: list[str]
+) -> tuple[list[str], list[str]]:
+    """Return the files that are wanted. Raises ModelError where it would take minutes to look for them among all."""
+    wanted = len(beside) + len(weights)
+    if wanted * len(files) > MOST_COMPARED:
+        raise ModelError(
+            f"{shortened_path(name)} has {wanted:,} files to be downloaded among {len(files):,}, more than can be "
+            "looked for; choose another model"
+        )
+    return beside, weights
 
 
 def _beside_weights(name: str, files: Mapping[str, int]) -> list[str]:
@@ -87,16 +96,21 @@ def _shards_by_name(files: Collection[str]) -> list[str]:
     return sorted(file for file in files if SHARD.fullmatch(file))
 
 
-def shards_told(files: Collection[str]) -> list[str]:
-    """List the shards that an index will name, as far as names tell before it is fetched: all of one numbering that is
-    whole; none where one file goes before them, or where several could be meant."""
+def shards_told(files: Mapping[str, int]) -> list[str]:
+    """List files of weights that are as large as what an index will name, or smaller, as far as names tell before it is
+    fetched: all shards of one numbering that is whole; else the smallest of all. None where one file goes before them.
+
+    files: all that the repository holds, with their sizes in bytes
+    """
     if ONE_FILE in files or INDEX not in files:
         return []
-    numbered: dict[str, list[str]] = {}
-    for file in _shards_by_name(files):
-        numbered.setdefault(file[file.index("-of-") :], []).append(file)
-    whole = [shards for shards in numbered.values() if len(shards) == int(SHARD.fullmatch(shards[0])[1])]  # type: ignore[index]
-    return whole[0] if len(whole) == 1 else []
+    numbered: dict[tuple[str, int], list[str]] = {}
+    for file in files:
+        if (shard := NUMBERED.fullmatch(file)) is not None:
+            numbered.setdefault((shard["stem"], int(shard["of"])), []).append(file)
+    whole = [sorted(shards) for (_, of), shards in numbered.items() if len(shards) == of]
+    weights = [file for file in files if file.endswith(WEIGHTS)]
+    return whole[0] if len(whole) == 1 else sorted(weights, key=lambda file: files[file])[:1]
 
 
 def _why_no_weights(name: str, files: Collection[str]) -> str:
@@ -116,11 +130,20 @@ def _why_no_weights(name: str, files: Collection[str]) -> str:
     )
 
 
-def lacking_files(folder: Path) -> tuple[list[str], int]:
+def lacking_files(folder: Path, name: str, files: Mapping[str, int] | None) -> tuple[list[str], int]:
     """List what a folder lacks of the files that loading its model needs, with the number of all it needs.
 
-    Where nothing tells how the weights are divided they count as one file.
+    Where nothing tells how the weights are divided they count as one file. name: of the model; files: all that its
+    repository holds, with their sizes, None where nobody knows: without them what stands beside the weights is not
+    missed, and a tokenizer without its settings cuts a text otherwise.
     """
+    if files is not None:
+        index = folder / INDEX
+        beside, weights = wanted_files(
+            name, files, lambda: index.read_text(encoding="utf-8", errors="replace") if index.is_file() else None
+        )
+        needed = [*(file for file in beside if largest_size(file) is not None), *weights]  # what else is only handed on
+        return [file for file in needed if not (folder / file).is_file()], len(needed)
     needed = [CONFIG]
     numbered = [match for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))]
     if (folder / ONE_FILE).exists():

@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 from wanda_core.checkpoint import weights as weights_of
 from wanda_core.checkpoint.archive import Archive
 from wanda_core.checkpoint.contents import contents_anew
-from wanda_core.checkpoint.save import save
+from wanda_core.checkpoint.save import check_saveable, save
+from wanda_core.errors import StorageError
 from wanda_core.low_memory import one_by_one
 from wanda_core.low_memory.one_by_one import files_anew
 from wanda_core.pruning.packed import pack
@@ -39,6 +40,24 @@ def test_the_files_are_those_of_the_saved_folder(tokenizer, tmp_path, family, sp
     with torch.no_grad():
         found = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)(ids).logits
         assert torch.equal(found, prune(made.lm, SPEC).lm.model(ids).logits)
+
+
+def test_a_disk_that_is_full_when_the_tokenizer_is_written_is_said_to_be(tokenizer, tmp_path, monkeypatch):
+    """The package that writes it raises a type that says nothing."""
+    lm = loaded(dense(tmp_path / "dense", tokenizer))
+    made = shrink(lm, ShrinkSpec(0.3, multiple=4), CALIBRATION)
+
+    def full(*_, **__):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(made.lm.tokenizer), "save_pretrained", full)
+    with pytest.raises(StorageError, match=r"the disk became full while writing '.*out'; free some space"):
+        save(made, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+    weights = files_anew(made.lm, None, {})
+    with pytest.raises(StorageError, match="the disk became full while writing"):
+        contents_anew(made, weights)
+    check_saveable(made.lm)  # another disk may have room
 
 
 def test_in_shards(tokenizer, tmp_path, monkeypatch):

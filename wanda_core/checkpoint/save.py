@@ -16,6 +16,7 @@ from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside
 from wanda_core.checkpoint.model_card import card
 from wanda_core.checkpoint.records import record
 from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
+from wanda_core.machine.disk_faults import disk_faults_told
 from wanda_core.machine.temporary import temporary_folder
 
 if TYPE_CHECKING:  # checking a target must not wait for torch
@@ -136,7 +137,8 @@ def _write_anew(lm: "LanguageModel", model: Any, folder: Path) -> None:
             if (Path(apart) / name).exists():
                 (Path(apart) / name).replace(folder / name)
     manifest.announce(folder, lm.tokenizer.vocab_files_names.values())
-    lm.tokenizer.save_pretrained(folder)
+    with disk_faults_told():
+        lm.tokenizer.save_pretrained(folder)
 
 
 def check_saveable(lm: "LanguageModel") -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ from engine_room import ASKED, CHANGED, pruned, server, spoken
 
 from wanda_core.errors import ModelError, WandaError
 from wanda_core.outliers.ablation import Ablation
-from wanda_core.progress import Progress, finish
+from wanda_core.progress import Progress, finish, still_wanted
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate_steps
 from wanda_ui.engine import look as looks
@@ -114,6 +115,24 @@ def test_a_model_that_cannot_be_fetched_holds_up_nobody():
     with pytest.raises(Exception):  # noqa: B017, PT011 - a type of its own, which nobody else sees
         tell_all[-1](Progress("downloading", 0, 1, "bytes"))
     silent.set()
+
+
+def test_a_long_step_of_what_nobody_waits_for_ends_too():
+    ended = threading.Event()
+
+    def fetch(name, tell):
+        try:
+            while True:
+                still_wanted()
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    waiting = Fetching(fetch).steps("long")
+    next(waiting)
+    assert not ended.wait(0.1)
+    waiting.close()
+    assert ended.wait(5)
 
 
 def test_so_many_models_may_be_on_their_way_at_once():

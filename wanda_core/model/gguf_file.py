@@ -43,8 +43,6 @@ WRITTEN = re.compile(
 FORMAT = 1  # of what is made of a file; raise it when that changes
 KEPT = {1: "float16", 30: "bfloat16"}  # ggml's types of matrices that are kept; all others become float32
 TURNED = ("gpt2",)  # architectures some of whose matrices lie the other way round
-# Seconds that transformers may take for each entry of a list, each of its several readings 15 µs, and for each number.
-SECONDS_OF_ENTRY, SECONDS_OF_NUMBER = 5e-4, 1e-6
 
 _lock = threading.Lock()
 
@@ -272,21 +270,14 @@ def convert(
     title: the name that its configuration gets; header: the file's, and config, what `described` returned, where they
     have been read. Raises ModelError as that does, and where its tensors are not all of the model's.
     """
-    from transformers import AutoModelForCausalLM
-
-    from wanda_core.model.building import one_at_a_time
-    from wanda_core.model.foreign_code import no_foreign_code
+    from wanda_core.model.gguf_conversion import save_model
     from wanda_core.model.gguf_words import check_words
-    from wanda_core.model.stored_tensors import check_complete, check_shapes
     from wanda_core.model.tokenizer import load_tokenizer
     from wanda_core.model.tokenizer_reading import make_of_gguf
-    from wanda_core.model.watched import watched
 
     header, name = header or read_header(gguf), str(gguf)
     known = config or described(gguf, folder.parent, header, name)
     alone = _alone(gguf, folder.parent / ALONE)
-    source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
-    reading = header.entries * SECONDS_OF_ENTRY
     check_words(gguf, header, name)
     words = folder.parent / WORDS / gguf.name  # without the tensors, which would be mapped into memory with them
     words.parent.mkdir()
@@ -294,19 +285,7 @@ def convert(
     make_of_gguf(words, folder, name, header.entries)
     words.unlink()
     load_tokenizer(folder, name, known)
-    more = reading + header.numbers * SECONDS_OF_NUMBER
-    with no_foreign_code(), one_at_a_time(), watched(name, header.tensors, more):
-        read: Any = AutoModelForCausalLM.from_pretrained(
-            alone, config=known, dtype=dtype, output_loading_info=True, **source
-        )
-    model, found = read
-    check_shapes(name, found["mismatched_keys"])
-    check_complete(name, found["missing_keys"])
-    # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
-    del model.config.quantization_config
-    vars(model).update(hf_quantizer=None, is_quantized=False)
-    model.config._name_or_path = title
-    model.save_pretrained(folder)
+    save_model(alone / gguf.name, folder, name, title, dtype, header, known)
 
 
 def _alone(gguf: Path, folder: Path) -> Path:
@@ -332,6 +311,8 @@ def install(fresh: Path, folder: Path, state: Mapping[str, str]) -> None:
     sizes = {p.name: p.stat().st_size for p in sorted(fresh.iterdir())}
     (fresh / RECORD).write_text(json.dumps({**state, "sizes": sizes}, indent=1))
     if folder.exists():
+        if is_whole(folder, state):  # another process was quicker, and may be reading it
+            return
         _remove_own(folder)
     try:
         fresh.rename(folder)

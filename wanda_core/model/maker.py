@@ -1,16 +1,21 @@
 """The program that makes a tokenizer before the app does, in a process of its own: transformers turns the files of many
-kinds of tokenizers into another, which may take any time and any memory.
+kinds of tokenizers into another, which may take any time and any memory. And it dequantises a GGUF file's tensors.
 
 It is started by `tokenizer_reading.py`, reads a request a line and answers each by one line of JSON, as `in_copy` has
-it: each tokenizer is made by a copy of the process, which has bounds of its own.
+it: each is made by a copy of the process, which has bounds of its own.
 """
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gguf  # noqa: F401  # what a copy would import otherwise, each anew
+import torch
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -42,9 +47,34 @@ def make(folder: str, config: dict[str, str] | None, given: dict[str, Any], save
             tokenizer.save_pretrained(saved)
 
 
-def answer(seconds: int, memory: int, **asked: Any) -> dict[str, Any]:
-    """Make a tokenizer in a copy. asked: as `make` takes it."""
-    return in_copy(lambda: make(**asked), seconds, memory)
+def convert(file: str, config: str, folder: str, title: str, dtype: str, found: str) -> None:
+    """Make an ordinary checkpoint of a GGUF file, alone in its folder. Raises whatever transformers does.
+
+    config: the folder of the model's configuration; folder: that it is written to; title: the name that its
+    configuration gets; dtype: that its weights get; found: the file that tells what is missing or has another shape
+    """
+    with no_foreign_code():
+        described = AutoConfig.from_pretrained(config, trust_remote_code=False)
+        source: dict[str, Any] = {"gguf_file": Path(file).name, "trust_remote_code": False, "output_loading_info": True}
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            Path(file).parent, config=described, dtype=getattr(torch, dtype), **source
+        )
+        model, info = read
+        told = {"mismatched": sorted(info["mismatched_keys"]), "missing": sorted(info["missing_keys"])}
+        Path(found).write_text(json.dumps(told, default=list))
+        # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
+        del model.config.quantization_config
+        vars(model).update(hf_quantizer=None, is_quantized=False)
+        model.config._name_or_path = title
+        model.save_pretrained(folder)
+
+
+MADE: dict[str, Callable[..., None]] = {"tokenizer": make, "model": convert}
+
+
+def answer(seconds: int, memory: int, what: str, **asked: Any) -> dict[str, Any]:
+    """Make something in a copy. what: of `MADE`; asked: as that takes it."""
+    return in_copy(lambda: MADE[what](**asked), seconds, memory)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 from transformers.utils import is_mistral_common_available
 
 from wanda_core.errors import ModelError, shortened_path
+from wanda_core.machine.disk_faults import disk_error
 from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
 from wanda_core.machine.json_file import read_json
 from wanda_core.model.tokenizer_weight import Weight, weight_of_numbered
@@ -46,6 +47,7 @@ COSTS = {
 # What may stand beside the words of a file, whatever it is, such as a map of characters of 700,000 letters; and seconds
 # for each megabyte of it, and bytes for each byte.
 MOST_OTHER, COST_OF_OTHER = 10**6, (1.0, 8)
+BYTES_OF_JSON = 12  # for each letter of a tokenizer.json that a class in Python reads for what it adds
 # A Unigram model of a tokenizer.json, whose vocabulary is a list, has a tree beside: 260,000 pieces in all the
 # languages of the world take 376 MB, of a file of 6 MB.
 UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 32  # beside that, whichever is less
@@ -62,12 +64,12 @@ ALONE = {
     **{"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
 }
 _worker = Helper("wanda_core.model.tokenizer_worker", ALONE)
-_maker = Helper("wanda_core.model.tokenizer_maker", ALONE | {"HF_HUB_OFFLINE": "1"})
+maker = Helper("wanda_core.model.maker", ALONE | {"HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1"})
 
 
 def prepare() -> None:
     """Start the process that makes tokenizers, which takes seconds, before there is anything for it to do."""
-    _maker.start()
+    maker.start()
 
 
 def check_reading(
@@ -95,7 +97,7 @@ def check_reading(
     if _is_taken_as_it_is(folder, config):
         _have_made(_worker, {"file": str(folder / FILE)}, name, seconds, memory)
     else:
-        _have_made(_maker, _request(folder, config, given or {}), name, seconds, memory)
+        _have_made(maker, _request(folder, config, given or {}), name, seconds, memory)
     return more
 
 
@@ -105,7 +107,7 @@ def make_of_gguf(gguf: Path, folder: Path, name: str, entries: int) -> None:
     """
     request = _request(gguf.parent, None, {"gguf_file": gguf.name}, folder)
     seconds = math.ceil(SECONDS + SECONDS_OF_ENTRY * entries)
-    _have_made(_maker, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
+    _have_made(maker, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
 
 
 def is_vocabulary(name: str) -> bool:
@@ -175,39 +177,51 @@ def _request(
     own = None
     if config is not None:
         own = {name: value for name in CHOSEN_BY if isinstance(value := getattr(config, name, None), str)}
-    return {"folder": str(folder), "config": own, "given": dict(given), "saved": saved and str(saved)}
+    asked = {"folder": str(folder), "config": own, "given": dict(given), "saved": saved and str(saved)}
+    return {"what": "tokenizer", **asked}
+
+
+def asked_of(helper: Helper, request: Mapping[str, Any], seconds: int, memory: int) -> str:
+    """Have something made within bounds. -> "" where it came to its end, "time" or "memory" where that was not enough.
+    Raises NotStartedError, GivenUpError, OSError where the disk refuses it, and ValueError where it fails otherwise.
+    """
+    try:
+        answer = helper.ask({**request, "seconds": seconds, "memory": memory}, WAITS * seconds, still_wanted)
+    except GivenUpError:
+        if helper is maker:  # whoever leaves ends it: the next one is not to wait until it has started
+            Thread(target=helper.start, name="maker", daemon=True).start()
+        raise
+    except LateError:
+        return "time"
+    except EndedError:
+        return "memory"
+    if answer["ended"] or (answer["bytes"] or 0) > memory:
+        return "time" if answer["ended"] == "time" else "memory"
+    if answer["said"]:
+        raise disk_error(answer["said"]) or ValueError(answer["said"])
+    return ""
 
 
 def _have_made(helper: Helper, request: dict[str, Any], name: str, seconds: int, memory: int) -> None:
     """Have a tokenizer made within bounds. Raises ModelError where they are not enough, ValueError where it fails."""
-    of, bounds = shortened_path(name), {"seconds": seconds, "memory": memory}
+    of = shortened_path(name)
     try:
-        answer = helper.ask(request | bounds, WAITS * seconds, still_wanted)
+        ended = asked_of(helper, request, seconds, memory)
     except NotStartedError:
         raise ModelError(
             f"the tokenizer of {of} was not read, because the process that reads it first does not start here; allow "
             "that"
         ) from None
-    except GivenUpError:
-        if helper is _maker:  # whoever leaves ends it: the next one is not to wait until it has started
-            Thread(target=helper.start, name="maker", daemon=True).start()
-        raise
-    except LateError:
-        answer = {"ended": "time", "bytes": None}
-    except EndedError:
-        answer = {"ended": "memory", "bytes": None}
-    if answer["ended"] == "time":
+    if ended == "time":
         raise ModelError(
             f"the tokenizer of {of} takes more than {seconds} s to be read; take the tokenizer of the model it was "
             "made from"
         )
-    if answer["ended"] or (answer["bytes"] or 0) > memory:
+    if ended:
         raise ModelError(
             f"the tokenizer of {of} takes more than {memory / 1e6:,.0f} MB to be read, or breaks what reads it; take "
             "the tokenizer of the model it was made from"
         )
-    if answer["said"]:
-        raise ValueError(answer["said"])
 
 
 def _parts(file: Path) -> Iterable[bytes]:
@@ -236,6 +250,8 @@ def _costs(file: Path, weight: Weight | None, in_rust: bool) -> tuple[float, int
     if weight is None:
         return seconds * letters / 1e6, times * letters
     words, other = min(letters, weight.words), min(max(0, letters - weight.words), MOST_OTHER)
-    made = words if in_rust or file.name != FILE else min(words, weight.added)
+    if not in_rust and file.name == FILE:
+        made = min(words, weight.added)
+        return seconds * made / 1e6 + COST_OF_OTHER[0] * other / 1e6, times * made + BYTES_OF_JSON * letters
     tree = min(UNIGRAM_MEMORY, TIMES_UNIGRAM * weight.pieces)
-    return (seconds * made + COST_OF_OTHER[0] * other) / 1e6, times * words + COST_OF_OTHER[1] * other + tree
+    return (seconds * words + COST_OF_OTHER[0] * other) / 1e6, times * words + COST_OF_OTHER[1] * other + tree

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from wanda_core.errors import WandaError
 from wanda_core.model.loading import Located
-from wanda_core.progress import Progress, Steps
+from wanda_core.progress import Progress, Steps, end_when
 
 MOST_FETCHES = 4  # models at once
 POLL = 0.2  # seconds between looks at a thread
@@ -79,7 +79,8 @@ class Fetching:
             return fetch
 
     def _work(self, fetch: _Fetch, more: dict[str, str | None]) -> None:
-        """Fetch one model; a thread's own work."""
+        """Fetch one model; a thread's own work, which ends within its long steps too where nobody waits for it."""
+        end_when(lambda: not fetch.claims)
         try:
             fetch.found = self._fetch(fetch.name, fetch.tell, **more)
         except BaseException as error:

@@ -64,7 +64,9 @@ ALONE = {
     **{"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
 }
 _worker = Helper("wanda_core.model.tokenizer_worker", ALONE)
-maker = Helper("wanda_core.model.maker", ALONE | {"HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1"})
+# No GPU: what drives one takes more addresses than its copies have.
+MAKER = {"HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1", "CUDA_VISIBLE_DEVICES": ""}
+maker = Helper("wanda_core.model.maker", ALONE | MAKER)
 
 
 def prepare() -> None:

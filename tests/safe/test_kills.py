@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from model.test_gguf_file import write
 from safe.kills import run
 
@@ -11,6 +12,7 @@ KINDS = ["saving", "profile", "replay", "analysis", "shrinking", "low memory", "
 TIMES = {True: 30, False: 3}
 
 
+@pytest.mark.timeout(1800)  # each kill of a first start starts the process that converts anew
 def test_the_old_or_the_new_is_there_whole_and_nothing_beside_it(dense, tiny_llama, tmp_path, figures, whole):
     shutil.copytree(Path(dense), tmp_path / "dense")
     (tmp_path / "dense" / "LICENSE").write_text("Apache " * 1600)  # as most models have one, and other such files

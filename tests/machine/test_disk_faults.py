@@ -16,7 +16,10 @@ def raised(error):
     ("said", "number"),
     [
         ("No space left on device (os error 28)", errno.ENOSPC),
-        ("cannot write: Permission denied (os error 13) at line 3", errno.EACCES),
+        ("cannot write: Permission denied (os error 13)", errno.EACCES),
+        ("[Errno 28] No space left on device: '/tmp/x'", errno.ENOSPC),
+        ("unknown variant `x (os error 28)`, expected `Left`", None),
+        ("no such kind: [Errno 28]", None),
         ("No space left on device", None),
         ("os error 28", None),
         ("", None),

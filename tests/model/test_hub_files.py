@@ -310,7 +310,8 @@ def of(count, start=1, prefix="model"):
             [INDEX, "w-00001-of-000002.safetensors", "w-00002-of-000002.safetensors"],
             ["w-00001-of-000002.safetensors", "w-00002-of-000002.safetensors"],
         ),
-        ([INDEX, *of(3), *of(9)], of(3)[:1]),  # two copies, of which the index tells which is meant: the smallest file
+        ([INDEX, *of(3), *of(9)], of(3)),  # two copies, of which the index tells which is meant: the smaller
+        ([INDEX, *of(51, prefix="consolidated"), *of(51)], of(51, prefix="consolidated")),
         ([INDEX, *of(3, 2)], of(3, 2)[:1]),
         ([INDEX, "a.safetensors", "b/c.safetensors"], ["a.safetensors"]),
         ([INDEX, ONE_FILE, *of(3)], []),

@@ -232,6 +232,18 @@ def test_the_small_process_is_not_started_before_it_is_needed(folder, monkeypatc
     assert not started
 
 
+def test_a_class_that_stands_beside_code_of_its_own_is_made_apart_as_it_is_called(folder):
+    """transformers then believes the name, also where it knows a kind of model to be called wrongly."""
+    config, settings = AutoConfig.for_model("phi3"), folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({"tokenizer_class": "ProphetNetTokenizer"}))
+    assert _is_taken_as_it_is(folder, config)
+    settings.write_text(
+        json.dumps({"tokenizer_class": "ProphetNetTokenizer", "auto_map": {"AutoTokenizer": ["a.B", None]}})
+    )
+    assert not _is_taken_as_it_is(folder, config)
+    assert tokenizer_reading._class_of(folder, config).__name__ == "ProphetNetTokenizer"
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2", "mamba"])
 def test_it_chooses_the_class_by_the_model_s_configuration(folder, tmp_path, kind):
     """Of which it is told names alone."""

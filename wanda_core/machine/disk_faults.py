@@ -5,13 +5,15 @@ import os
 import re
 from collections.abc import Iterator
 
-RUST = re.compile(r"\(os error (\d{1,5})\)")  # how its own errors end, whatever they begin with
+# How an error of Rust ends, whatever it begins with, and one of Python begins; within it a stranger's words may say so.
+NUMBER = re.compile(r"\(os error (\d{1,3})\)$|^\[Errno (\d{1,3})\]")
 
 
 def disk_error(said: str) -> OSError | None:
     """Return the error that another package's words are about, None where they are about no disk."""
-    number = RUST.search(said)
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
+    found = NUMBER.search(said)
+    number = int(found[1] or found[2]) if found else 0
+    return OSError(number, os.strerror(number)) if found else None
 
 
 @contextlib.contextmanager

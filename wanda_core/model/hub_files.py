@@ -98,7 +98,8 @@ def _shards_by_name(files: Collection[str]) -> list[str]:
 
 def shards_told(files: Mapping[str, int]) -> list[str]:
     """List files of weights that are as large as what an index will name, or smaller, as far as names tell before it is
-    fetched: all shards of one numbering that is whole; else the smallest of all. None where one file goes before them.
+    fetched: all shards of the smallest numbering that is whole; else the smallest file. None where one file goes before
+    them.
 
     files: all that the repository holds, with their sizes in bytes
     """
@@ -110,7 +111,9 @@ def shards_told(files: Mapping[str, int]) -> list[str]:
             numbered.setdefault((shard["stem"], int(shard["of"])), []).append(file)
     whole = [sorted(shards) for (_, of), shards in numbered.items() if len(shards) == of]
     weights = [file for file in files if file.endswith(WEIGHTS)]
-    return whole[0] if len(whole) == 1 else sorted(weights, key=lambda file: files[file])[:1]
+    if whole:  # of several the index tells which is meant
+        return min(whole, key=lambda shards: sum(files[file] for file in shards))
+    return sorted(weights, key=lambda file: files[file])[:1]
 
 
 def _why_no_weights(name: str, files: Collection[str]) -> str:

@@ -26,7 +26,7 @@ from wanda_core.machine.json_file import read_json
 from wanda_core.model.tokenizer_weight import Weight, weight_of_numbered
 from wanda_core.progress import GivenUpError, still_wanted
 
-FILE, SETTINGS, TEKKEN = "tokenizer.json", "tokenizer_config.json", "tekken.json"
+FILE, SETTINGS, TEKKEN, CODE = "tokenizer.json", "tokenizer_config.json", "tekken.json", "auto_map"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
 # What transformers looks for where no file is called tokenizer.json, or longer: it takes what is found first.
 WITHOUT = re.compile(r"tekken\.json|tokenizer\.model\.*|tiktoken\.model")
@@ -127,12 +127,18 @@ def needs_files(folder: Path, config: PreTrainedConfig) -> bool:
     return bool(_class_of(folder, config).vocab_files_names)
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+    return read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+
+
 def _named(folder: Path, config: PreTrainedConfig) -> Any:
     """Return what a model calls its tokenizer's class; where it names none, or one that transformers knows to be wrong,
     that of its kind."""
-    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+    settings = _settings(folder)
     named = settings.get("tokenizer_class") or getattr(config, "tokenizer_class", None)
     wrong = {config.model_type, getattr(config, "model_name", None)} & auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+    if CODE in settings:  # of its own, which is not run; then the name counts, right or wrong
+        wrong = set()
     return named if named and not wrong else auto.TOKENIZER_MAPPING_NAMES.get(config.model_type)
 
 
@@ -170,7 +176,8 @@ def _may_be_for_all(config: PreTrainedConfig) -> bool:
 
 def _is_taken_as_it_is(folder: Path, config: PreTrainedConfig) -> bool:
     """Tell whether transformers has a tokenizer.json read and does nothing else, of its classes for others."""
-    return (folder / FILE).is_file() and not (folder / TEKKEN).exists() and _named(folder, config) in PLAIN
+    alone = (folder / FILE).is_file() and not (folder / TEKKEN).exists() and CODE not in _settings(folder)
+    return alone and _named(folder, config) in PLAIN
 
 
 def _request(

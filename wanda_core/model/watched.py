@@ -32,22 +32,24 @@ class Enough(BaseException):
 
 def watched(name: str, stored: int = 0, more: float = 0.0) -> AbstractContextManager[None]:
     """Context manager: raise ModelError in this thread when what is done within it takes too long, and GivenUpError
-    when nobody waits for it any more.
+    when nobody waits for it any more. What counts is a processor's time in this thread, or four times that of the
+    clock.
 
     name: of the model, for the message; stored: how many tensors its files hold; more: seconds, for what else
     takes long. It ends what Python does; a single call into C it waits for.
     """
     most = SECONDS + SECONDS_OF_ONE * stored + more
-    return ended_after(
+    return _Watch(
         most,
         f"{shortened_path(name)} has settings that take more than {most:.0f} s to build from; repair its "
         "config.json and its tokenizer's, such as the number of positions, or choose another model",
+        WAITS,
     )
 
 
 def ended_after(most: float, refusal: str) -> AbstractContextManager[None]:
     """Context manager: raise ModelError in this thread when what is done within it takes more than so many seconds of
-    a processor in this thread, or four times as many of the clock. refusal: what it says."""
+    the clock. refusal: what it says."""
     return _Watch(most, refusal)
 
 
@@ -58,15 +60,16 @@ class _Watch(AbstractContextManager[None]):
     Nothing here takes a lock that the thread could be raised out of, and all that leaving does can be done again.
     """
 
-    def __init__(self, most: float, refusal: str) -> None:
-        self.refusal = refusal
+    def __init__(self, most: float, refusal: str, waits: float | None = None) -> None:
+        """waits: seconds of the clock for each of a processor, None where the clock alone counts."""
+        self.refusal, self._waits = refusal, waits
         self._most, self._late, self._given_up, self._ended = most, False, False, False
         self._left: SimpleQueue[None] = SimpleQueue()
         self._enough: type[Enough] = type("Enough", (Enough,), {"watch": self})
 
     def __enter__(self) -> None:
         self._thread, self._unwanted = threading.get_ident(), unwanted()
-        self._until, self._at_last = self._taken() + self._most, time.monotonic() + WAITS * self._most
+        self._until, self._at_last = self._taken() + self._most, time.monotonic() + (self._waits or 1) * self._most
         threading.Thread(target=self._watch, name="wanda-watch", daemon=True).start()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -116,11 +119,14 @@ class _Watch(AbstractContextManager[None]):
         return min(self._until - self._taken(), self._at_last - time.monotonic())
 
     def _taken(self) -> float:
-        """Return how many seconds of a processor the thread has taken, or what the clock says where nobody can know."""
-        try:
-            return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
-        except (AttributeError, OSError):  # of Linux
-            return time.monotonic()
+        """Return how many seconds of a processor the thread has taken, or what the clock says where that counts, or
+        where nobody can know."""
+        if self._waits is not None:
+            try:
+                return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
+            except (AttributeError, OSError):  # of Linux
+                pass
+        return time.monotonic()
 
     def _is_not_to_be_struck(self) -> bool:
         """Tell whether the thread is entering or leaving: there nobody would word what is raised, or end the watcher;

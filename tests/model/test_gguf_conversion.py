@@ -13,7 +13,7 @@ from wanda_core.machine.helper import EndedError, LateError, NotStartedError
 from wanda_core.model import gguf_file
 from wanda_core.model.building import one_at_a_time
 from wanda_core.model.gguf_file import folder_of
-from wanda_core.model.tokenizer_reading import maker
+from wanda_core.model.tokenizer_reading import converter
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def answers(monkeypatch):
     """Have the process answer what a test says where a model is asked of it."""
 
     def say(answer):
-        ask = maker.ask
+        ask = converter.ask
 
         def asked(request, *given):
             if request["what"] != "model":
@@ -36,7 +36,7 @@ def answers(monkeypatch):
                 raise answer
             return answer(request) if callable(answer) else answer
 
-        monkeypatch.setattr(maker, "ask", asked)
+        monkeypatch.setattr(converter, "ask", asked)
 
     return say
 
@@ -83,7 +83,7 @@ def test_what_it_did_not_find_is_refused_here(file, answers, found, said):
 
 def test_another_model_may_be_built_meanwhile(file, answers):
     """Whoever opens one waits for no conversion."""
-    turns, ask = [], maker.ask
+    turns, ask = [], converter.ask
 
     def meanwhile(request):
         with one_at_a_time():

@@ -35,7 +35,7 @@ def rebuilt(folder):
 def asked(monkeypatch):
     """What either process is asked."""
     asked = {}
-    for name in ("_worker", "maker"):
+    for name in ("_worker", "maker", "converter"):
         helper = getattr(tokenizer_reading, name)
         ask = helper.ask
         monkeypatch.setattr(
@@ -85,14 +85,14 @@ def test_a_gguf_file_s_is_made_there_alone(tiny_llama, tmp_path, monkeypatch, as
     )
     lm = load_model(str(file), device="cpu")
     assert lm.tokenizer.get_vocab().items() >= tiny_llama.tokenizer.get_vocab().items()
-    assert asked["maker"]["given"] == {"gguf_file": "tiny.gguf"}
+    assert asked["converter"]["given"] == {"gguf_file": "tiny.gguf"}
 
 
 @BOUNDED
 def test_a_gguf_file_may_take_more_for_each_entry(tmp_path, monkeypatch):
     asked = []
     answer = {"ended": "memory", "bytes": 1, "said": ""}
-    monkeypatch.setattr(tokenizer_reading.maker, "ask", lambda *given: asked.append(given[0]) or answer)
+    monkeypatch.setattr(tokenizer_reading.converter, "ask", lambda *given: asked.append(given[0]) or answer)
     with pytest.raises(ModelError, match=r"'a.gguf' takes more than 1,415 MB to be read"):
         make_of_gguf(tmp_path / "a.gguf", tmp_path / "made", "a.gguf", 846_768)
     assert (asked[0]["seconds"], asked[0]["saved"]) == (87, str(tmp_path / "made"))

@@ -81,7 +81,7 @@ def _tell(name: str, local: bool, writing: int) -> None:
     from wanda_core.model.loading import load_model
 
     read, started = [0], [0.0]
-    readers = tokenizer_reading._worker, tokenizer_reading.maker
+    readers = tokenizer_reading._worker, tokenizer_reading.maker, tokenizer_reading.converter
     for reader in readers:
         reader.ask = functools.partial(_noting, reader.start, reader.ask, read, started)
     signal.alarm(SECONDS)

@@ -67,6 +67,8 @@ _worker = Helper("wanda_core.model.tokenizer_worker", ALONE)
 # No GPU: what drives one takes more addresses than its copies have.
 MAKER = {"HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1", "CUDA_VISIBLE_DEVICES": ""}
 maker = Helper("wanda_core.model.maker", ALONE | MAKER)
+# Another for GGUF files, which take it up to minutes: whoever opens an ordinary model does not wait for them.
+converter = Helper("wanda_core.model.maker", ALONE | MAKER)
 
 
 def prepare() -> None:
@@ -109,7 +111,7 @@ def make_of_gguf(gguf: Path, folder: Path, name: str, entries: int) -> None:
     """
     request = _request(gguf.parent, None, {"gguf_file": gguf.name}, folder)
     seconds = math.ceil(SECONDS + SECONDS_OF_ENTRY * entries)
-    _have_made(maker, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
+    _have_made(converter, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
 
 
 def is_vocabulary(name: str) -> bool:

@@ -20,7 +20,7 @@ from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, WandaError, first_line, shortened
 from wanda_core.machine import temporary
 from wanda_core.machine.process import bound_arenas, keep_freed_memory
-from wanda_core.model import builtin, tokenizer_reading
+from wanda_core.model import builtin, made_apart
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
 from wanda_ui.away import pushing
@@ -231,7 +231,7 @@ def _serve(settings: Settings, host: str | None, port: int | None, lan: bool) ->
         announce(page.joined, str(page.local_url))
     state.start()
     if settings.public:
-        later = threading.Timer(SOON, tokenizer_reading.prepare)
+        later = threading.Timer(SOON, made_apart.prepare)
         later.daemon = True
         later.start()
     page.block_thread()

@@ -13,7 +13,7 @@ from wanda_core.machine.helper import EndedError, LateError, NotStartedError
 from wanda_core.model import gguf_file
 from wanda_core.model.building import one_at_a_time
 from wanda_core.model.gguf_file import folder_of
-from wanda_core.model.tokenizer_reading import converter
+from wanda_core.model.made_apart import converter
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from wanda_core.errors import ModelError
-from wanda_core.model import maker, tokenizer_reading
+from wanda_core.model import made_apart, maker, tokenizer_reading
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer import load_tokenizer
 from wanda_core.model.tokenizer_reading import _is_taken_as_it_is, _request, check_reading, make_of_gguf
@@ -35,8 +35,8 @@ def rebuilt(folder):
 def asked(monkeypatch):
     """What either process is asked."""
     asked = {}
-    for name in ("_worker", "maker", "converter"):
-        helper = getattr(tokenizer_reading, name)
+    for name in ("reader", "maker", "converter"):
+        helper = getattr(made_apart, name)
         ask = helper.ask
         monkeypatch.setattr(
             helper, "ask", lambda *given, ask=ask, name=name: asked.setdefault(name, given[0]) and ask(*given)
@@ -53,7 +53,7 @@ def test_one_that_is_made_of_its_parts_is_made_there_first(rebuilt, asked):
 
 def test_one_that_is_read_as_it_is_needs_the_small_process_alone(folder, asked):
     load_tokenizer(folder, "owner/model", AutoConfig.from_pretrained(folder))
-    assert list(asked) == ["_worker"]
+    assert list(asked) == ["reader"]
 
 
 @BOUNDED
@@ -92,7 +92,7 @@ def test_a_gguf_file_s_is_made_there_alone(tiny_llama, tmp_path, monkeypatch, as
 def test_a_gguf_file_may_take_more_for_each_entry(tmp_path, monkeypatch):
     asked = []
     answer = {"ended": "memory", "bytes": 1, "said": ""}
-    monkeypatch.setattr(tokenizer_reading.converter, "ask", lambda *given: asked.append(given[0]) or answer)
+    monkeypatch.setattr(made_apart.converter, "ask", lambda *given: asked.append(given[0]) or answer)
     with pytest.raises(ModelError, match=r"'a.gguf' takes more than 1,415 MB to be read"):
         make_of_gguf(tmp_path / "a.gguf", tmp_path / "made", "a.gguf", 846_768)
     assert (asked[0]["seconds"], asked[0]["saved"]) == (87, str(tmp_path / "made"))
@@ -102,7 +102,7 @@ def test_a_gguf_file_may_take_more_for_each_entry(tmp_path, monkeypatch):
 def bounds(tmp_path, monkeypatch):
     """Write files of some megabytes. -> the seconds and millions of bytes that their tokenizer may take more"""
     answer, asked = {"ended": "", "bytes": 1, "said": ""}, []
-    monkeypatch.setattr(tokenizer_reading.maker, "ask", lambda *given: asked.append(given[0]) or answer)
+    monkeypatch.setattr(made_apart.maker, "ask", lambda *given: asked.append(given[0]) or answer)
 
     def write(kind: str | None, weighed: bool = True, **megabytes: float):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
@@ -215,7 +215,7 @@ def leave(*_):
 def test_who_leaves_has_it_started_anew_for_the_next_and_waits_for_no_start(rebuilt, monkeypatch):
     may_start, started = threading.Event(), threading.Event()
     fake = SimpleNamespace(ask=leave, start=lambda: may_start.wait(5) and started.set())
-    monkeypatch.setattr(tokenizer_reading, "maker", fake)
+    monkeypatch.setattr(made_apart, "maker", fake)
     with pytest.raises(GivenUpError):
         check_reading(rebuilt, "owner/model", AutoConfig.from_pretrained(rebuilt))
     assert not started.is_set()
@@ -225,7 +225,7 @@ def test_who_leaves_has_it_started_anew_for_the_next_and_waits_for_no_start(rebu
 
 def test_the_small_process_is_not_started_before_it_is_needed(folder, monkeypatch):
     started = []
-    monkeypatch.setattr(tokenizer_reading, "_worker", SimpleNamespace(ask=leave, start=lambda: started.append(1)))
+    monkeypatch.setattr(made_apart, "reader", SimpleNamespace(ask=leave, start=lambda: started.append(1)))
     with pytest.raises(GivenUpError):
         check_reading(folder, "owner/model", AutoConfig.from_pretrained(folder))
     time.sleep(0.1)

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from wanda_core.errors import ModelError
 from wanda_core.machine.helper import Helper, NotStartedError
-from wanda_core.model import tokenizer_reading
+from wanda_core.model import made_apart
 from wanda_core.model.loading import load_model
 from wanda_core.model.tokenizer_reading import check_reading
 from wanda_core.model.tokenizer_weight import Weight
@@ -39,7 +39,7 @@ def read_by(monkeypatch, tmp_path):
         )
         monkeypatch.syspath_prepend(tmp_path)
         workers.append(Helper(module))
-        monkeypatch.setattr(tokenizer_reading, "_worker", workers[-1])
+        monkeypatch.setattr(made_apart, "reader", workers[-1])
         return given
 
     yield begin
@@ -63,28 +63,28 @@ def test_a_file_that_harms_what_reads_it_is_refused_and_harms_nothing_else(read_
     with pytest.raises(ModelError, match=rf"^the tokenizer of 'owner/model' .*{said}; take the tokenizer of the"):
         check_reading(folder, "owner/model", PLAIN)
     assert time.monotonic() - begun < 10
-    process = tokenizer_reading._worker._process
+    process = made_apart.reader._process
     with pytest.raises(ModelError):
         check_reading(folder, "owner/model", PLAIN)
-    assert tokenizer_reading._worker._process is process, "the next needs no other process"
+    assert made_apart.reader._process is process, "the next needs no other process"
     assert not psutil.Process(process.pid).children()
 
 
 @ON_LINUX
 def test_memory_is_refused_before_it_is_taken(read_by):
     folder = read_by("x = [b'x' * 10 ** 7 for _ in range(500)]; os.abort()")
-    answers, ask = [], tokenizer_reading._worker.ask
-    tokenizer_reading._worker.ask = lambda *given: answers.append(ask(*given)) or answers[-1]
+    answers, ask = [], made_apart.reader.ask
+    made_apart.reader.ask = lambda *given: answers.append(ask(*given)) or answers[-1]
     with pytest.raises(ModelError, match="30 MB"):
         check_reading(folder, "owner/model", PLAIN)
     assert 30e6 < answers[0]["bytes"] < 250e6
 
 
 def test_what_waits_for_ever_is_ended_too(read_by, monkeypatch):
-    monkeypatch.setattr(tokenizer_reading, "WAITS", 0.2)
+    monkeypatch.setattr(made_apart, "WAITS", 0.2)
     with pytest.raises(ModelError, match="takes more than 3 s"):
         check_reading(read_by("time.sleep(100)"), "owner/model", PLAIN)
-    assert tokenizer_reading._worker._process is None
+    assert made_apart.reader._process is None
 
 
 def test_who_leaves_does_not_wait_for_it(read_by):
@@ -93,7 +93,7 @@ def test_who_leaves_does_not_wait_for_it(read_by):
 
     def job():
         def left():
-            worker = tokenizer_reading._worker._process
+            worker = made_apart.reader._process
             copies.extend([] if worker is None else psutil.Process(worker.pid).children())
             return time.monotonic() > begun + 0.5
 
@@ -124,7 +124,7 @@ def test_what_its_reader_says_is_said(read_by, lines, said):
 
 def test_a_process_that_does_not_start_is_said(read_by, monkeypatch):
     folder = read_by("pass")
-    monkeypatch.setattr(tokenizer_reading._worker, "ask", lambda *_: (_ for _ in ()).throw(NotStartedError()))
+    monkeypatch.setattr(made_apart.reader, "ask", lambda *_: (_ for _ in ()).throw(NotStartedError()))
     with pytest.raises(ModelError, match="'owner/model' was not read, because the process that reads it first does"):
         check_reading(folder, "owner/model", PLAIN)
 
@@ -136,7 +136,7 @@ def test_a_model_s_own_is_read_by_it_first(folder, monkeypatch):
         asked.append(request)
         return {"ended": "memory", "bytes": 1, "said": ""}
 
-    monkeypatch.setattr(tokenizer_reading._worker, "ask", ask)
+    monkeypatch.setattr(made_apart.reader, "ask", ask)
     with pytest.raises(ModelError, match="breaks what reads it"):
         load_model(str(folder), device="cpu")
     size = len(b"".join((folder / "tokenizer.json").read_bytes().split()))
@@ -147,9 +147,9 @@ def test_a_model_s_own_is_read_by_it_first(folder, monkeypatch):
 def test_the_answer_is_of_the_file_alone_however_large_this_process_is(folder):
     taken = bytearray(300 * 10**6)
     taken[::4096] = b"x" * len(taken[::4096])
-    tokenizer_reading._worker.close()
+    made_apart.reader.close()
     request = {"file": str(folder / "tokenizer.json"), "seconds": 2, "memory": 10**8}
-    answer = tokenizer_reading._worker.ask(request, 60, lambda: None)
+    answer = made_apart.reader.ask(request, 60, lambda: None)
     assert answer["ended"] == ""
     assert answer["bytes"] < 60e6
 
@@ -159,7 +159,7 @@ def bounds(tmp_path, monkeypatch):
     """Write a tokenizer.json of so many bytes, of which others are words. -> the seconds and bytes that it may take"""
     asked = []
     answer = {"ended": "", "bytes": 1, "said": ""}
-    monkeypatch.setattr(tokenizer_reading._worker, "ask", lambda *given: asked.append(given[0]) or answer)
+    monkeypatch.setattr(made_apart.reader, "ask", lambda *given: asked.append(given[0]) or answer)
 
     def write(size: int, weight: Weight | None):
         (tmp_path / "tokenizer.json").write_bytes(b"x" * size + b" " * 10**6)  # and blanks

@@ -77,11 +77,11 @@ def main() -> None:
 def _tell(name: str, local: bool, writing: int) -> None:
     """Load a model in a copy of the process, and write what became of it."""
     from wanda_core.errors import WandaError
-    from wanda_core.model import chat_template, tokenizer_reading
+    from wanda_core.model import chat_template, made_apart
     from wanda_core.model.loading import load_model
 
     read, started = [0], [0.0]
-    readers = tokenizer_reading._worker, tokenizer_reading.maker, tokenizer_reading.converter
+    readers = made_apart.reader, made_apart.maker, made_apart.converter
     for reader in readers:
         reader.ask = functools.partial(_noting, reader.start, reader.ask, read, started)
     signal.alarm(SECONDS)

@@ -95,7 +95,7 @@ def started(monkeypatch):
     made.block_thread = stop
     made.prepared = threading.Event()  # set once the process that makes tokenizers was started
     monkeypatch.setattr(whole_page, "SOON", 0.0)
-    monkeypatch.setattr(whole_page.tokenizer_reading, "prepare", made.prepared.set)
+    monkeypatch.setattr(whole_page.made_apart, "prepare", made.prepared.set)
     monkeypatch.setattr(whole_page, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(whole_page, "bound_arenas", lambda: None)
     monkeypatch.setattr(whole_page, "prepared", lambda settings: SimpleNamespace(settings=settings, start=lambda: None))

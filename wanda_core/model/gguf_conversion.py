@@ -11,8 +11,8 @@ from transformers import PreTrainedConfig
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.helper import NotStartedError
 from wanda_core.model.gguf_header import Header
+from wanda_core.model.made_apart import converter, have_made
 from wanda_core.model.stored_tensors import check_complete, check_shapes
-from wanda_core.model.tokenizer_reading import asked_of, converter
 
 CONFIGURATION, FOUND = "described", "found.json"  # beside the folder of the model
 # Seconds of a processor that transformers may take: in all, for each tensor, for each entry of a list, each of its
@@ -44,7 +44,7 @@ def save_model(
     memory = BYTES + BYTES_OF_ENTRY * header.entries + BYTES_OF_NUMBER * header.numbers + gguf.stat().st_size
     of = shortened_path(name)
     try:
-        ended = asked_of(converter, request, seconds, memory)
+        ended = have_made(converter, request, seconds, memory)
     except NotStartedError:
         raise ModelError(
             f"{of} was not converted, because the process that does so does not start here; allow that"

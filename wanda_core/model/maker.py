@@ -1,7 +1,7 @@
-"""The program that makes a tokenizer before the app does, in a process of its own: transformers turns the files of many
-kinds of tokenizers into another, which may take any time and any memory. And it dequantises a GGUF file's tensors.
+"""The program that does with a stranger's files what may take transformers any time and any memory: it makes tokenizers
+before the app does, and checkpoints of GGUF files.
 
-It is started by `tokenizer_reading.py`, reads a request a line and answers each by one line of JSON, as `in_copy` has
+It is started by `made_apart.py`, reads a request a line and answers each by one line of JSON, as `in_copy` has
 it: each is made by a copy of the process, which has bounds of its own.
 """
 
@@ -62,6 +62,8 @@ def convert(file: str, config: str, folder: str, title: str, dtype: str, found: 
         model, info = read
         told = {"mismatched": sorted(info["mismatched_keys"]), "missing": sorted(info["missing_keys"])}
         Path(found).write_text(json.dumps(told, default=list))
+        if any(told.values()):  # it is refused by whoever asked
+            return
         # It is a plain model now; transformers would otherwise refuse to save a "quantised" one.
         del model.config.quantization_config
         vars(model).update(hf_quantizer=None, is_quantized=False)

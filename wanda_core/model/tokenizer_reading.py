@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -20,11 +19,11 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 from transformers.utils import is_mistral_common_available
 
 from wanda_core.errors import ModelError, shortened_path
-from wanda_core.machine.disk_faults import disk_error
-from wanda_core.machine.helper import EndedError, Helper, LateError, NotStartedError
+from wanda_core.machine.helper import Helper, NotStartedError
 from wanda_core.machine.json_file import read_json
+from wanda_core.model import made_apart
+from wanda_core.model.made_apart import have_made
 from wanda_core.model.tokenizer_weight import Weight, weight_of_numbered
-from wanda_core.progress import GivenUpError, still_wanted
 
 FILE, SETTINGS, TEKKEN, CODE = "tokenizer.json", "tokenizer_config.json", "tekken.json", "auto_map"
 HALVES = ("vocab.", "merges.")  # of one vocabulary, that are read both
@@ -55,25 +54,6 @@ UNIGRAM_MEMORY, TIMES_UNIGRAM = 320 * 10**6, 32  # beside that, whichever is les
 SECONDS_OF_ENTRY, MEMORY_OF_GGUF, BYTES_OF_ENTRY = 1e-4, 60 * 10**6, 1600
 MOST_SECONDS, MOST_MEMORY = 60.0, 15 * 10**8  # more, of any file
 PART = 2**20  # bytes that are looked at together
-WAITS = 8.0  # seconds of the clock for each of a processor's, on a machine that is busy
-
-# One thread, and one arena of memory, so that they take the addresses they need; and macOS lets their copies do what it
-# would otherwise end them for.
-ALONE = {
-    **{"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"},
-    **{"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
-}
-_worker = Helper("wanda_core.model.tokenizer_worker", ALONE)
-# No GPU: what drives one takes more addresses than its copies have.
-MAKER = {"HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1", "CUDA_VISIBLE_DEVICES": ""}
-maker = Helper("wanda_core.model.maker", ALONE | MAKER)
-# Another for GGUF files, which take it up to minutes: whoever opens an ordinary model does not wait for them.
-converter = Helper("wanda_core.model.maker", ALONE | MAKER)
-
-
-def prepare() -> None:
-    """Start the process that makes tokenizers, which takes seconds, before there is anything for it to do."""
-    maker.start()
 
 
 def check_reading(
@@ -99,9 +79,9 @@ def check_reading(
     more, bytes_ = min(max(cost[0] for cost in most), MOST_SECONDS), min(max(cost[1] for cost in most), MOST_MEMORY)
     seconds, memory = math.ceil(SECONDS + more), MEMORY + bytes_
     if _is_taken_as_it_is(folder, config):
-        _have_made(_worker, {"file": str(folder / FILE)}, name, seconds, memory)
+        _have_made(made_apart.reader, {"file": str(folder / FILE)}, name, seconds, memory)
     else:
-        _have_made(maker, _request(folder, config, given or {}), name, seconds, memory)
+        _have_made(made_apart.maker, _request(folder, config, given or {}), name, seconds, memory)
     return more
 
 
@@ -111,7 +91,7 @@ def make_of_gguf(gguf: Path, folder: Path, name: str, entries: int) -> None:
     """
     request = _request(gguf.parent, None, {"gguf_file": gguf.name}, folder)
     seconds = math.ceil(SECONDS + SECONDS_OF_ENTRY * entries)
-    _have_made(converter, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
+    _have_made(made_apart.converter, request, name, seconds, MEMORY_OF_GGUF + BYTES_OF_ENTRY * entries)
 
 
 def is_vocabulary(name: str) -> bool:
@@ -192,32 +172,11 @@ def _request(
     return {"what": "tokenizer", **asked}
 
 
-def asked_of(helper: Helper, request: Mapping[str, Any], seconds: int, memory: int) -> str:
-    """Have something made within bounds. -> "" where it came to its end, "time" or "memory" where that was not enough.
-    Raises NotStartedError, GivenUpError, OSError where the disk refuses it, and ValueError where it fails otherwise.
-    """
-    try:
-        answer = helper.ask({**request, "seconds": seconds, "memory": memory}, WAITS * seconds, still_wanted)
-    except GivenUpError:
-        if helper is maker:  # whoever leaves ends it: the next one is not to wait until it has started
-            Thread(target=helper.start, name="maker", daemon=True).start()
-        raise
-    except LateError:
-        return "time"
-    except EndedError:
-        return "memory"
-    if answer["ended"] or (answer["bytes"] or 0) > memory:
-        return "time" if answer["ended"] == "time" else "memory"
-    if answer["said"]:
-        raise disk_error(answer["said"]) or ValueError(answer["said"])
-    return ""
-
-
 def _have_made(helper: Helper, request: dict[str, Any], name: str, seconds: int, memory: int) -> None:
     """Have a tokenizer made within bounds. Raises ModelError where they are not enough, ValueError where it fails."""
     of = shortened_path(name)
     try:
-        ended = asked_of(helper, request, seconds, memory)
+        ended = have_made(helper, request, seconds, memory)
     except NotStartedError:
         raise ModelError(
             f"the tokenizer of {of} was not read, because the process that reads it first does not start here; allow "

@@ -1,7 +1,7 @@
 """The program that reads a tokenizer.json before the app does, in a process of its own: what a stranger's file does to
 the package that reads it, beyond any exception, is done here.
 
-It is started by `tokenizer_reading.py`, imports tokenizers alone, reads a request a line and answers each by one line
+It is started by `made_apart.py`, imports tokenizers alone, reads a request a line and answers each by one line
 of JSON, as `in_copy` has it: each file is read by a copy of the process, which has bounds of its own.
 """
 

@@ -89,6 +89,32 @@ def test_those_who_leave_before_it_is_their_turn_end_nothing_of_anothers(helper)
     assert time.monotonic() - begun < 5
 
 
+def test_one_that_is_ended_as_its_answer_comes_is_not_asked_again(helper, monkeypatch):
+    helper.start()
+    process, asked, answered, left = helper._process, helper._asked, threading.Event(), threading.Event()
+
+    def held(line, seconds):
+        said = asked(line, seconds)
+        answered.set()
+        left.wait(20)
+        return said
+
+    def slowly():
+        threading.Timer(0.5, type(process).kill, [process]).start()
+        left.set()
+        time.sleep(0.1)  # for the answer to be done with, where nothing keeps it
+
+    def tell():
+        if answered.is_set():
+            raise GivenUpError
+
+    monkeypatch.setattr(helper, "_asked", held)
+    monkeypatch.setattr(process, "kill", slowly)
+    with pytest.raises(GivenUpError):
+        helper.ask({}, 20, tell)
+    assert helper.ask({"sleep": 1, "say": "a"}, 20, nobody_leaves)["said"] == "a"
+
+
 def test_one_that_does_not_start_is_said():
     with pytest.raises(NotStartedError):
         Helper("no_such_module_anywhere").ask({}, 5, nobody_leaves)

@@ -82,8 +82,9 @@ class Helper:
         except BaseException:
             left.set()
             with self._turn:  # else another's might have begun meanwhile
-                if at_work.is_set() and self._process is not None:
-                    self._process.kill()
+                if at_work.is_set() and (process := self._process) is not None:
+                    process.kill()
+                    process.wait()  # whose answer had come just now: the next one finds that it has ended
             raise
 
     def _answer(self, line: str, seconds: float, left: threading.Event, at_work: threading.Event) -> dict[str, Any]:
@@ -146,6 +147,9 @@ class Helper:
             return "", late.is_set()
         finally:
             timer.cancel()
+            timer.join()
+            if late.is_set():
+                process.wait()
 
     def _end(self) -> None:
         process, self._process = self._process, None

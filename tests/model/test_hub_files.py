@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import MODEL, NEW, Info, hub_answers, refusal, response
-from huggingface_hub import constants
+from huggingface_hub import _tree_cache, constants
 
 from wanda_core.errors import ModelError
 from wanda_core.model import hub
@@ -206,6 +206,18 @@ def test_a_hub_that_lists_no_files_gives_no_part_for_the_whole(there, in_shards)
     assert not (Path(constants.HF_HUB_CACHE) / "models--owner--model" / "refs" / "main").exists()
     there.broken = None
     assert load_model(MODEL, device="cpu").revision == NEW
+
+
+@pytest.mark.parametrize("damaged", ["", "{", '{"format_version": 1}'])
+def test_lists_of_files_are_not_kept_in_memory_and_a_damaged_one_is_none(there, monkeypatch, damaged):
+    folder = load_model(MODEL, device="cpu").folder
+    assert not _tree_cache._IN_MEMORY_TREE_CACHE
+    (listed,) = (Path(constants.HF_HUB_CACHE) / "models--owner--model" / "trees").glob("*.json")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_model(MODEL, device="cpu").folder == folder
+    assert not _tree_cache._IN_MEMORY_TREE_CACHE
+    listed.write_text(damaged)
+    assert load_model(MODEL, device="cpu").folder == folder
 
 
 # A hub that is out of order

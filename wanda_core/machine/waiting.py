@@ -1,12 +1,13 @@
-"""Waiting for a call that may take long, or never end, without being held by it."""
+"""Waiting for a call or a lock that may take long, or never end, without being held by it."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from threading import Thread
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from wanda_core.progress import Progress, Steps
+from wanda_core.progress import Progress, Steps, still_wanted
 
 T = TypeVar("T")
 
@@ -43,6 +44,27 @@ def steps_apart(call: Callable[[], T], news: Callable[[], Progress]) -> Steps[T]
     while not wait([outcome], POLL).done:
         yield news()
     return outcome.result()
+
+
+class Lock(Protocol):
+    """`threading.Lock`, or one that its thread may take again."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Hold it, waiting so many seconds at most. -> whether it is held."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+@contextlib.contextmanager
+def turn_at(lock: Lock) -> Iterator[None]:
+    """Context manager: hold a lock, once nobody else does. Raises GivenUpError where nobody waits for that any more."""
+    while not lock.acquire(timeout=POLL):
+        still_wanted()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _begun(call: Callable[[], T]) -> "Future[T]":

@@ -14,9 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from wanda_core.progress import still_wanted
+from wanda_core.machine.waiting import turn_at
 
-LOOK = 0.1  # seconds between looks at whether anybody waits
 REPLACED: tuple[tuple[Any, str], ...] = (
     *((PreTrainedModel, "tie_weights"), (torch, "linspace")),
     *((nn.Module, "register_parameter"), (nn.Module, "register_buffer")),
@@ -29,14 +28,12 @@ _turn = threading.RLock()
 def one_at_a_time() -> Iterator[None]:
     """Context manager: within it no other thread builds a model, and after it all is in its place again, whatever ended
     it. Enter it before a clock begins. Raises GivenUpError where nobody waits any more for this one's turn."""
-    while not _turn.acquire(timeout=LOOK):
-        still_wanted()
-    theirs = [(place, name, getattr(place, name)) for place, name in REPLACED]
-    default = torch.get_default_dtype()
-    try:
-        yield
-    finally:
-        for place, name, value in theirs:
-            setattr(place, name, value)
-        torch.set_default_dtype(default)
-        _turn.release()
+    with turn_at(_turn):
+        theirs = [(place, name, getattr(place, name)) for place, name in REPLACED]
+        default = torch.get_default_dtype()
+        try:
+            yield
+        finally:
+            for place, name, value in theirs:
+                setattr(place, name, value)
+            torch.set_default_dtype(default)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wanda_core.errors import ModelError
 from wanda_core.machine.temporary import sweep
-from wanda_core.machine.waiting import POLL
+from wanda_core.machine.waiting import POLL, turn_at
 from wanda_core.model.gguf_file import BRINGING, UNPACKED, cache_root, check_room, convert, install, is_whole, making
 from wanda_core.model.names import BUILTIN
 from wanda_core.progress import Progress
@@ -46,7 +46,7 @@ def ensure(on_progress: Callable[[Progress], object] | None = None) -> Path:
     expected or cannot be written.
     """
     report = on_progress or (lambda step: None)
-    with _lock:
+    with turn_at(_lock):
         folder = cache_root() / f"smollm2-135m-instruct-v{FORMAT}"
         state = {"sha256": GGUF_SHA256}
         sweep(BRINGING, folder.parent)  # also where it is whole: a kill may have come just then

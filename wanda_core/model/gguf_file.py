@@ -23,6 +23,7 @@ from wanda_core.errors import ModelError, first_line, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.temporary import sweep, temporary_folder
+from wanda_core.machine.waiting import turn_at
 from wanda_core.model.gguf_header import Header, HeaderError, head_without_tensors, light_head, read_header
 from wanda_core.progress import Progress
 
@@ -72,7 +73,7 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
         with _in_one_sentence(name), making(folder) as fresh:  # a file that is refused keeps no other one waiting
             check_room(name, header.numbers * dtype.itemsize, folder.parent)
             config = described(file, fresh.parent, header, name)
-        with _lock:
+        with turn_at(_lock):
             if is_whole(folder, state):
                 return folder
             with making(folder) as fresh:

@@ -122,6 +122,8 @@ def download(
     except (UnreachableError, NoAnswerError) as error:
         folder = _from_cache(name, hub_id, revision, error)
         return folder, folder.name
+    finally:
+        _forget_lists()
 
 
 @contextlib.contextmanager
@@ -312,6 +314,16 @@ def _stop_xet() -> None:
         from huggingface_hub.utils._xet import abort_xet_session
 
         abort_xet_session()
+
+
+def _forget_lists() -> None:
+    """Have the library forget the lists of files that it read: it keeps each commit's in memory, which may be of
+    tens of thousands. They are on the disk too."""
+    with contextlib.suppress(Exception):  # private names, which the hub's library may change
+        from huggingface_hub import _tree_cache
+
+        with _tree_cache._IN_MEMORY_TREE_CACHE_LOCK:
+            _tree_cache._IN_MEMORY_TREE_CACHE.clear()
 
 
 def _bar_of(transfer: _Transfer) -> type[Any]:

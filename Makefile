@@ -65,7 +65,7 @@ soak: $(DEV) browser ## What takes minutes, random recipes for ten minutes (MINU
 	$(PY) -m benchmarks.server_soak $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # What they measure is measured one test at a time.
-safe: $(DEV) browser ## Every attack on the table of reliability, whole, its figures beside their targets (half an hour on two cores)
+safe: $(DEV) browser ## Every attack on the table of reliability, whole, its figures beside their targets (11 minutes on two quiet cores)
 	@$(PY) -m wanda_core.model.builtin
 	@export WANDA_SAFE=whole WANDA_CHROMIUM="$$($(CHROMIUM))"; $(PY) -m pytest -m safe tests/safe
 

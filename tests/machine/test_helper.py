@@ -115,6 +115,57 @@ def test_one_that_is_ended_as_its_answer_comes_is_not_asked_again(helper, monkey
     assert helper.ask({"sleep": 1, "say": "a"}, 20, nobody_leaves)["said"] == "a"
 
 
+@pytest.mark.parametrize("when", ["readline", "write", "at the start"])
+def test_nobody_is_given_an_answer_that_another_could_not_take(helper, monkeypatch, when):
+    popen = subprocess.Popen
+
+    def breaks(*given, **more):
+        process = popen(*given, **more)
+        process.stdout = Breaks(process.stdout, "readline")
+        return process
+
+    with monkeypatch.context() as broken:
+        if when == "at the start":
+            broken.setattr(subprocess, "Popen", breaks)
+        else:
+            helper.start()
+            name = "stdout" if when == "readline" else "stdin"
+            broken.setattr(helper._process, name, Breaks(getattr(helper._process, name), when))
+        with pytest.raises(MemoryError):
+            helper.ask({"say": "first"}, 20, nobody_leaves)
+    for word in ("second", "third"):
+        assert helper.ask({"say": word}, 20, nobody_leaves)["said"] == word
+
+
+class Breaks:
+    """A pipe at which memory runs out once what was asked of it is done."""
+
+    def __init__(self, pipe, what):
+        self.pipe, self.what = pipe, what
+
+    def __getattr__(self, name):
+        given = getattr(self.pipe, name)
+        if name != self.what:
+            return given
+
+        def broken(*more):
+            if name == "write":
+                given(*more)
+                self.pipe.flush()
+            raise MemoryError
+
+        return broken
+
+
+def test_a_machine_that_starts_no_more_processes_is_one_where_it_does_not_start(helper, monkeypatch):
+    def none_left(*given, **more):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", none_left)
+    with pytest.raises(NotStartedError):
+        helper.ask({}, 5, nobody_leaves)
+
+
 def test_one_that_does_not_start_is_said():
     with pytest.raises(NotStartedError):
         Helper("no_such_module_anywhere").ask({}, 5, nobody_leaves)

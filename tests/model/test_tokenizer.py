@@ -112,19 +112,26 @@ def test_one_that_cuts_a_text_into_bytes_needs_no_file(tmp_path):
     ]
 
 
-def test_one_that_is_slow_on_a_text_made_for_it_is_left_to_itself_and_asked_no_more_meanwhile(tiny_llama, monkeypatch):
+@pytest.mark.parametrize("plain", [True, False], ids=["by the package alone", "otherwise"])
+def test_a_text_that_is_slow_is_left_to_itself_and_others_are_cut_meanwhile(tiny_llama, monkeypatch, plain):
     slow = copy.deepcopy(tiny_llama.tokenizer)
     slow.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("a+a+b"), "isolated")
-    monkeypatch.setattr(tokenizer, "PATIENCE", 0.2)
-    begun = time.monotonic()
-    with pytest.raises(ModelError, match="takes more than 0 s for one text; give another one, or take the tokenizer"):
-        tokenizer.token_ids(slow, "a" * 1300, special=False)
-    with pytest.raises(ModelError, match="takes more than 0 s for one text"):
-        tokenizer.token_ids(slow, "a", special=False)
-    assert time.monotonic() - begun < 1.5
+    tokenizer.known_of(slow).plain = plain
+    ordinary = slow("ab" * 200, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(tokenizer, "PATIENCE", 0.3)
+    refused = "takes more than 0 s for one text; give another one, or take the tokenizer"
+    with pytest.raises(ModelError, match=refused):
+        tokenizer.token_ids(slow, "a" * 2000, special=False)
     (left,) = tokenizer.known_of(slow).left
+    if plain:
+        assert tokenizer.token_ids(slow, "ab" * 200, special=False) == ordinary
+        assert tokenizer.text_of(slow, ordinary) == slow.decode(ordinary, clean_up_tokenization_spaces=False)
+    with pytest.raises(ModelError, match=refused):
+        tokenizer.token_ids(slow, "a" * 2000, special=False)
+    assert list(tokenizer.known_of(slow).left) == [left], "no more of them are begun"
+    assert not left.is_set()
     assert left.wait(60)
-    assert tokenizer.token_ids(slow, "ab", special=False) == slow("ab", add_special_tokens=False)["input_ids"]
+    assert tokenizer.token_ids(slow, "ab" * 200, special=False) == ordinary
 
 
 @contextmanager

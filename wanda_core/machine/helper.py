@@ -119,7 +119,10 @@ class Helper:
         command = [sys.executable, "-P", "-c", START.format(module=self._module), json.dumps(paths())]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         needed = {name: value for name, value in os.environ.items() if NEEDED.fullmatch(name)}
-        self._process = subprocess.Popen(command, text=True, encoding="utf-8", env=needed | self._settings, **pipes)
+        try:
+            self._process = subprocess.Popen(command, text=True, encoding="utf-8", env=needed | self._settings, **pipes)
+        except OSError:  # too many processes or open files, or too little memory
+            raise NotStartedError from None
         line, _ = self._asked("", START_SECONDS)
         if not line.endswith("\n"):
             self._end()
@@ -145,6 +148,9 @@ class Helper:
             return process.stdout.readline(), late.is_set()
         except OSError:  # it has gone
             return "", late.is_set()
+        except BaseException:  # as where memory ran out: whoever is next would be given this answer
+            self._end()
+            raise
         finally:
             timer.cancel()
             timer.join()

@@ -22,7 +22,7 @@ from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.chat_template import check_template
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.tokenizer_apart import cut_apart, is_plain
-from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made
+from wanda_core.model.tokenizer_growth import check_letters, check_tokens_made, grows_little
 from wanda_core.model.tokenizer_limits import check_loaded, check_rules, check_settings, check_told
 from wanda_core.model.tokenizer_python import is_of_python
 from wanda_core.model.tokenizer_reading import check_reading, has_vocabulary, needs_files
@@ -36,7 +36,8 @@ TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
 # Letters, beyond which a text is cut into tokens in a process of its own, which ends with whoever asked: so many take a
-# tenth of a second. What no process does waits, for a text as long, until no call is left to itself.
+# tenth of a second. So is every text while a call that was left to itself takes longer than it may. What no process does
+# waits, for a text as long, until no call is left to itself.
 LONG = 100_000
 MOST_LEFT = 32  # calls that nobody waits for and that have time left, beside which one is made
 LOOK = 0.05  # seconds between looks at whether one of them has ended
@@ -161,8 +162,9 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> l
         except HelperError:
             raise ModelError(refusal) from None
 
-    if known.plain and len(text) > LONG:
-        _asked(tokenizer, check, len(text))
+    late = _is_late(known)  # then nothing more is begun here, and others' texts are cut all the same
+    if known.plain and (len(text) > LONG or (late and grows_little(text, known.growth))):
+        _asked(tokenizer, check, len(text), apart=not late)
         tokens = _asked(tokenizer, read_apart, len(text), apart=False)
         if tokens is not None:
             return tokens
@@ -181,15 +183,17 @@ def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], special: 
             return str(backend.decode_batch([given], skip_special_tokens=not special)[0])
         return str(tokenizer.decode(given, skip_special_tokens=not special, clean_up_tokenization_spaces=False))
 
-    apart = known.python or known.decodes or len(given) > FEW
-    return _asked(tokenizer, write, len(given), apart)
+    dear = known.python or known.decodes
+    return _asked(tokenizer, write, len(given), apart=dear or len(given) > FEW, dear=dear)
 
 
-def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int, apart: bool = True) -> T:
+def _asked(
+    tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: int, apart: bool = True, dear: bool = True
+) -> T:
     """Make a call into a stranger's tokenizer. What it raises, of whatever type, is a ModelError. apart: whether it
-    could take long."""
+    could take long; dear: whether what it does could never end."""
     try:
-        return _in_time(known_of(tokenizer), call, length) if apart else call()
+        return _in_time(known_of(tokenizer), call, length, dear) if apart else call()
     except ModelError:
         raise
     except BaseException as error:
@@ -201,12 +205,14 @@ def _asked(tokenizer: PreTrainedTokenizerBase, call: Callable[[], T], length: in
         ) from error
 
 
-def _in_time(known: Known, call: Callable[[], T], length: int) -> T:
+def _in_time(known: Known, call: Callable[[], T], length: int, dear: bool) -> T:
     """Make a call that may never end, in a thread of its own. What Python does is ended there; what nobody can end is
-    left to itself after a while, and nothing more is asked until it has ended. Nor is it waited for where nobody wants
-    what it makes any more: then more is asked beside it, or once there are fewer such calls."""
+    left to itself after a while, and nothing more that could never end, or is `dear`, is asked here until it has ended.
+    Nor is it waited for where nobody wants what it makes any more: then more is asked beside it, or once there are fewer
+    such calls."""
     limit, refusal = _limit(length)
-    _wait_for_those_left(known, length, refusal)
+    if dear:
+        _wait_for_those_left(known, length, refusal)
     ended, until = Event(), time.monotonic() + limit
 
     def apart() -> T:
@@ -239,13 +245,18 @@ def _wait_for_those_left(known: Known, length: int, refusal: str) -> None:
     """Wait until calls that are left to themselves are few enough for one more. Raises ModelError with the refusal
     where one takes longer than it may."""
     while True:
-        known.left = {left: until for left, until in known.left.items() if not left.is_set()}
-        if any(until < time.monotonic() for until in known.left.values()):
+        if _is_late(known):
             raise ModelError(refusal)
         if not known.left or (len(known.left) < MOST_LEFT and length <= LONG):
             return
         still_wanted()
         time.sleep(LOOK)
+
+
+def _is_late(known: Known) -> bool:
+    """Tell whether a call that was left to itself takes longer than it may."""
+    known.left = {left: until for left, until in known.left.items() if not left.is_set()}
+    return any(until < time.monotonic() for until in known.left.values())
 
 
 def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:

@@ -83,7 +83,7 @@ def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) 
     most = MORE_LETTERS + TIMES_LETTERS * len(text)
     if is_of_python(tokenizer):
         check_tokens_made(letters_with_emoji(tokenizer, text, most), text)
-    if growth * len(text) <= most:
+    if grows_little(text, growth):
         return
     if is_of_python(tokenizer):
         made: float = 0.0
@@ -99,6 +99,12 @@ def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) 
         return
     if not _is_within(most, text, [*steps, _cut(backend)], times):
         check_tokens_made(math.inf, text)
+
+
+def grows_little(text: str, growth: float) -> bool:
+    """Tell whether a text need not be looked at, however a tokenizer's rules cut it. growth: how many times as long they
+    may make a text."""
+    return growth * len(text) <= MORE_LETTERS + TIMES_LETTERS * len(text)
 
 
 def check_tokens_made(made: float, text: str) -> None:

@@ -17,9 +17,11 @@ def raised(error):
     [
         ("No space left on device (os error 28)", errno.ENOSPC),
         ("cannot write: Permission denied (os error 13)", errno.EACCES),
+        ('I/O error: No space left on device (os error 28) at path "/a (1)/\\"b\\"/model.safetensors"', errno.ENOSPC),
         ("[Errno 28] No space left on device: '/tmp/x'", errno.ENOSPC),
         ("unknown variant `x (os error 28)`, expected `Left`", None),
         ("no such kind: [Errno 28]", None),
+        ("no such kind (os error 28) at path x", None),
         ("No space left on device", None),
         ("os error 28", None),
         ("", None),

@@ -26,6 +26,7 @@ def in_copy(call: Callable[[], object], seconds: int, memory: int) -> dict[str, 
         said, ended = _said(call)
         return {"ended": "memory" if ended else "", "bytes": None, "said": said}
     ours, its = os.pipe()
+    maker = os.getpid()
     copy = os.fork()
     if not copy:
         status = 0
@@ -33,7 +34,7 @@ def in_copy(call: Callable[[], object], seconds: int, memory: int) -> dict[str, 
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1):  # whoever asked hears that this process has ended, whether or not its copy has
                 os.dup2(nothing, stream)
-            _bound(seconds, memory)
+            _bound(seconds, memory, maker)
             held, files = _held()
             os.write(its, b"%d\n" % held)
             said, status = _said(call)
@@ -60,13 +61,15 @@ def _said(call: Callable[[], object]) -> tuple[str, int]:
     return "", 0
 
 
-def _bound(seconds: int, memory: int) -> None:
-    """Bound what this process may take."""
+def _bound(seconds: int, memory: int, maker: int) -> None:
+    """Bound what this process may take. maker: the process that it is a copy of, with which it ends."""
     import resource
 
     signal.alarm(4 * seconds)  # of the clock, for what waits for ever
     with contextlib.suppress(AttributeError, OSError):  # no Linux
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != maker:  # it has ended before that was said
+        os._exit(0)
     limits = {resource.RLIMIT_CORE: (0, 0), resource.RLIMIT_CPU: (seconds, seconds + 1)}  # at the first it hears why
     if STATM.exists():
         taken = int(STATM.read_text().split()[0]) * resource.getpagesize()

@@ -36,8 +36,8 @@ TRIED = "The sky is blue, 2 + 2 = 4.\n"  # what every tokenizer is asked to read
 PATIENCE, PATIENCE_OF_ONE = 4.0, 5e-5  # seconds for a text, and more for each letter: ten times what a slow one takes
 FEW = 100  # tokens, of which a text is made in no time where no regular expression goes through it
 # Letters, beyond which a text is cut into tokens in a process of its own, which ends with whoever asked: so many take a
-# tenth of a second. So is every text while a call that was left to itself takes longer than it may. What no process does
-# waits, for a text as long, until no call is left to itself.
+# tenth of a second. So is every text while a call that was left to itself takes longer than it may. What no process
+# does waits, for a text as long, until no call is left to itself.
 LONG = 100_000
 MOST_LEFT = 32  # calls that nobody waits for and that have time left, beside which one is made
 LOOK = 0.05  # seconds between looks at whether one of them has ended
@@ -208,8 +208,8 @@ def _asked(
 def _in_time(known: Known, call: Callable[[], T], length: int, dear: bool) -> T:
     """Make a call that may never end, in a thread of its own. What Python does is ended there; what nobody can end is
     left to itself after a while, and nothing more that could never end, or is `dear`, is asked here until it has ended.
-    Nor is it waited for where nobody wants what it makes any more: then more is asked beside it, or once there are fewer
-    such calls."""
+    Nor is it waited for where nobody wants what it makes any more: then more is asked beside it, or once there are
+    fewer such calls."""
     limit, refusal = _limit(length)
     if dear:
         _wait_for_those_left(known, length, refusal)

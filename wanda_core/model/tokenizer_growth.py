@@ -102,8 +102,7 @@ def check_letters(tokenizer: PreTrainedTokenizerBase, text: str, growth: float) 
 
 
 def grows_little(text: str, growth: float) -> bool:
-    """Tell whether a text need not be looked at, however a tokenizer's rules cut it. growth: how many times as long they
-    may make a text."""
+    """Tell whether a text need not be looked at. growth: how many times as long a tokenizer's rules may make one."""
     return growth * len(text) <= MORE_LETTERS + TIMES_LETTERS * len(text)
 
 

@@ -10,9 +10,8 @@ from view_events import WINDOW
 from wanda_core.errors import ModelError
 from wanda_core.progress import finish
 from wanda_core.recipe import PruneSpec
-from wanda_ui import app_state
 from wanda_ui.app_state import AppState
-from wanda_ui.engine import work
+from wanda_ui.engine import fetching, work
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 from wanda_ui.page import build, launch_settings
@@ -30,7 +29,7 @@ def without_other_models():
         raise ModelError(f"{str(name)[:40]!r} is not here; choose another")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_state, "locate", nothing)
+        patch.setattr(fetching, "locate", nothing)
         patch.setattr(work, "EVAL_SEQ_LEN", WINDOW)
         yield patch
 

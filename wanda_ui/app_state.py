@@ -12,7 +12,7 @@ from wanda_core.errors import InputError, WandaError
 from wanda_core.evaluation.generation import Generated
 from wanda_core.explain.mask_agreement import MaskAgreement
 from wanda_core.model import builtin, chat_template, tokenizer_apart
-from wanda_core.model.loading import Located, load_located, locate
+from wanda_core.model.loading import Located, load_located
 from wanda_core.model.names import normal_name
 from wanda_core.progress import Progress, Steps, finish
 from wanda_core.pruning.packed import PackedVariant, needed_bytes
@@ -22,7 +22,7 @@ from wanda_ui.away.tickets import Tickets
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.expecting import Expected, expected, kind_of
-from wanda_ui.engine.fetching import Fetching
+from wanda_ui.engine.fetching import Fetching, located
 from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.kept_variants import KeptVariants, counted_bytes
 from wanda_ui.engine.loaded import Both, Loaded, Measured, Result, left_of, seconds_of
@@ -71,7 +71,7 @@ class AppState:
         self.answers: Kept[tuple[str, str, str, Asked | None], Generated] = Kept(MOST_ANSWERS)
         self.lessons: Kept[tuple[Hashable, ...], dict[str, Any]] = Kept(MOST_LESSONS)
         self._run: Runner[Any] = in_this_process
-        self._fetching = Fetching(partial(_located, settings=self.settings, device="cpu" if lends else None))
+        self._fetching = Fetching(partial(located, settings=self.settings, device="cpu" if lends else None))
 
     def run_by(self, run: Runner[Any]) -> None:
         """Have jobs run elsewhere from now on."""
@@ -106,13 +106,15 @@ class AppState:
         if not self.settings.allows(name):
             raise InputError(f"model {name!r} is not one of those this server offers; choose one from the list")
         loaded = self.models.get(name)
+        if loaded is not None and loaded.has_changed():
+            loaded = None  # its folder was written anew
         if loaded is None and self._run is not in_this_process:
             raise InputError(f"model {name!r} is not loaded, and this server runs {', '.join(self.models)} alone")
         if loaded is None:
             more = {} if token is None else {"token": token}
-            located = yield from self._fetching.steps(name, **more)
+            found = yield from self._fetching.steps(name, **more)
             kind = ("load", name)
-            loaded = yield from self.engine.run(partial(self._load, name, located), kind, shared=kind)
+            loaded = yield from self.engine.run(partial(self._load, name, found), kind, shared=kind)
         self._used(name)
         return loaded
 
@@ -265,8 +267,8 @@ class AppState:
         if check is not None:
             check(loaded)
         job = partial(work.measure, name=loaded.name, make=make)
-        kind = (key[0], loaded.name)
-        measurement = yield from self.work_steps(loaded, job, kind, shared=("measurement", loaded.name, *key))
+        kind, shared = (key[0], loaded.name), ("measurement", loaded.name, loaded.state, *key)
+        measurement = yield from self.work_steps(loaded, job, kind, shared=shared)
         with loaded.lock:
             loaded.measurements[key] = measurement
             loaded.measurements.move_to_end(key)
@@ -370,31 +372,24 @@ class AppState:
 
     def _load(self, name: str, located: Located) -> Steps[Loaded]:
         """Load a model whose files are here; the one unused longest goes, of those that no download needs."""
+        if name in self.models and self.models[name].has_changed():
+            self._let_go(name)
         if name not in self.models:
             yield Progress("loading", 0, 1, "parts", name)
             self.models[name] = Loaded(load_located(located, one_thread=True), name, "cuda" if self.lends else "")
             self.tickets.sweep()
             idle = [other for other, loaded in self.models.items() if not loaded.claims and other != name]
             for other in idle[: max(0, len(self.models) - MAX_MODELS)]:
-                del self.models[other]
-                chat_template.end_worker()
-                tokenizer_apart.end_worker()
+                self._let_go(other)
         return self.models[name]
+
+    def _let_go(self, name: str) -> None:
+        """Keep a model no longer, nor what other processes hold of it."""
+        del self.models[name]
+        chat_template.end_worker()
+        tokenizer_apart.end_worker()
 
     def _used(self, name: str) -> None:
         """Count a model as used now; another thread may just have let it go."""
         with suppress(KeyError):
             self.models.move_to_end(name)
-
-
-def _located(
-    name: str,
-    tell: Callable[[Progress], object],
-    settings: Settings,
-    device: str | None,
-    token: str | None = None,
-) -> Located:
-    """Find a model's files or bring them here, at the commit that the server's list pins it to."""
-    commit = settings.commit(name)
-    pinned = name if commit is None else f"{name}@{commit}"
-    return locate(pinned, device=device, on_progress=tell, local_folders=settings.local_folders, token=token)

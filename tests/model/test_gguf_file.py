@@ -156,6 +156,21 @@ def test_it_is_read_once_until_it_changes(file, cache, tiny_llama, monkeypatch):
     assert load_model(str(file), device="cpu").folder == again.folder
 
 
+def test_one_that_changes_while_it_is_converted_gives_no_model(file, cache, monkeypatch):
+    convert = gguf_file.convert
+
+    def while_it_is_written(*given):
+        convert(*given)
+        os.utime(file, ns=(0, 1))
+
+    with monkeypatch.context() as then:
+        then.setattr(gguf_file, "convert", while_it_is_written)
+        with pytest.raises(ModelError, match="changed while it was converted; open it again once nothing writes it"):
+            load_model(str(file), device="cpu")
+        assert list(cache.iterdir()) == []
+    assert load_model(str(file), device="cpu").folder.parent == cache
+
+
 def test_it_is_pruned_from_the_disk_too(file, cache, tmp_path):
     lm = open_model(str(file), device="cpu", dtype=torch.float32)
     prune_to_folder(lm, PruneSpec("magnitude"), tmp_path / "out")

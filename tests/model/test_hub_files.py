@@ -200,6 +200,19 @@ def test_a_tokenizer_without_its_settings_is_no_whole_model(there, name, said):
     assert load_model(name, device="cpu").revision == NEW
 
 
+@pytest.mark.parametrize(("letters", "comes"), [(100_000, True), (0, False)])
+def test_a_long_index_may_take_as_long_as_a_slow_line_does(there, in_shards, monkeypatch, letters, comes):
+    index = there.commits[NEW] / INDEX
+    index.write_text(index.read_text() + " " * letters)
+    there.slow, there.pause = INDEX, 0.1  # two seconds in all
+    monkeypatch.setattr(hub, "LOOKUP_SECONDS", 0.8)
+    monkeypatch.setattr(hub, "SLOWEST", 20_000)
+    if comes:
+        assert load_model(MODEL, device="cpu").revision == NEW
+    else:
+        assert "cannot be reached" in refusal(MODEL, ModelError)
+
+
 def test_a_hub_that_lists_no_files_gives_no_part_for_the_whole(there, in_shards):
     there.broken = "/tree/"
     assert refusal(MODEL, ModelError).startswith("'owner/model' is not on this machine and")

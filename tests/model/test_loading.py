@@ -101,6 +101,40 @@ def test_weights_can_be_read_without_starting_threads(saved, device, monkeypatch
         assert torch.equal(lm.model.get_parameter(name), parameter)
 
 
+# Files that somebody writes
+
+
+def test_weights_in_use_do_not_change_with_their_files(saved, device, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+    lm, file = load_model(str(folder), device=device, dtype=torch.float32), folder / "model.safetensors"
+    before, size = {name: value.clone() for name, value in lm.model.state_dict().items()}, file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.write(b"\x41" * size)
+    for name, value in lm.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    file.write_bytes(b"")  # whoever read it by way of memory would be ended
+    assert all(bool(value.isfinite().all()) for value in lm.model.state_dict().values())
+    tied = {value.data_ptr() for value in lm.model.state_dict().values()}
+    assert len(tied) == len(list(lm.model.parameters())) + len(list(lm.model.state_dict())) - len(
+        dict(lm.model.named_parameters(remove_duplicate=False))
+    )
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_files_that_change_while_they_are_read_give_no_model(saved, tmp_path, monkeypatch, file):
+    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+
+    def changes(name, tensors):
+        os.utime(folder / file, ns=(0, 1))
+
+    with monkeypatch.context() as while_it_is_read:
+        while_it_is_read.setattr(loading, "check_finite", changes)
+        assert "changed while they were read; open it again once nothing writes them" in refusal(
+            str(folder), ModelError
+        )
+    assert load_model(str(folder), device="cpu").folder == folder
+
+
 # Names
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import shutil
 import threading
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from engine_room import ASKED, CHANGED, READING, looked, pruned, recipe, server, stages
 from model_state import assert_same, state_of
+from safetensors.torch import load_file, save_file
 
 from wanda_core.errors import InputError, ModelError, WandaError
 from wanda_core.evaluation.generation import generate
@@ -21,7 +23,7 @@ from wanda_core.recipe import PruneSpec
 from wanda_core.text import windows
 from wanda_ui import app_state
 from wanda_ui.app_state import AppState
-from wanda_ui.engine import work
+from wanda_ui.engine import fetching, work
 from wanda_ui.engine.kept_variants import LEAST_BYTES
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.queue import arrived
@@ -223,7 +225,7 @@ def test_a_pinned_model_is_fetched_at_its_commit_and_its_variants_come_back(own_
         asked.append(name)
         return name
 
-    monkeypatch.setattr(app_state, "locate", locate)
+    monkeypatch.setattr(fetching, "locate", locate)
     monkeypatch.setattr(
         app_state, "load_located", lambda name, one_thread: replace(own_llama, name=name, revision=COMMIT)
     )
@@ -264,6 +266,50 @@ def test_a_variant_is_not_laid_over_another_folders_model_nor_over_the_folder_wr
     assert look("base").kept
 
 
+def test_a_folder_that_was_written_anew_is_read_anew_and_one_that_has_gone_serves(own_llama, tmp_path):
+    folder = tmp_path / "model"
+    own_llama.model.save_pretrained(folder)
+    own_llama.tokenizer.save_pretrained(folder)
+    state, name = AppState(), str(folder)
+    first = finish(state.model_steps(name))
+    assert finish(state.model_steps(name)) is first
+    halve(folder)
+    again = finish(state.model_steps(name))
+    assert again.state != first.state
+    assert finish(state.model_steps(name)) is again
+    assert list(state.models) == [name]
+    for before, now in zip(first.lm.model.parameters(), again.lm.model.parameters(), strict=True):
+        assert torch.equal(before / 2, now), "nor has the one in memory changed with the files"
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(ModelError, match="give a complete checkpoint"):
+        finish(state.model_steps(name))
+    (folder / "model.safetensors").write_bytes(whole)
+    last = finish(state.model_steps(name))
+    shutil.rmtree(folder)
+    assert finish(state.model_steps(name)) is last
+
+
+def test_the_model_of_a_gguf_file_that_was_written_anew_is_made_anew(own_llama, tmp_path):
+    file = tmp_path / "one.gguf"
+    file.write_bytes(b"first")
+    (tmp_path / "config.json").write_text("{}")
+    loaded = Loaded(replace(own_llama, name=str(file), folder=tmp_path, revision="local"))
+    assert not loaded.has_changed()
+    file.write_bytes(b"another")
+    assert loaded.has_changed()
+    file.unlink()
+    assert not loaded.has_changed(), "what was made of it is there"
+
+
+def halve(folder):
+    """Write a folder's weights anew in place, as programs do that save a model."""
+    file = folder / "model.safetensors"
+    save_file({name: value / 2 for name, value in load_file(file).items()}, folder / "other", {"format": "pt"})
+    file.write_bytes((folder / "other").read_bytes())
+    (folder / "other").unlink()
+
+
 def test_where_jobs_run_elsewhere_only_what_is_loaded_is_offered(own_llama):
     state = server(own_llama)
     state.run_by(lambda job, models: job(models))
@@ -276,7 +322,7 @@ def test_a_start_without_network_is_no_traceback(monkeypatch):
     def nothing(name, **_):
         raise ModelError("there is no network; connect first")
 
-    monkeypatch.setattr(app_state, "locate", nothing)
+    monkeypatch.setattr(fetching, "locate", nothing)
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
     state = AppState()

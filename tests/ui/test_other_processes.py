@@ -117,6 +117,31 @@ def test_a_model_that_cannot_be_fetched_holds_up_nobody():
     silent.set()
 
 
+def test_who_gives_another_token_waits_for_no_fetch_without_it():
+    begun, go = threading.Event(), threading.Event()
+
+    def fetch(name, tell, token=None):
+        begun.set()
+        assert go.wait(20)
+        if token != "right":
+            raise ModelError(f"{name} is gated; give a token")
+        return name
+
+    fetching = Fetching(fetch)
+    without, wrong, right, also = (
+        fetching.steps("gated", **more) for more in ({}, {"token": "wrong"}, {"token": "right"}, {"token": "right"})
+    )
+    for steps in (without, wrong, right, also):
+        next(steps)
+    assert len(fetching._fetches) == 3
+    go.set()
+    for refused in (without, wrong):
+        with pytest.raises(ModelError, match="give a token"):
+            finish(refused)
+    assert [finish(steps) for steps in (right, also)] == ["gated", "gated"]
+    assert fetching._fetches == {}
+
+
 def test_a_long_step_of_what_nobody_waits_for_ends_too():
     ended = threading.Event()
 

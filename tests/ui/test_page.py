@@ -9,9 +9,9 @@ from view_events import built_page, visitor
 
 from wanda_core.errors import ModelError
 from wanda_core.progress import Progress, finish
-from wanda_ui import app_state
 from wanda_ui import page as whole_page
 from wanda_ui.app_state import AppState
+from wanda_ui.engine import fetching
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.jobs import no_change
 from wanda_ui.language import ENGLISH
@@ -91,7 +91,7 @@ def test_a_tab_opened_before_its_model_is_there_waits_for_it_and_says_what_went_
     def nothing(name, **_):
         raise ModelError("it is not here; choose another")
 
-    monkeypatch.setattr(app_state, "locate", nothing)
+    monkeypatch.setattr(fetching, "locate", nothing)
     tab, updates, shown = opened(built, "outliers", model="owner/other")
     assert shown == []
     assert all(list(update) == [tab.stream.lines.title] for update in updates)

@@ -14,10 +14,10 @@ from wanda_core.evaluation.generation import generate
 from wanda_core.progress import finish
 from wanda_core.pruning.packed import laid_over
 from wanda_core.text.chats import from_bytes
-from wanda_ui import app_state
 from wanda_ui.compare import looking, tab
 from wanda_ui.compare.asked import column_of
 from wanda_ui.compare.looking import coarse_first
+from wanda_ui.engine import fetching
 from wanda_ui.engine.tokens import MOST_LIKELY
 from wanda_ui.outliers.sentence import read
 
@@ -181,7 +181,7 @@ def test_a_model_is_opened_or_it_is_said_why_not(view, state, monkeypatch):
     def nothing(name, **_):
         raise ModelError("it is not here; choose another")
 
-    monkeypatch.setattr(app_state, "locate", nothing)
+    monkeypatch.setattr(fetching, "locate", nothing)
     for name, problem in (("owner/other", "choose another"), (" ", "is empty"), (7, "is empty"), ("a b/c\n", "; ")):
         *_, update = view.open(visitor(), event(model=name))
         assert problem in told(view, [update], "opened")[0]["problem"]
@@ -190,7 +190,7 @@ def test_a_model_is_opened_or_it_is_said_why_not(view, state, monkeypatch):
 
 def test_opening_a_model_can_be_cancelled(view, state, monkeypatch):
     go = threading.Event()
-    monkeypatch.setattr(app_state, "locate", lambda name, **_: go.wait(SOON))
+    monkeypatch.setattr(fetching, "locate", lambda name, **_: go.wait(SOON))
     updates = view.open(visitor(), event(model="owner/slow"))
     next(updates)
     view.cancel.press(visitor())

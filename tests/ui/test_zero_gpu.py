@@ -33,7 +33,7 @@ from wanda_core.text.windows import calibrate_steps
 from wanda_ui import app_state
 from wanda_ui import page as whole_page
 from wanda_ui.app_state import AppState
-from wanda_ui.engine import work
+from wanda_ui.engine import fetching, work
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.engine.tokens import Place
@@ -67,7 +67,7 @@ def space(models, tmp_path_factory):
         patch.setattr(work, "EVAL_SEQ_LEN", 64)
         patch.setattr(work, "EVAL_WINDOWS", 2)
         patch.setattr(builtin, "analysis_file", lambda: tmp_path_factory.mktemp("kept") / "analysis.safetensors")
-        patch.setattr(app_state, "locate", lambda name, **given: located.append(given) or "found")
+        patch.setattr(fetching, "locate", lambda name, **given: located.append(given) or "found")
         patch.setattr(app_state, "load_located", lambda located, **more: models[0])
         package.state = whole_page.prepared(Settings.from_environment())
         package.located = located

@@ -5,8 +5,8 @@ import os
 import re
 from collections.abc import Iterator
 
-# How an error of Rust ends, whatever it begins with, safetensors' with the file; and how one of Python begins. Within it
-# a stranger's words may say so.
+# How an error of Rust ends, whatever it begins with, or but for the file, as safetensors has it; and how one of Python
+# begins. Within it a stranger's words may say so.
 NUMBER = re.compile(r'\(os error (\d{1,3})\)(?: at path ".*")?$|^\[Errno (\d{1,3})\]', re.DOTALL)
 
 

@@ -11,7 +11,7 @@ from wanda_core.model import builtin, gguf_file, hub, limits
 from wanda_core.model.config_keys import check_made, forget_files, parts_of
 from wanda_core.model.folder_faults import check_no_pointers, check_weights_there
 from wanda_core.model.foreign_code import no_foreign_code
-from wanda_core.model.names import BUILTIN, is_gguf, is_path, normal_name
+from wanda_core.model.names import BUILTIN, LOCAL, is_gguf, is_path, normal_name
 from wanda_core.model.rotary import check_rotary
 from wanda_core.model.watched import watched
 from wanda_core.progress import Progress
@@ -40,7 +40,7 @@ def find_folder(
         return hub.download(name, on_progress, token, weigh)
     folder = Path(name)
     if is_gguf(name):
-        return gguf_file.folder_of(folder, name, on_progress), "local"
+        return gguf_file.folder_of(folder, name, on_progress), LOCAL
     if folder.is_file():
         raise InputError(
             f"model {shortened_path(name)} is a file, and a model is a folder with config.json and safetensors, or a "
@@ -48,7 +48,14 @@ def find_folder(
         )
     if not folder.is_dir():
         raise InputError(f"model folder {shortened_path(name)} does not exist; give 'builtin', a folder or a hub id")
-    return folder, "local"
+    return folder, LOCAL
+
+
+def state_of(folder: Path) -> str:
+    """Return what tells this state of a model's files from others, for a folder can be written anew. Raises OSError
+    where one is not there any more."""
+    statuses = [(file.name, file.stat()) for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]]
+    return "|".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in statuses)
 
 
 def checked_config(folder: Path, name: str) -> PreTrainedConfig:

@@ -61,8 +61,7 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
     where the checkpoint does not fit in memory or on the disk.
     """
     report = on_progress or (lambda step: None)
-    status = file.stat()
-    state = {"file": str(file), "size": str(status.st_size), "changed": str(status.st_mtime_ns)}
+    state = _state_of(file)
     folder = cache_root() / f"gguf-v{FORMAT}-{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}"
     sweep(BRINGING, folder.parent)  # also where nothing is made any more: a kill may have come once it was whole
     if is_whole(folder, state):
@@ -80,6 +79,10 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
                 report(Progress("converting", 0, 1, "parts", file.name))
                 with _in_one_sentence(name):
                     convert(file, fresh, file.stem, dtype, header, config)
+                if _state_of(file) != state:
+                    raise ModelError(
+                        f"{shortened_path(name)} changed while it was converted; open it again once nothing writes it"
+                    )
                 install(fresh, folder, state)
     except OSError as error:
         raise ModelError(
@@ -87,6 +90,12 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
             f"({error.strerror or first_line(error)}); free some space, or set WANDA_CACHE to another folder"
         ) from error
     return folder
+
+
+def _state_of(file: Path) -> dict[str, str]:
+    """Return what tells this state of a file from others."""
+    status = file.stat()
+    return {"file": str(file), "size": str(status.st_size), "changed": str(status.st_mtime_ns)}
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ PROXIED = ("http", "https", "all")  # schemes for which the environment may name
 TOKENS = "https://huggingface.co/settings/tokens"
 TOKEN = re.compile(r"[\x21-\x7e]{1,400}")
 LOOKUP_SECONDS = 15.0  # in all, however the hub spreads its answer
+SLOWEST = 20_000  # bytes a second of a line that brings a model at all
 # Called with the bytes of a model's files of weights, and how many numbers of each type they hold, None where the hub
 # does not say; raises ModelError where that is too much.
 Weigh = Callable[[int, Mapping[str, int] | None], object]
@@ -108,9 +109,8 @@ def download(
         _missing_bytes(name, hub_id, commit, told)
         if weigh is not None and told:
             weigh(sum(told.values()), counts)
-        beside, weights = wanted_files(
-            name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), LOOKUP_SECONDS)
-        )
+        seconds = LOOKUP_SECONDS + sizes.get(INDEX, 0) / SLOWEST
+        beside, weights = wanted_files(name, sizes, lambda: call_apart(transfer.index, lambda: tell(asking), seconds))
         wanted = [*beside, *weights]
         _check_sizes_told(name, info, wanted)
         missing = _missing_bytes(name, hub_id, commit, {file: sizes[file] for file in wanted})

@@ -4,6 +4,7 @@ Safetensors only, no remote code, and every reason to refuse is found before wei
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ from wanda_core.model.devices import (
     default_device,
     default_dtype,
 )
-from wanda_core.model.folder import checked_config, find_folder
+from wanda_core.model.folder import checked_config, find_folder, state_of
 from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.limits import check_count, check_experts, few_parameters
 from wanda_core.model.linears import check_not_empty, decoder_blocks
-from wanda_core.model.names import normal_name
+from wanda_core.model.names import LOCAL, normal_name
 from wanda_core.model.stored_names import check_places
 from wanda_core.model.stored_tensors import (
     StoredTensor,
@@ -153,6 +154,7 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     devices = _devices(located.device, located.spread)
     spread = len(devices) > 1
     tensors = stored_tensors(located.folder, name)
+    state = state_of(located.folder)
     check_numbers(name, tensors)
     _check_fits(located.config, name, devices, located.dtype, tensors)
     tokenizer = located.tokenizer()
@@ -184,6 +186,8 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     check_shapes(name, loading_info["mismatched_keys"])
     check_complete(name, loading_info["missing_keys"])
     carried = carried_tensors(model, name, tensors, loading_info["unexpected_keys"])
+    if located.revision == LOCAL and located.device.type == "cpu":
+        _take_out_of_files(model)
     check_finite(name, held_tensors(model))
     model.requires_grad_(False)
     if spread:
@@ -191,7 +195,22 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     else:
         model.to(located.device)
     check_causal(model.eval(), tokenizer, name)
+    if state_of(located.folder) != state:
+        raise ModelError(
+            f"the files of {shortened_path(name)} changed while they were read; open it again once nothing writes them"
+        )
     return LanguageModel(model, tokenizer, name, located.revision, folder=located.folder, carried=carried)
+
+
+def _take_out_of_files(model: nn.Module) -> None:
+    """Copy what lies in memory by way of a file: whoever wrote that anew would change the weights of a model in use,
+    and end this process by cutting it short. Caches write theirs once."""
+    copies: dict[tuple[object, ...], torch.Tensor] = {}  # of what several parameters share
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if place not in copies:
+            copies[place] = tensor.data.clone()
+        tensor.data = copies[place]
 
 
 @contextlib.contextmanager

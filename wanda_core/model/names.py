@@ -14,6 +14,7 @@ from wanda_core.machine.paths import WINDOWS, bare, looks_like_path
 
 BUILTIN = "builtin"
 DEFAULT_REVISION = "main"
+LOCAL = "local"  # the revision of every folder, whatever it holds
 LONGEST = 4096  # characters; Linux takes no longer path
 ROUNDS = 5  # of bringing a name to its form; two suffice but for names made to confuse
 

@@ -14,6 +14,7 @@ from wanda_core.assets import BUILTIN_EVALUATION
 from wanda_core.calibration.profile import profile_steps
 from wanda_core.errors import InputError, shortened_path
 from wanda_core.evaluation.perplexity import token_windows
+from wanda_core.model.names import LOCAL
 from wanda_core.outliers.analysis import Analysis, analyse_steps
 from wanda_core.progress import Progress, Steps, inside
 from wanda_core.pruning.sensitivity import sensitivity_steps
@@ -25,7 +26,6 @@ from wanda_core.text.chats import fingerprint_of
 from wanda_core.text.files import read_text
 from wanda_core.version import __version__
 
-LOCAL = "local"  # the revision of every folder
 SAME_MODEL = 0.01  # by how much the perplexity of one model may differ from machine to machine
 
 

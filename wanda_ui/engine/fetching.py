@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wanda_core.errors import WandaError
-from wanda_core.model.loading import Located
+from wanda_core.model.loading import Located, locate
 from wanda_core.progress import Progress, Steps, end_when
+from wanda_ui.settings import Settings
 
 MOST_FETCHES = 4  # models at once
 POLL = 0.2  # seconds between looks at a thread
@@ -39,16 +40,17 @@ class Fetching:
 
     def __init__(self, fetch: Callable[..., Located]) -> None:
         self._fetch = fetch
-        self._fetches: dict[str, _Fetch] = {}
+        self._fetches: dict[tuple[str, int], _Fetch] = {}
         self._lock = threading.Lock()
 
     def steps(self, name: str, **more: str | None) -> Steps[Located]:
         """Fetch a model, or wait for those who do already; the last to go has it given up.
 
-        more: for the fetch, where it begins now; it is not kept. Raises what the fetch raises, and WandaError where too
-        many models are on their way.
+        more: for the fetch, by which it is told from others too, such as one with another token; it is not kept. Raises
+        what the fetch raises, and WandaError where too many models are on their way.
         """
-        fetch = self._claim(name, more)
+        asked = (name, hash(tuple(sorted(more.items()))))
+        fetch = self._claim(asked, more)
         try:
             while not fetch.done.wait(POLL):
                 yield fetch.news
@@ -59,20 +61,20 @@ class Fetching:
         finally:
             with self._lock:
                 fetch.claims -= 1
-                if not fetch.claims and self._fetches.get(name) is fetch:
-                    del self._fetches[name]
+                if not fetch.claims and self._fetches.get(asked) is fetch:
+                    del self._fetches[asked]
 
-    def _claim(self, name: str, more: dict[str, str | None]) -> _Fetch:
+    def _claim(self, asked: tuple[str, int], more: dict[str, str | None]) -> _Fetch:
         """Join a fetch or begin one."""
         with self._lock:
-            fetch = self._fetches.get(name)
+            fetch, name = self._fetches.get(asked), asked[0]
             if fetch is None:
                 if len(self._fetches) >= MOST_FETCHES:
                     raise WandaError(
                         f"{len(self._fetches)} other models are being fetched, the most at once; try again in a minute"
                     )
                 fetch = _Fetch(name, Progress("loading", 0, 1, "parts", name))
-                self._fetches[name] = fetch
+                self._fetches[asked] = fetch
                 threading.Thread(target=self._work, args=(fetch, more), name="fetch", daemon=True).start()
             else:
                 fetch.claims += 1
@@ -86,3 +88,16 @@ class Fetching:
         except BaseException as error:
             fetch.error = error
         fetch.done.set()
+
+
+def located(
+    name: str,
+    tell: Callable[[Progress], object],
+    settings: Settings,
+    device: str | None,
+    token: str | None = None,
+) -> Located:
+    """Find a model's files or bring them here, at the commit that the server's list pins it to."""
+    commit = settings.commit(name)
+    pinned = name if commit is None else f"{name}@{commit}"
+    return locate(pinned, device=device, on_progress=tell, local_folders=settings.local_folders, token=token)

@@ -1,5 +1,6 @@
 """What the server keeps of a model and of a variant."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
@@ -9,7 +10,9 @@ from typing import Any
 
 from wanda_core.evaluation.perplexity import Agreement, Perplexity
 from wanda_core.maths.sensitivity import Sensitivities
+from wanda_core.model.folder import state_of
 from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.names import LOCAL, is_gguf
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.pruning.packed import PackedVariant
 from wanda_core.shrinking.report import Shrunk
@@ -18,7 +21,6 @@ from wanda_ui.engine.kept import Kept
 from wanda_ui.engine.recipe import Asked, Reading, Recipe
 
 MOST_TEXTS = 100  # on which sensitivities are kept, two numbers a block
-LOCAL = "local"  # the revision of a folder
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,36 @@ class Loaded:
     claims: int = 0
     shrunk: Shrunk | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)  # of these three, which several events change
-    state: str = field(init=False)  # tells this state of the model from others; a folder can be written anew
+    state: str = field(init=False)  # tells this state of the model from others
+    _source: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Name the model and its state."""
         self.name = self.name or self.lm.name
-        self.state = self.state_now()
+        self.state, self._source = self.state_now(), self._source_now()
 
     def state_now(self) -> str:
         """Return the state of the model's files as they are now. Raises OSError where one is not there any more."""
         if self.lm.folder is None or self.lm.revision != LOCAL:
             return self.lm.revision
-        files = [*sorted(self.lm.folder.glob("*.safetensors")), self.lm.folder / "config.json"]
-        return "|".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+        return state_of(self.lm.folder)
+
+    def has_changed(self) -> bool:
+        """Whether the model's files are others now than those that were loaded. What is gone is not."""
+        try:
+            return self.state_now() != self.state or self._source_now() not in ("", self._source)
+        except OSError:
+            return False
+
+    def _source_now(self) -> str:
+        """Return the state of the GGUF file that the model's folder was made of, "" where there is none."""
+        if not is_gguf(self.lm.name):
+            return ""
+        try:
+            status = os.stat(self.lm.name)
+        except OSError:
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

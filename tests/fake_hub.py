@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from wanda_core.errors import WandaError
 from wanda_core.model import hub as hub_module
+from wanda_core.model import hub_faults
 from wanda_core.model.loading import load_model
 
 MODEL = "owner/model"
@@ -244,4 +245,4 @@ def hub_answers(monkeypatch, answer):
 
 
 def response(status: int):
-    return hub_module.httpx.Response(status, request=hub_module.httpx.Request("GET", "https://hub.test"))
+    return hub_faults.httpx.Response(status, request=hub_faults.httpx.Request("GET", "https://hub.test"))

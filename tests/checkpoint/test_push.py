@@ -18,7 +18,7 @@ from wanda_core.checkpoint import push
 from wanda_core.checkpoint.push import push_steps, repo_of
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import InputError, StorageError
-from wanda_core.model import hub as hub_module
+from wanda_core.model import hub_faults
 from wanda_core.model.loading import load_model
 from wanda_core.progress import Progress, finish
 from wanda_core.pruning.prune import prune
@@ -318,7 +318,7 @@ def test_the_machines_own_token_is_not_repeated_either(hub, folder, monkeypatch)
 
 def test_a_hub_that_stops_answering_is_told_with_what_it_has(hub, folder, monkeypatch):
     def silent(*args, **more):
-        raise hub_module.httpx.ReadTimeout("slow")
+        raise hub_faults.httpx.ReadTimeout("slow")
 
     monkeypatch.setattr(push.HfApi, "create_commit", silent)
     sentence = refused(StorageError, folder)

@@ -29,7 +29,7 @@ from wanda_core.errors import ModelError
 from wanda_core.model.config_keys import check_keys, check_made, forget_files, parts_of
 from wanda_core.model.folder import checked_config
 from wanda_core.model.foreign_code import WAYS_OUT, no_foreign_code
-from wanda_core.model.hub import httpx
+from wanda_core.model.hub_faults import httpx
 from wanda_core.model.loading import load_model, skeleton
 
 NO_SETTING = "in its config.json, which is no setting of a model and would change how the others, or which files, are"

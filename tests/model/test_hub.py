@@ -15,7 +15,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import GatedError, InputError, ModelError
 from wanda_core.machine.waiting import POLL, NoAnswerError, call_apart
-from wanda_core.model import hub
+from wanda_core.model import hub, hub_faults
 from wanda_core.model.loading import load_located, load_model, locate
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
@@ -46,10 +46,10 @@ class GivenUpError(Exception):
         ),
         (RepositoryNotFoundError("404", response=response(404)), InputError, "does not exist on the hub"),
         (RevisionNotFoundError("404", response=response(404)), InputError, "has no revision"),
-        (hub.HfHubHTTPError("502 Bad Gateway", response=response(502)), ModelError, "try again later"),
-        (hub.HfHubHTTPError("x\n" * 10**6, response=response(502)), ModelError, "try again later"),
-        (hub.httpx.ConnectError("no route"), ModelError, "the Hugging Face hub cannot be reached"),
-        (hub.httpx.ReadTimeout("slow"), ModelError, "the Hugging Face hub cannot be reached"),
+        (hub_faults.HfHubHTTPError("502 Bad Gateway", response=response(502)), ModelError, "try again later"),
+        (hub_faults.HfHubHTTPError("x\n" * 10**6, response=response(502)), ModelError, "try again later"),
+        (hub_faults.httpx.ConnectError("no route"), ModelError, "the Hugging Face hub cannot be reached"),
+        (hub_faults.httpx.ReadTimeout("slow"), ModelError, "the Hugging Face hub cannot be reached"),
         (ValueError("Expecting value: line 1"), ModelError, "cannot be read: Expecting value"),
         (OSError(28, "No space left on device"), ModelError, "could not be downloaded: No space left on device"),
         (Info(pytorch_model__bin=10), ModelError, "has no safetensors on the hub"),
@@ -157,7 +157,7 @@ def test_a_gated_model_in_shards_is_told_apart_too(there, saved, monkeypatch):
 @pytest.mark.parametrize("own", [True, False])
 def test_a_token_that_the_hub_repeats_is_not_told(monkeypatch, own):
     monkeypatch.setenv("HF_TOKEN", "hf_secret" if own else "hf_other")
-    for error in (hub.HfHubHTTPError(f"{'x' * 295}hf_secret", response=response(502)), ValueError("hf_secret?")):
+    for error in (hub_faults.HfHubHTTPError(f"{'x' * 295}hf_secret", response=response(502)), ValueError("hf_secret?")):
         hub_answers(monkeypatch, error)
         with pytest.raises(ModelError) as refused:
             load_model(MODEL, device="cpu", token=None if own else "hf_secret")

@@ -10,7 +10,7 @@ from fake_hub import MODEL, NEW, Info, hub_answers, refusal, response
 from huggingface_hub import _tree_cache, constants
 
 from wanda_core.errors import ModelError
-from wanda_core.model import hub
+from wanda_core.model import hub, hub_faults
 from wanda_core.model.hub_files import shards_told, wanted_files
 from wanda_core.model.loading import load_model, locate
 from wanda_core.model.stored_tensors import INDEX, ONE_FILE
@@ -233,6 +233,29 @@ def test_lists_of_files_are_not_kept_in_memory_and_a_damaged_one_is_none(there, 
     assert load_model(MODEL, device="cpu").folder == folder
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("left", [0, 1, -1])
+def test_what_was_cut_short_in_the_cache_is_fetched_again(there, monkeypatch, file, left):
+    folder = load_model(MODEL, device="cpu").folder
+    whole = (folder / file).read_bytes()
+    (folder / file).resolve().write_bytes(whole[:left])
+    with monkeypatch.context() as away:
+        away.setattr(constants, "HF_HUB_OFFLINE", True)
+        message = refusal(MODEL, ModelError)
+        assert "4 of 5 files of 'owner/model' are on this machine and the Hugging Face hub cannot be reached" in message
+        assert f"for the others ({file} and so on)" in message
+    assert load_model(MODEL, device="cpu").folder == folder
+    assert (folder / file).read_bytes() == whole
+
+
+def test_an_index_that_was_cut_short_is_fetched_again_too(there, in_shards):
+    folder = load_model(MODEL, device="cpu").folder
+    whole = (folder / INDEX).read_bytes()
+    (folder / INDEX).resolve().write_bytes(whole[:-5])
+    assert load_model(MODEL, device="cpu").folder == folder
+    assert (folder / INDEX).read_bytes() == whole
+
+
 # A hub that is out of order
 
 
@@ -254,7 +277,7 @@ def test_an_answer_that_is_none_is_not_needed_either(there, monkeypatch):
 
 
 def test_a_token_that_the_hub_does_not_accept_has_its_own_remedy(monkeypatch):
-    hub_answers(monkeypatch, hub.HfHubHTTPError("401 Unauthorized", response=response(401)))
+    hub_answers(monkeypatch, hub_faults.HfHubHTTPError("401 Unauthorized", response=response(401)))
     assert refusal(MODEL, ModelError).endswith("correct HF_TOKEN or unset it, or give another")
 
 

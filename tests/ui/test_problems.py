@@ -30,7 +30,8 @@ COVERED = """
     wanda_core/checkpoint/atomic_folder.py wanda_core/checkpoint/contents.py wanda_core/checkpoint/manifest.py
     wanda_core/checkpoint/save.py wanda_core/explain/small_piece.py wanda_core/explain/tiles.py
     wanda_core/explain/toy_example.py wanda_core/machine/paths.py wanda_core/model/builtin.py
-    wanda_core/model/devices.py wanda_core/model/hub.py wanda_core/model/hub_files.py
+    wanda_core/model/devices.py wanda_core/model/hub.py wanda_core/model/hub_faults.py
+    wanda_core/model/hub_files.py
     wanda_core/model/tokenizer_reading.py wanda_core/model/gguf_conversion.py wanda_core/outliers/run_log.py
     wanda_core/pruning/allocation.py wanda_core/pruning/arrangement.py wanda_core/pruning/count.py
     wanda_core/pruning/one_linear.py wanda_core/pruning/sensitivity.py wanda_core/recipe.py wanda_core/report/keys.py

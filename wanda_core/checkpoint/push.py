@@ -23,7 +23,8 @@ from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.paths import bare, path_of
 from wanda_core.machine.temporary import temporary_folder
 from wanda_core.machine.waiting import steps_apart
-from wanda_core.model.hub import TOKENS, UNAUTHORIZED, UNREACHABLE, checked_token
+from wanda_core.model.hub import checked_token
+from wanda_core.model.hub_faults import TOKENS, UNAUTHORIZED, UNREACHABLE
 from wanda_core.model.names import HUB, HUB_ID
 from wanda_core.progress import Progress, Steps
 

@@ -16,7 +16,7 @@ from transformers.utils import hub as their_hub
 
 from wanda_core.errors import ModelError
 
-try:  # as wanda_core.model.hub has it
+try:  # as hub_faults.py has it
     import httpx2 as httpx
 except ImportError:
     import httpx  # type: ignore[no-redef]

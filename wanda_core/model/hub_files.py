@@ -133,8 +133,13 @@ def _why_no_weights(name: str, files: Collection[str]) -> str:
     )
 
 
+def _is_whole(file: Path, nbytes: int) -> bool:
+    return file.is_file() and file.stat().st_size >= nbytes
+
+
 def lacking_files(folder: Path, name: str, files: Mapping[str, int] | None) -> tuple[list[str], int]:
-    """List what a folder lacks of the files that loading its model needs, with the number of all it needs.
+    """List what a folder lacks of the files that loading its model needs, or has a part of, with the number of all it
+    needs.
 
     Where nothing tells how the weights are divided they count as one file. name: of the model; files: all that its
     repository holds, with their sizes, None where nobody knows: without them what stands beside the weights is not
@@ -146,7 +151,7 @@ def lacking_files(folder: Path, name: str, files: Mapping[str, int] | None) -> t
             name, files, lambda: index.read_text(encoding="utf-8", errors="replace") if index.is_file() else None
         )
         needed = [*(file for file in beside if largest_size(file) is not None), *weights]  # what else is only handed on
-        return [file for file in needed if not (folder / file).is_file()], len(needed)
+        return [file for file in needed if not _is_whole(folder / file, files.get(file, 0))], len(needed)
     needed = [CONFIG]
     numbered = [match for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))]
     if (folder / ONE_FILE).exists():

@@ -128,7 +128,7 @@ class AppState:
             kind = ("analyse", loaded.name)
             kept = builtin.analysis_file() if loaded.lm.name == builtin.NAME else None
             job = partial(work.analyse, name=loaded.name, kept=kept)
-            analysing = self.work_steps(loaded, job, kind, quiet=quiet, shared=kind)
+            analysing = self.work_steps(loaded, job, kind, quiet=quiet, shared=(*kind, loaded.state))
             try:
                 loaded.analysis, loaded.calibration, seconds = yield from analysing
             except WandaError as error:

@@ -7,9 +7,10 @@ import sys
 import tempfile
 import time
 
+import psutil
 import pytest
 
-from wanda_core.machine import temporary
+from wanda_core.machine import atomic_file, temporary
 from wanda_core.machine.temporary import HELD, sweep, temporary_folder
 
 PREFIX = "wanda-test-"
@@ -77,3 +78,30 @@ def test_nothing_that_is_not_ours_is_removed(place):
     sweep(PREFIX)
     assert sorted(path.name for path in place.iterdir()) == sorted([*kept, mixed.name, f"{mixed.name[:-5]}link"])
     assert [path.name for path in mixed.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="where the system tells when a process began, whatever the clock says"
+)
+def test_a_change_of_the_clock_ends_nobody_and_the_number_alone_makes_nobody_the_same(place, monkeypatch):
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        mark = atomic_file.own_mark().replace(str(os.getpid()), str(other.pid), 1)
+        theirs = mark.replace(mark.partition(".")[2], str(atomic_file._begun(other.pid)))
+        with temporary_folder(PREFIX) as mine:
+            target = place / "file"
+            with atomic_file.written(target) as part:
+                part.write_text("new")
+                (place / f"{PREFIX}{theirs}-{temporary._machine()}-live" / HELD).mkdir(parents=True)
+                (place / f"{PREFIX}{os.getpid()}.1-{temporary._machine()}-before" / HELD).mkdir(parents=True)
+                sweep(PREFIX)
+                atomic_file.sweep(target)
+                assert mine.is_dir()
+            assert target.read_text() == "new"
+        assert [path.name.rpartition("-")[2] for path in place.iterdir() if path.is_dir()] == ["live"]
+    finally:
+        other.communicate(b"\n")
+    sweep(PREFIX)
+    assert [path.name for path in place.iterdir()] == ["file"]

@@ -290,6 +290,20 @@ def test_a_folder_that_was_written_anew_is_read_anew_and_one_that_has_gone_serve
     assert finish(state.model_steps(name)) is last
 
 
+def test_an_analysis_is_that_of_the_state_that_it_is_kept_with(own_llama):
+    state, name = server(own_llama), own_llama.name
+    first = state.models[name]
+    waiting = state.open_steps(name)
+    next(waiting)
+    state.models[name] = second = Loaded(own_llama)
+    second.state = "written anew"
+    finish(state.open_steps(name))
+    finish(waiting)
+    assert first.analysis is not None
+    assert second.analysis is not None
+    assert second.analysis is not first.analysis
+
+
 def test_the_model_of_a_gguf_file_that_was_written_anew_is_made_anew(own_llama, tmp_path):
     file = tmp_path / "one.gguf"
     file.write_bytes(b"first")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wanda_core.checkpoint import manifest
 from wanda_core.errors import StorageError, first_line, shortened_path
-from wanda_core.machine.atomic_file import is_gone
+from wanda_core.machine.atomic_file import MARK, is_gone, own_mark
 from wanda_core.machine.paths import path_of
 
 AT_FDCWD = -100  # Linux: paths are relative to the working folder
@@ -142,7 +142,7 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 def _beside(target: Path, what: str) -> Path:
     """Return a new hidden name beside `target`, which tells whose it is and which process made it."""
-    return target.with_name(f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
+    return target.with_name(f".{target.name}.{what}-{own_mark()}-{secrets.token_hex(4)}")
 
 
 def make_parents(folder: Path) -> list[Path]:
@@ -237,10 +237,10 @@ def sweep(target: Path) -> None:
     """Remove what killed processes wrote beside the target, and nothing else that may lie there under such a name."""
     if not target.parent.is_dir():
         return
-    leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-[0-9a-f]{{8}}")
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-({MARK})-[0-9a-f]{{8}}")
     for path in list(target.parent.iterdir()):
         match = leftover.fullmatch(path.name)
-        if not match or path.is_symlink() or not path.is_dir() or not is_gone(int(match[2]), path):
+        if not match or path.is_symlink() or not path.is_dir() or not is_gone(match[2], path):
             continue
         with contextlib.suppress(OSError):
             if manifest.is_replaceable(path):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+MARK = r"\d+(?:\.\d+)?"  # of a process, as `own_mark` has it
 CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
 
 
@@ -22,7 +23,7 @@ def written(target: Path) -> Iterator[Path]:
     If the block fails, the target is as before and nothing else remains. Raises OSError.
     """
     sweep(target)
-    folder = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    folder = target.with_name(f".{target.name}.{own_mark()}-{secrets.token_hex(4)}.part")
     folder.mkdir()
     part = folder / target.name
     try:
@@ -36,7 +37,7 @@ def written(target: Path) -> Iterator[Path]:
 
 def check_writable(target: Path) -> None:
     """Raise OSError, or ValueError, where no file can be written there, which is tried."""
-    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name}.{own_mark()}-{secrets.token_hex(4)}.part")
     part.mkdir()
     try:
         (part / target.name).touch()
@@ -46,11 +47,11 @@ def check_writable(target: Path) -> None:
 
 def sweep(target: Path) -> None:
     """Remove what killed processes left beside a file that they were writing, and nothing else."""
-    leftover = re.compile(rf"\.{re.escape(target.name)}\.(\d+)-[0-9a-f]{{8}}\.part")
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.({MARK})-[0-9a-f]{{8}}\.part")
     with contextlib.suppress(OSError):
         for path in list(target.parent.iterdir()):
             match = leftover.fullmatch(path.name)
-            if match and path.is_dir() and not path.is_symlink() and is_gone(int(match[1]), path):
+            if match and path.is_dir() and not path.is_symlink() and is_gone(match[1], path):
                 _remove(path, target.name)
 
 
@@ -63,13 +64,34 @@ def _remove(folder: Path, name: str) -> None:
         folder.rmdir()
 
 
-def is_gone(pid: int, path: Path) -> bool:
-    """Return whether the process that made `path` has ended; one of the same number that began later is another."""
+def own_mark() -> str:
+    """Return what tells this process from others in the name of what it makes: its number and, where the system says
+    so, when it began, in ticks since the machine did, which no change of the clock moves."""
+    ticks = _begun(os.getpid())
+    return f"{os.getpid()}.{ticks}" if ticks else str(os.getpid())
+
+
+def is_gone(mark: str, path: Path) -> bool:
+    """Return whether the process of a mark, which made `path`, has ended; one of the same number that began later is
+    another."""
+    pid, ticks = (int(number or 0) for number in mark.partition(".")[::2])
+    now = _begun(pid)
+    if ticks and now:
+        return now != ticks
     import psutil  # slow to import, and the command line's first answers must not wait
 
     try:
-        return cast(bool, psutil.Process(pid).create_time() > path.stat().st_mtime + CLOCK_SLACK)
+        process = psutil.Process(pid)
+        return not ticks and cast(bool, process.create_time() > path.stat().st_mtime + CLOCK_SLACK)
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, OSError):
         return False
+
+
+def _begun(pid: int) -> int:
+    """Return when a process began, in ticks since the machine did; 0 where nobody can know, or there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])  # proc(5)
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -296,7 +296,7 @@ def test_an_analysis_is_that_of_the_state_that_it_is_kept_with(own_llama):
     waiting = state.open_steps(name)
     next(waiting)
     state.models[name] = second = Loaded(own_llama)
-    second.state = "written anew"
+    second.state, second.has_changed = "written anew", lambda: False
     finish(state.open_steps(name))
     finish(waiting)
     assert first.analysis is not None

@@ -291,8 +291,9 @@
           try {
             const stored = await host.upload(file);
             host.text({ path: stored.path, name: file.name.slice(0, 100) });
-          } catch {
-            state.problem = W.say("view.upload_failed");
+          } catch (error) {
+            const [, said] = /^HTTP \d+: ([^<>\n]{1,400})$/.exec(error.message) || []; // the gate's own sentence
+            state.problem = said || W.say("view.upload_failed");
             drawStatus();
           }
         },

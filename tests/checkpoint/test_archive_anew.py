@@ -1,5 +1,8 @@
 """A shrunk model, which no folder holds, goes out as one zip with the very files that `save` writes."""
 
+import errno
+import tempfile
+
 import pytest
 import torch
 from test_archive import CALIBRATION, MADE, SPEC, dense, files_of, loaded, unzipped
@@ -55,7 +58,14 @@ def test_a_disk_that_is_full_when_the_tokenizer_is_written_is_said_to_be(tokeniz
         save(made, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
     weights = files_anew(made.lm, None, {})
-    with pytest.raises(StorageError, match="the disk became full while writing"):
+    with pytest.raises(StorageError, match=r"for a moment \(No space left on device\); free some space there"):
+        contents_anew(made, weights)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match=r"to '.*gone', where it lies for a moment \(No such file or directory\)"):
+        contents_anew(made, weights)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", nowhere)
+    with pytest.raises(StorageError, match=r"\(No usable temporary directory found in .*\); free some space there"):
         contents_anew(made, weights)
     check_saveable(made.lm)  # another disk may have room
 
@@ -66,3 +76,7 @@ def test_in_shards(tokenizer, tmp_path, monkeypatch):
     lm = loaded(dense(tmp_path / "dense", tokenizer))
     saved = check(shrink(lm, ShrinkSpec(0.3, multiple=4), CALIBRATION), None, tmp_path / "out")
     assert len(list(saved.glob("model-*.safetensors"))) > 1
+
+
+def nowhere():
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")

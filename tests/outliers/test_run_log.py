@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -160,6 +162,15 @@ def test_a_file_that_is_too_large_or_none_is_refused_and_left_alone(tmp_path, mo
         read_runs(tmp_path / "folder")
     with pytest.raises(StorageError, match="set WANDA_RUNS to another file"):
         add_run(RUN, file / "below")
+
+
+def test_a_folder_that_has_gone_and_that_the_file_is_named_from_is_told(monkeypatch):
+    def gone():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    with pytest.raises(StorageError, match=r"written to 'runs.jsonl' \(No such file or directory\); set WANDA_RUNS"):
+        add_run(RUN, "runs.jsonl")
 
 
 def test_a_lock_held_too_long_is_told(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from browser import MINUTE, ready, settled, wait_for
 
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState, Loaded
+from wanda_ui.gate import uploads
 
 pytestmark = pytest.mark.browser
 
@@ -62,6 +63,23 @@ def test_a_file_that_is_too_large_is_refused_with_words(visitor, tmp_path):
     visitor.click(".wl-more-button")
     visitor.set_input_files("#wl-text", file)
     wait_for(visitor, "status", "8.0 MB are read")
+
+
+def test_why_a_file_is_not_taken_is_read_on_the_page(visitor, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "text.txt"
+    file.write_text("The sky is blue. " * 100)
+    visitor.click(".wl-more-button")
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "_write", full)
+        visitor.set_input_files("#wl-text", file)
+        wait_for(visitor, "status", "The disk that this server keeps uploads on is full; send the file again")
+    visitor.route("**/gradio_api/upload*", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
+    visitor.set_input_files("#wl-text", [])
+    visitor.set_input_files("#wl-text", file)
+    wait_for(visitor, "status", "The file did not arrive; choose it again.")  # a proxy's page is no sentence
 
 
 def test_the_page_works_under_its_policy_and_another_site_cannot_show_it(browser, address):

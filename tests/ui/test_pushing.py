@@ -13,6 +13,8 @@ from huggingface_hub import constants
 from take_away import SENT
 from view_events import Visit, built_page, event, until, view_of, visitor
 
+from wanda_core.checkpoint.contents import Contents
+from wanda_core.errors import shortened_path
 from wanda_ui.settings import PUBLIC
 
 # The hub's library sends files by an argument that its HTTP client deprecates.
@@ -153,6 +155,29 @@ def test_cancel_ends_it_and_nothing_is_to_be_seen(view, hub):
 def test_a_full_disk_is_said(view, hub, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
     assert "GB are free in" in pushed(view)[-1]["problem"]
+
+
+def test_a_folder_for_temporary_files_that_has_gone_is_said_and_the_next_push_goes(view, hub, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        assert pushed(view)[-1]["problem"] == (
+            f"the checkpoint could not be written to {shortened_path(tmp_path / 'gone')}, where it lies for a moment "
+            "(No such file or directory); free some space there, or set TMPDIR to another folder and start again"
+        )
+        assert "체크포인트를 잠시 두는 폴더인데" in pushed(view, language="ko")[-1]["problem"]
+    assert pushed(view)[-1]["url"]
+
+
+def test_a_disk_that_becomes_full_as_it_is_saved_is_said(view, hub, monkeypatch):
+    def full(self, folder):
+        yield 1
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Contents, "write", full)
+    last = pushed(view)[-1]
+    assert "for a moment (No space left on device); free some space there" in last["problem"]
+    assert last["ended"]
+    assert not hub.room.repositories
 
 
 # Gated models

@@ -13,6 +13,9 @@ import psutil
 import pytest
 from raw_requests import JSON, is_told
 
+from wanda_ui.gate.refusal import RefusedError
+from wanda_ui.gate.visitors import Visitors
+
 BODIES = [
     b"",
     b"null",
@@ -173,6 +176,18 @@ def test_an_address_is_answered_and_never_by_a_fault(raw, address):
         assert reply.status < 500, reply
         assert reply.status < 400 or method == "HEAD" or reply.sentence, reply
         assert b"root:" not in reply.body
+
+
+def test_a_file_named_from_the_servers_folder_is_not_there_nor_where_that_folder_has_gone(raw, monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    for name in ("a.txt", "../a.txt", "wanda_ui/page.py"):
+        reply = raw.send("GET", f"/gradio_api/file={name}")
+        assert (reply.status, is_told(reply)) == (404, True)
+    with pytest.raises(RefusedError, match="file_gone"):  # an event that names one
+        Visitors().check_files({"path": "a.txt"}, {})
 
 
 def test_what_the_page_does_not_use_is_closed(raw):

@@ -1,5 +1,6 @@
 """Uploads as anybody can send them: one file each, none left that nobody counts, and nobody waits for a stranger's."""
 
+import errno
 import json
 import os
 import threading
@@ -17,6 +18,7 @@ from wanda_ui.gate import uploads
 from wanda_ui.gate.uploads import PLACE, PREFIX, own_folder
 
 FORM = "multipart/form-data; boundary=edge"
+EROFS = os.strerror(errno.EROFS)
 SOON = 2.0  # seconds; before, each of these took five times as long
 
 
@@ -57,19 +59,43 @@ def test_an_upload_that_is_refused_leaves_no_file_and_no_folder(raw, name):
     assert stored() == before
 
 
-def test_an_upload_that_the_disk_cannot_take_leaves_nothing(served, monkeypatch):
-    before = stored()
-    with monkeypatch.context() as patch:
-        patch.setattr(uploads.os, "replace", lambda *_: raised(OSError(28, "No space left on device")))
-        with closing(Raw(served[1])) as raw:
-            reply = send(raw, part(content=b"a disk that is full"))
-    assert reply.status == 500
+FULL = "The disk that this server keeps uploads on is full; send the file again once it has room, or tell "
+NOT_NOW = "This server cannot keep uploads now ({}); send the file again later, or tell whoever runs it."
+REFUSES = {
+    "as it is written": ("_write", lambda *_: refused(errno.ENOSPC), FULL),
+    "as its last bytes are": ("_write", lambda file, *_: setattr(file, "close", lambda: refused(errno.ENOSPC)), FULL),
+    "as it is moved": ("os.replace", lambda *_: refused(errno.EDQUOT), FULL),
+    "as a file is made": ("NamedTemporaryFile", lambda **_: refused(errno.EROFS), NOT_NOW.format(EROFS)),
+    "as the folder is": ("Path.mkdir", lambda *_, **__: refused(errno.ENOTDIR), NOT_NOW.format("Not a directory")),
+}
+
+
+@pytest.mark.parametrize("name", REFUSES)
+def test_an_upload_that_the_disk_refuses_is_told_so_leaves_nothing_and_the_next_one_comes(served, monkeypatch, name):
+    where, refuse, said = REFUSES[name]
+    before, ended = stored(), []
+    with monkeypatch.context() as patch, closing(Raw(served[1])) as raw:
+        patch.setattr(f"{uploads.__name__}.{where}", refuse)
+        patch.setattr(uploads.file_upload_statuses, "set_done", ended.append)
+        reply = send(raw, part(content=name.encode()), path="/gradio_api/upload?upload_id=some")
+    assert reply.status == 507
     assert is_told(reply)
-    assert {path for path in stored() - before if path.is_file()} == set()
+    assert reply.sentence.startswith(said)
+    assert ended == ["some"]  # whoever reads how far it is would wait for ever
+    assert stored() == before
+    with closing(Raw(served[1])) as raw:
+        (path,) = json.loads(send(raw, part(content=name.encode())).body)
+    assert Path(path).read_bytes() == name.encode()
 
 
-def raised(error):
-    raise error
+def test_a_disk_that_is_full_is_told_in_the_visitors_language(served, monkeypatch):
+    monkeypatch.setattr(uploads, "_write", lambda *_: refused(errno.ENOSPC))
+    with closing(Raw(served[1])) as raw:
+        assert "디스크가 가득 찼어요" in send(raw, part(), path="/gradio_api/upload?lang=ko").sentence
+
+
+def refused(number):
+    raise OSError(number, os.strerror(number), "/srv/somebody/uploads")
 
 
 def test_a_file_is_kept_as_it_came_whatever_the_form_says_of_its_codec(raw):

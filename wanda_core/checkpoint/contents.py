@@ -7,7 +7,6 @@ files that the model was read from stay as they are.
 
 import hashlib
 import re
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from wanda_core.checkpoint import manifest
 from wanda_core.checkpoint.beside import CARD, CONFIG, files_beside, told_config
 from wanda_core.checkpoint.model_card import card
 from wanda_core.checkpoint.records import record
-from wanda_core.checkpoint.save import not_written, write_beside_weights
+from wanda_core.checkpoint.save import folder_for_a_moment, write_beside_weights
 from wanda_core.checkpoint.weights import WeightFiles, Written, written_as_in_source
 from wanda_core.errors import StorageError, shortened
-from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.pruning.variant import Variant
 
@@ -138,13 +136,10 @@ def contents_anew(
     """
     about = record(made, weights.dtype, dense_perplexity, perplexity)
     told = str(weights.dtype).removeprefix("torch.")
-    try:
-        with temporary_folder(MAKING) as folder:
-            write_beside_weights(made.lm, folder, about, Written(weights.dtype, False, told))
-            beside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-            files = [_bytes(path.relative_to(folder).as_posix(), path.read_bytes()) for path in beside]
-    except OSError as error:
-        raise not_written(error, Path(tempfile.gettempdir())) from error
+    with folder_for_a_moment(MAKING) as folder:
+        write_beside_weights(made.lm, folder, about, Written(weights.dtype, False, told))
+        beside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = [_bytes(path.relative_to(folder).as_posix(), path.read_bytes()) for path in beside]
     if weights.index is not None:
         files.append(_text(INDEX, weights.index))
     files += [File(name, size, partial(weights.bytes_of, name)) for name, size in weights.sizes.items()]

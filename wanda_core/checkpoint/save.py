@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,15 +165,33 @@ def check_saveable(lm: "LanguageModel") -> None:
 
 def not_written(error: Exception, target: Path) -> StorageError:
     """Return the StorageError that tells in one sentence why a checkpoint could not be written."""
-    return StorageError(_why(error, target))
-
-
-def _why(error: Exception, target: Path) -> str:
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    if full:
-        return f"the disk became full while writing {shortened_path(target)}; free some space or choose another folder"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return (
-        f"{shortened_path(target)} could not be written ({' '.join(reason.split())[:300].rstrip('.')}); "
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return StorageError(
+            f"the disk became full while writing {shortened_path(target)}; free some space or choose another folder"
+        )
+    return StorageError(
+        f"{shortened_path(target)} could not be written ({_reason(error)}); "
         "check that you may write there or choose another folder"
     )
+
+
+@contextlib.contextmanager
+def folder_for_a_moment(prefix: str) -> Iterator[Path]:
+    """Context manager: a temporary folder that a checkpoint is written into, to be sent or read at once.
+
+    prefix: of its name, as of `temporary_folder`. Raises StorageError for what the disk refuses within it.
+    """
+    try:
+        with temporary_folder(prefix) as folder:
+            yield folder
+    except OSError as error:
+        place = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # where none can be found there is no first one
+        raise StorageError(
+            f"the checkpoint could not be written to {shortened_path(place)}, where it lies for a moment "
+            f"({_reason(error)}); free some space there, or set TMPDIR to another folder and start again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return " ".join(reason.split())[:300].rstrip(".")

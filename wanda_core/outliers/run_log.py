@@ -139,8 +139,9 @@ def add_run(run: Run, path: str | Path | None = None) -> Path:
 
     Raises StorageError when it cannot be written, is full, or is a file of another kind.
     """
-    target = (path_of(path) if path else runs_path()).absolute()
+    target = path_of(path) if path else runs_path()
     try:
+        target = target.absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_lock_of(target), timeout=LOCK_SECONDS), atomic_file.written(target) as part:
             part.write_bytes(b"".join(_raw(line) for line in _with(run, _lines(target), target)))

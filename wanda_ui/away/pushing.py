@@ -8,9 +8,8 @@ from typing import Any
 import gradio as gr
 
 from wanda_core.checkpoint.push import Pushed, push_steps, repo_of
-from wanda_core.checkpoint.save import check_free, not_written
+from wanda_core.checkpoint.save import check_free, folder_for_a_moment
 from wanda_core.errors import InputError, WandaError, shortened
-from wanda_core.machine.temporary import temporary_folder
 from wanda_core.model.hub import checked_token
 from wanda_core.progress import Progress, Steps
 from wanda_ui.away.take import Chosen, Take
@@ -96,14 +95,11 @@ class Pushing:
 
     def _steps(self, wanted: Wanted, say: Say) -> Steps[Pushed]:
         """Save and push; the folder goes whatever happens."""
-        with wanted.chosen.loaded.claimed(), temporary_folder(PREFIX) as folder:
+        with wanted.chosen.loaded.claimed(), folder_for_a_moment(PREFIX) as folder:
             contents = self.take.contents(wanted.chosen, say)
             check_free(contents.nbytes, folder / "file")
-            try:
-                for written in contents.write(folder):
-                    yield Progress("saving", written, contents.nbytes, "bytes", wanted.repo)
-            except OSError as error:
-                raise not_written(error, folder) from error
+            for written in contents.write(folder):
+                yield Progress("saving", written, contents.nbytes, "bytes", wanted.repo)
             return (yield from push_steps(folder, wanted.repo, private=wanted.private, token=wanted.token))
 
 

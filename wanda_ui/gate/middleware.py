@@ -25,7 +25,7 @@ from wanda_ui.gate.origin import check_from_here, check_same_site, offering
 from wanda_ui.gate.refusal import RefusedError, quoted
 from wanda_ui.gate.request import Request, named_in
 from wanda_ui.gate.turns import Turns, to_its_end, while_here
-from wanda_ui.gate.uploads import FORM_BYTES, Uploads, folder_of, received
+from wanda_ui.gate.uploads import FORM_BYTES, Uploads, disk_told, folder_of, received
 from wanda_ui.gate.visitors import Visitors, with_cookie
 from wanda_ui.jobs import ENGINE, MOST_EVENTS
 from wanda_ui.language import choose, say
@@ -137,7 +137,8 @@ class Gate:
         """Let a page, a file or a stream be read."""
         path, query = request.scope["path"], request.query
         file = path.removeprefix("/gradio_api/file=")
-        if file != path and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", file):
+        # Every file that is handed out has a whole path, and another place's address is none.
+        if file != path and (not os.path.isabs(file) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", file)):
             raise RefusedError(404, "path", path=quoted(path))
         if file != path and rules.is_among_uploads(file) and not self._visitors.has_uploaded(file, request.headers):
             raise RefusedError(404, "path", path=quoted(path))
@@ -287,7 +288,7 @@ class Gate:
         body.check_length(request.headers, most + FORM_BYTES, "upload", rules.megabytes(most))
         self._take(request, 1)
         page, whose, name = request.page, request.who(), request.query.get("upload_id")
-        with self._uploads.coming(whose if page.settings.public else "", name, request.visitors):
+        with self._uploads.coming(whose if page.settings.public else "", name, request.visitors), disk_told():
             async with received(request, boundary, name) as came:
                 path, went = await self._uploads.keep(came, folder_of(request), whose, most, page._queue.files)
         self._visitors.uploaded(path, request.headers)

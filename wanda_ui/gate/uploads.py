@@ -1,6 +1,7 @@
 """Uploads: how many come at once, who reads how far one is, how one is received, and where it is kept."""
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections import Counter
@@ -17,6 +18,7 @@ from gradio_client.utils import strip_invalid_filename_characters
 
 from wanda_core.errors import InputError, first_line
 from wanda_core.machine.temporary import temporary_folder
+from wanda_ui.faults import note
 from wanda_ui.gate import body, rules
 from wanda_ui.gate.form import Form
 from wanda_ui.gate.kept import Kept
@@ -29,6 +31,7 @@ MOST_READERS = 2  # who see how far one upload is; for each the server looks twe
 COMING = 0.5  # seconds, within which an upload may begin whose progress was asked for first
 PLACE, PREFIX = "GRADIO_TEMP_DIR", "wanda-uploads-"  # where uploads may lie, and a server's own folder there
 COMES = "comes-"  # how the name of a file begins that is being received
+FULL = {errno.ENOSPC, errno.EDQUOT}  # what systems say of a disk that takes no more
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,18 @@ class Uploads:
     ) -> tuple[str, list[str]]:
         """Keep an upload that came, below its folder; of too many the oldest go.
 
-        who, most, named: as of `Kept.keep`. -> its path, and the real paths of files that went
+        who, most, named: as of `Kept.keep`. -> its path, and the real paths of files that went. Raises OSError; then
+        nothing of it is left there.
         """
         async with self._keeping:
             path = folder / came.digest / came.name
             path.parent.mkdir(exist_ok=True)
-            os.replace(came.file, path)
+            try:
+                os.replace(came.file, path)
+            except OSError:
+                with suppress(OSError):  # another file of that content may be in it
+                    path.parent.rmdir()
+                raise
             return str(path), await self._kept.keep(os.path.realpath(path), who, most, named)
 
     def _forget(self, name: str | None) -> None:
@@ -125,13 +134,12 @@ class Uploads:
 async def received(request: Request, boundary: bytes, name: str | None) -> AsyncIterator[Came]:
     """Async context manager: an upload that came, no further than it may go; at the end no more is left of it here.
 
-    boundary: of its form; name: by which its progress may be asked for. Raises RefusedError and ConnectionResetError.
+    boundary: of its form; name: by which its progress may be asked for. Raises RefusedError and ConnectionResetError,
+    and OSError where the disk does not take it.
     """
     most, form, size, nbytes, digest = request.page.settings.upload_bytes, Form(boundary), 0, 0, hashlib.sha256()
-    folder = folder_of(request)
-    folder.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=folder, prefix=COMES, delete=False) as file:
-        try:
+    try:
+        with _coming_file(folder_of(request)) as file:
             more = True
             while more:
                 sent, more = await _next(request)
@@ -149,11 +157,37 @@ async def received(request: Request, boundary: bytes, name: str | None) -> Async
                 raise RefusedError(400, "form")
             file.close()
             yield Came(Path(file.name), digest.hexdigest(), called)
+    finally:
+        if name is not None:  # also where no file could be made: whoever reads how far it is hears that it has ended
+            file_upload_statuses.set_done(name)
+
+
+@contextmanager
+def _coming_file(folder: Path) -> Iterator[IO[bytes]]:
+    """Context manager: a new file of the folder, which is made if need be; at the end it is gone. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder, prefix=COMES, delete=False) as file:
+        try:
+            yield file
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it was moved, or the disk lets nothing go
                 os.remove(file.name)
-            if name is not None:
-                file_upload_statuses.set_done(name)
+
+
+@contextmanager
+def disk_told() -> Iterator[None]:
+    """Context manager: what the disk refuses an upload within it is said to the visitor, without the path, and noted.
+
+    Raises RefusedError. That a connection broke off is left as it is.
+    """
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        note("an upload", error)
+        key = "disk_full" if error.errno in FULL else "disk"
+        raise RefusedError(507, key, why=error.strerror or type(error).__name__) from error
 
 
 async def _next(request: Request) -> tuple[bytes, bool]:

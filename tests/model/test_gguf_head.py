@@ -1,5 +1,6 @@
 """What the head of a GGUF file may hold, before a word of it is read."""
 
+import io
 import struct
 from contextlib import nullcontext
 
@@ -8,6 +9,7 @@ import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from model.test_gguf_file import write
 
+from wanda_core.model import gguf_header
 from wanda_core.model.gguf_file import described
 from wanda_core.model.gguf_header import BLOCKS, HeaderError, read_header
 
@@ -31,6 +33,23 @@ def test_a_gguf_files_head_is_walked_through(tiny_llama, tmp_path):
     (tmp_path / "bad.gguf").write_bytes(content[:20])
     with pytest.raises(HeaderError, match="it has 20 bytes"):
         read_header(tmp_path / "bad.gguf")
+
+
+@pytest.mark.parametrize("piece", [8, 9, 33, 500])
+def test_it_is_the_same_whatever_piece_of_it_is_in_memory_at_once(tiny_llama, tmp_path, monkeypatch, piece):
+    write(tmp_path / "good.gguf", tiny_llama)
+    whole = read_header(tmp_path / "good.gguf")
+    monkeypatch.setattr(gguf_header, "PIECE", piece)
+    assert read_header(tmp_path / "good.gguf") == whole
+
+
+def test_a_file_that_is_cut_short_while_its_head_is_walked_through_is_told_so(tiny_llama, tmp_path):
+    write(tmp_path / "good.gguf", tiny_llama)
+    content, ends = (tmp_path / "good.gguf").read_bytes(), read_header(tmp_path / "good.gguf").ends
+    for left in range(0, ends, 97):
+        with pytest.raises(HeaderError, match="it was cut short while it was read"):
+            gguf_header._Head(io.BytesIO(content[:left]), len(content)).read()
+    assert gguf_header._Head(io.BytesIO(content[:ends]), len(content)).read().ends == ends
 
 
 def of_lists(*lists, name="list", rows=0):

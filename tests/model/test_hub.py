@@ -15,7 +15,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from wanda_core.checkpoint.save import save
 from wanda_core.errors import GatedError, InputError, ModelError
 from wanda_core.machine.waiting import POLL, NoAnswerError, call_apart
-from wanda_core.model import hub, hub_faults
+from wanda_core.model import hub, hub_faults, hub_transfer
 from wanda_core.model.loading import load_located, load_model, locate
 from wanda_core.pruning.prune import prune
 from wanda_core.recipe import PruneSpec
@@ -192,6 +192,17 @@ def test_what_is_in_the_cache_is_not_downloaded_again_nor_is_room_asked_for(ther
 def small_chunks(monkeypatch):
     """The hub's library counts in chunks, which are larger than these models."""
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+
+
+def test_what_a_killed_download_left_goes_with_the_next_but_not_what_another_fetches_now(there):
+    blobs = Path(constants.HF_HUB_CACHE, "models--owner--model", "blobs")
+    blobs.mkdir(parents=True)
+    left, coming = blobs / "0a.0123abcd.incomplete", blobs / "0b.0123abcd.incomplete"
+    for file in (left, coming):
+        file.write_bytes(b"half")
+    os.utime(left, (time.time() - 2 * hub_transfer.LEFT_SECONDS,) * 2)
+    load_model(MODEL, device="cpu")
+    assert [file.name for file in blobs.glob("*.incomplete")] == [coming.name]
 
 
 def test_bytes_are_told_as_they_arrive(there, small_chunks):

@@ -16,6 +16,7 @@ from transformers import BartConfig, T5Config
 from wanda_core.errors import InputError, ModelError, WandaError, shortened_path
 from wanda_core.model import loading, watched
 from wanda_core.model.devices import default_device, default_dtype, free_memory
+from wanda_core.model.folder import state_of
 from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locate
 from wanda_core.model.names import normal_name
 
@@ -120,7 +121,23 @@ def test_weights_in_use_do_not_change_with_their_files(saved, device, tmp_path):
     )
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_all_files_that_a_model_is_read_from_tell_its_state(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+    before = {state_of(folder)}
+    (folder / "README.md").write_text("notes")
+    (folder / "gone.txt").symlink_to("nowhere")
+    assert {state_of(folder)} == before
+    for number, name in enumerate(("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja")):
+        (folder / name).touch()
+        os.utime(folder / name, (number, number))
+        assert state_of(folder) not in before
+        before.add(state_of(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(OSError, match=r"config\.json"):
+        state_of(folder)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_files_that_change_while_they_are_read_give_no_model(saved, tmp_path, monkeypatch, file):
     folder = Path(shutil.copytree(saved, tmp_path / "model"))
 

@@ -166,6 +166,23 @@ def test_a_text_is_kept_by_its_digest_and_one_that_is_gone_is_asked_for_again():
     assert from_bytes(texts.get(large)) == "x" * 100
 
 
+def test_a_text_whose_room_others_took_is_read_again_while_it_can_be(tmp_path):
+    texts, file = KeptTexts(budget=10), tmp_path / "mine.txt"
+    file.write_text("한글")
+    mine = texts.put(file.read_text(), file.read_text)
+    texts.put("x" * 10)
+    assert not texts.holds(mine)
+    assert from_bytes(texts.get(mine)) == "한글"
+    assert texts.holds(mine)
+    texts.put("y" * 10)
+    file.write_text("another")
+    with pytest.raises(InputError, match="choose the file again"):
+        texts.get(mine)
+    file.unlink()
+    with pytest.raises(InputError, match="choose the file again"):
+        texts.get(mine)
+
+
 def test_a_text_that_looks_like_documents_does_not_take_their_place():
     texts, documents = KeptTexts(), ["The sky is blue.", [{"role": "user", "content": "왜?"}]]
     kept = texts.put(documents)

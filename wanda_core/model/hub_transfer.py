@@ -2,12 +2,13 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils import tqdm
 
 from wanda_core.machine.json_file import MOST_BYTES
@@ -16,6 +17,8 @@ from wanda_core.machine.waiting import call_apart
 from wanda_core.model.hub_faults import UnreachableError, in_one_sentence
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.progress import Progress
+
+LEFT_SECONDS = 3600.0  # that nothing came for a file, until nobody is taken to fetch it any more
 
 
 class Transfer:
@@ -46,6 +49,7 @@ class Transfer:
         `in_one_sentence` does, and what `tell` does.
         """
         self.total = total
+        _sweep(self.hub_id)
         self.bars.clear()  # of the index
         self._tell(tell)
         _running.add(self)
@@ -90,6 +94,15 @@ def cut_short(hub_id: str, commit: str, sizes: Mapping[str, int]) -> list[str]:
     the files' names."""
     there = {file: try_to_load_from_cache(hub_id, file, revision=commit) for file in sizes}
     return [file for file, path in there.items() if isinstance(path, str) and Path(path).stat().st_size < sizes[file]]
+
+
+def _sweep(hub_id: str) -> None:
+    """Remove what killed processes left of a model's files: the library goes on with none of them."""
+    with contextlib.suppress(OSError):
+        for part in Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}", "blobs").glob("*.incomplete"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > LEFT_SECONDS:
+                    part.unlink()
 
 
 def _stop_xet() -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -246,7 +247,8 @@ class View:
         key = (str(file), about.st_size, about.st_mtime_ns)
         digest = self.brought.get(key)
         if digest is None or not texts.holds(digest):
-            digest = texts.put(read_documents(file, most=self.settings.upload_bytes))
+            read = partial(read_documents, file, most=self.settings.upload_bytes)
+            digest = texts.put(read(), read)
             self.brought.put(key, digest)
         return digest
 

@@ -3,20 +3,24 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from wanda_core.checks import DEFAULT_SAMPLES, DEFAULT_SEQ_LEN
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, WandaError
 from wanda_core.recipe import PruneSpec
 from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.chats import Document, bytes_of, digest_of
 from wanda_ui.owned import Owned, Visitors
 
+Again = Callable[[], str | list[Document]]
+
 NOT_HERE = "not here"  # the name of a text that nobody brought; no digest is like it
 MOST_TEXTS = 1000  # of one visitor whose digests are remembered
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
+MOST_SOURCES = 10_000  # of texts that can be read again, three hundred bytes each
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,28 @@ class KeptTexts:
         self.budget = budget
         self.owned = Owned(MOST_TEXTS)
         self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self._again: OrderedDict[str, Again] = OrderedDict()
         self._nbytes = 0
         self._lock = threading.Lock()
 
-    def put(self, text: str | list[Document]) -> str:
-        """Keep a text, or documents; return its digest, 32 hexadecimal digits. What is kept under it stays."""
+    def put(self, text: str | list[Document], again: Again | None = None) -> str:
+        """Keep a text, or documents; return its digest, 32 hexadecimal digits. What is kept under it stays.
+
+        again: reads it once more, for when others' texts have taken its room; raises WandaError or OSError where it
+        cannot any more
+        """
         data = bytes_of(text)
         digest = digest_of(data)
+        if again is not None:
+            with self._lock:
+                self._again[digest] = again
+                self._again.move_to_end(digest)
+                while len(self._again) > MOST_SOURCES:
+                    self._again.popitem(last=False)
+        self._keep(digest, data)
+        return digest
+
+    def _keep(self, digest: str, data: bytes) -> None:
         with self._lock:
             if digest not in self._texts:
                 self._texts[digest] = data
@@ -96,7 +115,6 @@ class KeptTexts:
             self._texts.move_to_end(digest)
             while len(self._texts) > 1 and self._nbytes > self.budget:
                 self._nbytes -= len(self._texts.popitem(last=False)[1])
-        return digest
 
     def of(self, visitors: Visitors) -> Callable[[str], bool]:
         """Make the question whether a text is one that these visitors brought."""
@@ -114,9 +132,12 @@ class KeptTexts:
         if digest is None:
             return None
         with self._lock:
-            if digest not in self._texts:
-                raise InputError(
-                    "the calibration text of this recipe is not on the server any more; choose the file again"
-                )
-            self._texts.move_to_end(digest)
-            return self._texts[digest]
+            if digest in self._texts:
+                self._texts.move_to_end(digest)
+                return self._texts[digest]
+            again = self._again.get(digest)
+        with suppress(WandaError, OSError):
+            if again is not None and digest_of(data := bytes_of(again())) == digest:
+                self._keep(digest, data)
+                return data
+        raise InputError("the calibration text of this recipe is not on the server any more; choose the file again")

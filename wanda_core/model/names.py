@@ -174,8 +174,8 @@ def _of_path(text: str, given: object, is_folder: bool, local_folders: bool) -> 
         path = os.path.join(os.path.realpath(folder), file) if is_gguf(path) else os.path.realpath(path)
     except FileNotFoundError as error:
         raise InputError(
-            f"model {shortened(given)} is a path from the folder that this program was started in, which has gone; give "
-            "the whole path"
+            f"model {shortened(given)} is a path from the folder that this program was started in, which has gone; "
+            "give the whole path"
         ) from error
     return "/" + path.lstrip("/") if path.startswith("//") and os.name != "nt" else path  # POSIX leaves // open
 

@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, WandaError, first_line, shortened
 from wanda_core.machine import temporary
-from wanda_core.machine.process import bound_arenas, keep_freed_memory
+from wanda_core.machine.process import bound_arenas, keep_freed_memory, show_no_bars
 from wanda_core.model import builtin, made_apart
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
@@ -216,6 +216,7 @@ def _serve(settings: Settings, host: str | None, port: int | None, lan: bool) ->
     """Serve the page as `serve` does, once all is checked. Raises WandaError for a model that cannot be loaded."""
     keep_freed_memory()
     bound_arenas()
+    show_no_bars()
     temporary.sweep(pushing.PREFIX)
     state = prepared(settings)
     page = build(state)

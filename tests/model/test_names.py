@@ -203,6 +203,17 @@ def test_a_path_that_leads_nowhere_is_still_the_one_path(here):
     assert normal_name("a/b/c") == str(here / "a/b/c")
 
 
+def test_a_path_from_a_folder_that_has_gone_is_refused(monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    for name in ("./model", "./model.gguf"):
+        with pytest.raises(InputError, match=rf"model '{name}' is a path from the folder .* which has gone; give the"):
+            normal_name(name)
+    assert normal_name("/srv/model") == os.path.realpath("/srv/model")
+
+
 def test_a_folder_goes_before_a_hub_id_but_not_before_the_built_in_model(here):
     for name in ("gpt2", "builtin", "Builtin", "gpt2@v1"):
         (here / name).mkdir()

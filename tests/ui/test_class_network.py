@@ -98,6 +98,7 @@ def started(monkeypatch):
     monkeypatch.setattr(whole_page.made_apart, "prepare", made.prepared.set)
     monkeypatch.setattr(whole_page, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(whole_page, "bound_arenas", lambda: None)
+    monkeypatch.setattr(whole_page, "show_no_bars", lambda: made.__dict__.update(bars=False))
     monkeypatch.setattr(whole_page, "prepared", lambda settings: SimpleNamespace(settings=settings, start=lambda: None))
     monkeypatch.setattr(whole_page, "build", lambda state: made.__dict__.update(settings=state.settings) or made)
     monkeypatch.setattr(network, "own_addresses", lambda: ["192.168.0.12"])
@@ -117,6 +118,7 @@ def test_only_on_this_wish_others_may_come_and_then_within_public_limits(started
     made = started()
     assert made.given["server_name"] is None  # Gradio's own: this machine alone
     assert made.joined is None
+    assert made.bars is False
     assert not made.settings.public
     assert not made.prepared.wait(0.2)
     made = started(lan=True)

@@ -143,3 +143,24 @@ def test_where_the_page_is_to_listen_is_checked_before_a_model_is_loaded(host, p
         return
     with pytest.raises(InputError, match=said):
         check_place(host, port)
+
+
+LOADS = """
+import os, sys
+from wanda_core.machine.process import show_no_bars
+from wanda_core.model.loading import load_model
+show_no_bars()
+os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+for _ in range(2):
+    load_model(sys.argv[1], device="cpu").model.save_pretrained(sys.argv[2])
+print("both")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a system without a disk that is always full")
+def test_a_log_on_a_full_disk_holds_up_no_model(dense, tmp_path):
+    """A bar that cannot be written ends what it counts, and may keep the lock of them all."""
+    shown = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    command = [sys.executable, "-c", LOADS, dense, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, env=shown, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr

@@ -1,4 +1,4 @@
-"""Settings of this process: its rank, how it ends, what malloc does with freed memory.
+"""Settings of this process: its rank, how it ends, what it shows, what malloc does with freed memory.
 
 Called once by what starts a process (command line, page, benchmarks), never by the library: a program that imports it
 keeps its own settings.
@@ -33,6 +33,17 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def show_no_bars() -> None:
+    """Have other packages show no bars of progress, for a process that nobody watches.
+
+    Where its log is a file on a disk that becomes full, a bar that cannot be written ends what it counts, and keeps the
+    lock that all bars share: then no model is ever loaded again.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # those of the hub's library too
 
 
 def keep_freed_memory() -> None:

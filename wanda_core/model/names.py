@@ -171,7 +171,13 @@ def _of_path(text: str, given: object, is_folder: bool, local_folders: bool) -> 
     path = os.path.expanduser(text)
     folder, file = os.path.split(path)
     # A file keeps its own name, for the hub's cache is full of links to files whose names are hashes.
-    path = os.path.join(os.path.realpath(folder), file) if is_gguf(path) else os.path.realpath(path)
+    try:
+        path = os.path.join(os.path.realpath(folder), file) if is_gguf(path) else os.path.realpath(path)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"model {shortened(given)} is a path from the folder that this program was started in, which has gone; "
+            "give the whole path"
+        ) from error
     return "/" + path.lstrip("/") if path.startswith("//") and os.name != "nt" else path  # POSIX leaves // open
 
 

@@ -41,7 +41,7 @@ lint: $(DEV) ## ruff, mypy and the direction of imports
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 
-families: $(DEV) ## Every causal architecture of transformers, tiny: served whole or refused by name (five minutes)
+families: $(DEV) ## Every causal architecture of transformers, tiny: served whole, measured by everything or refused by name (a quarter of an hour)
 	$(PY) -m pytest -m families
 
 replay: $(APP) ## Run the built-in model by every stored recipe and write assets/replay.json, then the lesson's answers (half an hour)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from families import tiny
 
 from wanda_core.errors import InputError
 from wanda_core.explain.mask_comparison import ModelProtection, column_detail, protection
@@ -216,6 +217,12 @@ def test_one_weight_stands_beside_the_largest_other_and_random_ones():
     dots = [trace for trace in told["data"] if trace["mode"] == "markers"]
     assert [trace["x"] for trace in dots] == [[30], [30, 30.01, 30.02, 30.03, 30.04], [30.5], [300]]
     assert dots[3]["text"] == ["11.mlp.down_proj[507, 1229]"]
+
+
+def test_where_every_block_ends_in_routed_experts_one_sentence_says_that_there_is_no_such_weight(tokenizer):
+    for family in ("Mixtral", "Qwen3Moe"):
+        with pytest.raises(InputError, match=r"^no block of tiny ends in a linear that every token passes"):
+            finish(super_weight.searched(Loaded(tiny(family, tokenizer, "cpu")), {}))
 
 
 def test_masks_are_shown_with_the_engines_shares_and_all_weights_of_a_column_are_counted():

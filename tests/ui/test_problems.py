@@ -23,7 +23,8 @@ COVERED = """
     wanda_core/checks.py wanda_core/evaluation/generation.py wanda_core/evaluation/perplexity.py
     wanda_core/outliers/ablation.py
     wanda_core/outliers/features.py wanda_core/outliers/interventions.py wanda_core/outliers/massive.py
-    wanda_core/outliers/sentence.py wanda_core/outliers/super_weight.py wanda_core/pruning/linear_pruner.py
+    wanda_core/model/streams.py wanda_core/outliers/readers.py wanda_core/outliers/sentence.py
+    wanda_core/outliers/super_weight.py wanda_core/pruning/linear_pruner.py
     wanda_core/shrinking/blocks.py wanda_core/shrinking/column_cutter.py wanda_core/shrinking/groups.py
     wanda_core/shrinking/heads.py wanda_core/shrinking/shrink.py wanda_core/shrinking/smaller_model.py
     wanda_core/shrinking/spec.py

@@ -81,7 +81,7 @@ def outliers(
             {
                 "model": model,
                 "blocks": len(lm.linears),
-                "width": lm.width,
+                "width": lm.stream_width,
                 "sentence": {"text": sentence, "tokens": read.tokens},
                 "massive_activations": [asdict(activation) for activation in activations],
                 "attention_sinks": sinks,
@@ -136,7 +136,7 @@ def ablate(
         check_whole("seed", seed, 0, MAX_SEED)
         measured_on, source = text_of(text, BUILTIN_EVALUATION, seq_len, to_measure=True, column=column)
         lm, seconds = load(model, device, dtype, watch)
-        plan.check_fits(lm.width, len(lm.linears))
+        plan.check_fits(lm.stream_width, len(lm.linears))
         means = None
         if value == "mean":
             of_means, name = text_of(calibration, BUILTIN_CALIBRATION, DEFAULT_SEQ_LEN, column=column)

@@ -152,7 +152,7 @@ def _check_room(lm: LanguageModelOnDisk, spec: PruneSpec, calibration: Calibrati
     tokens = calibration.ids.numel() * streams if calibration else 0
     if calibration and spec.needs_sensitivities:
         tokens = max(tokens, 2 * sensitivity_tokens(len(lm.walk("read")), calibration))
-    hidden = tokens * lm.width * lm.dtype.itemsize
+    hidden = tokens * lm.stream_width * lm.dtype.itemsize
     assert lm.job is not None
     if spec.solver.beside:
         blocks = [size for part, size in lm.loader.sizes(lm.model).items() if part != REST]

@@ -97,4 +97,4 @@ def _check_room(
         )
     beside = spec.blocks is None and spec.update != "none" and spec.solver.dense_share > 0
     tokens = calibration.ids.numel() * 2 * (1 + beside) if calibration else 0
-    check_free(sum(sizes.values()) + tokens * lm.width * lm.dtype.itemsize - job.size, target)
+    check_free(sum(sizes.values()) + tokens * lm.stream_width * lm.dtype.itemsize - job.size, target)

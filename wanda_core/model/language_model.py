@@ -17,6 +17,7 @@ from wanda_core.model.linears import Linear, prunable_linears
 from wanda_core.model.names import short_name
 from wanda_core.model.positions import longest_text
 from wanda_core.model.stored_tensors import StoredTensor
+from wanda_core.model.streams import side_by_side, stream_count
 from wanda_core.model.tokenizer import text_of, token_ids
 
 
@@ -55,10 +56,19 @@ class LanguageModel:
 
     @property
     def width(self) -> int:
-        """D, channels of the residual stream: `hidden_size`, or the width of an embedded token where there is none."""
+        """D, what a block's linears read: `hidden_size`, or the width of an embedded token where there is none."""
         model = cast(PreTrainedModel, self.model)
         size = getattr(model.config.get_text_config(), "hidden_size", None)
         return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
+
+    @property
+    def stream_width(self) -> int:
+        """S, channels of the residual stream: D, or n · D of a model that carries n streams side by side."""
+        return self.width * stream_count(cast(PreTrainedModel, self.model).config.get_text_config())
+
+    def stream_of(self, hidden: Tensor) -> Tensor:
+        """Lay what a block gives out as the residual stream (B, L, S). Raises ModelError for an unknown shape."""
+        return side_by_side(hidden, self.width, self.stream_width // self.width)
 
     @property
     def title(self) -> str:

@@ -65,7 +65,7 @@ class Ablation:
             )
 
     def check_fits(self, width: int, blocks: int) -> None:
-        """Raise InputError for a channel or block that a model of D = `width` channels does not have."""
+        """Raise InputError for a channel or block that a model of S = `width` channels does not have."""
         for channel in self.channels:
             if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < width:
                 raise InputError(
@@ -110,7 +110,7 @@ class AblationReport:
 def channel_means(
     lm: LanguageModel, calibration: Calibration, on_progress: Callable[[Progress], object] | None = None
 ) -> Tensor:
-    """Mean of every channel at every block's output, the first token apart. -> (B, 2, D) float32, first then others."""
+    """Mean of every channel at every block's output, the first token apart. -> (B, 2, S) float32, first then others."""
     return finish(channel_means_steps(lm, calibration), on_progress)
 
 
@@ -119,16 +119,16 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
     """`channel_means` as a generator that yields progress per sample."""
     lm.check_windows(calibration.ids)
     _, blocks = decoder_blocks(lm.model)
-    sums = [torch.zeros(2, lm.width, dtype=torch.float64, device="cpu") for _ in blocks]
+    sums = [torch.zeros(2, lm.stream_width, dtype=torch.float64, device="cpu") for _ in blocks]
 
     def add(index: int, hidden: Tensor) -> None:
-        values = hidden[0].double().cpu()  # (L, D)
+        values = hidden[0].double().cpu()  # (L, S)
         sums[index][0] += values[0]
         sums[index][1] += values[1:].mean(dim=0)
 
     for number, sample in enumerate(calibration.ids):
         yield Progress("channel-means", number, calibration.samples, "samples")
-        with block_outputs(blocks, add), faster_linear(lm.device):
+        with block_outputs(lm, add), faster_linear(lm.device):
             lm.model(sample[None].to(lm.device), use_cache=False)
     yield Progress("channel-means", calibration.samples, calibration.samples, "samples")
     return torch.stack(sums).div(calibration.samples).float()
@@ -141,7 +141,7 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
     means: of `channel_means`, needed for the value `mean`. Raises InputError for what the model does not have.
     """
     _, blocks = decoder_blocks(lm.model)
-    ablation.check_fits(lm.width, len(blocks))
+    ablation.check_fits(lm.stream_width, len(blocks))
     if ablation.value == "mean" and means is None:
         raise InputError("the value 'mean' needs the channels' means; take them with channel_means")
     channels = list(ablation.channels)
@@ -161,7 +161,7 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
         changed[:, start:end, channels] = values[start:end]
         return changed
 
-    with passes_begin(lm.model, begins.append), block_outputs(blocks, change):
+    with passes_begin(lm.model, begins.append), block_outputs(lm, change):
         yield
 
 
@@ -206,8 +206,8 @@ def ablate_steps(
 ) -> Steps[AblationReport]:
     """`ablate` as a generator that yields progress; closing it leaves the model as it was."""
     check_whole("draws", draws, LEAST_DRAWS, MOST_DRAWS)
-    ablation.check_fits(lm.width, len(lm.linears))
-    sets = random_channels(ablation.channels, lm.width, draws, seed)
+    ablation.check_fits(lm.stream_width, len(lm.linears))
+    sets = random_channels(ablation.channels, lm.stream_width, draws, seed)
     plans = [Ablation(channels, ablation.value, ablation.tokens, ablation.from_block) for channels in sets]
     interventions = [Intervention("untouched"), Intervention("chosen", partial(ablated, lm, ablation, means))]
     interventions += [Intervention("random", partial(ablated, lm, plan, means)) for plan in plans]

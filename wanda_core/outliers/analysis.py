@@ -26,11 +26,11 @@ STANDS_OUT_RATIO = 100.0  # times the median: a looser mark that shows where a c
 
 @dataclass(frozen=True)
 class Analysis:
-    """Input norms and hidden states of the dense model on one calibration set: B blocks, D channels of the stream.
+    """Input norms and hidden states of the dense model on one calibration set: B blocks, S channels of the stream.
 
     profile: input norms of every linear, from the dense model.
     top: (B, 3) the largest |x| of a block's output, mean over sequences; median: (B,) likewise.
-    channel_max: (B, D) largest |x| per channel over all tokens; stream_norms: (B, D) L2 norms of the block's output
+    channel_max: (B, S) largest |x| per channel over all tokens; stream_norms: (B, S) L2 norms of the block's output
     columns, on the same scale as the input norms. All float32 on the CPU.
     features: where the hidden states pass the definition of an outlier feature, None where no linear reads them whole.
     """
@@ -44,12 +44,12 @@ class Analysis:
 
     @property
     def ratios(self) -> Tensor:
-        """(B, D) how many times the median of its block each channel reaches."""
+        """(B, S) how many times the median of its block each channel reaches."""
         return self.channel_max / self.median.clamp_min(1e-12)[:, None]
 
     @property
     def massive(self) -> Tensor:
-        """Tell where a channel meets the definition of a massive activation. (B, D) bool."""
+        """Tell where a channel meets the definition of a massive activation. (B, S) bool."""
         return is_massive(self.channel_max, self.median[:, None])
 
 
@@ -94,17 +94,18 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
         with recorder.recording():
             hidden = blocks.carry(counter.through(calls[index], index, block, linears, hidden))
         input_norms.update(recorder.input_norms())
-        magnitudes = [sample[0].float().abs() for sample in hidden]  # N of (L, D)
+        streams = [lm.stream_of(sample) for sample in hidden]  # N of (1, L, S)
+        magnitudes = [sample[0].float().abs() for sample in streams]  # N of (L, S)
         top.append(torch.stack([m.flatten().topk(TOP).values for m in magnitudes]).mean(dim=0))
         median.append(torch.stack([_median(m) for m in magnitudes]).mean())
         largest.append(torch.stack([m.amax(dim=0) for m in magnitudes]).amax(dim=0))
-        stream.append(_column_norms(hidden))
+        stream.append(_column_norms(streams))
     yield Progress("analysis", len(blocks), len(blocks), "blocks")
     profile = profile_of(lm, calibration, input_norms)
     tops, medians, maxima, norms = (
         torch.stack([value.cpu() for value in values]) for values in (top, median, largest, stream)
     )
-    return Analysis(profile, tops, medians, maxima, norms, counter.counts(calibration, len(blocks)))
+    return Analysis(profile, tops, medians, maxima, norms, counter.counts(len(blocks)))
 
 
 def standing_out(analysis: Analysis, least: int = 5) -> list[StandOut]:
@@ -141,8 +142,8 @@ def _median(x: Tensor) -> Tensor:
     return kth_smallest(flat, (flat.shape[1] + 1) // 2)[0, 0]
 
 
-def _column_norms(hidden: list[Tensor]) -> Tensor:
-    running = InputNorms(torch.zeros(hidden[0].shape[-1], dtype=torch.float32, device=hidden[0].device))
-    for sample in hidden:
+def _column_norms(streams: list[Tensor]) -> Tensor:
+    running = InputNorms(torch.zeros(streams[0].shape[-1], dtype=torch.float32, device=streams[0].device))
+    for sample in streams:
         running.add(column_squares(sample, len(sample)))
     return running.norms

@@ -29,7 +29,7 @@ POSITION_SHARE = 0.06
 
 @dataclass(frozen=True)
 class FeatureCounts:
-    """How often each channel passes. R hidden states are read, each `positions` tokens long.
+    """How often each channel passes. R hidden states are read, each `positions` long, one a token.
 
     over: int64 (R, D) tokens with |x| ≥ magnitude, positive: those of them with x > 0; blocks: the block of each
     hidden state; kinds: the linears that read them, by their names inside a block; n_blocks: of the model.
@@ -178,7 +178,7 @@ def feature_counts_steps(
         with experts.apart(lm.model):
             hidden = blocks.carry(counter.through(calls[index], index, block, linears, hidden))
     yield Progress("features", len(blocks), len(blocks), "blocks")
-    counts = counter.counts(calibration, len(blocks))
+    counts = counter.counts(len(blocks))
     if counts is None:
         raise ModelError(
             f"no linear of {lm.title} reads all {lm.width} channels of the residual stream, so outlier features "
@@ -193,6 +193,7 @@ class FeatureCounter:
     def __init__(self, width: int, magnitude: float = FEATURE_MAGNITUDE) -> None:
         self.width, self.magnitude = width, float(magnitude)
         self._counts: dict[tuple[int, str], Tensor] = {}  # by block and sublayer, (2, D): passing, and those above zero
+        self._positions: dict[tuple[int, str], int] = {}
         self._kinds: dict[str, None] = {}
 
     def through(
@@ -208,15 +209,16 @@ class FeatureCounter:
                 here = torch.stack([passes.sum(dim=0), (passes & (x > 0)).sum(dim=0)]).cpu()
                 place = (index, sublayer)
                 self._counts[place] = self._counts[place] + here if place in self._counts else here
+                self._positions[place] = self._positions.get(place, 0) + len(x)
                 self._kinds.update(dict.fromkeys(names))
             yield output
 
-    def counts(self, calibration: Calibration, n_blocks: int) -> FeatureCounts | None:
+    def counts(self, n_blocks: int) -> FeatureCounts | None:
         """Return what was counted, None where no linear reads the whole stream."""
         if not self._counts:
             return None
         over, positive = torch.stack(list(self._counts.values())).unbind(dim=1)
-        positions = calibration.samples * calibration.seq_len
+        positions = max(self._positions.values())  # fewer than tokens where a block reads several as one (BLT)
         blocks = tuple(block for block, _ in self._counts)
         return FeatureCounts(
             self.magnitude, over.contiguous(), positive.contiguous(), blocks, tuple(self._kinds), positions, n_blocks

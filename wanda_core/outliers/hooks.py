@@ -7,18 +7,27 @@ from typing import Any
 from torch import Tensor, nn
 
 from wanda_core.model.block_calls import hidden_states
+from wanda_core.model.language_model import LanguageModel
+from wanda_core.model.linears import decoder_blocks
+from wanda_core.model.streams import as_given
 
 
 @contextmanager
-def block_outputs(blocks: nn.ModuleList, look: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Context manager: call `look(index, hidden (1, L, D))` on each block's output; what it returns takes its place."""
+def block_outputs(lm: LanguageModel, look: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+    """Context manager: call `look(index, stream (1, L, S))` on each block's output; what it returns takes its place.
+
+    The model is refused by a ModelError in the pass where its blocks give another shape.
+    """
+    _, blocks = decoder_blocks(lm.model)
 
     def hook(index: int) -> Callable[[nn.Module, Any, Any], Any]:
         def after(module: nn.Module, args: Any, output: Any) -> Any:
-            changed = look(index, hidden_states(output))
-            if changed is None or not isinstance(output, (tuple, list)):
-                return changed
-            return (changed, *output[1:])
+            hidden = hidden_states(output)
+            changed = look(index, lm.stream_of(hidden))
+            if changed is None:
+                return None
+            given = as_given(changed, hidden)
+            return (given, *output[1:]) if isinstance(output, (tuple, list)) else given
 
         return after
 

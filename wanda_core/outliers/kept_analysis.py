@@ -69,7 +69,7 @@ def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tu
             norms = {name.removeprefix(NORMS): checked_norms(name, value) for name, value in named.items()}
             features = _features(said.get("features"), tensors, len(lm.linears))
             stream = {name: tensors[name] for name in TENSORS}
-            _check_stream(stream, len(lm.linears), features)
+            _check_stream(stream, lm, features)
     except Exception:  # whatever is wrong with it, it is made again
         return None
     widths = {linear.name: (linear.shape[1],) for linear in lm.all_linears}
@@ -79,10 +79,10 @@ def load_analysis(path: Path, lm: LanguageModel, calibration: Calibration) -> tu
     return Analysis(profile, **stream, features=features), seconds
 
 
-def _check_stream(stream: dict[str, Tensor], blocks: int, features: FeatureCounts | None) -> None:
-    """Raise ValueError for tensors of TENSORS that no model of so many blocks has, or of other channels than the
-    features are of."""
-    channels = stream["channel_max"].shape[-1]
+def _check_stream(stream: dict[str, Tensor], lm: LanguageModel, features: FeatureCounts | None) -> None:
+    """Raise ValueError for tensors of TENSORS that are not of the model's blocks and channels, and for features that
+    are not of what its linears read."""
+    blocks, channels = len(lm.linears), lm.stream_width
     shapes = {"top": (blocks, TOP), "median": (blocks,), "channel_max": (blocks, channels)}
     shapes["stream_norms"] = (blocks, channels)
     for name, value in stream.items():
@@ -90,7 +90,7 @@ def _check_stream(stream: dict[str, Tensor], blocks: int, features: FeatureCount
             raise ValueError(name)
         if not bool(((value >= 0) & value.isfinite()).all()):
             raise ValueError(name)
-    if features is not None and features.over.shape[1] != channels:
+    if features is not None and features.over.shape[1] != lm.width:
         raise ValueError("channels")
 
 

@@ -20,10 +20,12 @@ def unread(lm: LanguageModel, channel: int, kinds: Collection[str]) -> Iterator[
     kinds: of the linears that read the residual stream, as `FeatureCounts` names them. What the blocks hand on to each
     other stays as it is. Raises InputError for a channel that the model does not have, and where no linear reads it.
     """
-    if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < lm.width:
-        raise InputError(f"channel {shortened(channel)} does not exist; this model has channels 0 to {lm.width - 1}")
+    if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < lm.stream_width:
+        raise InputError(
+            f"channel {shortened(channel)} does not exist; this model has channels 0 to {lm.stream_width - 1}"
+        )
     readers = [x for x in lm.all_linears if x.kind in kinds and x.shape[1] == lm.width and not x.routed]
-    if not readers:
+    if not readers or lm.stream_width != lm.width:  # a block mixes several streams before a linear reads
         raise InputError(f"no linear of {lm.title} reads its residual stream itself; choose another model")
     handles = [linear.module.register_forward_pre_hook(_without(channel)) for linear in readers]
     try:

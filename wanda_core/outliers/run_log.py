@@ -91,7 +91,7 @@ def run_of(lm: LanguageModel, analysis: Analysis, report: FeatureReport) -> Run:
         revision=lm.revision,
         parameters=lm.n_parameters,
         blocks=len(lm.linears),
-        width=lm.width,
+        width=lm.stream_width,
         ratio=float(ratios[block, channel]),
         channel=channel,
         block=block,

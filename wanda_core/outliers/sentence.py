@@ -25,9 +25,9 @@ PIECES = 8  # tokens a single character may be cut into
 
 @dataclass(frozen=True)
 class Sentence:
-    """Hidden states and attention of one text of L tokens. B blocks, H heads, D channels of the residual stream.
+    """Hidden states and attention of one text of L tokens. B blocks, H heads, S channels of the residual stream.
 
-    tokens: readable texts of the L tokens; hidden: (B, L, D) every block's output, float32 on the CPU;
+    tokens: readable texts of the L tokens; hidden: (B, L, S) every block's output, float32 on the CPU;
     to_first: (B, H) mean share of attention that the later tokens give to the first one, a row of NaN for a block
     without attention; None when no block has any, and why_no_attention says so.
     """
@@ -42,7 +42,8 @@ class Sentence:
 def read_sentence(lm: LanguageModel, text: str, on_progress: Callable[[Progress], object] | None = None) -> Sentence:
     """Run the model over one short text.
 
-    Raises InputError for an empty, too long or unreadable text, ModelError when values are not finite.
+    Raises InputError for an empty, too long or unreadable text, ModelError when values are not finite or the blocks
+    do not read token by token.
     """
     return finish(read_sentence_steps(lm, text), on_progress)
 
@@ -56,13 +57,14 @@ def read_sentence_steps(lm: LanguageModel, text: str) -> Steps[Sentence]:
     yield Progress("sentence", 0, len(blocks), "blocks")
     with eager_attention(lm.model):
         calls, (x,) = blocks.start(ids)
+    check_token_by_token(lm, lm.stream_of(x), tokens)
     hidden, looks = [], []
     for index, block, _ in blocks:
         yield Progress("sentence", index, len(blocks), "blocks")
         seen: list[Tensor] = []
         with eager_attention(lm.model), attention_weights(block, _looks_back(seen, len(tokens))):
             (x,) = blocks.carry([calls[index].run(block, x)])
-        hidden.append(x[0].float().cpu())
+        hidden.append(lm.stream_of(x)[0].float().cpu())
         looks.append(torch.cat(seen) if seen else torch.empty(0, dtype=torch.float32))
     yield Progress("sentence", len(blocks), len(blocks), "blocks")
     states = torch.stack(hidden)
@@ -123,6 +125,15 @@ def sentence_tokens(lm: LanguageModel, text: str) -> list[int]:
         )
     lm.check_length(len(tokens))
     return tokens
+
+
+def check_token_by_token(lm: LanguageModel, stream: Tensor, tokens: Sequence[int]) -> None:
+    """Raise ModelError for a model whose blocks read several tokens as one. stream: (1, L, S) that enters them."""
+    if stream.shape[1] != len(tokens):
+        raise ModelError(
+            f"the blocks of {lm.title} read {stream.shape[1]} pieces where the sentence has {len(tokens)} tokens, so "
+            "nothing can be told of a token; choose another model"
+        )
 
 
 def token_texts(lm: LanguageModel, tokens: Sequence[int]) -> tuple[str, ...]:

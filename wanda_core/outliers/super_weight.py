@@ -6,7 +6,7 @@ The model's parameters are never written to.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from wanda_core.outliers.interventions import (
     interventions_steps,
     spread,
 )
-from wanda_core.outliers.sentence import sentence_tokens
+from wanda_core.outliers.sentence import check_token_by_token, sentence_tokens
 from wanda_core.progress import Progress, Steps, finish
 
 
@@ -95,7 +95,7 @@ def super_weights(
     """One candidate a block on a short text, the largest ratio first.
 
     A block that ends in routed experts has none, and a model of such blocks gives an empty tuple. Raises InputError
-    for a text that cannot be read, ModelError when values are not finite.
+    for a text that cannot be read, ModelError when values are not finite or the blocks do not read token by token.
     """
     return finish(super_weights_steps(lm, text), on_progress)
 
@@ -108,6 +108,7 @@ def super_weights_steps(lm: LanguageModel, text: str) -> Steps[tuple[SuperWeight
     ids = torch.tensor([tokens], dtype=torch.int64, device=lm.device)
     yield Progress("super-weight", 0, len(blocks), "blocks")
     calls, (hidden,) = blocks.start(ids)
+    check_token_by_token(lm, lm.stream_of(hidden), tokens)
     candidates = []
     for index, block, linears in blocks:
         yield Progress("super-weight", index, len(blocks), "blocks")
@@ -117,6 +118,16 @@ def super_weights_steps(lm: LanguageModel, text: str) -> Steps[tuple[SuperWeight
             candidates.append(candidate(*last))
     yield Progress("super-weight", len(blocks), len(blocks), "blocks")
     return tuple(sorted(candidates, key=lambda weight: -weight.ratio))
+
+
+def strongest(lm: LanguageModel, candidates: Sequence[SuperWeight]) -> SuperWeight:
+    """Return the first candidate. Raises InputError where there is none."""
+    if not candidates:
+        raise InputError(
+            f"no block of {lm.title} ends in a linear that every token passes (routed experts are passed by some), so "
+            "there is no super weight to look for; choose another model"
+        )
+    return candidates[0]
 
 
 def candidate(linear: Linear, x: Tensor, y: Tensor) -> SuperWeight:
@@ -163,10 +174,14 @@ def zeroed(lm: LanguageModel, linear: str, row: int, column: int) -> Iterator[No
     def without(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         w = target.weight[row].clone()  # (C_in,)
         w[column] = 0
-        changed = output.clone()
-        changed[..., row] = args[0] @ w
+        changed, x = output.clone(), args[0]
+        here = changed[..., row % output.shape[-1]]
+        if output.shape[-1] < target.shape[0]:  # groups of rows (DeepSeek-V4), each with inputs and outputs of its own
+            group = row // output.shape[-1]
+            here, x = here[..., group], x[..., group, :]
+        here[:] = x @ w
         if getattr(module, "bias", None) is not None:
-            changed[..., row] += module.bias[row]  # type: ignore[index]
+            here += module.bias[row]  # type: ignore[index]
         return changed
 
     handle = target.module.register_forward_hook(without)

@@ -59,7 +59,7 @@ def ablate_steps(asked: Asked, channel: object) -> Steps[Told]:
     if not _text(channel) or _text(channel) == str(strongest):
         return base
     loaded = yield from model_steps(asked)
-    chosen = chosen_whole(asked, channel, "channel", loaded.lm.width, strongest)
+    chosen = chosen_whole(asked, channel, "channel", loaded.lm.stream_width, strongest)
     if chosen == strongest:
         return base
     zero = yield from shared_steps(asked, loaded, ("without", chosen), partial(_without, channel=chosen))

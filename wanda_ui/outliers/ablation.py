@@ -212,14 +212,14 @@ def evaluation(loaded: Loaded) -> tuple[str, int]:
 
 def _check_fits(loaded: Loaded, chosen: Ablation) -> None:
     """Raise InputError for channels or a block that the model does not have."""
-    chosen.check_fits(loaded.lm.width, len(loaded.lm.linears))
+    chosen.check_fits(loaded.lm.stream_width, len(loaded.lm.linears))
 
 
 def _ablated(loaded: Loaded, chosen: Ablation, settings: dict[str, Any]) -> Steps[AblationReport]:
     """Measure the channels' means if they are to stand in for the channels, then what the ablation does."""
     lm = loaded.lm
     means = None
-    chosen.check_fits(lm.width, len(lm.linears))
+    chosen.check_fits(lm.stream_width, len(lm.linears))
     if chosen.value == "mean":
         means = yield from channel_means_steps(lm, loaded.calibration or calibrate(lm))
     text, seq_len = evaluation(loaded)

@@ -12,6 +12,7 @@ from wanda_core.outliers.super_weight import (
     SuperWeight,
     SuperWeightReport,
     ZeroedWeight,
+    strongest,
     super_weight_steps,
     super_weights_steps,
 )
@@ -74,7 +75,7 @@ def build(context: TabContext) -> None:
 def searched(loaded: Loaded, settings: Mapping[str, Any]) -> Steps[Search]:
     """Find the candidates, then zero the strongest. settings: of `super_weight_steps`."""
     candidates = yield from super_weights_steps(loaded.lm, SENTENCE)
-    first = candidates[0]
+    first = strongest(loaded.lm, candidates)
     text, seq_len = evaluation(loaded)
     intervention = super_weight_steps(
         loaded.lm, first.linear, first.row, first.column, text, seq_len=seq_len, **settings

@@ -47,6 +47,11 @@ def strongest(analysis: Analysis) -> int:
     return standing_out(analysis)[0].channel
 
 
+def _one_stream(lm: LanguageModel) -> bool:
+    """Tell whether a linear's columns are channels of the stream: several streams are mixed before a linear reads."""
+    return lm.stream_width == lm.width
+
+
 def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) -> Steps[Json]:
     """Measure what the model is without its strongest channel, and without random ones.
 
@@ -57,13 +62,13 @@ def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) 
     """
     channel = strongest(analysis)
     means = yield from inside(channel_means_steps(lm, calibration), Progress("recipes", 0, 4, "parts"))
-    draws = [drawn for (drawn,) in random_channels((channel,), lm.width, DRAWS, 0)]
+    draws = [drawn for (drawn,) in random_channels((channel,), lm.stream_width, DRAWS, 0)]
     trials = [Intervention("random", partial(ablated, lm, Ablation((drawn,)))) for drawn in draws]
     trials += [
         Intervention("chosen", partial(ablated, lm, Ablation((channel,), value="mean", tokens=place), means))
         for place in PLACES
     ]
-    kinds = analysis.features.kinds if analysis.features is not None else ()
+    kinds = analysis.features.kinds if analysis.features is not None and _one_stream(lm) else ()
     read = _read_channels(analysis, draws) if kinds else []
     trials += [Intervention("chosen", partial(unread, lm, each, kinds)) for each in read]
     untouched, *rest = yield from inside(
@@ -128,7 +133,8 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
     protected = protection(linear.weight, norms, SPARSITY)
     bins = protected.bins
     spike = strongest(analysis)
-    stream = analysis.stream_norms[block - 1] if block and linear.shape[1] == lm.width else None
+    reads_stream = _one_stream(lm) and linear.shape[1] == lm.width
+    stream = analysis.stream_norms[block - 1] if block and reads_stream else None
     loudest = [column.index for column in protected.top[:TOLD_COLUMNS]]
     return {
         "block": block,
@@ -147,7 +153,7 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
         "spike": None if stream is None else _through(stream, norms, spike, bool(analysis.massive[:, spike].any())),
         "median": significant(float(norms.median())),
         "weight": _telling(linear.weight.float().cpu(), norms, loudest[0]),
-        "features": _features(analysis, linear.kind, list(dict.fromkeys([*loudest, spike]))),
+        "features": _features(analysis, linear.kind, list(dict.fromkeys([*loudest, *[spike][: _one_stream(lm)]]))),
     }
 
 

@@ -33,11 +33,11 @@ def meet_steps(lm: LanguageModel, text: str) -> Steps[Json]:
     """
     sentence = yield from read_sentence_steps(lm, text)
     block, token, channel = largest(sentence)
-    hidden = sentence.hidden[block].abs()  # (L, D)
+    hidden = sentence.hidden[block].abs()  # (L, S)
     median, value = float(top_and_median(sentence.hidden)[1][block]), float(sentence.hidden[block, token, channel])
     massives = massive(sentence.hidden)
     channels = sorted({activation.channel for activation in massives})
-    peaks = hidden.amax(dim=0)  # (D,)
+    peaks = hidden.amax(dim=0)  # (S,)
     rest = peaks.clone()
     rest[channels or [channel]] = 0
     others = torch.cat([hidden[:token, channel], hidden[token + 1 :, channel]])

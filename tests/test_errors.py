@@ -16,6 +16,7 @@ from wanda_core.errors import (
     ModelError,
     StorageError,
     first_line,
+    in_gb,
     shortened,
     shortened_path,
     without_cache,
@@ -148,3 +149,11 @@ def test_a_message_of_any_length_is_quoted_at_once(said):
 def test_a_folder_of_a_long_path_is_not_told():
     folder = "/home/me/" + "deep/" * 700 + f"models--a--b/snapshots/{HASH}/config.json"
     assert first_line(OSError(f"cannot open:\n  {folder}\nmore")) == "cannot open: a/b/config.json"
+
+
+@given(st.integers(1, 10**15), st.integers(0, 10**15))
+def test_what_does_not_fit_never_reads_as_if_it_did(needed, free):
+    takes, has = map(float, in_gb(needed, free))
+    assert (takes > has) >= (needed > free)
+    assert takes == pytest.approx(needed / 1e9, abs=0.1 + 1e-6)
+    assert has == pytest.approx(free / 1e9, abs=0.1 + 1e-6)

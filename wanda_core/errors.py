@@ -1,5 +1,6 @@
 """Types of the errors this package raises on purpose; a message says what was given, the rule, and the remedy."""
 
+import math
 import re
 from reprlib import Repr
 
@@ -99,6 +100,12 @@ def without_cache(said: str) -> str:
         else:
             told += CACHED + other
     return told
+
+
+def in_gb(needed: float, free: float) -> tuple[str, str]:
+    """Write how many bytes are needed and how many are free, in GB of one decimal: the first rounded up, the second
+    down, so that what does not fit does not read as if it did."""
+    return f"{math.ceil(needed / 1e8) / 10:.1f}", f"{math.floor(free / 1e8) / 10:.1f}"
 
 
 def shortened(value: object, most: int = SHOWN) -> str:

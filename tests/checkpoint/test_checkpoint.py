@@ -200,7 +200,7 @@ def test_a_disk_without_room_is_found_beforehand(variant, tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     monkeypatch.setattr(saving, "_write", lambda *args: pytest.fail("it began to write"))
-    with pytest.raises(StorageError, match=r"takes 0\.07 GB and 0\.00 GB are free .*; free some space or"):
+    with pytest.raises(StorageError, match=r"takes 0\.1 GB and 0\.0 GB are free .*; free some space or"):
         save(variant, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

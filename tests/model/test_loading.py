@@ -306,7 +306,7 @@ def test_a_model_larger_than_memory_is_refused_before_its_weights_are_read(folde
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", None)  # it would fail if it were called
     monkeypatch.setenv("WANDA_MEMORY_LIMIT", "1000")
     message = refusal(str(folder))
-    assert "needs 0.0 GB for its weights and 0.0 GB of memory are free on cpu" in message
+    assert "needs 0.1 GB for its weights and 0.0 GB of memory are free on cpu" in message
     assert "choose a smaller model" in message
 
 

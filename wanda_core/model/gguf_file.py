@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import platformdirs
 
-from wanda_core.errors import ModelError, first_line, shortened_path
+from wanda_core.errors import ModelError, first_line, in_gb, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.machine.paths import path_of
 from wanda_core.machine.temporary import sweep, temporary_folder
@@ -151,9 +151,10 @@ def check_room(name: str, needed: int, root: Path, brought: int = 0) -> None:
     check_memory(needed, name, [torch.device("cpu")])
     free, taken = shutil.disk_usage(root).free, needed + brought
     if taken > free:
+        takes, has = in_gb(taken, free)
         raise ModelError(
-            f"{shortened_path(name)} takes {taken / 1e9:.1f} GB as safetensors in {shortened_path(root)}, and "
-            f"{free / 1e9:.1f} GB are free there; free some space, or set WANDA_CACHE to another folder"
+            f"{shortened_path(name)} takes {takes} GB as safetensors in {shortened_path(root)}, and "
+            f"{has} GB are free there; free some space, or set WANDA_CACHE to another folder"
         )
 
 

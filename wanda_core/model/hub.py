@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
-from wanda_core.errors import InputError, ModelError, shortened, shortened_path
+from wanda_core.errors import InputError, ModelError, in_gb, shortened, shortened_path
 from wanda_core.machine import atomic_file
 from wanda_core.machine.waiting import NoAnswerError, call_apart
 from wanda_core.model.hub_faults import TOKENS, UnreachableError, check_proxy, in_one_sentence
@@ -132,8 +132,9 @@ def _missing_bytes(name: str, hub_id: str, commit: str, sizes: dict[str, int]) -
         free = shutil.disk_usage(constants.HF_HUB_CACHE).free
     needed = sum(sizes[file] for file in missing)
     if needed > free:
+        takes, has = in_gb(needed, free)
         raise ModelError(
-            f"{shortened_path(name)} is {needed / 1e9:.1f} GB to download and {free / 1e9:.1f} GB of disk are free; "
+            f"{shortened_path(name)} is {takes} GB to download and {has} GB of disk are free; "
             "choose a smaller model or free some space"
         )
     return needed if missing else None

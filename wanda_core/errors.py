@@ -103,8 +103,11 @@ def without_cache(said: str) -> str:
 
 
 def in_gb(needed: float, free: float) -> tuple[str, str]:
-    """Write how many bytes are needed and how many are free, in GB of one decimal: the first rounded up, the second
-    down, so that what does not fit does not read as if it did."""
+    """Write how many bytes are needed and how many are free, in GB of one decimal; where these would be the same, the
+    first rounded up and the second down, so that what does not fit does not read as if it did."""
+    takes, has = f"{needed / 1e9:.1f}", f"{free / 1e9:.1f}"
+    if takes != has:
+        return takes, has
     return f"{math.ceil(needed / 1e8) / 10:.1f}", f"{math.floor(free / 1e8) / 10:.1f}"
 
 

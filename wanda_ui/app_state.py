@@ -109,7 +109,7 @@ class AppState:
         if loaded is not None and loaded.has_changed():
             loaded = None  # its folder was written anew
         if loaded is None and self._run is not in_this_process:
-            raise InputError(f"model {name!r} is not loaded, and this server runs {', '.join(self.models)} alone")
+            raise InputError(f"model {name!r} is not loaded, and this server runs {', '.join(list(self.models))} alone")
         if loaded is None:
             more = {} if token is None else {"token": token}
             found = yield from self._fetching.steps(name, **more)
@@ -378,7 +378,7 @@ class AppState:
             yield Progress("loading", 0, 1, "parts", name)
             self.models[name] = Loaded(load_located(located, one_thread=True), name, "cuda" if self.lends else "")
             self.tickets.sweep()
-            idle = [other for other, loaded in self.models.items() if not loaded.claims and other != name]
+            idle = [other for other, loaded in list(self.models.items()) if not loaded.claims and other != name]
             for other in idle[: max(0, len(self.models) - MAX_MODELS)]:
                 self._let_go(other)
         return self.models[name]

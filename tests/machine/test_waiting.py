@@ -1,11 +1,12 @@
-"""Waiting for a lock that others hold: whoever leaves meanwhile waits no longer."""
+"""Waiting for a lock that others hold, and for calls: whoever leaves meanwhile waits no longer, and nobody for ever."""
 
 import contextvars
 import threading
 
 import pytest
 
-from wanda_core.machine.waiting import turn_at
+from wanda_core.machine import threads
+from wanda_core.machine.waiting import call_apart, turn_at
 from wanda_core.progress import GivenUpError, end_when
 
 
@@ -57,3 +58,29 @@ def test_it_is_let_go_of_whatever_ends_what_is_done_within():
     with pytest.raises(ZeroDivisionError), turn_at(lock):
         1 / 0  # noqa: B018
     assert lock.acquire(timeout=1)
+
+
+# Threads and calls
+
+BEGINS = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda target: threading.Thread(target=target), lambda target: threading.Timer(0, target)]
+)
+def test_a_thread_that_memory_runs_out_in_before_it_begins_is_waited_for_no_longer(monkeypatch, kind):
+    monkeypatch.setattr(threads, "LOOKS", 2)
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr(threading, BEGINS, lambda *given, **more: None)
+        for begin in (lambda: threads.start(kind(print)), lambda: call_apart(lambda: 1, lambda: None)):
+            with pytest.raises(MemoryError, match="a thread could not begin"):
+                begin()
+        threading._limbo.clear()
+    done = threading.Event()
+    threads.start(kind(done.set))
+    assert done.wait(5)
+    assert call_apart(lambda: 1, lambda: None) == 1
+
+
+def test_what_keeps_the_waiting_thread_from_looking_does_not_count():
+    assert call_apart(lambda: sum(range(10**8)), lambda: None, 1.0) == 10**8 * (10**8 - 1) // 2  # it has Python's lock

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wanda_core.machine import threads
 from wanda_core.machine.waiting import call_apart
 
 START_SECONDS = 90.0  # of the process, whose imports take seconds of a processor, on a machine that is busy
@@ -141,7 +142,7 @@ class Helper:
 
         timer = threading.Timer(seconds, end)
         timer.name, timer.daemon = "helper", True
-        timer.start()
+        threads.start(timer)
         try:
             process.stdin.write(request + "\n")
             process.stdin.flush()

@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Protocol, TypeVar
 
+from wanda_core.machine import threads
 from wanda_core.progress import Progress, Steps, still_wanted
 
 T = TypeVar("T")
@@ -22,15 +23,16 @@ def call_apart(call: Callable[[], T], tell: Callable[[], object], limit: float |
     """Make a call in a thread of its own and wait for its result, `limit` seconds at most.
 
     tell: called every POLL seconds in the caller's thread; an exception from it ends the wait, and the call is left to
-    end by itself, unheard. Raises NoAnswerError at the limit, and whatever the call raises.
+    end by itself, unheard. What keeps this thread from looking, as another that has Python's lock for seconds, keeps
+    the call from going on too, and does not count. Raises NoAnswerError at the limit, and whatever the call raises.
     """
-    outcome = _begun(call)
-    end = None if limit is None else time.monotonic() + limit
+    outcome, waited = _begun(call), 0.0
     while True:
-        left = POLL if end is None else min(POLL, max(end - time.monotonic(), 0))
+        left, before = POLL if limit is None else min(POLL, max(limit - waited, 0)), time.monotonic()
         if wait([outcome], left).done:
             return outcome.result()
-        if end is not None and time.monotonic() >= end:
+        waited += min(time.monotonic() - before, 2 * POLL)
+        if limit is not None and waited >= limit:
             raise NoAnswerError(f"no answer within {limit:g} s")
         tell()
 
@@ -77,5 +79,5 @@ def _begun(call: Callable[[], T]) -> "Future[T]":
         except BaseException as error:  # it belongs to whoever waits
             outcome.set_exception(error)
 
-    Thread(target=run, name="apart", daemon=True).start()  # daemon: one that never ends does not hold up the exit
+    threads.start(Thread(target=run, name="apart", daemon=True))  # daemon: one that never ends holds up no exit
     return outcome

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from wanda_core.errors import ModelError, shortened_path
+from wanda_core.machine import threads
 from wanda_core.progress import GivenUpError, unwanted
 
 SECONDS = 4.0  # of a processor, for what takes a tenth of one
@@ -70,7 +71,7 @@ class _Watch(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._thread, self._unwanted = threading.get_ident(), unwanted()
         self._until, self._at_last = self._taken() + self._most, time.monotonic() + (self._waits or 1) * self._most
-        threading.Thread(target=self._watch, name="wanda-watch", daemon=True).start()
+        threads.start(threading.Thread(target=self._watch, name="wanda-watch", daemon=True))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

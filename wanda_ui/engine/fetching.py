@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wanda_core.errors import WandaError
+from wanda_core.machine import threads
 from wanda_core.model.loading import Located, locate
 from wanda_core.progress import Progress, Steps, end_when
 from wanda_ui.settings import Settings
@@ -75,7 +76,12 @@ class Fetching:
                     )
                 fetch = _Fetch(name, Progress("loading", 0, 1, "parts", name))
                 self._fetches[asked] = fetch
-                threading.Thread(target=self._work, args=(fetch, more), name="fetch", daemon=True).start()
+                work = threading.Thread(target=self._work, args=(fetch, more), name="fetch", daemon=True)
+                try:
+                    threads.start(work)
+                except BaseException:
+                    del self._fetches[asked]
+                    raise
             else:
                 fetch.claims += 1
             return fetch

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from wanda_core.errors import WandaError
+from wanda_core.machine import threads
 from wanda_core.machine.process import release_freed_memory
 from wanda_core.progress import GivenUpError, Progress, end_when
 from wanda_ui.engine.durations import Durations
@@ -197,12 +198,11 @@ class Engine:
             if not quiet and sum(not task.quiet for task in self._waiting) >= self.most_waiting:
                 raise BusyError(self._full(self.most_waiting))
             task = _Task(start, arrival, kind, quiet, shared, came)
+            if self._thread is None:
+                self._thread = threads.start(threading.Thread(target=self._work, name="engine", daemon=True))
+                atexit.register(self.close)  # an interpreter that ends under a computing thread aborts
             self._waiting.append(task)
             self._claims += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)  # an interpreter that ends under a computing thread aborts
             self._changed.notify_all()
         return task
 

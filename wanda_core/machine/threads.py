@@ -1,0 +1,31 @@
+"""Starting threads where memory may run out just then.
+
+`Thread.start` waits until the new thread says that it has begun, for ever where that ran out of memory before it could.
+"""
+
+import threading
+
+LOOKS, LOOK = 30, 0.1  # how often a thread is looked for that has not begun, and for how many seconds each time
+
+
+class _Begun(threading.Event):
+    """What a thread's start waits for, in place of its own."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait as an Event does. Raises MemoryError where it was to wait for ever, and nothing comes.
+
+        What keeps this thread from looking keeps the other from beginning, and is one look.
+        """
+        if timeout is not None:
+            return super().wait(timeout)
+        if not any(super(_Begun, self).wait(LOOK) for _ in range(LOOKS)):
+            raise MemoryError("a thread could not begin")
+        return True
+
+
+def start(thread: threading.Thread) -> threading.Thread:
+    """Start a thread and return it. Raises MemoryError where it does not begin, and RuntimeError where there are too
+    many."""
+    thread._started = _Begun()  # type: ignore[attr-defined]
+    thread.start()
+    return thread

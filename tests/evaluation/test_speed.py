@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.footprint import Footprint, footprint, rise_promised
 from wanda_core.evaluation.speed import Speed, speed_steps
 from wanda_core.progress import finish
@@ -20,6 +20,20 @@ def test_tokens_a_second_are_tokens_by_the_clock(tiny_llama):
     ticks = count()  # a turn looks three times: before, after the prompt, after the answer
     found = finish(speed_steps([tiny_llama], IDS, new=5, rounds=2, clock=lambda: float(next(ticks))))
     assert found == [Speed(prefill=12.0, decode=5.0, prompt=12, new=5, rounds=2)]
+
+
+def test_a_model_that_cannot_write_is_told_in_a_sentence_and_memory_that_ran_out_as_such(tiny_llama):
+    other = replace(tiny_llama, model=copy.deepcopy(tiny_llama.model))
+    faults = iter([AttributeError("'BltConfig' object has no attribute 'num_hidden_layers'\nand more"), MemoryError()])
+
+    def fail(*_):
+        raise next(faults)
+
+    other.model.register_forward_pre_hook(fail)
+    with pytest.raises(ModelError, match=r"^the model failed while generating: 'BltConfig' .* no attribute '\w+'$"):
+        finish(speed_steps([other], IDS, new=2, rounds=1))
+    with pytest.raises(MemoryError):
+        finish(speed_steps([other], IDS, new=2, rounds=1))
 
 
 def test_models_take_turns_and_the_first_turn_of_each_does_not_count(tiny_llama):

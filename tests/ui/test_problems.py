@@ -21,6 +21,7 @@ KOREAN = partial(say, "ko")
 SENTENCES = [key for key in words("en") if key.startswith("error.") and not key.startswith(PART)]
 COVERED = """
     wanda_core/checks.py wanda_core/evaluation/generation.py wanda_core/evaluation/perplexity.py
+    wanda_core/evaluation/speed.py
     wanda_core/outliers/ablation.py
     wanda_core/outliers/features.py wanda_core/outliers/interventions.py wanda_core/outliers/massive.py
     wanda_core/model/streams.py wanda_core/outliers/readers.py wanda_core/outliers/sentence.py
@@ -45,6 +46,7 @@ COVERED = """
 """
 FOR_PROGRAMS = (  # of these files, said to programs and never to a page
     "take them with channel_means",
+    "one sequence is read, (1, L)",
     "has other parameters in another size",  # asked by trying, as the next two
     "is more than the {} blocks",
     "which the smaller model would have",

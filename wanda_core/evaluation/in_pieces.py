@@ -31,14 +31,19 @@ def pieces_of(model: Any, cache: object, length: int) -> list[tuple[int, int]]:
 def logits_in_pieces(lm: LanguageModel, ids: Tensor) -> Iterator[Tensor]:
     """Yield a model's logits (l, V) of one piece after another. ids: int64 (1, L), on the model's device."""
     model = cast(Any, lm.model)
-    if ids.shape[1] <= PIECE:
+    config = model.config.get_text_config()
+    if ids.shape[1] <= PIECE or not hasattr(config, "num_hidden_layers"):  # BLT's says nothing of the kind
         yield model(ids, use_cache=False).logits[0]
         return
-    cache = DynamicCache(config=model.config.get_text_config())
+    cache = DynamicCache(config=config)
     pieces = pieces_of(model, cache, ids.shape[1])
     if len(pieces) == 1:
         yield model(ids, use_cache=False).logits[0]
         return
     for first, last in pieces:
-        places = torch.arange(first, last, dtype=torch.int64, device=ids.device)[None]
-        yield model(ids[:, first:last], position_ids=places, past_key_values=cache, use_cache=True).logits[0]
+        # The model counts its positions itself: RoBERTa and its kin begin beyond 0.
+        logits = model(ids[:, first:last], past_key_values=cache, use_cache=True).logits[0]
+        if cache.get_seq_length() != last:  # told by the first piece: OpenAI's first GPT keeps no cache
+            yield model(ids, use_cache=False).logits[0]
+            return
+        yield logits

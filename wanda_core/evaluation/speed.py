@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wanda_core.checks import MAX_SEQ_LEN, check_whole
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError, WandaError, first_line, out_of_memory
 from wanda_core.evaluation.next_logits import next_logits
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import Progress, Steps
@@ -50,7 +50,8 @@ def speed_steps(
 
     The models take turns, so that what else the machine does meets all alike, after a turn each that does not count.
     ids: the prompt, int64 (1, L), which all models read; new: tokens after it; rounds: turns of each model; clock:
-    seconds. -> in the order of the models. Raises InputError for numbers out of range and a prompt that is too long.
+    seconds. -> in the order of the models. Raises InputError for numbers out of range and a prompt that is too long,
+    ModelError for a model that cannot write.
     """
     check_whole("new", new, 1, MAX_SEQ_LEN)
     check_whole("rounds", rounds, 1, MAX_ROUNDS)
@@ -63,7 +64,12 @@ def speed_steps(
     for turn in range(rounds + 1):
         for index, lm in enumerate(models):
             yield Progress("speed", turn * len(models) + index, total, "parts")
-            seconds = _turn(lm, ids, new, clock)
+            try:
+                seconds = _turn(lm, ids, new, clock)
+            except Exception as error:
+                if isinstance(error, WandaError) or out_of_memory(error):
+                    raise
+                raise ModelError(f"the model failed while generating: {first_line(error)}") from error
             if turn:
                 taken[index].append(seconds)
     yield Progress("speed", total, total, "parts")

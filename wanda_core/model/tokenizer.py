@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-from wanda_core.errors import ModelError, first_line, is_fault, shortened_path
+from wanda_core.errors import ModelError, first_line, is_fault, out_of_memory, shortened_path
 from wanda_core.machine.helper import EndedError, HelperError
 from wanda_core.machine.ordinary_file import open_ordinary
 from wanda_core.machine.waiting import NoAnswerError, call_apart
@@ -197,7 +197,7 @@ def _asked(
     except ModelError:
         raise
     except BaseException as error:
-        if not is_fault(error):
+        if not is_fault(error) or out_of_memory(error):
             raise
         raise ModelError(
             f"the model's tokenizer failed ({first_line(error)}); take that of the model it was made from, or choose "

@@ -114,7 +114,7 @@ class AppState:
             more = {} if token is None else {"token": token}
             found = yield from self._fetching.steps(name, **more)
             kind = ("load", name)
-            loaded = yield from self.engine.run(partial(self._load, name, found), kind, shared=kind)
+            loaded = yield from self.engine.run(partial(self._load, name, found), kind, shared=(*kind, id(found)))
         self._used(name)
         return loaded
 
@@ -181,6 +181,7 @@ class AppState:
             self._check_room(whole, recipe.spec)
         loaded = yield from base_steps(self, whole, recipe)
         how = yield from self._how(loaded, recipe, result)
+        whole.check_unchanged()
         variant = result.variant if result is not None else None
         if answer is not None:
             asked = None
@@ -202,6 +203,7 @@ class AppState:
         loaded = yield from base_steps(self, whole, recipe)
         how = yield from self._how(loaded, recipe, None)
         assert how is not None  # there is a recipe
+        whole.check_unchanged()
         job = partial(looks.point, name=loaded.name, how=how)
         kind = ("point", whole.name, *kind_of(recipe))
         point: Point = yield from self.work_steps(loaded, job, kind, shared=("point", key))
@@ -219,6 +221,7 @@ class AppState:
             base = yield from base_steps(self, loaded, recipe)
             models[base.name] = base
             named.append((base.name, variant))
+        loaded.check_unchanged()
         job = partial(told_at, name=loaded.name, variants=named, asked=asked, place=place)
         told: Told = yield from self.engine.run(lambda: self._run(job, models), ("told", loaded.name))
         return told
@@ -227,6 +230,7 @@ class AppState:
         """Compare the masks of some recipes, which are pruned first where they are not made yet."""
         loaded = yield from self.model_steps(name)
         variants = yield from self.made_steps(name, recipes)
+        loaded.check_unchanged()
         job = partial(work.masks, name=loaded.name, variants=variants)
         return (yield from self.work_steps(loaded, job, ("masks", loaded.name)))
 
@@ -371,7 +375,8 @@ class AppState:
         return self.engine.run(lambda: self._run(job, models), kind, quiet, shared)
 
     def _load(self, name: str, located: Located) -> Steps[Loaded]:
-        """Load a model whose files are here; the one unused longest goes, of those that no download needs."""
+        """Load a model whose files are here; the one unused longest goes, of those that no download needs. Before that
+        goes what the files were before they were written anew: for both there may be no room."""
         if name in self.models and self.models[name].has_changed():
             self._let_go(name)
         if name not in self.models:

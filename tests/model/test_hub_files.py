@@ -233,29 +233,6 @@ def test_lists_of_files_are_not_kept_in_memory_and_a_damaged_one_is_none(there, 
     assert load_model(MODEL, device="cpu").folder == folder
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
-@pytest.mark.parametrize("left", [0, 1, -1])
-def test_what_was_cut_short_in_the_cache_is_fetched_again(there, monkeypatch, file, left):
-    folder = load_model(MODEL, device="cpu").folder
-    whole = (folder / file).read_bytes()
-    (folder / file).resolve().write_bytes(whole[:left])
-    with monkeypatch.context() as away:
-        away.setattr(constants, "HF_HUB_OFFLINE", True)
-        message = refusal(MODEL, ModelError)
-        assert "4 of 5 files of 'owner/model' are on this machine and the Hugging Face hub cannot be reached" in message
-        assert f"for the others ({file} and so on)" in message
-    assert load_model(MODEL, device="cpu").folder == folder
-    assert (folder / file).read_bytes() == whole
-
-
-def test_an_index_that_was_cut_short_is_fetched_again_too(there, in_shards):
-    folder = load_model(MODEL, device="cpu").folder
-    whole = (folder / INDEX).read_bytes()
-    (folder / INDEX).resolve().write_bytes(whole[:-5])
-    assert load_model(MODEL, device="cpu").folder == folder
-    assert (folder / INDEX).read_bytes() == whole
-
-
 # A hub that is out of order
 
 

@@ -1,5 +1,6 @@
 """Loading a model from a folder, and every refusal in one readable sentence."""
 
+import json
 import os
 import shutil
 import threading
@@ -115,16 +116,13 @@ def test_weights_in_use_do_not_change_with_their_files(saved, device, tmp_path):
         assert torch.equal(value, before[name])
     file.write_bytes(b"")  # whoever read it by way of memory would be ended
     assert all(bool(value.isfinite().all()) for value in lm.model.state_dict().values())
-    tied = {value.data_ptr() for value in lm.model.state_dict().values()}
-    assert len(tied) == len(list(lm.model.parameters())) + len(list(lm.model.state_dict())) - len(
-        dict(lm.model.named_parameters(remove_duplicate=False))
-    )
 
 
 def test_all_files_that_a_model_is_read_from_tell_its_state(saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "model"))
     before = {state_of(folder)}
-    (folder / "README.md").write_text("notes")
+    for written in ("README.md", "train_log.txt", "all_results.json"):
+        (folder / written).write_text("notes")
     (folder / "gone.txt").symlink_to("nowhere")
     assert {state_of(folder)} == before
     for number, name in enumerate(("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja")):
@@ -150,6 +148,18 @@ def test_files_that_change_while_they_are_read_give_no_model(saved, tmp_path, mo
             str(folder), ModelError
         )
     assert load_model(str(folder), device="cpu").folder == folder
+
+
+def test_a_model_is_of_one_state_of_its_files(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+    located = locate(str(folder), "cpu")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    with pytest.raises(ModelError, match="changed while they were read"):
+        load_located(located)
+    lm = load_model(str(folder), device="cpu")
+    assert lm.model.config.rms_norm_eps == 0.5
+    assert lm.state == (state_of(folder), "")
 
 
 # Names

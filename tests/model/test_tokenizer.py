@@ -121,13 +121,13 @@ def test_a_text_that_is_slow_is_left_to_itself_and_others_are_cut_meanwhile(tiny
     monkeypatch.setattr(tokenizer, "PATIENCE", 0.3)
     refused = "takes more than 0 s for one text; give another one, or take the tokenizer"
     with pytest.raises(ModelError, match=refused):
-        tokenizer.token_ids(slow, "a" * 2000, special=False)
+        tokenizer.token_ids(slow, "a" * 2300, special=False)
     (left,) = tokenizer.known_of(slow).left
     if plain:
         assert tokenizer.token_ids(slow, "ab" * 200, special=False) == ordinary
         assert tokenizer.text_of(slow, ordinary) == slow.decode(ordinary, clean_up_tokenization_spaces=False)
     with pytest.raises(ModelError, match=refused):
-        tokenizer.token_ids(slow, "a" * 2000, special=False)
+        tokenizer.token_ids(slow, "a" * 2300, special=False)
     assert list(tokenizer.known_of(slow).left) == [left], "no more of them are begun"
     assert not left.is_set()
     assert left.wait(60)
@@ -147,9 +147,11 @@ def longest_wait():
 
     watcher = Thread(target=look)
     watcher.start()
-    yield waits
-    over.set()
-    watcher.join()
+    try:
+        yield waits
+    finally:
+        over.set()
+        watcher.join()
 
 
 SLOW = Regex("(a+a+)+[bc]")
@@ -157,7 +159,7 @@ SLOW = Regex("(a+a+)+[bc]")
 
 @pytest.mark.parametrize("part", ["decoder", "normalizer"])
 def test_regular_expressions_keep_nobody_else_from_work(tiny_llama, monkeypatch, part):
-    slow, text = copy.deepcopy(tiny_llama.tokenizer), ("a" * 20 + "!") * 40
+    slow, text = copy.deepcopy(tiny_llama.tokenizer), ("a" * 20 + "!") * 200
     word = len(slow)
     if part == "decoder":
         slow.backend_tokenizer.add_tokens([text])
@@ -169,7 +171,7 @@ def test_regular_expressions_keep_nobody_else_from_work(tiny_llama, monkeypatch,
     ask = {"decoder": lambda: tokenizer.text_of(slow, [word])}.get(part, lambda: tokenizer.token_ids(slow, text, False))
     with longest_wait() as waits, pytest.raises(ModelError, match="takes more than"):
         ask()
-    assert max(waits) < 0.45, "all at once take two seconds"
+    assert max(waits) < 0.45, "all at once take seconds"
 
 
 def test_who_leaves_is_not_waited_for_and_others_are_served_meanwhile(tiny_llama, monkeypatch):

@@ -26,6 +26,7 @@ from wanda_ui.app_state import AppState
 from wanda_ui.engine import fetching, work
 from wanda_ui.engine.kept_variants import LEAST_BYTES
 from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.looked import only_progress
 from wanda_ui.engine.queue import arrived
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.engine.tokens import Place
@@ -288,6 +289,21 @@ def test_a_folder_that_was_written_anew_is_read_anew_and_one_that_has_gone_serve
     last = finish(state.model_steps(name))
     shutil.rmtree(folder)
     assert finish(state.model_steps(name)) is last
+
+
+def test_no_result_is_of_two_states_of_a_folder(own_llama, tmp_path):
+    folder = tmp_path / "model"
+    own_llama.model.save_pretrained(folder)
+    own_llama.tokenizer.save_pretrained(folder)
+    state = AppState()
+    finish(state.model_steps(str(folder)))
+    looking = state.look_steps(str(folder), recipe(order="one-shot"))
+    while not isinstance(step := next(looking), Progress) or step.innermost.stage != "profile":
+        pass
+    halve(folder)
+    with pytest.raises(ModelError, match="have changed since it was loaded; load the model again"):
+        finish(only_progress(looking))
+    assert finish(state.prune_steps(str(folder), recipe(order="one-shot"))).is_of(state.models[str(folder)])
 
 
 def test_an_analysis_is_that_of_the_state_that_it_is_kept_with(own_llama):

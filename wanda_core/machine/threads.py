@@ -9,7 +9,9 @@ LOOKS, LOOK = 30, 0.1  # how often a thread is looked for that has not begun, an
 
 
 class _Begun(threading.Event):
-    """What a thread's start waits for, in place of its own."""
+    """What a thread's start waits for, in place of its own. given_up: whether it has waited enough."""
+
+    given_up = False
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait as an Event does. Raises MemoryError where it was to wait for ever, and nothing comes.
@@ -19,6 +21,7 @@ class _Begun(threading.Event):
         if timeout is not None:
             return super().wait(timeout)
         if not any(super(_Begun, self).wait(LOOK) for _ in range(LOOKS)):
+            self.given_up = True
             raise MemoryError("a thread could not begin")
         return True
 
@@ -26,6 +29,12 @@ class _Begun(threading.Event):
 def start(thread: threading.Thread) -> threading.Thread:
     """Start a thread and return it. Raises MemoryError where it does not begin, and RuntimeError where there are too
     many."""
-    thread._started = _Begun()  # type: ignore[attr-defined]
+    begun, run = _Begun(), thread.run
+
+    def unless_given_up() -> None:
+        if not begun.given_up:  # else it begins after all, when nobody counts on it
+            run()
+
+    thread._started, thread.run = begun, unless_given_up  # type: ignore[attr-defined, method-assign]
     thread.start()
     return thread

@@ -5,7 +5,6 @@ kept as float32 safetensors in the user's cache folder; later starts load that.
 """
 
 import contextlib
-import errno
 import hashlib
 import importlib.util
 import re
@@ -34,7 +33,7 @@ WEIGHT_BYTES = 4 * 134_515_008  # of the checkpoint that is made of it
 FORMAT = 1  # of the cached folder; raise it when what is written there changes
 PIP_TIMEOUT = 1800  # seconds; 93 MB over a slow line
 
-FULL = re.compile(rf"\[Errno {errno.ENOSPC}\]|os error {errno.ENOSPC}\b|No space left on device")  # as pip and uv say
+FULL = re.compile(r"No space left on device|Disk quota exceeded|not enough space on the disk")  # as pip and uv say it
 
 _lock = threading.Lock()
 

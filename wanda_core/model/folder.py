@@ -18,8 +18,6 @@ from wanda_core.progress import Progress
 
 # What transformers is told in place of what the file says.
 HOW_TO_RUN = {"output_attentions": False, "attn_implementation": None, "experts_implementation": None}
-# How the names of files end that a model is read from, or that are handed on with it.
-READ = {".safetensors", ".json", ".jinja", ".model", ".tiktoken", ".spm", ".txt"}
 BUCKETS = 64  # what transformers' rule gives Reformer for texts of 2,048 tokens in chunks of 64
 
 
@@ -54,11 +52,23 @@ def find_folder(
 
 
 def state_of(folder: Path) -> str:
-    """Return what tells this state of a model's files from others, for a folder can be written anew. Raises OSError
-    where one is not there any more."""
-    files = {folder / "config.json", *(file for file in folder.iterdir() if file.suffix in READ and file.exists())}
-    statuses = [(file.name, file.stat()) for file in sorted(files)]
+    """Return what tells this state of the files that a model is read from, for a folder can be written anew. Raises
+    OSError where one is not there any more."""
+    read = (file for file in folder.iterdir() if file.suffix == ".safetensors" or limits.largest_size(file.name))
+    files = {file for file in (*read, *folder.glob("additional_chat_templates/*.jinja")) if file.exists()}
+    statuses = [(file.name, file.stat()) for file in sorted(files | {folder / "config.json"})]
     return "|".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in statuses)
+
+
+def source_of(name: str) -> str:
+    """Return what tells this state of the GGUF file that a model's folder is made of, "" where there is none."""
+    if not is_gguf(name):
+        return ""
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def checked_config(folder: Path, name: str) -> PreTrainedConfig:

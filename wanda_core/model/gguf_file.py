@@ -79,7 +79,7 @@ def folder_of(file: Path, name: str, on_progress: Callable[[Progress], object] |
                 report(Progress("converting", 0, 1, "parts", file.name))
                 with _in_one_sentence(name):
                     convert(file, fresh, file.stem, dtype, header, config)
-                if _state_of(file) != state:
+                if not file.is_file() or _state_of(file) != state:
                     raise ModelError(
                         f"{shortened_path(name)} changed while it was converted; open it again once nothing writes it"
                     )

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wanda_core.errors import ModelError, shortened_path
+from wanda_core.machine.json_file import read_json
 from wanda_core.model.limits import MB, check_file_sizes, check_shards, largest_size
 from wanda_core.model.stored_tensors import INDEX, ONE_FILE, WEIGHTS, shards_in, shards_of
 from wanda_core.model.tokenizer_reading import has_vocabulary
@@ -133,8 +134,20 @@ def _why_no_weights(name: str, files: Collection[str]) -> str:
     )
 
 
-def _is_whole(file: Path, nbytes: int) -> bool:
-    return file.is_file() and file.stat().st_size >= nbytes
+def is_cut(file: Path, nbytes: int) -> bool:
+    """Tell whether a file is only a part of that on the hub, as where a copy broke off. nbytes: of that one.
+
+    One that somebody has changed on this machine is none: JSON that can be read, a chat template.
+    """
+    if file.stat().st_size >= nbytes or file.suffix == ".jinja":
+        return False
+    if file.suffix != ".json":
+        return True
+    try:
+        read_json(file)
+    except (OSError, ValueError, RecursionError):
+        return True
+    return False
 
 
 def lacking_files(folder: Path, name: str, files: Mapping[str, int] | None) -> tuple[list[str], int]:
@@ -151,7 +164,8 @@ def lacking_files(folder: Path, name: str, files: Mapping[str, int] | None) -> t
             name, files, lambda: index.read_text(encoding="utf-8", errors="replace") if index.is_file() else None
         )
         needed = [*(file for file in beside if largest_size(file) is not None), *weights]  # what else is only handed on
-        return [file for file in needed if not _is_whole(folder / file, files.get(file, 0))], len(needed)
+        there = {file: (folder / file).is_file() and not is_cut(folder / file, files.get(file, 0)) for file in needed}
+        return [file for file in needed if not there[file]], len(needed)
     needed = [CONFIG]
     numbered = [match for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))]
     if (folder / ONE_FILE).exists():

@@ -1,6 +1,7 @@
 """Bringing files from the Hugging Face hub into its local cache: bytes are told meanwhile, and it can be given up."""
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,10 +16,15 @@ from wanda_core.machine.json_file import MOST_BYTES
 from wanda_core.machine.ordinary_file import read_ordinary
 from wanda_core.machine.waiting import call_apart
 from wanda_core.model.hub_faults import UnreachableError, in_one_sentence
+from wanda_core.model.hub_files import is_cut
 from wanda_core.model.stored_tensors import INDEX
 from wanda_core.progress import Progress
 
 LEFT_SECONDS = 3600.0  # that nothing came for a file, until nobody is taken to fetch it any more
+# What is named so is of one download alone, as the library has it since its version 2; what earlier ones left, others
+# may go on with.
+LEFT = re.compile(r"\w+\.[0-9a-f]{8}\.incomplete")
+MOST_TOLD = 1000  # files that the hub tells to be larger than they are, which are remembered
 
 
 class Transfer:
@@ -71,29 +77,43 @@ class Transfer:
     def _one(self, file: str, anew: bool) -> str:
         """Return the path of a file in the cache. anew: whether it is fetched whatever lies there."""
         given: dict[str, Any] = {"tqdm_class": _bar_of(self), "token": self.token, "force_download": anew}
-        return str(hf_hub_download(self.hub_id, file, revision=self.commit, **given))
+        there = try_to_load_from_cache(self.hub_id, file, revision=self.commit)
+        if anew and isinstance(there, str) and not Path(there).is_symlink():
+            Path(there).unlink(missing_ok=True)  # no link to what comes: the library would leave it
+        path = str(hf_hub_download(self.hub_id, file, revision=self.commit, **given))
+        if anew:
+            while len(_lengths) >= MOST_TOLD:
+                _lengths.pop(next(iter(_lengths)), None)
+            _lengths[self.hub_id, self.commit, file] = Path(path).stat().st_size
+        return path
+
+    def _mend(self, files: Mapping[str, int]) -> None:
+        """Fetch what is cut short in the cache, which the library takes for whole."""
+        for file in cut_short(self.hub_id, self.commit, files):
+            self._one(file, anew=True)
 
     def _download(self, files: Mapping[str, int]) -> Path:
         with in_one_sentence(self.name, self.token):
-            for file in cut_short(self.hub_id, self.commit, files):  # the library takes them for whole
-                self._one(file, anew=True)
+            self._mend(files)
             wanted, bar = [escape(file) for file in files], _bar_of(self)
             at, token = self.commit, self.token
             given: dict[str, Any] = {"tqdm_class": bar, "token": token}
             folder = Path(snapshot_download(self.hub_id, revision=at, allow_patterns=wanted, **given))
+            self._mend(files)  # of files that it had for another commit
         if all((folder / file).is_file() for file in files):
             return folder
         raise UnreachableError  # it takes what lies there for the whole where the hub gives no list of files
 
 
 _running: set[Transfer] = set()
+_lengths: dict[tuple[str, str, str], int] = {}  # bytes of files as they came, whatever the hub tells of them
 
 
 def cut_short(hub_id: str, commit: str, sizes: Mapping[str, int]) -> list[str]:
-    """List files that are shorter in the cache than on the hub, as where a copy of it broke off. sizes: in bytes, by
-    the files' names."""
+    """List files of which the cache holds a part. sizes: in bytes, by the files' names."""
     there = {file: try_to_load_from_cache(hub_id, file, revision=commit) for file in sizes}
-    return [file for file, path in there.items() if isinstance(path, str) and Path(path).stat().st_size < sizes[file]]
+    lengths = {file: min(size, _lengths.get((hub_id, commit, file), size)) for file, size in sizes.items()}
+    return [file for file, path in there.items() if isinstance(path, str) and is_cut(Path(path), lengths[file])]
 
 
 def _sweep(hub_id: str) -> None:
@@ -101,7 +121,7 @@ def _sweep(hub_id: str) -> None:
     with contextlib.suppress(OSError):
         for part in Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}", "blobs").glob("*.incomplete"):
             with contextlib.suppress(OSError):
-                if time.time() - part.stat().st_mtime > LEFT_SECONDS:
+                if LEFT.fullmatch(part.name) and time.time() - part.stat().st_mtime > LEFT_SECONDS:
                     part.unlink()
 
 

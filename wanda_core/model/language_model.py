@@ -28,7 +28,8 @@ class LanguageModel:
     name: in the form of `normal_name` (`builtin`, a folder, a hub id); revision: tells this state of the model from
     others (a hash, a commit, `local`); folder: where its files lie, None for one that was made here; carried: tensors
     of these files that the model does without, by name, which a save hands on unchanged; shrunk: what was removed of
-    the model in that folder, step by step, as plain values for records.
+    the model in that folder, step by step, as plain values for records; state: of its files and of the GGUF file that
+    these were made of, as they were before any was read, "" where nobody knows.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class LanguageModel:
     folder: Path | None = field(default=None, kw_only=True)
     carried: Mapping[str, StoredTensor] = field(default_factory=dict, kw_only=True)
     shrunk: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
+    state: tuple[str, str] = field(default=("", ""), kw_only=True)
 
     @property
     def device(self) -> torch.device:

@@ -27,7 +27,7 @@ from wanda_core.model.devices import (
     default_device,
     default_dtype,
 )
-from wanda_core.model.folder import checked_config, find_folder, state_of
+from wanda_core.model.folder import checked_config, find_folder, source_of, state_of
 from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel
@@ -86,7 +86,7 @@ class Located:
     """A model whose files are on this machine, with the device and type asked for, before any weight is read.
 
     name: in its one form; revision: tells this state of the model from others, as `LanguageModel` has it; spread:
-    whether its blocks are to be spread over all GPUs.
+    whether its blocks are to be spread over all GPUs; state: of its files, as `LanguageModel` has it.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Located:
     device: torch.device
     dtype: torch.dtype
     spread: bool = False
+    state: tuple[str, str] = ("", "")
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the model's tokenizer. Raises ModelError for one that is not there or cannot be used."""
@@ -127,9 +128,11 @@ def locate(
         check_memory(weights_in_memory(nbytes, counts, held), name, _devices(place, spread))
 
     with any_fault_worded(name, on_progress) as tell:
+        source = source_of(name)
         folder, revision = find_folder(name, tell, local_folders, token, weigh if whole else None)
+        state = state_of(folder) if (folder / "config.json").exists() else ""  # else it is refused now
         config = checked_config(folder, name)
-    return Located(name, folder, revision, config, place, held, spread)
+    return Located(name, folder, revision, config, place, held, spread, (state, source))
 
 
 def _devices(place: torch.device, spread: bool) -> list[torch.device]:
@@ -154,7 +157,6 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     devices = _devices(located.device, located.spread)
     spread = len(devices) > 1
     tensors = stored_tensors(located.folder, name)
-    state = state_of(located.folder)
     check_numbers(name, tensors)
     _check_fits(located.config, name, devices, located.dtype, tensors)
     tokenizer = located.tokenizer()
@@ -195,22 +197,19 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     else:
         model.to(located.device)
     check_causal(model.eval(), tokenizer, name)
-    if state_of(located.folder) != state:
+    if located.state[0] not in ("", state_of(located.folder)):
         raise ModelError(
             f"the files of {shortened_path(name)} changed while they were read; open it again once nothing writes them"
         )
-    return LanguageModel(model, tokenizer, name, located.revision, folder=located.folder, carried=carried)
+    made: dict[str, Any] = {"folder": located.folder, "carried": carried, "state": located.state}
+    return LanguageModel(model, tokenizer, name, located.revision, **made)
 
 
 def _take_out_of_files(model: nn.Module) -> None:
     """Copy what lies in memory by way of a file: whoever wrote that anew would change the weights of a model in use,
     and end this process by cutting it short. Caches write theirs once."""
-    copies: dict[tuple[object, ...], torch.Tensor] = {}  # of what several parameters share
     for tensor in itertools.chain(model.parameters(), model.buffers()):
-        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if place not in copies:
-            copies[place] = tensor.data.clone()
-        tensor.data = copies[place]
+        tensor.data = tensor.data.clone()
 
 
 @contextlib.contextmanager

@@ -255,8 +255,9 @@ def _wait_for_those_left(known: Known, length: int, refusal: str) -> None:
 
 def _is_late(known: Known) -> bool:
     """Tell whether a call that was left to itself takes longer than it may."""
-    known.left = {left: until for left, until in known.left.items() if not left.is_set()}
-    return any(until < time.monotonic() for until in known.left.values())
+    for ended in [left for left in list(known.left) if left.is_set()]:  # other threads add some
+        known.left.pop(ended, None)
+    return any(until < time.monotonic() for until in list(known.left.values()))
 
 
 def known_of(tokenizer: PreTrainedTokenizerBase) -> Known:

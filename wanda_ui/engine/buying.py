@@ -64,5 +64,6 @@ def bought_steps(state: "AppState", name: str, recipe: Recipe) -> Steps[Bought]:
     loaded = yield from state.model_steps(name)
     (variant,) = yield from state.made_steps(name, [recipe])
     smaller = yield from base_steps(state, loaded, recipe)
+    loaded.check_unchanged()
     make = partial(buys, base=None if smaller is loaded else smaller.lm, variant=variant)
     return (yield from state.measurement_steps(name, ("buys", state.key_of(loaded, recipe)), make))

@@ -1,6 +1,5 @@
 """What the server keeps of a model and of a variant."""
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
@@ -8,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from wanda_core.errors import ModelError
 from wanda_core.evaluation.perplexity import Agreement, Perplexity
 from wanda_core.maths.sensitivity import Sensitivities
-from wanda_core.model.folder import state_of
+from wanda_core.model.folder import source_of, state_of
 from wanda_core.model.language_model import LanguageModel
-from wanda_core.model.names import LOCAL, is_gguf
+from wanda_core.model.names import LOCAL
 from wanda_core.outliers.analysis import Analysis
 from wanda_core.pruning.packed import PackedVariant
 from wanda_core.shrinking.report import Shrunk
@@ -63,7 +63,10 @@ class Loaded:
     def __post_init__(self) -> None:
         """Name the model and its state."""
         self.name = self.name or self.lm.name
-        self.state, self._source = self.state_now(), self._source_now()
+        files, source = self.lm.state
+        local = self.lm.folder is not None and self.lm.revision == LOCAL
+        self.state = files if local and files else self.state_now()
+        self._source = source or source_of(self.lm.name)
 
     def state_now(self) -> str:
         """Return the state of the model's files as they are now. Raises OSError where one is not there any more."""
@@ -74,19 +77,14 @@ class Loaded:
     def has_changed(self) -> bool:
         """Whether the model's files are others now than those that were loaded. What is gone is not."""
         try:
-            return self.state_now() != self.state or self._source_now() not in ("", self._source)
+            return self.state_now() != self.state or source_of(self.lm.name) not in ("", self._source)
         except OSError:
             return False
 
-    def _source_now(self) -> str:
-        """Return the state of the GGUF file that the model's folder was made of, "" where there is none."""
-        if not is_gguf(self.lm.name):
-            return ""
-        try:
-            status = os.stat(self.lm.name)
-        except OSError:
-            return ""
-        return f"{status.st_size} {status.st_mtime_ns}"
+    def check_unchanged(self) -> None:
+        """Raise ModelError where the model's files have changed since they were loaded, lest a result be of both."""
+        if self.has_changed():
+            raise ModelError(f"the files of {self.lm.title} have changed since it was loaded; load the model again")
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

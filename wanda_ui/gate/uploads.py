@@ -170,6 +170,8 @@ def _coming_file(folder: Path) -> Iterator[IO[bytes]]:
         try:
             yield file
         finally:
+            with suppress(OSError):  # what was to be written still, a full disk does not take
+                file.close()
             with suppress(OSError):  # it was moved, or the disk lets nothing go
                 os.remove(file.name)
 
@@ -186,8 +188,9 @@ def disk_told() -> Iterator[None]:
         raise
     except OSError as error:
         note("an upload", error)
-        key = "disk_full" if error.errno in FULL else "disk"
-        raise RefusedError(507, key, why=error.strerror or type(error).__name__) from error
+        if error.errno in FULL:
+            raise RefusedError(507, "disk_full") from error
+        raise RefusedError(507, "disk", why=error.strerror or type(error).__name__) from error
 
 
 async def _next(request: Request) -> tuple[bytes, bool]:

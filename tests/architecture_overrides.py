@@ -143,10 +143,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "youtu": {"pad_token_id": None},  # loading sets the row of the padding token to zero
     # Sizes that depend on each other, or have names that no rule knows.
-    "blt": {  # as the real one: most lies in the transformer over patches, whose number depends on the text
+    "blt": {  # as the real one: most lies in the transformer over patches, wider than its bytes; the text says how many
         "patching_threshold": 5.35,  # nats, where a uniform choice of 320 has 5.77
-        "global_config": {"num_hidden_layers": 4},
-        "encoder_config": {"num_hidden_layers": 1},
+        "global_config": {"num_hidden_layers": 4, "hidden_size": 64, "encoder_cross_output_size": None},
+        "encoder_config": {"num_hidden_layers": 1, "hidden_size_global": 64},
+        "decoder_config": {"hidden_size_global": 64},
     },
     "dots3_note": {
         "vision_config": {"adapter_in_dim": 32, "adapter_out_dim": 32},

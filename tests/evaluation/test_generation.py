@@ -215,7 +215,9 @@ def test_a_model_that_fails_while_generating_says_so(own_llama):
         raise RuntimeError("out of memory, say\nand a second line")
 
     own_llama.model.model.layers[1].register_forward_pre_hook(fail)
-    with pytest.raises(ModelError, match=r"the model failed while generating: out of memory, say$"):
+    with pytest.raises(
+        ModelError, match=r"the model failed while generating: out of memory, say; choose another model$"
+    ):
         list(generate(own_llama, PROMPT))
 
 

@@ -30,7 +30,10 @@ def test_a_model_that_cannot_write_is_told_in_a_sentence_and_memory_that_ran_out
         raise next(faults)
 
     other.model.register_forward_pre_hook(fail)
-    with pytest.raises(ModelError, match=r"^the model failed while generating: 'BltConfig' .* no attribute '\w+'$"):
+    with pytest.raises(
+        ModelError,
+        match=r"^the model failed while generating: 'BltConfig' .* no attribute '\w+'; choose another model$",
+    ):
         finish(speed_steps([other], IDS, new=2, rounds=1))
     with pytest.raises(MemoryError):
         finish(speed_steps([other], IDS, new=2, rounds=1))

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import transformers
+from architectures import tiny_model
 from families import FAMILIES, tiny
 from torch import nn
 
@@ -164,3 +165,10 @@ def test_memory_that_runs_out_is_not_the_models_fault(tiny_llama, tokenizer, mon
         ModelError, match="'tiny' takes more memory for a text of 7 tokens than is free; repair its config"
     ):
         check_causal(model, tokenizer, "tiny")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_patches_that_happen_to_be_as_many_as_the_tokens_are_not_taken_for_them(tokenizer, transformers_as_before):
+    model = tiny_model("blt", 320)
+    check_causal(model, tokenizer, "tiny")
+    check_first_block_causal(model, decoder_blocks(model)[1], tokenizer, "tiny")

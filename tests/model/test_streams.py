@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from architectures import tiny_config
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from wanda_core.errors import ModelError
+from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.streams import as_given, side_by_side, stream_count
 
 # Two tokens, three streams of two channels: token t has 10·t + stream, and + 0.5 in the second channel.
@@ -49,3 +51,14 @@ def test_the_configuration_says_how_many_there_are():
     assert stream_count(tiny_config("qwen4_exp", 320).get_text_config()) == 4
     for odd in ("4", None, True, 0, 1, [4], 4.0):
         assert stream_count(SimpleNamespace(hc_mult=odd)) == 1
+
+
+def test_the_width_is_that_of_the_part_that_holds_the_blocks():
+    """BLT's blocks are wider than the bytes that it embeds; most models have one part, or text in a part of its own."""
+    sizes = {"blt": (1024, 2048), "gemma3": (2304, 2304), "gpt2": (768, 768), "opt": (768, 768)}
+    for name, (embedded, width) in sizes.items():
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[name]())
+        assert model.get_input_embeddings().weight.shape[1] == embedded
+        lm = LanguageModel(model, None, "tiny", "local")
+        assert (lm.width, lm.stream_width, lm.one_stream) == (width, width, True)

@@ -183,8 +183,23 @@ def test_tensors_that_nobody_measured_count_as_none(path, kind, tiny_llama, cali
         path.write_bytes(whole)
 
 
-FEATURES = [{"magnitude": "6"}, {"magnitude": float("nan")}, {"positions": 0}, {"n_blocks": 99}, {"kinds": [1]}]
-FEATURES += [{"blocks": [0]}, {"blocks": None}, {"blocks": [-1] * 99}, {"more": 1}]
+FEATURES = [
+    {"magnitude": "6"},
+    {"magnitude": float("nan")},
+    {"positions": 36},
+    {"positions": [0] * 6},
+    {"positions": [36]},
+    {"n_blocks": 99},
+    {"kinds": [1]},
+]
+FEATURES += [
+    {"blocks": [0]},
+    {"blocks": None},
+    {"blocks": [-1] * 99},
+    {"more": 1},
+    {"one_stream": False},
+    {"one_stream": 1},
+]
 
 
 @pytest.mark.parametrize("change", FEATURES)

@@ -99,7 +99,7 @@ def counts(over, positive=None, positions=100, magnitude=6.0):
     over = torch.tensor(over)
     positive = over // 2 if positive is None else torch.tensor(positive)
     blocks = tuple(range(len(over)))
-    return FeatureCounts(magnitude, over, positive, blocks, ("attn.q",), positions, len(over))
+    return FeatureCounts(magnitude, over, positive, blocks, ("attn.q",), (positions,) * len(over), len(over))
 
 
 def test_a_feature_at_both_shares_is_one_and_just_below_either_it_is_not():
@@ -124,9 +124,20 @@ def test_five_blocks_are_too_many_for_one_to_be_a_quarter():
 
 def test_two_states_of_one_block_are_one_layer():
     over = torch.tensor([[50], [50], [0], [0]])
-    report = outlier_features(FeatureCounts(6.0, over, over, (0, 0, 1, 1), ("q", "fc1"), 100, 2), layer_share=0.5)
+    report = outlier_features(
+        FeatureCounts(6.0, over, over, (0, 0, 1, 1), ("q", "fc1"), (100,) * 4, 2), layer_share=0.5
+    )
     assert report.features[0].layer_share == 0.5
     assert report.features[0].position_share == 0.25
+
+
+def test_states_of_other_lengths_count_by_their_own_positions():
+    over = torch.tensor([[10, 0], [0, 6]])  # all of 10 positions, and 6 of 90: 10 and 6 of 100 that were read
+    counted = FeatureCounts(6.0, over, over, (0, 1), ("q", "k"), (10, 90), 2)
+    report = outlier_features(counted)
+    assert [(f.channel, f.position_share) for f in report.features] == [(0, 0.1), (1, 0.06)]
+    assert [feature_of(counted, "q", channel) for channel in (0, 1)] == list(report.features)
+    assert report.positions == 90
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan, "a", True])
@@ -138,7 +149,7 @@ def test_a_share_that_is_none_is_refused(bad):
 def test_every_channel_by_itself_is_what_the_report_says_of_it():
     generator = torch.Generator().manual_seed(3)
     over = torch.randint(0, 30, (6, 40), generator=generator) * (torch.rand(6, 40, generator=generator) > 0.7)
-    counted = FeatureCounts(6.0, over, over // 2, (0, 0, 1, 1, 2, 3), ("q", "up"), 60, 5)
+    counted = FeatureCounts(6.0, over, over // 2, (0, 0, 1, 1, 2, 3), ("q", "up"), (60,) * 6, 5)
     report = outlier_features(counted)
     each = [feature_of(counted, "up", channel) for channel in range(40)]
     assert sorted(f.channel for f in each if f.meets) == sorted(f.channel for f in report.features)

@@ -1,6 +1,7 @@
 """The test at the end: each answer follows from the shown figures alone, and no way of guessing is favoured."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,12 @@ def test_six_items_of_six_kinds_and_each_names_its_step(drawn):
     assert {item.kind for item in drawn[2::6]} == {"massive", "massive_or_feature"}
     assert [item.kind for item in drawn[3:6]] == ["shared_budget", "louder_column", "who_keeps"]
     assert {item.step for item in drawn} == {"two", "matrix", "meet", "masks"}
+
+
+def test_a_channel_of_several_streams_is_no_column_and_not_asked_about_as_a_feature(tiny):
+    lm, analysis = tiny
+    mixed = replace(analysis, features=replace(analysis.features, one_stream=False))
+    assert {item.kind for seed in SEEDS for item in draw(lm, mixed, seed)[2:3]} == {"massive"}
 
 
 def test_every_answer_follows_from_the_shown_figures(drawn):

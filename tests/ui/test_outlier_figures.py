@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -99,15 +100,36 @@ def test_the_sinks_are_the_engines_and_a_block_without_attention_is_a_hole():
 
 def test_the_plane_shows_every_channel_that_reaches_and_parts_them_as_the_report_does():
     over = torch.tensor([[30, 0, 1], [30, 0, 0], [30, 0, 0], [30, 6, 0]])
-    counts = FeatureCounts(6.0, over, over, (0, 1, 2, 3), ("q", "fc1"), 100, 4)
+    counts = FeatureCounts(6.0, over, over, (0, 1, 2, 3), ("q", "fc1"), (100,) * 4, 4)
     report = outlier_features(counts)
     others, passing = sized(feature_plane(counts, report, ENGLISH))["data"]
     assert (passing["x"], passing["y"], passing["text"]) == ([100], [30], ["0"])
     assert (others["x"], others["y"], others["text"]) == ([25, 25], [1.5, 0.25], ["1", "2"])
     wide = torch.ones(2, 9000, dtype=torch.int64)
-    many = FeatureCounts(6.0, wide, wide, (0, 1), ("q",), 100, 2)
+    many = FeatureCounts(6.0, wide, wide, (0, 1), ("q",), (100, 100), 2)
     for least in (0.0, 1.0):
         sized(feature_plane(many, outlier_features(many, 0.0, least), ENGLISH))
+
+
+def test_a_column_of_several_streams_is_called_no_channel_and_what_is_read_is_counted_in_positions():
+    over = torch.tensor([[30, 0, 1], [30, 0, 0]])
+    told = {}
+    for streams in (True, False):
+        counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), (9, 7), 2, streams)
+        for language, least in (("en", 6), ("en", 100), ("ko", 6), ("ko", 100)):
+            drawing, table = features.show(counts, partial(say, language), 25, least)
+            figure = sized(drawing.figure)
+            hovers = {trace["hovertemplate"].partition(" ")[0] for trace in figure["data"] if trace["text"]}
+            words = f"{drawing.title} {drawing.text} {table} {hovers} {[trace['name'] for trace in figure['data']]}"
+            told[language, streams, least] = words.lower()
+    for (language, streams, _), words in told.items():
+        channel, column, positions = {
+            "en": ("channel", "column", "over 9 positions of the calibration"),
+            "ko": ("채널", "열", "보정 텍스트의 위치 9곳을"),
+        }[language]
+        own = words.replace("so no column is one of their channels", "").replace("열은 스트림의 채널이 아니에요", "")
+        assert (channel in own, column in own) == (streams, not streams), words
+        assert positions in words
 
 
 def report_of(chosen: float, zero: float | None = None, worst: float = 30.9) -> AblationReport:
@@ -274,7 +296,7 @@ def test_every_section_finds_its_words_in_every_language(language):
         assert "{" not in spoken(sentence.draw_lines(read, block, speak))
     assert "{" not in spoken(*sinks.show(read, speak))
     over = torch.tensor([[30, 0], [30, 1]])
-    counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), 100, 2)
+    counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), (100, 100), 2)
     for least in (6, 100):
         assert "{" not in spoken(*features.show(counts, speak, 25, least))
     for chosen in (500_000.0, 30.2):

@@ -32,7 +32,7 @@ W, X_NORM = torch.randn(40, 30, generator=torch.Generator().manual_seed(0)), tor
 def figures(speak) -> list[dict]:
     read = planted()
     over = torch.tensor([[30, 0, 1], [30, 6, 0]])
-    counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), 100, 2)
+    counts = FeatureCounts(6.0, over, over, (0, 1), ("q",), (100, 100), 2)
     made = [
         magnitude_lines(*top_and_median(read.hidden), speak),
         norm_heatmap(torch.rand(4, 80) + 0.1, speak),

@@ -168,8 +168,8 @@ def test_a_column_that_reads_a_channel_of_the_stream_says_whether_that_is_an_out
     loaded = state.models["tiny"]
     counted = loaded.analysis.features
     over = torch.zeros_like(counted.over)
-    over[0, 5] = over[-1, 5] = counted.positions  # 2 of 3 blocks, and a third of the positions that are read
-    over[0, 6] = counted.positions // 2  # 1 of 3 blocks, and a twelfth
+    over[0, 5] = over[-1, 5] = counted.positions[0]  # 2 of 3 blocks, and a third of the positions that are read
+    over[0, 6] = counted.positions[0] // 2  # 1 of 3 blocks, and a twelfth
     over[0, 7] = 1
     loaded.analysis = dataclasses.replace(loaded.analysis, features=dataclasses.replace(counted, over=over))
     try:

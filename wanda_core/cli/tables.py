@@ -165,7 +165,8 @@ def features(report: "FeatureReport", text: str) -> None:
         f"LLM.int8() outlier features ({text}): |x| ≥ {report.magnitude:g} in {report.layer_share:.0%} of blocks and "
         f"{report.position_share:.0%} of positions, read at {', '.join(report.kinds)}"
     )
-    table = _table("channel", ("blocks", "positions", "above zero"))
+    column = "channel" if report.one_stream else "column"
+    table = _table(column, ("blocks", "positions", "above zero"))
     for feature in report.features[:MOST_ROWS]:
         shares = f"{feature.layer_share:.0%}", f"{feature.position_share:.1%}", f"{feature.positive_share:.0%}"
         table.add_row(str(feature.channel), *shares)
@@ -173,7 +174,7 @@ def features(report: "FeatureReport", text: str) -> None:
     _rows(
         table,
         len(report.features),
-        f"none: channel {near.channel} comes nearest with {near.layer_share:.0%} of blocks and "
+        f"none: {column} {near.channel} comes nearest with {near.layer_share:.0%} of blocks and "
         f"{near.position_share:.1%} of positions",
     )
 

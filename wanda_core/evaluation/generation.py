@@ -225,7 +225,7 @@ def _answer(lm: LanguageModel, ids: Tensor, length: int, choose: _Choice) -> Gen
     except WandaError:
         raise
     except Exception as error:
-        raise ModelError(f"the model failed while generating: {first_line(error)}") from error
+        raise ModelError(f"the model failed while generating: {first_line(error)}; choose another model") from error
 
 
 def _added(shown: str, text: str, last: bool) -> str:

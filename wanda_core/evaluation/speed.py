@@ -69,7 +69,9 @@ def speed_steps(
             except Exception as error:
                 if isinstance(error, WandaError) or out_of_memory(error):
                     raise
-                raise ModelError(f"the model failed while generating: {first_line(error)}") from error
+                raise ModelError(
+                    f"the model failed while generating: {first_line(error)}; choose another model"
+                ) from error
             if turn:
                 taken[index].append(seconds)
     yield Progress("speed", total, total, "parts")

@@ -95,7 +95,8 @@ def block_calls(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[l
     stateful = any(_holds_state(call) for call in passes[0].calls)
     if not stateful and all(map(_same, passes[0].calls, other.calls)):
         entering = [passes[0].entering[0], *_first_inputs(model, blocks, ids[1:])]
-        return passes[0].calls, entering
+        if all(x.shape == entering[0].shape for x in entering):  # BLT cuts some texts into as many patches, not all
+            return passes[0].calls, entering
     passes += [_pass(model, blocks, sample[None], output) for sample in ids[1:]]
     calls = [
         BlockCall(first.args, first.kwargs, tuple(one.calls[index] for one in passes), stateful)

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from wanda_core.errors import SHOWN, ModelError, WandaError, first_line, out_of_memory, shortened_path
 from wanda_core.model.block_calls import hidden_states, output_of_first
+from wanda_core.model.linears import blocks_config
 from wanda_core.model.positions import longest_text
 from wanda_core.model.watched import watched
 
@@ -44,9 +45,11 @@ def check_causal(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> N
 def check_first_block_causal(model: Any, blocks: nn.ModuleList, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     """Raise ModelError where the model does not run from text alone up to the end of its first block, or a hidden state
     there depends on later tokens: for a model of which no more is in memory."""
+    of_tokens = blocks_config(model) is model.config.get_text_config()  # BLT's patches may happen to be as many
 
     def run(pair: Tensor) -> list[Tensor]:  # one by one: models lay several sequences out differently
-        return [hidden_states(output_of_first(model, blocks, text[None])) for text in pair]
+        states = [hidden_states(output_of_first(model, blocks, text[None])) for text in pair]
+        return states if of_tokens else [state.flatten() for state in states]
 
     _check(run, model, tokenizer, name)
 

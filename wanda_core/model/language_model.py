@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from wanda_core.errors import InputError, shortened
 from wanda_core.model import builtin
 from wanda_core.model.blocks import BlockWalk, Role
-from wanda_core.model.linears import Linear, prunable_linears
+from wanda_core.model.linears import Linear, blocks_config, prunable_linears
 from wanda_core.model.names import short_name
 from wanda_core.model.positions import longest_text
 from wanda_core.model.stored_tensors import StoredTensor
@@ -56,17 +57,24 @@ class LanguageModel:
         """Number of weights, counting tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    @property
+    @cached_property
     def width(self) -> int:
-        """D, what a block's linears read: `hidden_size`, or the width of an embedded token where there is none."""
+        """D, what a block's linears read: `hidden_size` of the part that holds the blocks, or the width of an embedded
+        token where it tells none. Asked of every block of every sequence, and found once."""
+        size = getattr(blocks_config(self.model), "hidden_size", None)
         model = cast(PreTrainedModel, self.model)
-        size = getattr(model.config.get_text_config(), "hidden_size", None)
         return size if isinstance(size, int) else int(cast(Any, model.get_input_embeddings()).weight.shape[1])
 
     @property
     def stream_width(self) -> int:
         """S, channels of the residual stream: D, or n · D of a model that carries n streams side by side."""
         return self.width * stream_count(cast(PreTrainedModel, self.model).config.get_text_config())
+
+    @property
+    def one_stream(self) -> bool:
+        """Whether the columns of what a linear reads are channels of the residual stream; of several streams a block
+        makes a mixture before a linear reads."""
+        return self.stream_width == self.width
 
     def stream_of(self, hidden: Tensor) -> Tensor:
         """Lay what a block gives out as the residual stream (B, L, S). Raises ModelError for an unknown shape."""

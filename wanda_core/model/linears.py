@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from wanda_core.errors import ModelError, shortened_path
@@ -99,6 +99,17 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             "choose a causal language model built from transformer blocks"
         )
     return best[1], best[2]
+
+
+def blocks_config(model: nn.Module) -> PreTrainedConfig | None:
+    """Return the configuration of the innermost part that holds the decoder blocks, None where no part has any.
+
+    Of several parts that read text, as BLT's of bytes and of patches, each has sizes of its own.
+    """
+    inside = decoder_blocks(model)[0].split(".")[:-1]
+    holders = [model.get_submodule(".".join(inside[:depth])) for depth in range(len(inside), -1, -1)]
+    configs = [getattr(holder, "config", None) for holder in holders]
+    return next((config for config in configs if isinstance(config, PreTrainedConfig)), None)
 
 
 def _embeddings_name(model: Any) -> str:

@@ -44,7 +44,7 @@ class Ablation:
     """Which channels of the residual stream become what, and where.
 
     channels: from 0; value: `zero` or `mean`, the channel's mean over calibration text per block, in which the first
-    token has a mean of its own; tokens: `all`, `first` or `others`; from_block: the first block whose output is
+    position has a mean of its own; tokens: `all`, `first` or `others`; from_block: the first block whose output is
     changed, every later one is too.
     """
 
@@ -110,7 +110,7 @@ class AblationReport:
 def channel_means(
     lm: LanguageModel, calibration: Calibration, on_progress: Callable[[Progress], object] | None = None
 ) -> Tensor:
-    """Mean of every channel at every block's output, the first token apart. -> (B, 2, S) float32, first then others."""
+    """Mean of every channel at every block's output. -> (B, 2, S) float32: of the first position, of the others."""
     return finish(channel_means_steps(lm, calibration), on_progress)
 
 
@@ -138,17 +138,24 @@ def channel_means_steps(lm: LanguageModel, calibration: Calibration) -> Steps[Te
 def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) -> Iterator[None]:
     """Context manager: run the model with the channels ablated. A pass going on from a cache holds later tokens only.
 
-    means: of `channel_means`, needed for the value `mean`. Raises InputError for what the model does not have.
+    means: of `channel_means`, needed for the value `mean`. Raises InputError for what the model does not have, and in
+    a pass whose blocks read several tokens as one, where `tokens` tells the first from the others.
     """
     _, blocks = decoder_blocks(lm.model)
     ablation.check_fits(lm.stream_width, len(blocks))
     if ablation.value == "mean" and means is None:
         raise InputError("the value 'mean' needs the channels' means; take them with channel_means")
     channels = list(ablation.channels)
-    begins = deque([True], maxlen=1)  # whether the pass under way begins at the first token
+    passes: deque[tuple[bool, int]] = deque(maxlen=1)  # the one under way: if it begins at the first token, its tokens
 
     def change(index: int, hidden: Tensor) -> Tensor | None:
-        first_here = int(begins[0])  # tokens in this pass that are the first one
+        begins, read = passes[0]
+        if ablation.tokens != "all" and hidden.shape[1] != read:
+            raise InputError(
+                f"the blocks of {lm.title} read {hidden.shape[1]} pieces where the text has {read} tokens, so its "
+                "first token cannot be told from the others; choose all tokens or another model"
+            )
+        first_here = int(begins)  # tokens in this pass that are the first one
         start, end = {"all": (0, None), "first": (0, first_here), "others": (first_here, None)}[ablation.tokens]
         if index < ablation.from_block:
             return None
@@ -161,7 +168,7 @@ def ablated(lm: LanguageModel, ablation: Ablation, means: Tensor | None = None) 
         changed[:, start:end, channels] = values[start:end]
         return changed
 
-    with passes_begin(lm.model, begins.append), block_outputs(lm, change):
+    with passes_begin(lm.model, passes.append), block_outputs(lm, change):
         yield
 
 

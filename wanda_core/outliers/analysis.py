@@ -86,7 +86,7 @@ def _analysed(lm: LanguageModel, calibration: Calibration) -> Steps[Analysis]:
     yield Progress("reading", 0, len(blocks), "blocks")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))
     input_norms: dict[str, InputNorms] = {}
-    counter = FeatureCounter(lm.width)
+    counter = FeatureCounter(lm)
     top, median, largest, stream = [], [], [], []
     for index, block, linears in blocks:
         yield Progress("analysis", index, len(blocks), "blocks")

@@ -29,10 +29,12 @@ POSITION_SHARE = 0.06
 
 @dataclass(frozen=True)
 class FeatureCounts:
-    """How often each channel passes. R hidden states are read, each `positions` long, one a token.
+    """How often each column passes, of the R hidden states that are read.
 
-    over: int64 (R, D) tokens with |x| ≥ magnitude, positive: those of them with x > 0; blocks: the block of each
-    hidden state; kinds: the linears that read them, by their names inside a block; n_blocks: of the model.
+    over: int64 (R, D) positions with |x| ≥ magnitude, positive: those of them with x > 0; blocks: the block of each
+    hidden state; kinds: the linears that read them, by their names inside a block; positions: how many each hidden
+    state has: its tokens, or fewer where blocks read several as one (BLT); n_blocks: of the model; one_stream: whether
+    the columns are channels of the residual stream, see `LanguageModel.one_stream`.
     """
 
     magnitude: float
@@ -40,15 +42,18 @@ class FeatureCounts:
     positive: Tensor
     blocks: tuple[int, ...]
     kinds: tuple[str, ...]
-    positions: int
+    positions: tuple[int, ...]
     n_blocks: int
+    one_stream: bool = True
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A channel by the definition. layer_share: of blocks in which it passes at least once; position_share: of all
-    positions read; positive_share: of the passing values, how many are above zero; meets: whether it meets both
-    thresholds."""
+    """A channel by the definition, or a column of the mixture where there are several streams.
+
+    layer_share: of blocks in which it passes at least once; position_share: of all positions read; positive_share: of
+    the passing values, how many are above zero; meets: whether it meets both thresholds.
+    """
 
     channel: int
     layer_share: float
@@ -60,7 +65,8 @@ class Feature:
 @dataclass(frozen=True)
 class FeatureReport:
     """The features that meet the thresholds, most positions first. blocks_share: of blocks in which any feature passes;
-    closest: the channel that comes nearest, whether or not it meets them."""
+    closest: the channel that comes nearest, whether or not it meets them; positions: of the longest hidden state that
+    was read; one_stream: whether they are channels of the residual stream, and no columns of a mixture."""
 
     features: tuple[Feature, ...]
     magnitude: float
@@ -70,6 +76,7 @@ class FeatureReport:
     closest: Feature
     kinds: tuple[str, ...]
     positions: int
+    one_stream: bool = True
 
     @property
     def meets(self) -> bool:
@@ -88,7 +95,7 @@ def outlier_features(
     in_block = torch.stack([passes[rows == block].any(dim=0) for block in sorted(set(counts.blocks))])  # (B', D)
     layers = in_block.sum(dim=0).double() / counts.n_blocks
     total = counts.over.sum(dim=0)
-    positions = total.double() / (len(rows) * counts.positions)
+    positions = total.double() / sum(counts.positions)
     meets = (layers >= layer_share) & (positions >= position_share) & (total > 0)
     order = sorted(torch.nonzero(meets).flatten().tolist(), key=lambda c: (-float(positions[c]), c))
     # how far along both thresholds a channel is; 1 or more meets both
@@ -107,19 +114,20 @@ def outlier_features(
         blocks_share=float(affected) / counts.n_blocks,
         closest=feature(int(reach.argmax())),
         kinds=counts.kinds,
-        positions=counts.positions,
+        positions=max(counts.positions),
+        one_stream=counts.one_stream,
     )
 
 
 def feature_of(counts: FeatureCounts, kind: str, column: int) -> Feature | None:
-    """Return how far the channel that a linear's column reads comes by the definition, None where the linear reads no
-    channel of the stream itself. kind: of the linear."""
+    """Return how far a linear's column comes by the definition, None where the linear is not among those that read
+    the stream or a mixture of several. kind: of the linear."""
     if kind not in counts.kinds or column >= counts.over.shape[1]:
         return None
     total = counts.over[:, column].sum()
     rows = torch.tensor(counts.blocks, dtype=torch.int64)
     passed = {int(block) for block in rows[counts.over[:, column] > 0]}
-    layers, positions = len(passed) / counts.n_blocks, int(total) / (len(rows) * counts.positions)
+    layers, positions = len(passed) / counts.n_blocks, int(total) / sum(counts.positions)
     positive = float(counts.positive[:, column].sum()) / max(1, int(total))
     meets = layers >= LAYER_SHARE and positions >= POSITION_SHARE and int(total) > 0
     return Feature(column, layers, positions, positive, meets)
@@ -172,7 +180,7 @@ def feature_counts_steps(
     lm.check_windows(calibration.ids)
     blocks = lm.walk("read")
     calls, hidden = blocks.start(calibration.ids.to(lm.device))
-    counter = FeatureCounter(lm.width, magnitude)
+    counter = FeatureCounter(lm, magnitude)
     for index, block, linears in blocks:
         yield Progress("features", index, len(blocks), "blocks")
         with experts.apart(lm.model):
@@ -188,10 +196,10 @@ def feature_counts_steps(
 
 
 class FeatureCounter:
-    """Counts where hidden states reach a magnitude, while something else runs the blocks. width: D of the stream."""
+    """Counts where hidden states reach a magnitude, while something else runs the blocks. lm: whose they are."""
 
-    def __init__(self, width: int, magnitude: float = FEATURE_MAGNITUDE) -> None:
-        self.width, self.magnitude = width, float(magnitude)
+    def __init__(self, lm: LanguageModel, magnitude: float = FEATURE_MAGNITUDE) -> None:
+        self.width, self.one_stream, self.magnitude = lm.width, lm.one_stream, float(magnitude)
         self._counts: dict[tuple[int, str], Tensor] = {}  # by block and sublayer, (2, D): passing, and those above zero
         self._positions: dict[tuple[int, str], int] = {}
         self._kinds: dict[str, None] = {}
@@ -218,10 +226,15 @@ class FeatureCounter:
         if not self._counts:
             return None
         over, positive = torch.stack(list(self._counts.values())).unbind(dim=1)
-        positions = max(self._positions.values())  # fewer than tokens where a block reads several as one (BLT)
-        blocks = tuple(block for block, _ in self._counts)
         return FeatureCounts(
-            self.magnitude, over.contiguous(), positive.contiguous(), blocks, tuple(self._kinds), positions, n_blocks
+            self.magnitude,
+            over.contiguous(),
+            positive.contiguous(),
+            tuple(block for block, _ in self._counts),
+            tuple(self._kinds),
+            tuple(self._positions[place] for place in self._counts),
+            n_blocks,
+            self.one_stream,
         )
 
 

@@ -40,12 +40,14 @@ def block_outputs(lm: LanguageModel, look: Callable[[int, Tensor], Tensor | None
 
 
 @contextmanager
-def passes_begin(model: nn.Module, report: Callable[[bool], object]) -> Iterator[None]:
-    """Context manager: call `report(first)` before every pass of the model with whether it begins at the text's first
-    token; one that goes on from a cache of earlier tokens does not."""
+def passes_begin(model: nn.Module, report: Callable[[tuple[bool, int]], object]) -> Iterator[None]:
+    """Context manager: call `report((first, tokens))` before every pass of the model, with whether it begins at the
+    text's first token and how many it reads; one that goes on from a cache of earlier tokens does not begin there."""
 
     def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        report(not any(_holds_tokens(kwargs.get(name)) for name in ("past_key_values", "cache_params")))
+        ids = args[0] if args else kwargs["input_ids"]
+        first = not any(_holds_tokens(kwargs.get(name)) for name in ("past_key_values", "cache_params"))
+        report((first, ids.shape[1]))
 
     handle = model.register_forward_pre_hook(before, with_kwargs=True)
     try:

@@ -26,7 +26,7 @@ from wanda_core.outliers.features import FeatureCounts
 from wanda_core.outliers.massive import TOP
 from wanda_core.text.windows import Calibration
 
-FORMAT = "wanda-analysis-2"
+FORMAT = "wanda-analysis-3"
 NORMS = "norms."  # how the names of the linears' norms begin
 TENSORS = tuple(field.name for field in fields(Analysis) if field.name not in ("profile", "features"))
 COUNTED = ("over", "positive")  # tensors of the features, whose names begin with
@@ -90,7 +90,7 @@ def _check_stream(stream: dict[str, Tensor], lm: LanguageModel, features: Featur
             raise ValueError(name)
         if not bool(((value >= 0) & value.isfinite()).all()):
             raise ValueError(name)
-    if features is not None and features.over.shape[1] != lm.width:
+    if features is not None and (features.over.shape[1], features.one_stream) != (lm.width, lm.one_stream):
         raise ValueError("channels")
 
 
@@ -107,13 +107,17 @@ def _features(said: str | None, tensors: dict[str, Tensor], n_blocks: int) -> Fe
     found = FeatureCounts(over=over, positive=positive, **fixed)
     right = [
         type(found.magnitude) is float and 0 < found.magnitude < math.inf,
-        type(found.positions) is int and found.positions > 0,
+        isinstance(found.positions, tuple) and all(type(count) is int and count > 0 for count in found.positions),
+        type(found.one_stream) is bool,
         type(found.n_blocks) is int and found.n_blocks == n_blocks,
         isinstance(found.kinds, tuple) and all(isinstance(kind, str) for kind in found.kinds),
         isinstance(found.blocks, tuple) and all(type(block) is int and 0 <= block < n_blocks for block in found.blocks),
         over.dtype == positive.dtype == torch.int64 and over.dim() == 2 and over.shape == positive.shape,
-        len(over) == len(found.blocks) > 0,
+        len(over) == len(found.blocks) == len(found.positions) > 0,
     ]
-    if not all(right) or not bool(((positive >= 0) & (positive <= over) & (over <= found.positions)).all()):
+    if not all(right):
+        raise ValueError("features")
+    most = torch.tensor(found.positions, dtype=torch.int64, device="cpu")[:, None]  # (R, 1)
+    if not bool(((positive >= 0) & (positive <= over) & (over <= most)).all()):
         raise ValueError("features")
     return found

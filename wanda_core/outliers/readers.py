@@ -25,7 +25,7 @@ def unread(lm: LanguageModel, channel: int, kinds: Collection[str]) -> Iterator[
             f"channel {shortened(channel)} does not exist; this model has channels 0 to {lm.stream_width - 1}"
         )
     readers = [x for x in lm.all_linears if x.kind in kinds and x.shape[1] == lm.width and not x.routed]
-    if not readers or lm.stream_width != lm.width:  # a block mixes several streams before a linear reads
+    if not readers or not lm.one_stream:
         raise InputError(f"no linear of {lm.title} reads its residual stream itself; choose another model")
     handles = [linear.module.register_forward_pre_hook(_without(channel)) for linear in readers]
     try:

@@ -200,9 +200,9 @@ def _massive(source: Source) -> Item | None:
 
 def _channel(source: Source) -> Item | None:
     """A channel by both definitions: is it massive after this block, is it an outlier feature, both or neither? Every
-    second time, and where features were not measured, by the former alone."""
+    second time, by the former alone, and so where features were not measured or are none of the stream's channels."""
     counts, rng = source.analysis.features, source.rng
-    if counts is None or rng.random() < 0.5:
+    if counts is None or not counts.one_stream or rng.random() < 0.5:
         return _massive(source)
     reach = _reach(source, 0.75)
     feature = None if reach is None else feature_of(counts, rng.choice(counts.kinds), reach.channel)

@@ -28,7 +28,7 @@ from wanda_ui.picture import Drawing, picture
 from wanda_ui.tab_context import TabContext
 
 MOST_ROWS = 40
-COLUMNS = ("channel", "blocks_share", "positions_share", "sign")
+COLUMNS = ("blocks_share", "positions_share", "sign")  # after that of the channel
 
 
 def build(context: TabContext, start: Any) -> None:
@@ -88,11 +88,15 @@ def show(counts: FeatureCounts, say: Say, layers: float, positions: float) -> tu
         for feature in report.features[:MOST_ROWS]
     ]
     title, words = features_words(report, counts.over.shape[1], say)
-    return Drawing(title, feature_plane(counts, report, say), words), section_table(say, "features", COLUMNS, rows)
+    columns = ("channel" if report.one_stream else "column", *COLUMNS)
+    return Drawing(title, feature_plane(counts, report, say), words), section_table(say, "features", columns, rows)
 
 
 def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, str]:
-    """Write title and sentence: whether the model meets the definition, and how near the nearest channel comes."""
+    """Write title and sentence: whether the model meets the definition, and how near the nearest channel comes.
+
+    Of what several streams are mixed into before it is read, no column is a channel of the stream, nor called so.
+    """
     closest = report.closest
     values = {
         "count": len(report.features),
@@ -106,9 +110,9 @@ def features_words(report: FeatureReport, width: int, say: Say) -> tuple[str, st
         "least_layers": report.layer_share,
         "least_places": report.position_share,
         "kinds": ", ".join(kind.rpartition(".")[2] for kind in report.kinds),
-        "tokens": report.positions,
+        "positions": report.positions,
     }
-    which = "meets" if report.meets else "fails"
+    which = ("meets" if report.meets else "fails") + ("" if report.one_stream else "_column")
     words = say(f"outliers.features.{which}_text", **values)
     return say(f"outliers.features.{which}_title", **values), f"{words} {say('outliers.features.read', **values)}"
 

@@ -47,11 +47,6 @@ def strongest(analysis: Analysis) -> int:
     return standing_out(analysis)[0].channel
 
 
-def _one_stream(lm: LanguageModel) -> bool:
-    """Tell whether a linear's columns are channels of the stream: several streams are mixed before a linear reads."""
-    return lm.stream_width == lm.width
-
-
 def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) -> Steps[Json]:
     """Measure what the model is without its strongest channel, and without random ones.
 
@@ -68,7 +63,7 @@ def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) 
         Intervention("chosen", partial(ablated, lm, Ablation((channel,), value="mean", tokens=place), means))
         for place in PLACES
     ]
-    kinds = analysis.features.kinds if analysis.features is not None and _one_stream(lm) else ()
+    kinds = analysis.features.kinds if analysis.features is not None and lm.one_stream else ()
     read = _read_channels(analysis, draws) if kinds else []
     trials += [Intervention("chosen", partial(unread, lm, each, kinds)) for each in read]
     untouched, *rest = yield from inside(
@@ -95,7 +90,8 @@ def lean_steps(lm: LanguageModel, analysis: Analysis, calibration: Calibration) 
 
 def without_steps(lm: LanguageModel, channel: int) -> Steps[Json]:
     """Measure the perplexity with a channel at zero in every block's output: at the first token of a window, at all
-    the others, at all. -> by `first`, `others` and `all`."""
+    the others, at all. -> by `first`, `others` and `all`. Raises InputError for a model whose blocks read several
+    tokens as one."""
     trials = [Intervention("chosen", partial(ablated, lm, Ablation((channel,), tokens=place))) for place in PLACES]
     measured = yield from _perplexities(lm, trials)
     return dict(zip(PLACES, measured, strict=True))
@@ -122,7 +118,7 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
     overall, quiet, loud: share of the mask that differs, in all columns, in the first run and in the last; run: columns
     of that; loudest: [column, norm, share that magnitude cuts, share that Wanda cuts]; before: [channel, norm] of what
     enters the normalisation, loudest first, empty where it is not known; spike: the strongest channel, see `_through`;
-    weight: see `_telling`; features: of the loudest columns and the spike, see `feature_of`.
+    weight: see `_telling`; features: of the loudest columns and the spike's, see `feature_of`.
     Raises InputError for a block without such a linear.
     """
     linears = lm.linears[block]
@@ -133,9 +129,10 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
     protected = protection(linear.weight, norms, SPARSITY)
     bins = protected.bins
     spike = strongest(analysis)
-    reads_stream = _one_stream(lm) and linear.shape[1] == lm.width
+    reads_stream = lm.one_stream and linear.shape[1] == lm.width
     stream = analysis.stream_norms[block - 1] if block and reads_stream else None
     loudest = [column.index for column in protected.top[:TOLD_COLUMNS]]
+    told = [*loudest, spike] if lm.one_stream else loudest  # else no column is that channel
     return {
         "block": block,
         "kind": linear.kind,
@@ -153,7 +150,7 @@ def masks(lm: LanguageModel, analysis: Analysis, block: int) -> Json:
         "spike": None if stream is None else _through(stream, norms, spike, bool(analysis.massive[:, spike].any())),
         "median": significant(float(norms.median())),
         "weight": _telling(linear.weight.float().cpu(), norms, loudest[0]),
-        "features": _features(analysis, linear.kind, list(dict.fromkeys([*loudest, *[spike][: _one_stream(lm)]]))),
+        "features": _features(analysis, linear.kind, list(dict.fromkeys(told))),
     }
 
 
@@ -199,7 +196,7 @@ def _telling(W: Tensor, X_norm: Tensor, column: int) -> Json | None:
 
 
 def _features(analysis: Analysis, kind: str, columns: list[int]) -> list[Json]:
-    """Tell of channels how far they come by the definition of an outlier feature."""
+    """Tell of columns how far they come by the definition of an outlier feature."""
     told = []
     for column in columns:
         feature = None if analysis.features is None else feature_of(analysis.features, kind, column)

@@ -19,10 +19,12 @@ def feature_plane(counts: FeatureCounts, report: FeatureReport, say: Say) -> go.
     outliers = {feature.channel for feature in report.features}
     every = outlier_features(counts, 0.0, 0.0).features[:MOST_DOTS]  # most positions first
     figure = go.Figure()
+    name, other = ("channel", "others") if report.one_stream else ("column", "other_columns")
+    column = say(f"outliers.axis.{name}")
     passing = [feature for feature in every if feature.channel in outliers]
     others = [feature for feature in every if feature.channel not in outliers]
     sides = [
-        ("outliers.features.others", GREY, 7, others, False),
+        (f"outliers.features.{other}", GREY, 7, others, False),
         ("outliers.features.found", VERMILLION, 11, passing, len(passing) <= MOST_NAMES),
     ]
     for key, colour, size, features, named in sides:
@@ -34,7 +36,7 @@ def feature_plane(counts: FeatureCounts, report: FeatureReport, say: Say) -> go.
             mode="markers+text" if named else "markers",
             textposition="middle left",
             marker={"color": colour, "size": size, "opacity": 0.75, "line": {"width": 0}},
-            hovertemplate=f"{say('outliers.axis.channel')} %{{text}}<br>%{{x:.1f}}% · %{{y:.3g}}%<extra></extra>",
+            hovertemplate=f"{column} %{{text}}<br>%{{x:.1f}}% · %{{y:.3g}}%<extra></extra>",
         )
     edge = {"color": DENSE, "width": 1.5, "dash": "dash"}
     figure.add_vline(x=100 * report.layer_share, line=edge)

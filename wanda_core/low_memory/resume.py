@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import re
 import secrets
 import sys
@@ -262,7 +263,7 @@ def _take(folder: Path, target: Path) -> int:
         except (FileNotFoundError, StorageError) as error:  # another is removing it, or it is somebody else's
             if not left and isinstance(error, StorageError):
                 raise
-            time.sleep(SECONDS_OF_TAKE)
+            time.sleep(SECONDS_OF_TAKE * (0.5 + random.random()))  # else two might undo each other's again and again
             continue
         if lock is None:
             break

@@ -17,7 +17,7 @@ from transformers import BartConfig, T5Config
 from wanda_core.errors import InputError, ModelError, WandaError, shortened_path
 from wanda_core.model import loading, watched
 from wanda_core.model.devices import default_device, default_dtype, free_memory
-from wanda_core.model.folder import state_of
+from wanda_core.model.file_state import state_of
 from wanda_core.model.loading import ONE_THREAD, load_located, load_model, locate
 from wanda_core.model.names import normal_name
 

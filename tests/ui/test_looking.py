@@ -8,7 +8,7 @@ import torch
 from engine_room import ASKED, CHANGED, READING, looked, pruned, recipe, server, spoken, stages
 
 from wanda_core.assets import BUILTIN_EVALUATION
-from wanda_core.errors import InputError
+from wanda_core.errors import InputError, ModelError
 from wanda_core.evaluation.generation import generate
 from wanda_core.evaluation.perplexity import agreement, perplexity
 from wanda_core.progress import Progress, finish
@@ -19,6 +19,7 @@ from wanda_ui import app_state
 from wanda_ui.engine import look as looks
 from wanda_ui.engine import work
 from wanda_ui.engine.kept import Kept
+from wanda_ui.engine.loaded import Loaded, OneState
 from wanda_ui.engine.look import Wanted
 from wanda_ui.engine.looked import Look
 from wanda_ui.engine.queue import BusyError
@@ -333,3 +334,17 @@ def test_of_the_built_in_model_the_analysis_is_kept_from_one_start_to_the_next(t
     assert first.expected("builtin", one_shot).pruning == second.expected("builtin", one_shot).pruning
     profiles = [state.models["builtin"].analysis.profile for state in (first, second)]
     assert all(torch.equal(profiles[0].norms[name], norm) for name, norm in profiles[1].norms.items())
+
+
+def test_what_is_told_together_is_of_one_state(tiny_llama):
+    now = {"loaded": Loaded(tiny_llama)}
+    one = OneState(lambda: now["loaded"])
+    one.check()
+    now["loaded"] = Loaded(tiny_llama)
+    one.check()  # read again, as it was
+    now["loaded"] = None
+    one.check()
+    now["loaded"] = Loaded(tiny_llama)
+    now["loaded"].state = "written anew"
+    with pytest.raises(ModelError, match="have changed since it was loaded; load the model again"):
+        one.check()

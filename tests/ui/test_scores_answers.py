@@ -16,13 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from view_events import COLUMN
 
-from wanda_core.errors import WandaError
+from wanda_core.errors import InputError, WandaError
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.progress import finish
 from wanda_core.recipe import PruneSpec
 from wanda_core.text.windows import calibrate
 from wanda_ui.compare import asked
 from wanda_ui.engine import work
+from wanda_ui.engine.kept_variants import LEAST_BYTES
 from wanda_ui.engine.recipe import Recipe
 from wanda_ui.scores.answers import Answers
 from wanda_ui.settings import Settings
@@ -193,6 +194,18 @@ def test_a_recipe_that_has_to_be_pruned_first_is_named_and_then_told(ask, state,
     linear = tiny_llama.of_kind("mlp.up_proj")[1]
     expected = 1 - float((result.variant.pruned_weight(tiny_llama, linear.name) == 0).float().mean())
     assert ask(recipes=[*BOTH, faithful])["linear"]["kept"][2] == pytest.approx(expected, abs=1e-6)
+
+
+def test_recipes_whose_variants_are_not_kept_together_are_refused(ask, state, monkeypatch):
+    pair = [{**BOTH[0], "id": number, "order": "faithful", "at": number} for number in (31, 32)]
+    monkeypatch.setattr(state.variants, "budget", LEAST_BYTES)
+    assert ask(recipes=pair[:1])["missing"] == [31]
+    with pytest.raises(
+        InputError, match=r"variants of these 2 recipes take 0\.1 GB together and this server keeps 0\.0 GB"
+    ):
+        ask(recipes=pair)
+    monkeypatch.setattr(state.variants, "budget", 2 * LEAST_BYTES)
+    assert ask(recipes=pair)["missing"] == [31, 32]
 
 
 def test_what_is_allotted_by_outliers_is_told_block_by_block(ask, state, tiny_llama):

@@ -134,6 +134,10 @@ class _Transfer:
             self.stage = Progress("checking", 0, total, "bytes", self.repo)
             with contextlib.ExitStack() as opened:
                 added = [self._added(name, opened) for name in self._names]
+                if read_json(self.folder / RECORD) != self.record:
+                    raise StorageError(
+                        f"{shortened_path(self.folder)} was written anew while it was read; push it again"
+                    )
                 if there is None:
                     self.check_wanted()
                     self.api.create_repo(self.repo, private=self.private)

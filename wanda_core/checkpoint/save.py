@@ -96,6 +96,7 @@ def save(
     """
     target = check_target(folder, variant.lm.folder)
     try:
+        variant.lm.check_unchanged()
         check_room(variant.lm, target, dtype)
         with atomic_folder.replacement(target) as fresh:
             _write(variant, fresh, dtype, (dense_perplexity, pruned_perplexity))
@@ -122,12 +123,14 @@ def _write(
 
 
 def write_beside_weights(lm: "LanguageModel", folder: Path, record: dict[str, Any], weights: "Written") -> None:
-    """Write every file of a checkpoint but its weights and the record."""
+    """Write every file of a checkpoint but its weights and the record. Raises ModelError where the dense model's files
+    have changed since it was read."""
     if not weights.as_in_source:
         _write_anew(lm, lm.model, folder)
     if lm.folder is not None:
         copy_beside(lm.folder, folder, weights.told_dtype, () if weights.as_in_source else OF_THE_MODEL)
     (folder / CARD).write_text(card(record), encoding="utf-8")
+    lm.check_unchanged()
 
 
 def _write_anew(lm: "LanguageModel", model: Any, folder: Path) -> None:

@@ -189,4 +189,5 @@ def _opened(located: Located) -> LanguageModelOnDisk:
         located.device,
         folder=located.folder,
         carried=loader.carried,
+        state=located.state,
     )

@@ -51,26 +51,6 @@ def find_folder(
     return folder, LOCAL
 
 
-def state_of(folder: Path) -> str:
-    """Return what tells this state of the files that a model is read from, for a folder can be written anew. Raises
-    OSError where one is not there any more."""
-    read = (file for file in folder.iterdir() if file.suffix == ".safetensors" or limits.largest_size(file.name))
-    files = {file for file in (*read, *folder.glob("additional_chat_templates/*.jinja")) if file.exists()}
-    statuses = [(file.name, file.stat()) for file in sorted(files | {folder / "config.json"})]
-    return "|".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in statuses)
-
-
-def source_of(name: str) -> str:
-    """Return what tells this state of the GGUF file that a model's folder is made of, "" where there is none."""
-    if not is_gguf(name):
-        return ""
-    try:
-        status = Path(name).stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
-
-
 def checked_config(folder: Path, name: str) -> PreTrainedConfig:
     """Read a model's configuration. name: as asked for, for messages.
 

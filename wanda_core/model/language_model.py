@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wanda_core.errors import InputError, shortened
+from wanda_core.errors import InputError, ModelError, shortened
 from wanda_core.model import builtin
 from wanda_core.model.blocks import BlockWalk, Role
+from wanda_core.model.file_state import state_of
 from wanda_core.model.linears import Linear, blocks_config, prunable_linears
 from wanda_core.model.names import short_name
 from wanda_core.model.positions import longest_text
@@ -41,6 +42,17 @@ class LanguageModel:
     carried: Mapping[str, StoredTensor] = field(default_factory=dict, kw_only=True)
     shrunk: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
     state: tuple[str, str] = field(default=("", ""), kw_only=True)
+
+    def check_unchanged(self) -> None:
+        """Raise ModelError where the files were written anew since the model was read, lest a checkpoint be of both."""
+        if self.folder is None or not self.state[0]:
+            return
+        try:
+            now = state_of(self.folder)
+        except OSError:  # they are gone
+            now = ""
+        if now != self.state[0]:
+            raise ModelError(f"the files of {self.title} have changed since it was loaded; load the model again")
 
     @property
     def device(self) -> torch.device:

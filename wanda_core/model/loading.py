@@ -27,7 +27,8 @@ from wanda_core.model.devices import (
     default_device,
     default_dtype,
 )
-from wanda_core.model.folder import checked_config, find_folder, source_of, state_of
+from wanda_core.model.file_state import source_of, state_of
+from wanda_core.model.folder import checked_config, find_folder
 from wanda_core.model.folder_faults import why_not_built
 from wanda_core.model.foreign_code import no_foreign_code
 from wanda_core.model.language_model import LanguageModel

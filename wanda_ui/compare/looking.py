@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from wanda_core.errors import WandaError
@@ -15,6 +16,7 @@ from wanda_ui.compare import messages
 from wanda_ui.compare.asked import DENSE, Column, Looked, check_whole_size
 from wanda_ui.compare.messages import Message
 from wanda_ui.engine.buying import bought_steps
+from wanda_ui.engine.loaded import OneState
 from wanda_ui.engine.look import WHOLE, Wanted
 from wanda_ui.engine.looked import Look
 from wanda_ui.engine.queue import arrived
@@ -96,6 +98,7 @@ def look(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
     later = [(column, replace(WHOLE, at_hand=asked.at_hand)) for column in [*first, *others, None]]
     parts = len(at_once) + len(later)
     kept: dict[str, bool] = {}
+    one = OneState(partial(state.loaded, asked.model))
     for number, (column, wanted) in enumerate([*at_once, *later]):
         part = _Part(message, column, number, parts, number >= len(at_once), kept, watch.say)
         if part.failed_before:
@@ -103,6 +106,7 @@ def look(state: AppState, asked: Looked, watch: Watch) -> Telling[None]:
         recipe = None if column is None else column.recipe
         try:
             whole = yield from watch.through(state.look_steps(asked.model, recipe, asked.asked, wanted), part.tell)
+            one.check()
             yield part.tell(whole)
         except WandaError as error:
             yield part.failed(problem_words(error, watch.say))
@@ -189,6 +193,8 @@ def curve(
 
     dense: Look = yield from watch.through(state.look_steps(asked.model, None), telling(0, say("view.dense")))
     message["dense"] = messages.dense(dense.seen.dense)
+    one = OneState(partial(state.loaded, asked.model))
+    one.check()
     yield dict(message)
     began = time.monotonic()
     for number, (column, at) in enumerate(wanted, 1):
@@ -198,6 +204,7 @@ def curve(
             left = (time.monotonic() - began) / (number - 1) * (total - number)
             name += " · " + say("view.time_left", time=messages.time_of(left, say))
         point = yield from watch.through(state.point_steps(asked.model, recipe), telling(number, name))
+        one.check()
         own = str(column.id)
         message["points"] = {**message["points"], own: [*message["points"][own], [at, messages.point(point)]]}
         yield dict(message)
@@ -221,7 +228,7 @@ def own_prompts(state: AppState, asked: Looked, prompts: Sequence[str], watch: W
     """Answer each prompt by the dense model and by the first recipe's variant."""
     say, column = watch.say, asked.columns[0]
     message: Message = {"run": asked.run, "title": column.title(say), "rows": [], "ended": False, "words": ""}
-    settings = asked.asked.settings
+    settings, one = asked.asked.settings, OneState(partial(state.loaded, asked.model))
 
     for number, prompt in enumerate(prompts):
         answers = []
@@ -237,6 +244,7 @@ def own_prompts(state: AppState, asked: Looked, prompts: Sequence[str], watch: W
                 }
 
             look = yield from watch.through(state.look_steps(asked.model, recipe, Asked(prompt, **settings)), tell)
+            one.check()
             assert look.seen.answer is not None  # it was asked for
             answers.append({"pieces": list(look.seen.answer.pieces)})
         row = {"prompt": prompt, "dense": answers[0], "variant": answers[1]}

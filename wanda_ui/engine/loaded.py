@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from wanda_core.errors import ModelError
 from wanda_core.evaluation.perplexity import Agreement, Perplexity
 from wanda_core.maths.sensitivity import Sensitivities
-from wanda_core.model.folder import source_of, state_of
+from wanda_core.model.file_state import source_of, state_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.names import LOCAL
 from wanda_core.outliers.analysis import Analysis
@@ -116,6 +116,22 @@ class Loaded:
         shown = kind if kind in kinds else kinds[0]
         blocks = self.blocks_with(shown)
         return shown, block if block in blocks else blocks[len(blocks) // 2]
+
+
+class OneState:
+    """Sees to it that what is told together is of one state of a model's files. current: the model in memory now."""
+
+    def __init__(self, current: Callable[[], Loaded | None]) -> None:
+        self._current, self._state = current, ""
+
+    def check(self) -> None:
+        """Raise ModelError where the model is another than at the first look."""
+        loaded = self._current()
+        if loaded is None:
+            return
+        if self._state not in ("", loaded.state):
+            raise ModelError(f"the files of {loaded.lm.title} have changed since it was loaded; load the model again")
+        self._state = loaded.state
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from wanda_core.calibration.profile import Profile
-from wanda_core.errors import InputError, shortened
+from wanda_core.errors import InputError, in_gb, shortened
 from wanda_core.explain.masked_linear import Choice, MaskedLinear
 from wanda_core.model.linears import Linear
 from wanda_core.pruning.allocation import allotted
 from wanda_core.pruning.one_linear import is_decided_alone, norms_of, removed_of
+from wanda_core.pruning.packed import needed_bytes
 from wanda_core.recipe import PruneSpec
 from wanda_ui.app_state import AppState
+from wanda_ui.engine.kept_variants import counted_bytes
 from wanda_ui.engine.loaded import Loaded
 from wanda_ui.engine.recipe import PLAIN, Recipe
 
@@ -74,6 +76,7 @@ class Linears:
         choices = [self._choice(loaded, recipe, linear) for recipe in recipes]
         missing = [number for number, choice in enumerate(choices) if choice is None]
         if missing:
+            self._check_room(loaded, recipes, missing)
             raise NotMadeError(missing)
         made = _masked(loaded, linear, [choice for choice in choices if choice is not None])
         with self._lock:
@@ -81,6 +84,21 @@ class Linears:
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > MOST_BYTES:
                 self._kept.popitem(last=False)
         return made
+
+    def _check_room(self, loaded: Loaded, recipes: Sequence[Recipe], missing: Sequence[int]) -> None:
+        """Raise InputError where the variants of some recipes are not kept together, whichever are made again.
+
+        missing: places of those that are not kept now
+        """
+        kept = [self.state.variants.get(self.state.key_of(loaded, recipe)) for recipe in recipes]
+        sizes = [counted_bytes(result.variant.nbytes) for result in kept if result is not None]
+        sizes += [counted_bytes(needed_bytes(loaded.lm, recipes[place].spec)) for place in missing]
+        if len(sizes) > 1 and sum(sizes) > self.state.variants.budget:
+            takes, has = in_gb(sum(sizes), self.state.variants.budget)
+            raise InputError(
+                f"the variants of these {len(sizes)} recipes take {takes} GB together and this server keeps {has} GB "
+                "of variants; look at fewer recipes, or set WANDA_VARIANT_GB to more"
+            )
 
     def _choice(self, loaded: Loaded, recipe: Recipe, linear: Linear) -> Choice | None:
         """Return what a recipe removes of a linear, None where it is not known before the model is pruned."""

@@ -99,6 +99,7 @@ def compare(state: AppState, given: Mapping[str, Any]) -> Steps[Json]:
                 "parts": parting(dense.seen.answer, look.seen.answer),
             }
         )
+    loaded.check_unchanged()
     told_of_dense = {"answer": dense.seen.answer.text, "perplexity": _perplexity_of(dense)}
     return {"model": loaded.lm.title, "prompt": prompt, "dense": told_of_dense, "variants": variants}
 
@@ -163,6 +164,7 @@ def perplexity(state: AppState, given: Mapping[str, Any]) -> Steps[Json]:
     if not usual:
         make = partial(measured_on, variant=variant, text=text, seq_len=given["seq_len"], windows=given["windows"])
         found = yield from state.alone_steps(loaded, "perplexity", make)
+    loaded.check_unchanged()
     assert found is not None  # it was measured one way or the other
     return {
         "model": loaded.lm.title,

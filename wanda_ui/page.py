@@ -20,6 +20,7 @@ from wanda_core.assets import ASSETS
 from wanda_core.errors import InputError, WandaError, first_line, shortened
 from wanda_core.machine import temporary
 from wanda_core.machine.process import bound_arenas, keep_freed_memory, show_no_bars
+from wanda_core.machine.threads import bound_starts
 from wanda_core.model import builtin, made_apart
 from wanda_core.progress import finish
 from wanda_ui.app_state import AppState
@@ -217,6 +218,7 @@ def _serve(settings: Settings, host: str | None, port: int | None, lan: bool) ->
     keep_freed_memory()
     bound_arenas()
     show_no_bars()
+    bound_starts()
     temporary.sweep(pushing.PREFIX)
     state = prepared(settings)
     page = build(state)

@@ -12,6 +12,7 @@ from command_line import ROOT, refused, run
 from safetensors.torch import load_file
 
 from wanda_core.checkpoint import manifest
+from wanda_core.cli import training
 from wanda_core.cli.training import state_of
 from wanda_core.evaluation.perplexity import agreement
 from wanda_core.model.loading import load_model
@@ -126,6 +127,19 @@ commands.main()
 
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_a_checkpoint_that_is_written_anew_meanwhile_is_not_trained(dense, sample, pruned, tmp_path, monkeypatch):
+    record, load = pruned / manifest.RECORD, training.load
+    told = json.loads(record.read_text())
+
+    def meanwhile(*given):
+        record.write_text(json.dumps(told | {"sparsity": 0.9}))
+        return load(*given)
+
+    monkeypatch.setattr(training, "load", meanwhile)
+    refused(distil(pruned, dense, sample, "--output", tmp_path / "trained"), 1, "changed while they were read; open it")
+    assert not (tmp_path / "trained").exists()
+
+
 def test_ctrl_c_keeps_whole_steps_and_the_same_command_goes_on(dense, sample, pruned, tmp_path):
     whole, output = tmp_path / "whole", tmp_path / "trained"
     assert distil(pruned, dense, sample, "--output", whole).exit_code == 0

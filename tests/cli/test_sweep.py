@@ -282,6 +282,8 @@ def test_a_file_of_another_kind_is_refused_before_a_model_is_loaded(tmp_path, mo
     refused(sweep("builtin", tmp_path), 2, "cannot be read (Is a directory)")
     refused(sweep("builtin", run_file, "--csv", tmp_path / "thesis.csv"), 1, "is no table of an earlier sweep")
     refused(sweep("builtin", run_file, "--csv", run_file), 2, "for the run and for the table; choose two files")
+    around = tmp_path / ".." / tmp_path.name / "run.json"
+    refused(sweep("builtin", run_file, "--csv", around), 2, "for the run and for the table; choose two files")
     refused(sweep("builtin", tmp_path / "nowhere" / "run.json"), 1, "the run cannot be written to")
     assert (tmp_path / "thesis.csv").read_text() == "year,page\n1,2\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.csv", "thesis.json"]

@@ -89,13 +89,14 @@ def test_a_change_of_the_clock_ends_nobody_and_the_number_alone_makes_nobody_the
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         mark = atomic_file.own_mark().replace(str(os.getpid()), str(other.pid), 1)
-        theirs = mark.replace(mark.partition(".")[2], str(atomic_file._begun(other.pid)))
+        theirs = mark.replace(mark.split(".")[1], str(atomic_file._begun(other.pid)))
         with temporary_folder(PREFIX) as mine:
             target = place / "file"
             with atomic_file.written(target) as part:
                 part.write_text("new")
                 (place / f"{PREFIX}{theirs}-{temporary._machine()}-live" / HELD).mkdir(parents=True)
-                (place / f"{PREFIX}{os.getpid()}.1-{temporary._machine()}-before" / HELD).mkdir(parents=True)
+                before = f"{os.getpid()}.1.{mark.rpartition('.')[2]}"
+                (place / f"{PREFIX}{before}-{temporary._machine()}-before" / HELD).mkdir(parents=True)
                 sweep(PREFIX)
                 atomic_file.sweep(target)
                 assert mine.is_dir()
@@ -105,3 +106,14 @@ def test_a_change_of_the_clock_ends_nobody_and_the_number_alone_makes_nobody_the
         other.communicate(b"\n")
     sweep(PREFIX)
     assert [path.name for path in place.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of containers")
+def test_a_process_of_another_container_that_has_our_number_is_not_taken_for_one_that_ended(place):
+    pid, ticks, numbers = atomic_file.own_mark().split(".")
+    theirs = place / "theirs"
+    theirs.mkdir()
+    assert not atomic_file.is_gone(f"{pid}.{int(ticks) - 5}.{int(numbers) + 1}", theirs)
+    assert atomic_file.is_gone(f"{pid}.{int(ticks) - 5}.{numbers}", theirs)
+    os.utime(theirs, (0, 0))  # before this one began
+    assert atomic_file.is_gone(f"{pid}.{int(ticks) - 5}.{int(numbers) + 1}", theirs)

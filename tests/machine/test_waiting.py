@@ -84,3 +84,21 @@ def test_a_thread_that_memory_runs_out_in_before_it_begins_is_waited_for_no_long
 
 def test_what_keeps_the_waiting_thread_from_looking_does_not_count():
     assert call_apart(lambda: sum(range(10**8)), lambda: None, 1.0) == 10**8 * (10**8 - 1) // 2  # it has Python's lock
+
+
+def test_every_thread_of_a_server_is_started_so(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)  # to be put back
+    monkeypatch.setattr(threads, "LOOKS", 2)
+    threads.bound_starts()
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr(threading, BEGINS, lambda *given, **more: None)
+        with pytest.raises(MemoryError, match="a thread could not begin"):
+            threading.Thread(target=print).start()
+        threading._limbo.clear()
+    done = threading.Event()
+    thread = threading.Thread(target=done.set)
+    thread.start()
+    thread.join()
+    assert done.is_set()
+    with pytest.raises(RuntimeError, match="once"):
+        thread.start()

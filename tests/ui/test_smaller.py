@@ -1,5 +1,6 @@
 """A smaller model as a recipe of the page: made once, measured against the whole one, and told as what it is."""
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,7 @@ from wanda_ui.engine import smaller, work
 from wanda_ui.engine.buying import bought_steps
 from wanda_ui.engine.loaded import Left, Loaded, Measured
 from wanda_ui.engine.look import WHOLE
+from wanda_ui.engine.queue import BusyError
 from wanda_ui.engine.recipe import PLAIN, Recipe
 from wanda_ui.language import ENGLISH, LANGUAGES, words
 from wanda_ui.settings import Settings
@@ -90,6 +92,19 @@ def test_it_is_made_once_and_the_whole_model_stays_as_it_is(state, tiny_llama, m
     assert len(state.smaller._models) == smaller.MOST_SMALLER
     after = tiny_llama.model.state_dict()
     assert all((after[name] == value).all() for name, value in weights.items())
+
+
+def test_no_more_are_made_than_may_be_in_use_at_once(state, monkeypatch):
+    monkeypatch.setattr(smaller, "MOST_IN_USE", 2)
+    monkeypatch.setattr(smaller, "MOST_SMALLER", 1)
+    recipes = [replace(FIFTH, smaller=ShrinkSpec(neurons=share)) for share in (0.25, 0.5, 0.75)]
+    whole = finish(state.model_steps("tiny"))
+    held = [finish(smaller.base_steps(state, whole, recipe)) for recipe in recipes[:2]]
+    with pytest.raises(BusyError, match="2 smaller models are in use on this server, the most at once; try again in a"):
+        finish(smaller.base_steps(state, whole, recipes[2]))
+    held.clear()
+    gc.collect()
+    assert finish(smaller.base_steps(state, whole, recipes[2])).shrunk is not None
 
 
 def test_what_it_buys_is_counted_on_the_smaller_model(state, tiny_llama, plainly):

@@ -226,7 +226,7 @@ def _table_at(given: str | None, run: Path) -> Path | None:
     if given is None:
         return None
     target = check_writable(given, "table")
-    if target == run:
+    if target.resolve() == run.resolve():
         raise InputError(f"{shortened_path(given)} is given for the run and for the table; choose two files")
     if target.exists():
         try:

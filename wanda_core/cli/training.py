@@ -30,7 +30,7 @@ from wanda_core.cli.options import (
     text_of,
     torch_dtype,
 )
-from wanda_core.errors import InputError, shortened_path
+from wanda_core.errors import InputError, ModelError, shortened_path
 from wanda_core.machine.paths import path_of
 from wanda_core.training.settings import DEFAULT_WINDOWS, SEQ_LEN, Training
 
@@ -95,6 +95,11 @@ def distil(
         text, source = text_of(calibration, BUILTIN_CALIBRATION, seq_len, column=column)
         measured_on, held_out_name = text_of(held_out, BUILTIN_EVALUATION, 2, to_measure=True)
         pruned, seconds = load(str(folder), device, Dtype.float32, watch)
+        if read_record(folder) != record:
+            raise ModelError(
+                f"the files of {shortened_path(folder)} changed while they were read; open it again once nothing "
+                "writes them"
+            )
         parent, more = load(name, device, Dtype.float32, watch)
         seconds["load"] += more["load"]
         # The folder's files, and the base model that it tells of.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-MARK = r"\d+(?:\.\d+)?"  # of a process, as `own_mark` has it
+MARK = r"\d+(?:\.\d+\.\d+)?"  # of a process, as `own_mark` has it
 CLOCK_SLACK = 10  # seconds a process's start may seem off against a file's time
 
 
@@ -66,23 +66,25 @@ def _remove(folder: Path, name: str) -> None:
 
 def own_mark() -> str:
     """Return what tells this process from others in the name of what it makes: its number and, where the system says
-    so, when it began, in ticks since the machine did, which no change of the clock moves."""
-    ticks = _begun(os.getpid())
-    return f"{os.getpid()}.{ticks}" if ticks else str(os.getpid())
+    so, when it began, in ticks since the machine did, which no change of the clock moves, and whose numbers these are:
+    each container has its own."""
+    ticks, numbers = _begun(os.getpid()), _numbers()
+    return f"{os.getpid()}.{ticks}.{numbers}" if ticks and numbers else str(os.getpid())
 
 
 def is_gone(mark: str, path: Path) -> bool:
     """Return whether the process of a mark, which made `path`, has ended; one of the same number that began later is
     another."""
-    pid, ticks = (int(number or 0) for number in mark.partition(".")[::2])
+    pid, ticks, numbers = (*map(int, mark.split(".")), 0, 0)[:3]
+    ours = numbers == _numbers()
     now = _begun(pid)
-    if ticks and now:
+    if ticks and now and ours:
         return now != ticks
     import psutil  # slow to import, and the command line's first answers must not wait
 
     try:
         process = psutil.Process(pid)
-        return not ticks and cast(bool, process.create_time() > path.stat().st_mtime + CLOCK_SLACK)
+        return not (bool(ticks) and ours) and cast(bool, process.create_time() > path.stat().st_mtime + CLOCK_SLACK)
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, OSError):
@@ -94,4 +96,12 @@ def _begun(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])  # proc(5)
     except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _numbers() -> int:
+    """Return what tells the numbers of this process's container from another's; 0 where nobody can know."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
         return 0

@@ -29,6 +29,27 @@ class _Begun(threading.Event):
 def start(thread: threading.Thread) -> threading.Thread:
     """Start a thread and return it. Raises MemoryError where it does not begin, and RuntimeError where there are too
     many."""
+    _bound(thread)
+    thread.start()
+    return thread
+
+
+def bound_starts() -> None:
+    """Have all threads of this process be started so, those of other packages too. For a server, which one that is
+    waited for without end would hold up for good."""
+    begin = threading.Thread.start
+
+    def bounded(thread: threading.Thread) -> None:
+        _bound(thread)
+        begin(thread)
+
+    threading.Thread.start = bounded  # type: ignore[method-assign, assignment]
+
+
+def _bound(thread: threading.Thread) -> None:
+    """Have a thread's start wait no longer than it may."""
+    if isinstance(thread._started, _Begun) or thread._started.is_set():  # type: ignore[attr-defined]
+        return
     begun, run = _Begun(), thread.run
 
     def unless_given_up() -> None:
@@ -36,5 +57,3 @@ def start(thread: threading.Thread) -> threading.Thread:
             run()
 
     thread._started, thread.run = begun, unless_given_up  # type: ignore[attr-defined, method-assign]
-    thread.start()
-    return thread

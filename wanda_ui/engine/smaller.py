@@ -3,7 +3,8 @@
 from collections import OrderedDict
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from wanda_core.errors import InputError
 from wanda_core.model.language_model import LanguageModel
@@ -14,6 +15,7 @@ from wanda_core.shrinking.spec import ShrinkSpec
 from wanda_core.text.chats import from_bytes
 from wanda_core.text.windows import Calibration, calibrate_steps
 from wanda_ui.engine.loaded import Loaded
+from wanda_ui.engine.queue import BusyError
 from wanda_ui.engine.recipe import KeptTexts, Reading, Recipe
 from wanda_ui.engine.work import Draw, Models
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from wanda_ui.app_state import AppState
 
 TEMPLATE_SECONDS = 60.0  # that a model's chat template may take for all chats of a text
+MOST_IN_USE = 8  # smaller models in memory, kept or in use by what waits for its turn
 MOST_SMALLER = 3  # kept, as many as are looked at together; each shares with its whole model what has the same size
 
 
@@ -29,6 +32,7 @@ class SmallerModels:
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, Loaded] = OrderedDict()
+        self._in_use: list[ref[Loaded]] = []
         self._lock = Lock()
 
     def get(self, name: str) -> Loaded | None:
@@ -42,9 +46,20 @@ class SmallerModels:
         """Whether the model that a recipe's zeros are those of is here."""
         return recipe.smaller is None or self.get(smaller_name(whole, recipe)) is not None
 
+    def check_room(self) -> None:
+        """Raise BusyError where no more models may be made now."""
+        with self._lock:
+            self._in_use = [one for one in self._in_use if one() is not None]
+            if len(self._in_use) >= MOST_IN_USE:
+                raise BusyError(
+                    f"{len(self._in_use)} smaller models are in use on this server, the most at once; try again in a "
+                    "minute"
+                )
+
     def put(self, loaded: Loaded) -> None:
         """Keep a model."""
         with self._lock:
+            self._in_use.append(ref(loaded))
             self._models[loaded.name] = loaded
             self._models.move_to_end(loaded.name)
             while len(self._models) > MOST_SMALLER:
@@ -67,7 +82,7 @@ def base_steps(state: "AppState", whole: Loaded, recipe: Recipe | None) -> Steps
             "smaller models are not made where a GPU is borrowed for each job; run the lab on your own machine"
         )
     draw = drawing(state.texts, recipe.reading) if recipe.smaller.needs_inputs else None
-    job = partial(shrunk, name=whole.name, spec=recipe.smaller, draw=draw)
+    job = partial(_shrunk_with_room, name=whole.name, spec=recipe.smaller, draw=draw, kept=state.smaller)
     made: Shrunk = yield from state.work_steps(whole, job, ("shrink", whole.name), shared=("shrink", name))
     loaded = Loaded(made.lm, name, whole.runs_on, shrunk=made)
     state.smaller.put(loaded)
@@ -77,6 +92,12 @@ def base_steps(state: "AppState", whole: Loaded, recipe: Recipe | None) -> Steps
 def smaller_name(whole: Loaded, recipe: Recipe) -> str:
     """Return the name that the smaller model of a recipe has here; one of that name is kept only if there is one."""
     return repr((whole.name, whole.state, recipe.smaller, recipe.reading))
+
+
+def _shrunk_with_room(models: Models, kept: SmallerModels, **given: Any) -> Steps[Shrunk]:
+    """Do as `shrunk`. Raises BusyError where too many are in use once it is this one's turn."""
+    kept.check_room()
+    return (yield from shrunk(models, **given))
 
 
 def shrunk(models: Models, name: str, spec: ShrinkSpec, draw: Draw | None) -> Steps[Shrunk]:

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 from fake_hub import MODEL, NEW, refusal
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from wanda_core.errors import ModelError
+from wanda_core.model import hub_transfer
 from wanda_core.model.loading import load_model
 from wanda_core.model.stored_tensors import INDEX
 
@@ -65,6 +68,29 @@ def test_what_somebody_changed_in_the_cache_stays(there):
     config = (folder / "config.json").resolve()
     config.write_text(json.dumps(json.loads(config.read_text()) | {"rms_norm_eps": 0.5}, separators=(",", ":")))
     assert load_model(MODEL, device="cpu").model.config.rms_norm_eps == 0.5
+
+
+def test_other_weights_that_somebody_put_into_the_cache_stay(there, tiny_llama):
+    folder = load_model(MODEL, device="cpu").folder
+    halves = {name: value.to(torch.bfloat16) for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(halves, (folder / "model.safetensors").resolve(), {"format": "pt"})
+    size = (folder / "model.safetensors").stat().st_size
+    assert load_model(MODEL, device="cpu").folder == folder
+    assert (folder / "model.safetensors").stat().st_size == size
+
+
+def test_a_cache_that_may_only_be_read_serves_without_what_is_only_handed_on(there, monkeypatch):
+    (there.commits[NEW] / "LICENSE").write_text("as it is")
+    folder = load_model(MODEL, device="cpu").folder
+
+    def refuses(*given, **more):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(hub_transfer, "snapshot_download", refuses)
+    (folder / "LICENSE").unlink()
+    assert load_model(MODEL, device="cpu").folder == folder
+    (folder / "config.json").unlink()
+    assert "could not be downloaded: Read-only file system" in refusal(MODEL, ModelError)
 
 
 def test_what_the_hub_tells_to_be_larger_than_it_is_is_fetched_once(there):

@@ -62,7 +62,7 @@ def about_job(
     """
     files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in lm.loader.files]
     return {
-        "model": [lm.name, lm.revision, files],
+        "model": [lm.name, lm.revision, files, lm.state[0]],
         "recipe": recipe,
         "calibration": calibration.fingerprint if calibration else None,
         **others,

@@ -90,7 +90,14 @@ def download(
         missing = _missing_bytes(name, hub_id, commit, wanted)
         if weigh is not None:
             weigh(sum(sizes[file] for file in weights), counts)
-        folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
+        try:
+            folder = _cached(hub_id, commit) if missing is None else transfer.run(wanted, missing, tell)
+        except ModelError:  # a cache that may only be read, without what is only handed on, serves all the same
+            with contextlib.suppress(LocalEntryNotFoundError):
+                folder = _cached(hub_id, commit)
+                if not lacking_files(folder, name, sizes)[0]:
+                    return folder, commit
+            raise
         _remember(hub_id, revision or DEFAULT_REVISION, commit)
         return folder, commit
     except (UnreachableError, NoAnswerError) as error:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from wanda_core.errors import ModelError, shortened_path
 from wanda_core.machine.json_file import read_json
 from wanda_core.model.limits import MB, check_file_sizes, check_shards, largest_size
@@ -137,15 +139,20 @@ def _why_no_weights(name: str, files: Collection[str]) -> str:
 def is_cut(file: Path, nbytes: int) -> bool:
     """Tell whether a file is only a part of that on the hub, as where a copy broke off. nbytes: of that one.
 
-    One that somebody has changed on this machine is none: JSON that can be read, a chat template.
+    One that is whole by itself was changed by somebody on this machine: JSON and safetensors that can be read, a chat
+    template.
     """
     if file.stat().st_size >= nbytes or file.suffix == ".jinja":
         return False
-    if file.suffix != ".json":
-        return True
     try:
-        read_json(file)
-    except (OSError, ValueError, RecursionError):
+        if file.suffix == ".json":
+            read_json(file)
+        elif file.suffix == ".safetensors":
+            with safe_open(file, framework="numpy"):  # which compares its length with its head
+                pass
+        else:
+            return True
+    except (OSError, ValueError, RecursionError, SafetensorError):
         return True
     return False
 

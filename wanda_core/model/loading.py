@@ -198,7 +198,7 @@ def _loaded(located: Located, one_thread: bool) -> LanguageModel:
     else:
         model.to(located.device)
     check_causal(model.eval(), tokenizer, name)
-    if located.state[0] not in ("", state_of(located.folder)):
+    if located.revision == LOCAL and located.state[0] not in ("", state_of(located.folder)):
         raise ModelError(
             f"the files of {shortened_path(name)} changed while they were read; open it again once nothing writes them"
         )

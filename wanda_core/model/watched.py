@@ -71,7 +71,11 @@ class _Watch(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._thread, self._unwanted = threading.get_ident(), unwanted()
         self._until, self._at_last = self._taken() + self._most, time.monotonic() + (self._waits or 1) * self._most
-        threads.start(threading.Thread(target=self._watch, name="wanda-watch", daemon=True))
+        try:
+            threads.start(threading.Thread(target=self._watch, name="wanda-watch", daemon=True))
+        except BaseException:  # as Ctrl-C just now: nobody would end it
+            self._left.put(None)
+            raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

@@ -175,6 +175,13 @@ def test_a_text_whose_room_others_took_is_read_again_while_it_can_be(tmp_path):
     assert from_bytes(texts.get(mine)) == "한글"
     assert texts.holds(mine)
     texts.put("y" * 10)
+    copy = tmp_path / "another's.txt"
+    copy.write_text("한글")
+    assert texts.put(copy.read_text(), copy.read_text) == mine
+    texts.put("y" * 10)
+    copy.unlink()
+    assert from_bytes(texts.get(mine)) == "한글", "whoever else brought it may let it go"
+    texts.put("y" * 10)
     file.write_text("another")
     with pytest.raises(InputError, match="choose the file again"):
         texts.get(mine)

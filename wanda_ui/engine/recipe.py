@@ -20,7 +20,7 @@ Again = Callable[[], str | list[Document]]
 NOT_HERE = "not here"  # the name of a text that nobody brought; no digest is like it
 MOST_TEXTS = 1000  # of one visitor whose digests are remembered
 MOST_TEXT_BYTES = 64 * 2**20  # of all texts that visitors brought; the one unused longest goes
-MOST_SOURCES = 10_000  # of texts that can be read again, three hundred bytes each
+MOST_SOURCES, MOST_AGAIN = 10_000, 16  # texts that can be read again, three hundred bytes each, and from how many files
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class KeptTexts:
         self.budget = budget
         self.owned = Owned(MOST_TEXTS)
         self._texts: OrderedDict[str, bytes] = OrderedDict()
-        self._again: OrderedDict[str, Again] = OrderedDict()
+        self._again: OrderedDict[str, list[Again]] = OrderedDict()
         self._nbytes = 0
         self._lock = threading.Lock()
 
@@ -100,7 +100,7 @@ class KeptTexts:
         digest = digest_of(data)
         if again is not None:
             with self._lock:
-                self._again[digest] = again
+                self._again[digest] = [*self._again.get(digest, ()), again][-MOST_AGAIN:]
                 self._again.move_to_end(digest)
                 while len(self._again) > MOST_SOURCES:
                     self._again.popitem(last=False)
@@ -135,9 +135,10 @@ class KeptTexts:
             if digest in self._texts:
                 self._texts.move_to_end(digest)
                 return self._texts[digest]
-            again = self._again.get(digest)
-        with suppress(WandaError, OSError):
-            if again is not None and digest_of(data := bytes_of(again())) == digest:
-                self._keep(digest, data)
-                return data
+            sources = reversed(self._again.get(digest, ()))
+        for again in sources:  # of all who brought it: the file of one may be gone
+            with suppress(WandaError, OSError):
+                if digest_of(data := bytes_of(again())) == digest:
+                    self._keep(digest, data)
+                    return data
         raise InputError("the calibration text of this recipe is not on the server any more; choose the file again")

@@ -12,7 +12,7 @@ from wanda_core.errors import WandaError, is_fault
 from wanda_core.progress import Progress, Steps
 from wanda_ui import markup
 from wanda_ui.engine.queue import arrived
-from wanda_ui.faults import note
+from wanda_ui.faults import note, unexpected
 from wanda_ui.language import Say
 from wanda_ui.problems import problem_words
 
@@ -99,7 +99,7 @@ def watched(
         if not is_fault(error):
             raise
         note("job", error)
-        yield show(markup.problem(say("gate.unexpected", kind=type(error).__name__)))
+        yield show(markup.problem(unexpected(error, say)))
         return None
     finally:
         steps.close()

@@ -1,13 +1,15 @@
 """Cancel: which jobs it ends, and what they say last."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from wanda_core.errors import InputError
 from wanda_core.progress import Progress
+from wanda_ui.faults import unexpected
 from wanda_ui.jobs import Cancel, watched
-from wanda_ui.language import ENGLISH
+from wanda_ui.language import ENGLISH, LANGUAGES, say
 
 
 def visitor(name):
@@ -87,3 +89,12 @@ def test_what_nobody_foresaw_is_a_sentence_on_the_page_and_a_traceback_in_the_lo
     assert line.startswith("job failed: KeyError in job (test_jobs.py:")
     assert frames[-1].strip() == "raise fails"
     assert "my secret" not in record.getMessage()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_memory_that_ran_out_is_said_and_no_fault_of_the_visitors(error, language):
+    said = unexpected(error, partial(say, language))
+    assert said == say(language, "gate.memory")
+    assert type(error).__name__ not in said
+    assert "KeyError" in unexpected(KeyError("a secret"), partial(say, language))

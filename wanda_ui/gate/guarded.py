@@ -13,7 +13,7 @@ from gradio.components import Component
 
 from wanda_core.errors import WandaError, is_fault
 from wanda_ui.classroom.network import Class
-from wanda_ui.faults import note
+from wanda_ui.faults import note, unexpected
 from wanda_ui.gate.download import Download
 from wanda_ui.gate.kept import tidied
 from wanda_ui.gate.queue import LastingQueue
@@ -120,7 +120,7 @@ class GuardedPage(gr.Blocks):
             if isinstance(error, WandaError):
                 raise self._error(block_fn, problem_words(error, say)) from None
             note(f"event {getattr(block_fn, 'name', block_fn)}", error)
-            words = say("gate.unexpected", kind=type(error).__name__)
+            words = unexpected(error, say)
             raise self._error(block_fn, words) from None
 
     def _error(self, block_fn: Any, sentence: str) -> gr.Error:

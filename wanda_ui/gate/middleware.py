@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, to_thread
 
 from wanda_core.errors import WandaError
 from wanda_ui.classroom.page import PATHS as CLASS
-from wanda_ui.faults import note
+from wanda_ui.faults import note, unexpected
 from wanda_ui.gate import answers, body, form, queue, rate, rules
 from wanda_ui.gate.address import MOST_PATH, check_address, check_headers
 from wanda_ui.gate.download import answer_download
@@ -102,7 +102,7 @@ class Gate:
             if started:
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await answers.answer(send, 500, speak("gate.unexpected", kind=type(error).__name__), plain)
+                await answers.answer(send, 500, unexpected(error, speak), plain)
 
     async def _through(self, request: Request) -> None:
         """Check a request by its method and path, and let it through."""

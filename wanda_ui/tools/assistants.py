@@ -17,7 +17,7 @@ from wanda_core.progress import Progress, Steps
 from wanda_core.version import __version__
 from wanda_ui.app_state import AppState
 from wanda_ui.compare import messages
-from wanda_ui.faults import note
+from wanda_ui.faults import note, unexpected
 from wanda_ui.gate.arrivals import HEADER
 from wanda_ui.language import ENGLISH
 from wanda_ui.tools.offered import Json, tools_of
@@ -97,7 +97,7 @@ class Assistants:
             return _result(str(error), None)
         except Exception as error:  # nobody foresaw it
             note(f"tool {params.name}", error)
-            return _result(ENGLISH("gate.unexpected", kind=type(error).__name__), None)
+            return _result(unexpected(error, ENGLISH), None)
         return _result(json.dumps(found, ensure_ascii=False), found)
 
     async def _run(self, context: Any, name: str, arguments: Json) -> Json:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wanda_core.errors import ModelError
 from wanda_core.model import limits
 from wanda_core.model.names import is_gguf
 
@@ -13,6 +14,11 @@ def state_of(folder: Path) -> str:
     files = {file for file in (*read, *folder.glob("additional_chat_templates/*.jinja")) if file.exists()}
     statuses = [(file.name, file.stat()) for file in sorted(files | {folder / "config.json"})]
     return "|".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in statuses)
+
+
+def changed(title: str) -> ModelError:
+    """Return the error of a model, by its title, whose files are others now than those that were read."""
+    return ModelError(f"the files of {title} have changed since it was loaded; load the model again")
 
 
 def source_of(name: str) -> str:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wanda_core.errors import InputError, ModelError, shortened
+from wanda_core.errors import InputError, shortened
 from wanda_core.model import builtin
 from wanda_core.model.blocks import BlockWalk, Role
-from wanda_core.model.file_state import state_of
+from wanda_core.model.file_state import changed, state_of
 from wanda_core.model.linears import Linear, blocks_config, prunable_linears
 from wanda_core.model.names import short_name
 from wanda_core.model.positions import longest_text
@@ -52,7 +52,7 @@ class LanguageModel:
         except OSError:  # they are gone
             now = ""
         if now != self.state[0]:
-            raise ModelError(f"the files of {self.title} have changed since it was loaded; load the model again")
+            raise changed(self.title)
 
     @property
     def device(self) -> torch.device:

@@ -16,9 +16,10 @@ from wanda_core.checkpoint.naming import file_stem
 from wanda_core.checkpoint.tensor_file import FLOATS
 from wanda_core.checkpoint.weights import main_dtype
 from wanda_core.checks import DEFAULT_SEQ_LEN
-from wanda_core.errors import InputError, ModelError, shortened
+from wanda_core.errors import InputError, shortened
 from wanda_core.evaluation.perplexity import Perplexity
 from wanda_core.low_memory.one_by_one import files_anew, files_one_by_one
+from wanda_core.model.file_state import changed
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.names import COMMIT, hub_id_and_revision, is_path
 from wanda_core.pruning.variant import Variant
@@ -135,7 +136,7 @@ class Take:
                 if made is None:
                     raise InputError(say("away.joined"))
                 return made
-        raise ModelError(f"the files of {loaded.lm.title} have changed since it was loaded; load the model again")
+        raise changed(loaded.lm.title)
 
     def _recipe(self, loaded: Loaded, column: Column, text: str, say: Say) -> Json:
         spec, smaller = column.recipe.spec, column.recipe.smaller

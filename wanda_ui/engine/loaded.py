@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from wanda_core.errors import ModelError
 from wanda_core.evaluation.perplexity import Agreement, Perplexity
 from wanda_core.maths.sensitivity import Sensitivities
-from wanda_core.model.file_state import source_of, state_of
+from wanda_core.model.file_state import changed, source_of, state_of
 from wanda_core.model.language_model import LanguageModel
 from wanda_core.model.names import LOCAL
 from wanda_core.outliers.analysis import Analysis
@@ -84,7 +83,7 @@ class Loaded:
     def check_unchanged(self) -> None:
         """Raise ModelError where the model's files have changed since they were loaded, lest a result be of both."""
         if self.has_changed():
-            raise ModelError(f"the files of {self.lm.title} have changed since it was loaded; load the model again")
+            raise changed(self.lm.title)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -130,7 +129,7 @@ class OneState:
         if loaded is None:
             return
         if self._state not in ("", loaded.state):
-            raise ModelError(f"the files of {loaded.lm.title} have changed since it was loaded; load the model again")
+            raise changed(loaded.lm.title)
         self._state = loaded.state
 
 

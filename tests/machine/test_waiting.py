@@ -2,11 +2,14 @@
 
 import contextvars
 import threading
+import time
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
-from wanda_core.machine import threads
-from wanda_core.machine.waiting import call_apart, turn_at
+from wanda_core.machine import threads, waiting
+from wanda_core.machine.waiting import NoAnswerError, call_apart, turn_at
 from wanda_core.progress import GivenUpError, end_when
 
 
@@ -82,8 +85,13 @@ def test_a_thread_that_memory_runs_out_in_before_it_begins_is_waited_for_no_long
     assert call_apart(lambda: 1, lambda: None) == 1
 
 
-def test_what_keeps_the_waiting_thread_from_looking_does_not_count():
+def test_what_keeps_the_waiting_thread_from_looking_does_not_count(monkeypatch):
     assert call_apart(lambda: sum(range(10**8)), lambda: None, 1.0) == 10**8 * (10**8 - 1) // 2  # it has Python's lock
+    held_up = count(0, 100)  # seconds from each look to the next, by the clock
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: next(held_up)))
+    assert call_apart(lambda: time.sleep(0.3) or "said", lambda: None, 1.0) == "said"
+    with pytest.raises(NoAnswerError, match="within 1 s"):
+        call_apart(lambda: time.sleep(3), lambda: None, 1.0)
 
 
 def test_every_thread_of_a_server_is_started_so(monkeypatch):
